@@ -1,0 +1,35 @@
+# Two commands on a fresh machine (Python 3.11 or newer, git, Debian's packages in reach):
+#   make nano    sets everything up in .venv and runs the nano recipe end to end
+#   make test    passes the linters and the tests
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+
+.PHONY: setup nano test lint lock clean
+
+setup: $(READY)
+
+$(READY): requirements/cpu.txt pyproject.toml scripts/setup
+	PYTHON=$(PYTHON) scripts/setup $(VENV)
+	touch $(READY)
+
+nano: $(READY)
+	$(VENV)/bin/longhaul run --config configs/nano.yaml
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+test: lint
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
+
+# Needs uv; a CPU build of torch must be in reach (UV_FIND_LINKS, or uv's --torch-backend cpu).
+lock:
+	scripts/lock
+
+clean:
+	rm -rf $(VENV) .longhaul
