@@ -1,0 +1,227 @@
+"""The rollout engine: vLLM in this process, tokens in and tokens out, its weights replaceable between batches.
+
+Invariant: what `generate` yields depends on the requests and the weights alone. Each request carries its own seed, and
+the prefix cache is emptied whenever weights change.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class EngineConfig(BaseModel):
+    """How vLLM runs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of weights and activations.")
+    context: int = Field(512, ge=16, description="Longest prompt plus response, in tokens.")
+    max_sequences: int = Field(256, ge=1, description="Sequences generated at once.")
+    max_batched_tokens: int = Field(4096, ge=64, description="Most tokens in one forward pass.")
+    block_size: int = Field(32, ge=16, description="Tokens per KV-cache block; short prefixes cache with small blocks.")
+    kv_cache_mb: int | None = Field(64, ge=8, description="Size of the KV cache in MiB; null lets vLLM decide (GPU).")
+    tensor_parallel: int = Field(1, ge=1, description="GPUs per engine.")
+    gpu_memory_share: float = Field(0.5, gt=0, le=1, description="Share of GPU memory, where there is a GPU.")
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """When generation ends early because it repeats itself (§2.6.2): a pattern of tokens, several times in a row."""
+
+    max_pattern: int
+    """Longest pattern looked for, in tokens."""
+    min_count: int
+    """How often the pattern must stand in a row, at least 2."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One sequence to continue."""
+
+    tokens: Sequence[int]
+    """The prompt and, for a response that goes on, what it has already said."""
+    max_tokens: int
+    seed: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    repetition: Repetition | None = None
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What the engine made of a request."""
+
+    index: int
+    """Place of the request in the call to `generate`."""
+    tokens: list[int]
+    logprobs: list[float] = field(repr=False)
+    """Log-probability of each token under the distribution that it was sampled from."""
+    ended: Literal["stop", "length", "repetition"]
+    """An end token (the last of `tokens`), `max_tokens` or the context reached, or repetition."""
+
+
+def _transfer_backend() -> str:
+    """Register, once, the hand-over of weights within a process; vLLM's own backends all need a GPU."""
+    from vllm.config.weight_transfer import WeightTransferConfig  # noqa: F401  (vLLM's import order)
+    from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+
+    from infra.weight_transfer import InProcessTransfer
+
+    if "in_process" not in WeightTransferEngineFactory._registry:
+        WeightTransferEngineFactory.register_engine("in_process", InProcessTransfer)
+    return "in_process"
+
+
+class Engine:
+    """vLLM around one model folder. Start one per process; `close` it before starting another."""
+
+    def __init__(self, model: Path, config: EngineConfig) -> None:
+        from vllm import LLM
+
+        cuda = torch.cuda.is_available()
+        options: dict[str, Any] = {}
+        if config.kv_cache_mb is not None:
+            options["kv_cache_memory_bytes"] = config.kv_cache_mb * 2**20
+        if cuda:
+            options |= {"gpu_memory_utilization": config.gpu_memory_share, "enable_sleep_mode": True}
+        else:
+            options["enforce_eager"] = True
+        self.config = config
+        self.llm = LLM(
+            model=str(model),
+            dtype=config.dtype,
+            max_model_len=config.context,
+            max_num_seqs=config.max_sequences,
+            max_num_batched_tokens=max(config.max_batched_tokens, config.context),
+            block_size=config.block_size,
+            tensor_parallel_size=config.tensor_parallel,
+            enable_prefix_caching=True,
+            # For a seeded request whose prompt is cut into chunks vLLM rewinds the generator; one on CPU cannot be.
+            enable_chunked_prefill=cuda,
+            logprobs_mode="processed_logprobs",
+            weight_transfer_config={"backend": _transfer_backend()},
+            disable_log_stats=True,
+            trust_remote_code=False,
+            generation_config="vllm",
+            **options,
+        )
+        self.llm.init_weight_transfer_engine({"init_info": {}})
+        self.end_tokens = frozenset(self._end_tokens())
+        self._calls = 0
+
+    def _end_tokens(self) -> Iterable[int]:
+        config = self.llm.llm_engine.model_config.hf_config
+        ids = config.eos_token_id
+        return ids if isinstance(ids, list) else [ids]
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """Completions, each as soon as it is done, in no promised order.
+
+        Raises ValueError for a request that leaves no room in the context. What runs is aborted if the caller stops.
+        """
+        from vllm import RequestOutput, TokensPrompt
+
+        engine = self.llm.llm_engine
+        self._calls += 1
+        places: dict[str, int] = {}
+        names: dict[str, str] = {}
+        try:
+            for index, request in enumerate(requests):
+                room = self.config.context - len(request.tokens)
+                if room < 1:
+                    raise ValueError(
+                        f"request {index} has {len(request.tokens)} tokens, and the engine's context is "
+                        f"{self.config.context}: raise engine.context or shorten the prompt"
+                    )
+                name = f"{self._calls}-{index}"
+                places[name] = index
+                prompt = TokensPrompt(prompt_token_ids=list(request.tokens))
+                names[name] = engine.add_request(name, prompt, self._sampling(request, room))
+            while engine.has_unfinished_requests():
+                for output in engine.step():
+                    if isinstance(output, RequestOutput) and output.finished:
+                        names.pop(output.request_id)
+                        yield self._completion(places[output.request_id], output.outputs[0])
+        finally:
+            if names:
+                engine.abort_request(list(names.values()), internal=True)
+
+    def _sampling(self, request: Request, room: int) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind
+
+        repetition = None
+        if request.repetition:
+            repetition = RepetitionDetectionParams(
+                max_pattern_size=request.repetition.max_pattern,
+                min_pattern_size=1,
+                min_count=request.repetition.min_count,
+            )
+        return SamplingParams(
+            max_tokens=min(request.max_tokens, room),
+            seed=request.seed if request.temperature > 0 else None,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            logprobs=0,
+            flat_logprobs=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            stop_token_ids=sorted(self.end_tokens),
+            repetition_detection=repetition,
+        )
+
+    def _completion(self, index: int, output: Any) -> Completion:
+        tokens = list(output.token_ids)
+        if output.finish_reason == "length":
+            ended: Literal["stop", "length", "repetition"] = "length"
+        elif tokens and tokens[-1] in self.end_tokens:
+            ended = "stop"
+        else:
+            ended = "repetition"
+        return Completion(index, tokens, list(output.logprobs.logprobs), ended)
+
+    def generate_all(self, requests: Sequence[Request]) -> list[Completion]:
+        """Completions in the order of the requests."""
+        return sorted(self.generate(requests), key=lambda completion: completion.index)
+
+    def stream(self, request: Request) -> Iterator[int]:
+        """The tokens of one completion, each as soon as it is sampled; the end token is left out."""
+        from vllm import RequestOutput, TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
+
+        engine = self.llm.llm_engine
+        room = self.config.context - len(request.tokens)
+        if room < 1:
+            raise ValueError(f"the prompt has {len(request.tokens)} tokens, the engine's context {self.config.context}")
+        sampling = self._sampling(request, room)
+        sampling.output_kind = RequestOutputKind.DELTA
+        engine.add_request("stream", TokensPrompt(prompt_token_ids=list(request.tokens)), sampling)
+        while engine.has_unfinished_requests():
+            for output in engine.step():
+                if isinstance(output, RequestOutput):
+                    yield from (token for token in output.outputs[0].token_ids if token not in self.end_tokens)
+
+    def update_weights(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
+        """Replace all weights, given under their Hugging Face names, and forget every cached prefix.
+
+        NOTE: no request may be running; `generate` must have been used up or closed.
+        """
+        dtype = getattr(torch, self.config.dtype)
+        # vLLM would add float32 biases to a bfloat16 engine without rounding them: a fresh engine would differ.
+        cast = [(name, tensor.detach().to(dtype)) for name, tensor in weights]
+        self.llm.start_weight_update()
+        self.llm.update_weights({"update_info": {"weights": cast}})
+        self.llm.finish_weight_update(str(version))
+        if not self.llm.reset_prefix_cache():
+            raise RuntimeError(
+                "the prefix cache could not be emptied after a weight update: a request is still running"
+            )
+
+    def close(self) -> None:
+        """Free the engine's memory."""
+        self.llm.llm_engine.engine_core.shutdown()
+        del self.llm

@@ -1,0 +1,30 @@
+"""Fills the engines' caches once, at set-up: DeepSpeed compiles an operator and vLLM inspects its models.
+
+python -m infra.warm_up FOLDER_OF_A_MODEL
+"""
+
+from infra.environment import CACHE, enter_engine_environment
+
+enter_engine_environment()
+
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from infra.engine import Engine, EngineConfig, Request  # noqa: E402
+from infra.logs import quiet_to  # noqa: E402
+from infra.trainer import Trainer, TrainerConfig  # noqa: E402
+
+
+def main() -> None:
+    """Start both engines around a model and use them once."""
+    model = Path(sys.argv[1])
+    with quiet_to(CACHE.parent / "warm_up.log"):
+        trainer = Trainer(model, TrainerConfig(), seed=0)
+        engine = Engine(model, EngineConfig())
+        engine.generate_all([Request([5, 6, 7], 4, seed=0)])
+        engine.close()
+        trainer.close()
+
+
+if __name__ == "__main__":
+    main()
