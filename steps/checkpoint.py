@@ -1,0 +1,307 @@
+"""What a whole checkpoint is: which files belong to it, and the proof that they are whole and fit each other.
+
+The checks of check_checkpoint, in order: the weights' files are all there; the configuration names an architecture of
+transformers; no file is truncated, and tensors have the names and shapes of this architecture and finite values;
+tokenizer and chat template load and stay within the vocabulary; one forward pass gives finite logits.
+
+Nothing of a checkpoint is ever executed: weights are read from safetensors alone, never from pickles, and code that a
+checkpoint brings along (`auto_map`) is a reason to refuse it.
+"""
+
+import fnmatch
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers.core_model_loading import revert_weight_conversion
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("vocab.txt",))
+PATTERNS = (
+    "config.json",
+    "generation_config.json",
+    INDEX,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "additional_chat_templates/*.jinja",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+    "LICENSE*",
+    "NOTICE*",
+    *(name for names in TOKENIZERS for name in names),
+)
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+FLOATS = {"BF16", "F16", "F32", "F64"}
+# Caches that old checkpoints saved as weights; transformers computes them anew.
+IGNORED = (r"rotary_emb\.inv_freq$",)
+
+
+class CheckpointRefused(ValueError):
+    """A checkpoint cannot be used; the message names the file, what is wrong with it, and the way out."""
+
+
+@dataclass(frozen=True)
+class CheckedCheckpoint:
+    """A checkpoint that passed every check."""
+
+    architecture: str
+    """transformers' class, as Qwen2ForCausalLM."""
+    parameters: int
+    """Number of weights; tied ones count once."""
+    context_length: int
+    """In tokens."""
+    vocabulary: int
+    """Rows of the embedding."""
+    files: tuple[str, ...]
+    """What belongs to the checkpoint, sorted; other files of the folder were not looked at."""
+
+
+def belongs(path: str) -> bool:
+    """Whether a path below a checkpoint's folder can be part of the checkpoint."""
+    return (path.endswith(".safetensors") and "/" not in path) or any(fnmatch.fnmatch(path, p) for p in PATTERNS)
+
+
+def check_checkpoint(folder: Path) -> CheckedCheckpoint:
+    """Prove that a Hugging Face-format checkpoint is whole. Raises CheckpointRefused naming the file.
+
+    Memory: the whole model, once, in its own precision.
+    """
+    files = select_files(folder)
+    config = load_config(folder)
+    model = _on_meta(folder, config)
+    parameters = _check_weights(folder, files, model)
+    vocabulary = config.get_text_config().vocab_size
+    prompt = _check_tokenizer(folder, vocabulary)
+    _check_forward(folder, prompt)
+    return CheckedCheckpoint(
+        architecture=type(model).__name__,
+        parameters=parameters,
+        context_length=config.get_text_config().max_position_embeddings,
+        vocabulary=vocabulary,
+        files=tuple(files),
+    )
+
+
+def select_files(folder: Path, left_out: Iterable[str] = ()) -> list[str]:
+    """The files of a folder that make up its checkpoint, sorted.
+
+    `left_out` are files that were at its source and were not brought here. Raises CheckpointRefused where weights are
+    missing, a JSON file cannot be read, or the checkpoint brings code.
+    """
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    weights = set(_weight_files(folder, names, [*names, *left_out]))
+    chosen = [name for name in names if belongs(name) and (not name.endswith(".safetensors") or name in weights)]
+    if "config.json" not in chosen:
+        raise CheckpointRefused("config.json is missing: give the folder of a checkpoint in the Hugging Face format")
+    for name in chosen:
+        if name.endswith(".json"):
+            _check_json(folder / name)
+    return chosen
+
+
+def load_config(folder: Path) -> PreTrainedConfig:
+    """The checkpoint's configuration. Raises CheckpointRefused where transformers has no such causal language model."""
+    with _refusing("config.json", "transformers cannot read it; use a checkpoint of an architecture that it has"):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    names: list[str] = config.architectures or []
+    if len(names) != 1 or names[0] not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
+        raise CheckpointRefused(
+            f"config.json: architectures is {list(names)}, expected one causal language model of transformers "
+            "(a name like Qwen2ForCausalLM); use a language model's checkpoint"
+        )
+    text = config.get_text_config()
+    for key in ("max_position_embeddings", "vocab_size"):
+        if not isinstance(getattr(text, key, None), int):
+            raise CheckpointRefused(f"config.json: {key} is missing; add it, or use another checkpoint")
+    return config
+
+
+@contextmanager
+def _refusing(file: str, reason: str) -> Iterator[None]:
+    """Refuse the file on any error: what transformers raises for a file that it cannot use has no common class."""
+    try:
+        yield
+    except (CheckpointRefused, MemoryError):
+        raise
+    except Exception as error:
+        raise CheckpointRefused(f"{file}: {reason} ({type(error).__name__}: {error})") from error
+
+
+def _check_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file, which must neither ask for code nor for a quantised model."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise CheckpointRefused(f"{path.name}: not JSON ({error}); download the file again") from error
+    if not isinstance(content, dict):
+        raise CheckpointRefused(f"{path.name}: expected an object, found {type(content).__name__}")
+    if content.get("auto_map"):
+        raise CheckpointRefused(
+            f"{path.name}: auto_map asks to run code that comes with the checkpoint, which is never done; use a "
+            "checkpoint of an architecture that transformers has, or take auto_map out if it has this one by now"
+        )
+    if content.get("quantization_config"):
+        raise CheckpointRefused(
+            f"{path.name}: quantization_config says that the weights are quantised, and training needs them whole; use "
+            "the checkpoint in bfloat16, float16 or float32"
+        )
+    return content
+
+
+def _weight_files(folder: Path, names: Sequence[str], everywhere: Sequence[str]) -> list[str]:
+    if INDEX not in names:
+        if SINGLE in names:
+            return [SINGLE]
+        pickles = sorted(name for name in everywhere if name.endswith(PICKLES))
+        if pickles:
+            raise CheckpointRefused(
+                f"{pickles[0]}: weights in a pickle can run code when they are loaded, and there are no safetensors "
+                "beside it; convert it on a machine that you can lose, with save_pretrained, and import the result"
+            )
+        raise CheckpointRefused(f"neither {SINGLE} nor {INDEX} is there: give a folder with weights in safetensors")
+    weight_map = _check_json(folder / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointRefused(f"{INDEX}: weight_map is missing or empty; download the file again")
+    shards = sorted({str(shard) for shard in weight_map.values()})
+    if SINGLE in names and SINGLE not in shards:
+        raise CheckpointRefused(
+            f"{SINGLE} and {INDEX} are both there and may hold different weights: remove the one that is not meant"
+        )
+    for shard in shards:
+        if "/" in shard or not shard.endswith(".safetensors"):
+            raise CheckpointRefused(f"{INDEX}: {shard!r} is not the name of a safetensors file beside it")
+        if shard not in names:
+            raise CheckpointRefused(f"{shard} is missing, and {INDEX} lists it: download it again")
+    return shards
+
+
+def _on_meta(folder: Path, config: PreTrainedConfig) -> PreTrainedModel:
+    """The architecture without weights."""
+    with _refusing("config.json", "transformers cannot build this architecture"), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    if [type(model).__name__] != config.architectures:
+        raise CheckpointRefused(
+            f"config.json: architectures is {config.architectures}, and its model_type {config.model_type!r} is "
+            f"{type(model).__name__}: correct the wrong one"
+        )
+    return model
+
+
+def _check_weights(folder: Path, files: Sequence[str], model: PreTrainedModel) -> int:
+    """Compare every tensor with the architecture's; returns the number of weights."""
+    # transformers renames and fuses some weights (experts, for one) when it loads them: undo that, as saving does.
+    state, tied = model.state_dict(), set(model.all_tied_weights_keys)
+    possible = revert_weight_conversion(model, state)
+    needed = revert_weight_conversion(model, {name: tensor for name, tensor in state.items() if name not in tied})
+    ignored = [re.compile(p) for p in (*IGNORED, *(model._keys_to_ignore_on_load_unexpected or ()))]
+    index: dict[str, str] = json.loads((folder / INDEX).read_bytes())["weight_map"] if INDEX in files else {}
+    found: dict[str, str] = {}
+    for file in files:
+        if not file.endswith(".safetensors"):
+            continue
+        try:
+            with safe_open(folder / file, "pt") as shard:
+                for name in shard.keys():  # noqa: SIM118 - not a mapping
+                    if found.setdefault(name, file) != file:
+                        raise CheckpointRefused(f"{file}: tensor {name} is in {found[name]} as well; remove one shard")
+                    if index and index.get(name) != file:
+                        raise CheckpointRefused(
+                            f"{file}: tensor {name} is here, and {INDEX} has it in {index.get(name)}"
+                        )
+                    if name in possible:
+                        _check_tensor(file, name, shard, possible[name])
+                    elif not any(pattern.search(name) for pattern in ignored):
+                        raise CheckpointRefused(
+                            f"{file}: tensor {name} is not part of {type(model).__name__} as config.json describes it; "
+                            "give the config.json that belongs to these weights"
+                        )
+        except SafetensorError as error:
+            size = (folder / file).stat().st_size
+            raise CheckpointRefused(
+                f"{file}: its header does not describe its {size} bytes, so it is truncated or damaged ({error}); "
+                "download it again"
+            ) from error
+    for name in needed:
+        if name not in found:
+            where = index.get(name, INDEX if index else SINGLE)
+            raise CheckpointRefused(f"{where}: tensor {name} of {type(model).__name__} is missing; download it again")
+    return sum(tensor.numel() for tensor in needed.values())
+
+
+def _check_tensor(file: str, name: str, shard: safe_open, expected: torch.Tensor) -> None:
+    view = shard.get_slice(name)
+    if view.get_shape() != list(expected.shape):
+        raise CheckpointRefused(
+            f"{file}: tensor {name} has shape {view.get_shape()}, and config.json asks for {list(expected.shape)}; "
+            "give the config.json that belongs to these weights"
+        )
+    if not expected.is_floating_point():
+        return
+    if view.get_dtype() not in FLOATS:
+        raise CheckpointRefused(
+            f"{file}: tensor {name} is {view.get_dtype()}, expected one of {', '.join(sorted(FLOATS))}; use the "
+            "checkpoint that is not quantised"
+        )
+    # Minimum and maximum carry NaN and infinity, and unlike isfinite they need no second tensor.
+    tensor = shard.get_tensor(name)
+    if tensor.numel() and not all(bound.isfinite() for bound in tensor.aminmax()):
+        raise CheckpointRefused(f"{file}: tensor {name} has values that are NaN or infinite; use an earlier checkpoint")
+
+
+def _check_tokenizer(folder: Path, vocabulary: int) -> list[int]:
+    """Returns a prompt's tokens."""
+    # transformers makes up an empty tokenizer where there is none.
+    if not any(all((folder / name).is_file() for name in names) for names in TOKENIZERS):
+        raise CheckpointRefused(
+            "tokenizer.json is missing, and so is every older form of it: take the tokenizer's files from the "
+            "checkpoint that this one was made from"
+        )
+    with _refusing("tokenizer.json", "transformers cannot load the tokenizer; download its files again"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if not tokenizer.chat_template:
+        raise CheckpointRefused(
+            "chat_template.jinja is missing: add the chat template of a model of the same family, whose special tokens "
+            "the tokenizer has"
+        )
+    if tokenizer.eos_token_id is None:
+        raise CheckpointRefused("tokenizer_config.json: eos_token is missing, so responses would never end; add it")
+    name, number = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if number >= vocabulary:
+        raise CheckpointRefused(
+            f"tokenizer.json: token {name!r} has id {number}, and config.json has a vocabulary of {vocabulary}; give "
+            "the tokenizer that belongs to these weights"
+        )
+    with _refusing("chat_template.jinja", "the template fails on one user message"):
+        message = {"role": "user", "content": "1 + 1 = ?"}
+        template = tokenizer.apply_chat_template([message], add_generation_prompt=True, tokenize=False)
+        prompt: list[int] = tokenizer(template, add_special_tokens=False)["input_ids"]
+    if not prompt:
+        raise CheckpointRefused("chat_template.jinja: the template leaves nothing of a user message; correct it")
+    return prompt
+
+
+def _check_forward(folder: Path, prompt: list[int]) -> None:
+    with _refusing("config.json", "the model does not run on a prompt"):
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype="auto", local_files_only=True, trust_remote_code=False, use_safetensors=True
+        ).eval()
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([prompt])).logits
+    if not logits.isfinite().all():
+        raise CheckpointRefused(
+            "config.json: the logits of a prompt are NaN or infinite; the weights overflow in this dtype, or belong to "
+            "another configuration"
+        )

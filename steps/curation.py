@@ -1,0 +1,168 @@
+"""Curation of the RL prompt set (§2.1): diverse coverage, balanced difficulty, answers that can be evaluated.
+
+In this order: multiple-choice, true/false and proof questions are left out, and prompts that occur twice; the SFT model
+answers each prompt ten times at a high temperature, and the share of right answers is its difficulty; a prompt whose
+answer the model guesses without any chain of thought within N = 8 tries is left out; domains are balanced. Not in the
+report, and ours: prompts that the model always solves are left out too, for they carry no signal.
+
+Run this stage alone with `longhaul run --only curation`.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from steps.problem import Problem
+from steps.workbench import Workbench
+
+
+class CurationConfig(BaseModel):
+    """Which prompts become the RL prompt set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    samples: int = Field(10, ge=1, description="Answers per prompt whose share of right ones is the pass rate.")
+    temperature: float = Field(1.0, gt=0, description="Temperature of those answers; high, for diversity.")
+    max_response_tokens: int = Field(128, ge=1, description="Longest of those answers.")
+    guesses: int = Field(8, ge=0, description="N, tries to guess without a chain of thought; 0 turns the filter off.")
+    max_guess_tokens: int = Field(24, ge=1, description="Longest guess.")
+    max_prompt_tokens: int = Field(128, ge=1, description="Longer prompts are left out.")
+    max_pass_rate: float = Field(0.95, gt=0, le=1, description="Prompts with a higher pass rate are left out.")
+    max_domain_share: float = Field(0.5, gt=0, le=1, description="Largest share of one domain in the set.")
+
+
+_FORMS = {
+    "multiple choice": re.compile(
+        # "f(a) and f(b)" is no list of options.
+        r"(?<!\w)\(\s*A\s*\).*(?<!\w)\(\s*B\s*\)|^\s*A[.)]\s.*^\s*B[.)]\s"
+        r"|\b(?:which|any|one) of the following\b|\bchoose the correct\b",
+        re.IGNORECASE | re.DOTALL | re.MULTILINE,
+    ),
+    "true or false": re.compile(r"\b(true or false|true/false|is it true that|yes or no)\b", re.IGNORECASE),
+    "proof": re.compile(
+        # "Show that" asks for a proof only as a command: records show that, and people watch a show that.
+        r"(?:^|[.!?:;,]\s*|\b(?:and|then|to|please)\s+)(?:show|demonstrate) (?:that|whether|why)\b"
+        r"|\b(?:dis)?prove\b|\bproof (?:that|of)\b",
+        re.IGNORECASE | re.MULTILINE,
+    ),
+}
+"""Forms of question whose answers cannot be evaluated, by how their prompts read."""
+
+GUESS_PREFIX = {"math": "\\boxed{", "code": "```python\n"}
+"""What a response is made to begin with, so that the answer stands before any thought."""
+
+
+def question_form(text: str) -> str | None:
+    """The form for which a prompt is left out, or None. Matches wording; a form said in other words passes."""
+    return next((form for form, pattern in _FORMS.items() if pattern.search(text)), None)
+
+
+@dataclass(frozen=True)
+class CurationResult:
+    """The RL prompt set and how it came about."""
+
+    problems: list[Problem]
+    pass_rates: dict[str, float]
+    """By problem id; lower is harder."""
+    removed: dict[str, int]
+    """How many prompts each rule removed, in the order in which the rules were applied."""
+    domains: dict[str, int]
+    """Prompts kept per domain."""
+    difficulty: dict[str, int]
+    """Prompts kept per tenth of pass rate, "0.0" to "0.9"."""
+
+
+def by_form(
+    bench: Workbench, problems: Sequence[Problem], config: CurationConfig, removed: Counter[str]
+) -> list[Problem]:
+    """Prompts left by the rules that need no model."""
+    kept: dict[str, Problem] = {}
+    for problem in problems:
+        form = question_form(problem.text)
+        if form is not None:
+            removed[form] += 1
+        elif problem.digest in kept:
+            removed["duplicate"] += 1
+        elif len(bench.chat.prompt(problem)) > config.max_prompt_tokens:
+            removed["too long"] += 1
+        else:
+            kept[problem.digest] = problem
+    return list(kept.values())
+
+
+def measure_pass_rates(bench: Workbench, problems: Sequence[Problem], config: CurationConfig) -> dict[str, float]:
+    """Share of right answers among `samples`, by problem id."""
+    prompts = [bench.chat.prompt(problem) for problem in problems]
+    answers = bench.sample(prompts, config.samples, config.max_response_tokens, config.temperature, name="pass rates")
+    return _share_right(bench, problems, [[bench.chat.text(a.tokens) for a in row] for row in answers])
+
+
+def guessable(bench: Workbench, problems: Sequence[Problem], config: CurationConfig) -> set[str]:
+    """Ids of the problems whose answer is right within `guesses` tries without a chain of thought."""
+    if config.guesses == 0:
+        return set()
+    prefixes = [GUESS_PREFIX[problem.verifier] for problem in problems]
+    prompts = [
+        [*bench.chat.prompt(problem), *bench.chat.encode(prefix)]
+        for problem, prefix in zip(problems, prefixes, strict=True)
+    ]
+    guesses = bench.sample(prompts, config.guesses, config.max_guess_tokens, config.temperature, name="guesses")
+    texts = [[prefix + bench.chat.text(g.tokens) for g in row] for prefix, row in zip(prefixes, guesses, strict=True)]
+    return {problem_id for problem_id, share in _share_right(bench, problems, texts).items() if share > 0}
+
+
+def _share_right(bench: Workbench, problems: Sequence[Problem], texts: Sequence[Sequence[str]]) -> dict[str, float]:
+    pairs = [(problem, text) for problem, row in zip(problems, texts, strict=True) for text in row]
+    scores = iter(bench.scorer.score_many(pairs))
+    return {
+        problem.id: sum(next(scores).value > 0 for _ in row) / len(row)
+        for problem, row in zip(problems, texts, strict=True)
+    }
+
+
+def balance(problems: Sequence[Problem], max_share: float, rng: Random) -> list[Problem]:
+    """Drop prompts of domains that are too frequent, until none holds more than `max_share` of the set.
+
+    n domains cannot each hold less than 1/n: with a smaller `max_share` they come to hold 1/n each.
+    """
+    kept = list(problems)
+    share = max(max_share, 1 / max(1, len({problem.domain for problem in kept})))
+    while kept and share < 1:
+        domain, count = Counter(problem.domain for problem in kept).most_common(1)[0]
+        # The slack is for rounding: 0.7 * 3 / (1 - 0.7) is a little less than 7.
+        allowed = int(share * (len(kept) - count) / (1 - share) + 1e-9)
+        if count <= allowed:
+            break
+        members = [problem for problem in kept if problem.domain == domain]
+        dropped = {problem.id for problem in rng.sample(members, count - allowed)}
+        kept = [problem for problem in kept if problem.id not in dropped]
+    return kept
+
+
+def curate(bench: Workbench, problems: Sequence[Problem], config: CurationConfig) -> CurationResult:
+    """Apply all rules with the model that is in the bench's engine. Raises ValueError if nothing is left."""
+    removed = Counter(dict.fromkeys([*_FORMS, "duplicate", "too long"], 0))
+    kept = by_form(bench, problems, config, removed)
+    rates = measure_pass_rates(bench, kept, config)
+    easy = [problem for problem in kept if rates[problem.id] > config.max_pass_rate]
+    removed["always solved"] = len(easy)
+    kept = [problem for problem in kept if rates[problem.id] <= config.max_pass_rate]
+    guessed = guessable(bench, kept, config)
+    removed["guessed"] = len(guessed)
+    kept = [problem for problem in kept if problem.id not in guessed]
+    balanced = balance(kept, config.max_domain_share, bench.random("balance"))
+    removed["balance"] = len(kept) - len(balanced)
+    if not balanced:
+        raise ValueError(f"curation left no prompt; removed: {dict(removed)}. Loosen curation.* or offer more problems")
+    tenths = Counter(f"{min(int(rates[problem.id] * 10), 9) / 10:.1f}" for problem in balanced)
+    return CurationResult(
+        problems=balanced,
+        pass_rates={problem.id: rates[problem.id] for problem in balanced},
+        removed=dict(removed),
+        domains=dict(Counter(problem.domain for problem in balanced)),
+        difficulty=dict(sorted(tenths.items())),
+    )

@@ -1,0 +1,119 @@
+"""Evaluation after every stage: pass@1 averaged over several samples, response lengths, by domain.
+
+Every model answers the held-out problems at the same temperature and length limit, so that the points of the
+token-efficiency figure (Fig. 7) can be compared.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from steps.problem import Problem
+from steps.workbench import Workbench
+
+
+class EvaluationConfig(BaseModel):
+    """How models are evaluated."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    samples: int = Field(4, ge=1, description="Responses per problem, over which pass@1 is averaged.")
+    max_response_tokens: int = Field(320, ge=1, description="Longest response.")
+    temperature: float = Field(1.0, ge=0, description="Sampling temperature.")
+    shown: int = Field(6, ge=0, description="Responses kept to be read in the report.")
+
+
+class DomainResult(BaseModel):
+    """One domain's share of an evaluation."""
+
+    problems: int
+    accuracy: float
+    mean_tokens: float
+
+
+class Sample(BaseModel):
+    """One response to be read."""
+
+    problem_id: str
+    domain: str
+    prompt: str
+    response: str
+    reward: float
+    reason: str
+    tokens: int
+
+
+class Evaluation(BaseModel):
+    """How a model did on the held-out problems."""
+
+    problems: int
+    samples: int
+    accuracy: float
+    standard_error: float
+    """Of the accuracy, over problems."""
+    mean_tokens: float
+    median_tokens: float
+    p99_tokens: float
+    domains: dict[str, DomainResult]
+    shown: list[Sample]
+
+    @property
+    def headline(self) -> str:
+        """Accuracy and length in a line."""
+        return f"accuracy {self.accuracy:.1%}, {self.mean_tokens:.0f} tokens on average"
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least `share` of the values do not exceed."""
+    ordered = sorted(values)
+    # 0.07 * 100 is a little more than 7: without the slack it would round up to 8.
+    return ordered[max(0, math.ceil(share * len(ordered) - 1e-9) - 1)]
+
+
+def evaluate(bench: Workbench, problems: Sequence[Problem], config: EvaluationConfig) -> Evaluation:
+    """Evaluate the weights that are in the bench's engine."""
+    prompts = [bench.chat.prompt(problem) for problem in problems]
+    completions = bench.sample(
+        prompts, config.samples, config.max_response_tokens, config.temperature, name="evaluation"
+    )
+    texts = [[bench.chat.text(completion.tokens) for completion in row] for row in completions]
+    scores = bench.scorer.score_many(
+        [(problem, text) for problem, row in zip(problems, texts, strict=True) for text in row]
+    )
+    rewards = [[s.value for s in scores[i : i + config.samples]] for i in range(0, len(scores), config.samples)]
+    lengths = [[len(completion.tokens) for completion in row] for row in completions]
+    means = [statistics.fmean(row) for row in rewards]
+    flat = [length for row in lengths for length in row]
+    domains = {}
+    for domain in sorted({problem.domain for problem in problems}):
+        members = [i for i, problem in enumerate(problems) if problem.domain == domain]
+        domains[domain] = DomainResult(
+            problems=len(members),
+            accuracy=statistics.fmean(means[i] for i in members),
+            mean_tokens=statistics.fmean(length for i in members for length in lengths[i]),
+        )
+    shown = [
+        Sample(
+            problem_id=problems[i].id,
+            domain=problems[i].domain,
+            prompt=problems[i].text,
+            response=texts[i][0],
+            reward=rewards[i][0],
+            reason=scores[i * config.samples].reason,
+            tokens=lengths[i][0],
+        )
+        for i in range(min(config.shown, len(problems)))
+    ]
+    return Evaluation(
+        problems=len(problems),
+        samples=config.samples,
+        accuracy=statistics.fmean(means),
+        standard_error=statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else 0.0,
+        mean_tokens=statistics.fmean(flat),
+        median_tokens=statistics.median(flat),
+        p99_tokens=percentile(flat, 0.99),
+        domains=domains,
+        shown=shown,
+    )

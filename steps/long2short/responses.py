@@ -1,0 +1,58 @@
+"""Judged responses of the long-CoT model: what shortest rejection sampling and DPO choose from (§2.4)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from steps.problem import Problem
+from steps.workbench import Workbench
+
+
+class ResponsesConfig(BaseModel):
+    """How responses are sampled."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    problems: int = Field(200, ge=1, description="Problems, drawn from the RL prompt set.")
+    samples: int = Field(8, ge=2, description="n, responses to each.")
+    temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
+    max_response_tokens: int = Field(320, ge=1, description="Longest response.")
+
+
+@dataclass(frozen=True)
+class JudgedResponse:
+    """One finished response."""
+
+    tokens: list[int]
+    right: bool
+
+
+@dataclass(frozen=True)
+class Responses:
+    """The responses to one problem."""
+
+    problem: Problem
+    prompt: list[int]
+    judged: list[JudgedResponse]
+
+    @property
+    def shortest_right(self) -> JudgedResponse | None:
+        """The right response with the fewest tokens, if there is a right one."""
+        return min((r for r in self.judged if r.right), key=lambda r: len(r.tokens), default=None)
+
+
+def sample_responses(bench: Workbench, problems: Sequence[Problem], config: ResponsesConfig) -> list[Responses]:
+    """Responses of the model in the bench's engine; those that ran out of tokens are left out."""
+    chosen = bench.random("long2short problems").sample(list(problems), min(config.problems, len(problems)))
+    prompts = [bench.chat.prompt(problem) for problem in chosen]
+    rows = bench.sample(prompts, config.samples, config.max_response_tokens, config.temperature, name="responses")
+    finished = [[completion.tokens for completion in row if completion.ended == "stop"] for row in rows]
+    pairs = [
+        (problem, bench.chat.text(tokens)) for problem, row in zip(chosen, finished, strict=True) for tokens in row
+    ]
+    scores = iter(bench.scorer.score_many(pairs))
+    return [
+        Responses(problem, prompt, [JudgedResponse(tokens, next(scores).value > 0) for tokens in row])
+        for problem, prompt, row in zip(chosen, prompts, finished, strict=True)
+    ]

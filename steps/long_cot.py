@@ -1,0 +1,97 @@
+"""Long-CoT SFT (§2.2): a light SFT on a small, verified set of long reasoning paths.
+
+The paths belong to problems that curation kept. Each is verified, and the set is chosen so that it shows planning,
+evaluation, reflection and exploration. The report writes its paths by prompt engineering; here they come as a data set
+(`long_cot.jsonl`) with whatever wrong ones it holds.
+
+Run this stage alone with `longhaul run --only long_cot_sft`.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from steps.problem import Example, Problem
+from steps.supervised import PhaseConfig, train
+from steps.workbench import Workbench
+
+BEHAVIOURS = {
+    "planning": re.compile(r"\b(plan|first|let me start)\b", re.IGNORECASE),
+    "evaluation": re.compile(r"\b(check|verify|yes)\b", re.IGNORECASE),
+    "reflection": re.compile(r"\b(wait|again|back|actually)\b", re.IGNORECASE),
+    "exploration": re.compile(r"\b(try|no|alternatively|instead)\b", re.IGNORECASE),
+}
+"""What a long path shows, by the words that announce it."""
+
+
+class LongCotConfig(BaseModel):
+    """Long-CoT SFT."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    paths: int = Field(400, ge=1, description="Most verified paths that are trained on.")
+    phase: PhaseConfig = Field(description="The light SFT.")
+
+
+@dataclass(frozen=True)
+class LongCotResult:
+    """What the stage reports."""
+
+    candidates: int
+    of_curated_problems: int
+    verified: int
+    chosen: list[Example]
+    behaviours: dict[str, int]
+    """How many chosen paths show each behaviour."""
+
+
+def behaviours(response: str) -> set[str]:
+    """Which of the four behaviours a response shows."""
+    return {name for name, pattern in BEHAVIOURS.items() if pattern.search(response)}
+
+
+def choose(paths: Sequence[Example], count: int, rng: Random) -> list[Example]:
+    """At most `count` paths in which the four behaviours are as evenly frequent as the paths allow.
+
+    Greedy: each time a path with the behaviour seen least, of those that a path is left for. Paths that show none come
+    last.
+    """
+    order = rng.sample(range(len(paths)), len(paths))
+    shown = [behaviours(path.response) for path in paths]
+    waiting = {name: [index for index in order if name in shown[index]] for name in BEHAVIOURS}
+    seen: Counter[str] = Counter()
+    chosen: dict[int, None] = {}
+    while len(chosen) < count:
+        for indices in waiting.values():
+            while indices and indices[-1] in chosen:
+                indices.pop()
+        left = [name for name, indices in waiting.items() if indices]
+        if not left:
+            break
+        index = waiting[min(left, key=seen.__getitem__)].pop()
+        chosen[index] = None
+        seen.update(shown[index])
+    silent = [index for index in order if not shown[index]]
+    return [paths[index] for index in [*chosen, *silent][:count]]
+
+
+def long_cot_sft(
+    bench: Workbench, paths: Sequence[Example], problems: Sequence[Problem], config: LongCotConfig
+) -> LongCotResult:
+    """Verify, choose and train; the trained model is in the bench's trainer and engine."""
+    known = {problem.id: problem for problem in problems}
+    own = [path for path in paths if path.problem_id in known]
+    scores = bench.scorer.score_many([(known[path.problem_id], path.response) for path in own])
+    verified = [path for path, score in zip(own, scores, strict=True) if score.value > 0]
+    if not verified:
+        raise ValueError("long_cot: none of the paths belongs to a curated problem and is right")
+    chosen = choose(verified, config.paths, bench.random("long-CoT paths"))
+    tokenised = [bench.chat.example(path.prompt, path.response) for path in chosen]
+    train(bench.trainer, tokenised, config.phase, bench.random("long-CoT SFT"), "long-CoT SFT", bench.log)
+    bench.hand_over()
+    counts = Counter(name for path in chosen for name in behaviours(path.response))
+    return LongCotResult(len(paths), len(own), len(verified), chosen, dict(counts))

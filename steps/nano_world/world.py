@@ -1,0 +1,134 @@
+"""The nano world: data sets for every stage of the recipe, generated from a seed.
+
+Train and test problems never share a prompt: the digest of a problem's normalised text says which of the two it may be
+in, whatever the seed.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from steps.nano_world.arithmetic import make_chain
+from steps.nano_world.congruence import make_search
+from steps.nano_world.programs import make_program
+from steps.nano_world.task import LICENCE, SOURCE, Task, boxed
+from steps.nano_world.unsuitable import make_unsuitable
+from steps.problem import Example, Problem, save_rows
+
+
+class NanoWorldConfig(BaseModel):
+    """How much of the nano world to generate."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    train_problems: int = Field(1200, ge=8, description="Problems offered to curation, a sixth of them unsuitable.")
+    test_problems: int = Field(150, ge=6, description="Held-out problems for evaluation.")
+    sft_examples: int = Field(3000, ge=8, description="Examples of vanilla SFT.")
+    long_cot_paths: int = Field(1000, ge=4, description="Long reasoning paths for long-CoT SFT to choose from.")
+
+
+@dataclass(frozen=True)
+class NanoWorld:
+    """The generated data sets."""
+
+    train: list[Problem]
+    test: list[Problem]
+    sft: list[Example]
+    long_cot: list[Example]
+
+    def save(self, folder: Path) -> None:
+        """Write train, test, sft and long_cot as JSONL files."""
+        for name in ("train", "test", "sft", "long_cot"):
+            save_rows(folder / f"{name}.jsonl", getattr(self, name))
+
+
+MAKERS: dict[str, Callable[[Random, int], Task]] = {
+    "arithmetic": lambda rng, difficulty: make_chain(rng, 2 * difficulty - rng.randint(0, 1)),
+    "search": make_search,
+    "programs": make_program,
+}
+DOMAINS = ("arithmetic", "search", "programs", "arithmetic", "search")
+DIFFICULTIES = (1, 1, 1, 1, 1, 2, 2, 3, 4, 5)
+"""Easy problems are more frequent: that, too, gives response lengths a heavy tail."""
+
+
+def held_out(problem: Problem) -> bool:
+    """Whether a problem may be tested on: a fifth of all digests. No other data set, nor the text that the base was
+    pretrained on, whatever its seed, holds such a problem."""
+    return int(problem.digest[:8], 16) % 5 == 0
+
+
+def make_task(rng: Random, domain: str, test: bool = False) -> Task:
+    """A task of a domain that is held out, or one that is not."""
+    while True:
+        task = MAKERS[domain](rng, rng.choice(DIFFICULTIES))
+        if held_out(task.problem) == test:
+            return task
+
+
+def tasks(rng: Random, taken: set[str], test: bool = False) -> Iterator[Task]:
+    """Endless distinct tasks, domains in turn. Adds their digests to `taken`."""
+    while True:
+        for domain in DOMAINS:
+            task = make_task(rng, domain, test)
+            if task.problem.digest not in taken:
+                taken.add(task.problem.digest)
+                yield task
+
+
+def _direct(rng: Random, problem: Problem) -> Example:
+    """General question answering: the bare answer, no reasoning."""
+    answer = boxed(problem.answer)
+    if problem.domain == "proof":
+        answer = "Multiplication is commutative. " + boxed("proof")
+    return Example(
+        problem_id=problem.id, prompt=problem.text, response=answer, kind="general", source=SOURCE, licence=LICENCE
+    )
+
+
+def _reasoning(task: Task, response: str) -> Example:
+    return Example(
+        problem_id=task.problem.id,
+        prompt=task.problem.text,
+        response=response,
+        kind="reasoning",
+        source=SOURCE,
+        licence=LICENCE,
+    )
+
+
+def _long_path(rng: Random, tasks: list[Task], index: int) -> Example:
+    """A path to one of the tasks; one in twenty solves another task instead, for verification to find."""
+    written = tasks[index] if rng.random() > 0.05 else rng.choice(tasks)
+    return _reasoning(tasks[index], written.long(rng))
+
+
+def generate(config: NanoWorldConfig, seed: int) -> NanoWorld:
+    """The data sets; equal arguments give equal data sets."""
+    rng = Random(f"nano world {seed}")
+    taken: set[str] = set()
+    fresh = tasks(rng, taken)
+
+    def unsuitable(count: int) -> list[Problem]:
+        found: dict[str, Problem] = {}
+        while len(found) < count:
+            problem = make_unsuitable(rng)
+            if problem.digest not in taken:
+                found[problem.digest] = problem
+        taken.update(found)
+        return list(found.values())
+
+    unseen = tasks(rng, taken, test=True)
+    test = [next(unseen).problem for _ in range(config.test_problems)]
+    misfits = unsuitable(config.train_problems // 6)
+    solvable = [next(fresh) for _ in range(config.train_problems - len(misfits))]
+    train = [task.problem for task in solvable] + misfits
+    rng.shuffle(train)
+    sft = [_direct(rng, problem) for problem in unsuitable(config.sft_examples // 4)]
+    sft += [_reasoning(task, task.short) for task in (next(fresh) for _ in range(config.sft_examples - len(sft)))]
+    rng.shuffle(sft)
+    long_cot = [_long_path(rng, solvable, i % len(solvable)) for i in range(config.long_cot_paths)]
+    return NanoWorld(train, test, sft, long_cot)

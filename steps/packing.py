@@ -1,0 +1,101 @@
+"""Packing (§2.5.2): several examples share a training row, with no attention and no loss from one to another.
+
+Positions start again at 0 with each example. Attention stays inside an example because the model reads the restart of
+positions as a boundary; `tests/steps/test_packing.py` holds packed log-probabilities against unpacked ones.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TokenExample:
+    """A prompt and a response in tokens; only the response is learned from."""
+
+    tokens: Sequence[int]
+    prompt_length: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.prompt_length < len(self.tokens):
+            raise ValueError(f"an example of {len(self.tokens)} tokens needs a prompt and a response")
+
+    @property
+    def response(self) -> Sequence[int]:
+        """The tokens after the prompt."""
+        return self.tokens[self.prompt_length :]
+
+
+@dataclass(frozen=True)
+class PackedRows:
+    """A micro-batch of packed examples."""
+
+    tokens: Tensor
+    """int64 [rows, length]; padding is token 0."""
+    positions: Tensor
+    """int64 [rows, length]; 0 at the start of each example and of the padding."""
+    owners: Tensor
+    """int64 [rows, length - 1]: which example (its place in the packed list) the prediction at t belongs to; -1 where
+    the predicted token is no response token."""
+
+    def per_example(self, values: Tensor, count: int) -> Tensor:
+        """Sum token values [rows, length - 1] over each example's response. Returns [count]."""
+        owners = self.owners.to(values.device)
+        inside = owners >= 0
+        return values.new_zeros(count).index_add(0, owners[inside], values[inside])
+
+    def on_responses(self, per_token: Sequence[Sequence[float]]) -> Tensor:
+        """Lay out one value per response token, given per example, as [rows, length - 1]; 0 elsewhere."""
+        laid = torch.zeros(self.owners.numel())
+        owners = self.owners.flatten()
+        inside = torch.nonzero(owners >= 0).flatten()
+        # An example's tokens stand in order within its row, so a stable sort by owner gives the order of `per_token`.
+        order = torch.argsort(owners[inside], stable=True)
+        present = owners[inside].unique().tolist()
+        laid[inside[order]] = torch.tensor([value for owner in present for value in per_token[owner]])
+        return laid.view(self.owners.shape)
+
+
+def _bins(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Which examples share a row: first fit in order of decreasing length."""
+    bins: list[list[int]] = []
+    room: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if lengths[index] > capacity:
+            raise ValueError(f"example {index} has {lengths[index]} tokens and does not fit a row of {capacity}")
+        for place, left in enumerate(room):
+            if lengths[index] <= left:
+                bins[place].append(index)
+                room[place] -= lengths[index]
+                break
+        else:
+            bins.append([index])
+            room.append(capacity - lengths[index])
+    return bins
+
+
+def pack(examples: Sequence[TokenExample], length: int, rows: int) -> Iterator[PackedRows]:
+    """Pack examples into micro-batches of at most `rows` rows of `length` tokens.
+
+    Raises ValueError for an example longer than a row.
+    """
+    bins = _bins([len(example.tokens) for example in examples], length)
+    for start in range(0, len(bins), rows):
+        chosen = bins[start : start + rows]
+        used = max(sum(len(examples[i].tokens) for i in members) for members in chosen)
+        tokens = torch.zeros(len(chosen), used, dtype=torch.long)
+        positions = torch.zeros_like(tokens)
+        owners = torch.full((len(chosen), used - 1), -1, dtype=torch.long)
+        for row, members in enumerate(chosen):
+            at = 0
+            for index in members:
+                example = examples[index]
+                end = at + len(example.tokens)
+                tokens[row, at:end] = torch.tensor(example.tokens)
+                positions[row, at:end] = torch.arange(end - at)
+                owners[row, at + example.prompt_length - 1 : end - 1] = index
+                at = end
+            positions[row, at:] = torch.arange(used - at)
+        yield PackedRows(tokens, positions, owners)

@@ -1,0 +1,184 @@
+"""A problem with a verifiable answer: the row that every data set, real or generated, is converted to.
+
+The report asks three things of a prompt set (§2.1): coverage, so rows carry domain and discipline tags; balanced
+difficulty, so they carry a difficulty; and answers that can be evaluated, so they name a verifier.
+"""
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from infra.files import write_text_atomically
+
+
+class MalformedRow(ValueError):
+    """A row of a data file cannot be read; the message names file, line and reason."""
+
+
+class Part(BaseModel):
+    """One part of a prompt that mixes text and images."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["text", "image"]
+    text: str | None = None
+    image: str | None = Field(None, description="Address of the image.")
+
+    @model_validator(mode="after")
+    def _holds_what_it_says(self) -> "Part":
+        if getattr(self, self.type) is None:
+            raise ValueError(f"a part of type {self.type!r} needs the field {self.type!r}")
+        return self
+
+
+class Problem(BaseModel):
+    """One prompt, its reference answer, and how a response to it is judged."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(min_length=1)
+    prompt: str | tuple[Part, ...]
+    answer: str = Field("", description="Reference answer; empty where tests decide.")
+    verifier: Literal["math", "code"] = Field(description="Which verifier judges responses (steps/rewards).")
+    tests: tuple[tuple[str, str], ...] = Field((), description="For code: pairs of stdin and expected stdout.")
+    solution: str | None = Field(None, description="A worked solution, where the data set has one.")
+    domain: str = "unknown"
+    discipline: str = "unknown"
+    difficulty: int = Field(0, ge=0, le=5, description="1 (easy) to 5 (hard); 0 where unknown.")
+    source: str = "unknown"
+    licence: str = "unknown"
+
+    @model_validator(mode="after")
+    def _can_be_verified(self) -> "Problem":
+        if not self.text.strip() and not self.images:
+            raise ValueError("prompt is empty")
+        if self.verifier == "code" and not self.tests:
+            raise ValueError("verifier 'code' needs at least one test")
+        if self.verifier == "math" and not self.answer.strip():
+            raise ValueError("verifier 'math' needs an answer")
+        return self
+
+    @property
+    def text(self) -> str:
+        """The prompt's text parts, joined."""
+        if isinstance(self.prompt, str):
+            return self.prompt
+        return "\n".join(part.text for part in self.prompt if part.text is not None)
+
+    @property
+    def images(self) -> list[str]:
+        """Addresses of the prompt's images."""
+        if isinstance(self.prompt, str):
+            return []
+        return [part.image for part in self.prompt if part.image is not None]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the prompt's normalised text and of its images' addresses.
+
+        Two prompts that differ in case or white space share it; the same question about two images does not.
+        """
+        folded = unicodedata.normalize("NFKC", self.text).casefold()
+        read = [re.sub(r"\s+", " ", folded).strip(), *self.images]
+        return hashlib.sha256("\n".join(read).encode()).hexdigest()
+
+
+class Example(BaseModel):
+    """One supervised example: a prompt and the response to imitate."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    problem_id: str
+    prompt: str
+    response: str = Field(min_length=1)
+    kind: str = Field("general", description="'reasoning' examples are the ones that rejection sampling expands.")
+    source: str = "unknown"
+    licence: str = "unknown"
+
+
+def _from_gsm8k(row: dict[str, Any], row_id: str) -> dict[str, Any]:
+    solution, mark, answer = row["answer"].rpartition("####")
+    if not mark:
+        raise ValueError("field 'answer' has no '####' before the final answer")
+    return {
+        "id": row_id,
+        "prompt": row["question"],
+        "answer": answer.strip().replace(",", ""),
+        "verifier": "math",
+        "solution": re.sub(r"<<.*?>>", "", solution).strip(),
+        "domain": "math",
+        "discipline": "grade-school arithmetic",
+        "source": "openai/grade-school-math (GSM8K)",
+        "licence": "MIT",
+    }
+
+
+CONVERTERS = {"problem": lambda row, row_id: row, "gsm8k": _from_gsm8k}
+"""How a data set's own row becomes a problem's fields, by format name."""
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers (from 1) and objects of a JSONL file. Raises MalformedRow at the first other line."""
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                if b"\\ud" in line.lower():
+                    # Half a surrogate pair is read without a word, and fails wherever the text is written or hashed.
+                    json.dumps(row, ensure_ascii=False).encode()
+            except (ValueError, RecursionError) as error:
+                raise MalformedRow(f"{path}:{number}: not JSON ({error})") from error
+            if not isinstance(row, dict):
+                raise MalformedRow(f"{path}:{number}: expected an object, found {type(row).__name__}")
+            yield number, row
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'row'}: {e['msg']}" for e in error.errors())
+    if isinstance(error, KeyError):
+        return f"missing field {error}"
+    return str(error)
+
+
+def load_problems(path: Path, format: str = "problem") -> list[Problem]:
+    """Problems of a JSONL file in one of the formats of CONVERTERS.
+
+    Raises MalformedRow naming file, line and reason, also for an id that occurs twice.
+    """
+    if format not in CONVERTERS:
+        raise ValueError(f"data format {format!r} is not known; choose one of {', '.join(CONVERTERS)}")
+    problems: dict[str, Problem] = {}
+    for number, row in read_rows(path):
+        try:
+            problem = Problem.model_validate(CONVERTERS[format](row, f"{path.stem}-{number}"))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise MalformedRow(f"{path}:{number}: {_reason(error)}") from error
+        if problem.id in problems:
+            raise MalformedRow(f"{path}:{number}: id {problem.id!r} occurs twice")
+        problems[problem.id] = problem
+    return list(problems.values())
+
+
+def load_examples(path: Path) -> list[Example]:
+    """Supervised examples of a JSONL file. Raises MalformedRow naming file, line and reason."""
+    examples = []
+    for number, row in read_rows(path):
+        try:
+            examples.append(Example.model_validate(row))
+        except ValueError as error:
+            raise MalformedRow(f"{path}:{number}: {_reason(error)}") from error
+    return examples
+
+
+def save_rows(path: Path, rows: Iterable[BaseModel]) -> None:
+    """Write models as JSONL, whole or not at all."""
+    write_text_atomically(path, "".join(row.model_dump_json(exclude_defaults=True) + "\n" for row in rows))

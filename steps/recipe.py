@@ -1,0 +1,137 @@
+"""The whole recipe as one typed configuration; every default stands here or in the section's own file.
+
+A file in configs/ is checked against it before anything runs: unknown keys, wrong types and impossible combinations
+are refused with the key's name.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from infra.engine import EngineConfig
+from infra.tracking import TrackingConfig
+from infra.trainer import TrainerConfig
+from steps.curation import CurationConfig
+from steps.evaluation import EvaluationConfig
+from steps.import_checkpoint import ImportConfig
+from steps.long2short.dpo import DpoConfig
+from steps.long2short.merge import MergeConfig
+from steps.long2short.shortest import ShortestConfig
+from steps.long_cot import LongCotConfig
+from steps.recipe_data import DataConfig
+from steps.rl.config import RlConfig
+from steps.sft import SftConfig
+
+
+class ConfigRefused(ValueError):
+    """A configuration cannot be run; the message names the keys and what is wrong with each."""
+
+
+class Long2ShortConfig(BaseModel):
+    """The four long2short methods (§2.4), each from the RL model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    merge: MergeConfig = MergeConfig()
+    shortest: ShortestConfig
+    dpo: DpoConfig
+    rl: RlConfig
+
+
+class Recipe(BaseModel):
+    """From a pretrained checkpoint to a reasoning model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, pattern=r"^[a-z0-9][a-z0-9_.-]*$", description="Names the recipe in reports.")
+    seed: int = Field(0, ge=0, description="All randomness comes from it.")
+    store: str = Field(
+        ".longhaul/store", description="Where artifacts and records live: a folder or s3://bucket/prefix."
+    )
+    data: DataConfig
+    import_checkpoint: ImportConfig
+    engine: EngineConfig = EngineConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    vanilla_sft: SftConfig
+    curation: CurationConfig = CurationConfig()
+    long_cot_sft: LongCotConfig
+    rl: RlConfig
+    long2short: Long2ShortConfig
+    evaluation: EvaluationConfig = EvaluationConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _fits_the_context(self) -> "Recipe":
+        prompt = self.curation.max_prompt_tokens
+        responses = {
+            "curation.max_response_tokens": self.curation.max_response_tokens,
+            "vanilla_sft.expansion.max_response_tokens": self.vanilla_sft.expansion.max_response_tokens,
+            "rl.max_response_tokens": self.rl.max_response_tokens,
+            "evaluation.max_response_tokens": self.evaluation.max_response_tokens,
+            "long2short.rl.max_response_tokens": self.long2short.rl.max_response_tokens,
+            "long2short.shortest.responses.max_response_tokens": self.long2short.shortest.responses.max_response_tokens,
+            "long2short.dpo.responses.max_response_tokens": self.long2short.dpo.responses.max_response_tokens,
+        }
+        for key, tokens in responses.items():
+            if prompt + tokens > self.engine.context:
+                raise ValueError(
+                    f"engine.context is {self.engine.context}, shorter than curation.max_prompt_tokens ({prompt}) plus "
+                    f"{key} ({tokens}): raise engine.context or lower one of the two"
+                )
+        short = self.long2short
+        rows = {
+            "rl": (self.rl.sequence_length, "rl"),
+            "long2short.rl": (short.rl.sequence_length, "long2short.rl"),
+            "long2short.dpo": (short.dpo.sequence_length, "long2short.dpo.responses"),
+            "long2short.shortest.phase": (short.shortest.phase.sequence_length, "long2short.shortest.responses"),
+        }
+        for key, (length, section) in rows.items():
+            response = responses[f"{section}.max_response_tokens"]
+            if prompt + response > length:
+                raise ValueError(
+                    f"{key}.sequence_length is {length}, shorter than curation.max_prompt_tokens ({prompt}) plus "
+                    f"{section}.max_response_tokens ({response}): raise it"
+                )
+        context = self.import_checkpoint.context_length
+        if context is not None and context < self.engine.context:
+            raise ValueError(
+                f"engine.context is {self.engine.context}, longer than import_checkpoint.context_length ({context})"
+            )
+        return self
+
+
+def parse_recipe(text: str, source: str) -> Recipe:
+    """A recipe from YAML (or JSON) text. Raises ConfigRefused naming every bad key of `source`."""
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigRefused(f"{source} is not YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigRefused(f"{source} holds {type(raw).__name__}; expected a mapping of sections")
+    return check_recipe(raw, source)
+
+
+def check_recipe(raw: dict[str, Any], source: str) -> Recipe:
+    """A recipe from plain data. Raises ConfigRefused naming every bad key."""
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+            message = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "extra_forbidden":
+                message = "unknown key; remove it or mend its spelling"
+            lines.append(f"  {key}: {message}")
+        raise ConfigRefused(f"{source} is refused:\n" + "\n".join(lines)) from error
+
+
+def load_recipe(path: Path) -> Recipe:
+    """A recipe from a file. Raises ConfigRefused."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigRefused(f"{path} cannot be read: {error}") from error
+    return parse_recipe(text, str(path))

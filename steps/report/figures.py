@@ -1,0 +1,394 @@
+"""The report's figures as SVG that takes its text colour from the page around it, so that it reads in light and dark.
+
+Invariant: only what the records hold is drawn. A metric that no entry has leaves its curve or its figure out; an entry
+without it leaves a gap. The same records give the same bytes.
+"""
+
+import html
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from infra.stages import StageRecord
+from steps.report.labels import Box, place
+from steps.report.table import MODEL_STAGES, by_stage
+from steps.report.text import visible
+
+INK = "#010203"
+"""Stands for the page's text colour until the SVG is written."""
+
+COLOURS = ("#3d83c9", "#cf7130", "#3b985b", "#9a6fd0")
+"""Mid tones, which keep a contrast of 3 to 1 on white and on black."""
+
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
+"""So that curves are told apart without colour."""
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "longhaul",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "text.color": INK,
+    "text.parse_math": False,  # a "$" in a name is a "$"
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.facecolor": "none",
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": INK,
+    "grid.alpha": 0.12,
+    "grid.linewidth": 0.6,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 0,
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+}
+_PIXELS_PER_INCH = 72
+"""As SVG is written: a point is a pixel, so that what is measured here holds there."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure for the page."""
+
+    caption: str
+    alt: str
+    """What it shows, in words."""
+    svg: str
+    """An `svg` element to stand within HTML, with `alt` as its label."""
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """What one small figure of a training run shows: its caption, the metrics and what their curves are called."""
+
+    caption: str
+    curves: Mapping[str, str]
+    share: bool = False
+
+
+_RL_PANELS = (
+    _Panel("Accuracy", {"rl/accuracy": "accuracy"}, share=True),
+    _Panel("Response tokens, mean", {"rl/response_tokens": "tokens"}),
+    _Panel("Reward, mean", {"rl/reward": "reward"}),
+    _Panel("Log-ratio to the reference", {"rl/log_ratio_mean": "mean", "rl/log_ratio_max": "max"}),
+    _Panel("Gradient norm", {"rl/gradient_norm": "gradient norm"}),
+    _Panel("Staleness, iterations", {"rl/staleness": "staleness"}),
+    _Panel("Groups in the replay buffer", {"rl/groups_in_buffer": "groups"}),
+    _Panel("Groups without signal", {"rl/no_signal_share": "share"}, share=True),
+    _Panel("Mismatch of engine and trainer", {"rl/engine_mismatch": "mismatch"}),
+)
+_PANEL_SIZE = 250, 160
+_LEGEND_CHARACTERS = 24
+_RL_SECONDS = {
+    "rl/rollout_seconds": "rollout",
+    "rl/training_seconds": "training",
+    "rl/handover_seconds": "hand-over",
+}
+
+
+def token_efficiency(
+    records: Sequence[StageRecord], format: Literal["svg", "png"] = "svg", width: int = 760, height: int = 420
+) -> bytes | None:
+    """Accuracy against mean response tokens, a labelled point per evaluated model (Fig. 7), as a whole image file.
+
+    Bars are one standard error of the accuracy. `width` and `height` are in pixels; a PNG has twice as many, on white.
+    None if no record has an evaluation.
+    """
+    canvas = _token_efficiency(records, width, height)
+    if canvas is None:
+        return None
+    if format == "svg":
+        return _svg(canvas, "token-efficiency", _token_efficiency_alt(records)).encode()
+    file = io.BytesIO()
+    with matplotlib.rc_context(_STYLE):
+        canvas.savefig(file, format="png", dpi=2 * _PIXELS_PER_INCH, facecolor="white", metadata={"Software": None})
+    return file.getvalue()
+
+
+def token_efficiency_figure(records: Sequence[StageRecord], width: int, height: int) -> Figure | None:
+    """The token-efficiency figure for the page, `width` by `height` pixels. None if no record has an evaluation."""
+    canvas = _token_efficiency(records, width, height)
+    if canvas is None:
+        return None
+    alt = _token_efficiency_alt(records)
+    caption = "Accuracy against mean response tokens, one point per model; bars are one standard error."
+    return Figure(caption, alt, _svg(canvas, f"token-efficiency-{width}", alt))
+
+
+def rl_figures(record: StageRecord) -> list[Figure]:
+    """Training curves of an RL stage over its iterations, as small multiples."""
+    history = [entry for entry in record.history if any(name.startswith("rl/") for name in entry)]
+    prefix = record.stage.replace("/", "-")
+    figures = [_lines(f"{prefix}-{number}", panel, history, "iteration") for number, panel in enumerate(_RL_PANELS)]
+    figures.append(_seconds(f"{prefix}-seconds", history))
+    return [figure for figure in figures if figure is not None]
+
+
+def loss_figure(record: StageRecord) -> Figure | None:
+    """Losses of a stage's supervised phases over its optimizer steps. None if its history has none."""
+    names = dict.fromkeys(name for entry in record.history for name in entry if name.endswith("/loss"))
+    history = [entry for entry in record.history if any(name in entry for name in names)]
+    curves = {name: visible(name.removesuffix("/loss")[:_LEGEND_CHARACTERS]) for name in names}
+    panel = _Panel(f"Loss of {record.stage}", curves)
+    return _lines(f"{record.stage.replace('/', '-')}-loss", panel, history, "optimizer step")
+
+
+def difficulty_figure(counts: Mapping[str, int]) -> Figure | None:
+    """Prompts per tenth of pass rate, from counts by "0.0" to "0.9". None for no prompts."""
+    tenths = {f"{tenth / 10:.1f}": counts.get(f"{tenth / 10:.1f}", 0) for tenth in range(10)}
+    if not any(tenths.values()):
+        return None
+    with _small(360, 180) as (canvas, axes):
+        axes.bar([0.05 + tenth / 10 for tenth in range(10)], list(tenths.values()), width=0.09, color=COLOURS[0])
+        axes.grid(False, axis="x")
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("pass rate of the SFT model (lower is harder)")
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    told = ", ".join(f"{count} from {tenth}" for tenth, count in tenths.items())
+    alt = f"Histogram of pass rates in tenths, prompts per tenth: {told}."
+    return Figure("Prompts kept, by pass rate", alt, _svg(canvas, "difficulty", alt))
+
+
+def _number(value: Any) -> float:
+    """A metric as a number; NaN, which leaves a gap, for anything that is none."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if usable else math.nan
+
+
+def _told(value: float, _: Any = None) -> str:
+    """A number in few characters."""
+    if value == 0:
+        return "0"
+    if abs(value) < 1e-3 or abs(value) >= 1e6:
+        digits, _, power = f"{value:.2e}".partition("e")
+        return f"{float(digits):g}e{int(power)}".replace("-", "−")
+    return f"{value:,.4g}".replace("-", "−") if abs(value) < 1e4 else f"{value:,.0f}".replace("-", "−")
+
+
+def _percent(value: float, _: Any = None) -> str:
+    return f"{100 * value:.3g}%".replace("-", "−")
+
+
+@contextmanager
+def _small(width: int, height: int) -> Iterator[tuple[Canvas, Axes]]:
+    """A canvas of `width` by `height` pixels with one plot, and the style to draw it in."""
+    with matplotlib.rc_context(_STYLE):
+        canvas = Canvas(figsize=(width / _PIXELS_PER_INCH, height / _PIXELS_PER_INCH), dpi=_PIXELS_PER_INCH)
+        FigureCanvasAgg(canvas)
+        axes = canvas.add_axes((44 / width, 36 / height, 1 - 54 / width, 1 - 54 / height))
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_formatter(FuncFormatter(_told))
+        yield canvas, axes
+
+
+def _lines(name: str, panel: _Panel, history: Sequence[Mapping[str, Any]], step: str) -> Figure | None:
+    curves = {}
+    for metric, label in panel.curves.items():
+        values = [_number(entry.get(metric)) for entry in history]
+        if any(not math.isnan(value) for value in values):
+            curves[label] = values
+    if not curves:
+        return None
+    with _small(*_PANEL_SIZE) as (canvas, axes):
+        for number, (label, values) in enumerate(curves.items()):
+            colour = COLOURS[number % len(COLOURS)]
+            axes.plot(values, color=colour, linestyle=DASHES[number % len(DASHES)], label=label)
+            alone = _between_gaps(values)
+            axes.plot(alone, [values[i] for i in alone], "o", color=colour, markersize=3)
+        if panel.share:
+            axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+        _finish_x(axes, len(history), step)
+        if len(curves) > 1:
+            _legend(axes, len(curves))
+    alt = f"{panel.caption} over {len(history)} {step}s. " + " ".join(
+        _range_told(label, values) for label, values in curves.items()
+    )
+    return Figure(panel.caption, alt, _svg(canvas, name, alt))
+
+
+def _between_gaps(values: Sequence[float]) -> list[int]:
+    """Places of the values that have no neighbour, and so no line to be seen by."""
+    padded = [math.nan, *values, math.nan]
+    return [
+        i
+        for i, (before, value, after) in enumerate(zip(padded, values, padded[2:], strict=False))
+        if not math.isnan(value) and math.isnan(before) and math.isnan(after)
+    ]
+
+
+def _range_told(label: str, values: Sequence[float]) -> str:
+    real = [value for value in values if not math.isnan(value)]
+    return (
+        f"{label}: first {_told(real[0])}, last {_told(real[-1])}, least {_told(min(real))}, most {_told(max(real))}."
+    )
+
+
+def _seconds(name: str, history: Sequence[Mapping[str, Any]]) -> Figure | None:
+    parts = {
+        label: [_number(entry.get(metric)) for entry in history]
+        for metric, label in _RL_SECONDS.items()
+        if any(metric in entry for entry in history)
+    }
+    if not parts:
+        return None
+    edges = [i - 0.5 for i in range(len(history) + 1)]
+    with _small(*_PANEL_SIZE) as (canvas, axes):
+        below = [0.0] * len(history)
+        for number, (label, values) in enumerate(parts.items()):
+            above = [b + value for b, value in zip(below, values, strict=True)]
+            axes.stairs(above, edges, baseline=below, fill=True, color=COLOURS[number], label=label, linewidth=0)
+            below = above
+        axes.set_ylim(bottom=0)
+        _finish_x(axes, len(history), "iteration")
+        _legend(axes, len(parts))
+    totals = {label: sum(value for value in values if not math.isnan(value)) for label, values in parts.items()}
+    told = ", ".join(f"{label} {_told(total)}" for label, total in totals.items())
+    alt = f"Seconds of each of {len(history)} iterations, stacked by phase. In total: {told}."
+    return Figure("Seconds per iteration", alt, _svg(canvas, name, alt))
+
+
+def _finish_x(axes: Axes, length: int, label: str) -> None:
+    axes.set_xlim(-0.5, max(0.5, length - 0.5))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.set_xlabel(label)
+
+
+def _legend(axes: Axes, entries: int) -> None:
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=entries,
+        fontsize=8.5,
+        borderpad=0.2,
+        handlelength=1.6,
+        handletextpad=0.4,
+        columnspacing=1,
+        borderaxespad=0,
+    )
+
+
+def _evaluated(records: Sequence[StageRecord]) -> list[tuple[str, float, float, float]]:
+    """Stage, mean tokens, accuracy and its standard error (0 if unknown) of each model that was evaluated."""
+    found = []
+    for stage, record in by_stage(records).items():
+        evaluation = record.evaluation
+        if stage not in MODEL_STAGES or evaluation is None or "model" not in record.outputs:
+            continue
+        tokens, accuracy = _number(evaluation.get("mean_tokens")), _number(evaluation.get("accuracy"))
+        error = _number(evaluation.get("standard_error"))
+        if not math.isnan(tokens + accuracy):
+            found.append((stage, tokens, accuracy, 0.0 if math.isnan(error) else error))
+    return found
+
+
+def _token_efficiency_alt(records: Sequence[StageRecord]) -> str:
+    told = "; ".join(f"{stage}: {accuracy:.1%} at {tokens:,.0f}" for stage, tokens, accuracy, _ in _evaluated(records))
+    return f"Accuracy against mean response tokens. {told}."
+
+
+def _token_efficiency(records: Sequence[StageRecord], width: int, height: int) -> Canvas | None:
+    models = _evaluated(records)
+    if not models:
+        return None
+    with _small(width, height) as (canvas, axes):
+        kinds = (("o", COLOURS[0], "the chain"), ("D", COLOURS[1], "long2short"))
+        for marker, colour, label in kinds:
+            chosen = [m for m in models if m[0].startswith("long2short/") == (label == "long2short")]
+            if chosen:
+                axes.errorbar(
+                    [tokens for _, tokens, _, _ in chosen],
+                    [accuracy for _, _, accuracy, _ in chosen],
+                    yerr=[error for _, _, _, error in chosen],
+                    fmt=marker,
+                    color=colour,
+                    label=label,
+                    markersize=6,
+                    elinewidth=1,
+                    capsize=2,
+                )
+        # Room for labels beside the outermost points.
+        axes.margins(x=0.12, y=0.1)
+        axes.set_title("accuracy", loc="left", fontsize=9)
+        axes.set_xlabel("mean response tokens")
+        axes.xaxis.set_major_locator(MaxNLocator(6 if width > 500 else 4))
+        axes.xaxis.set_major_formatter(FuncFormatter(_told))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+        _legend(axes, len(axes.get_legend_handles_labels()[1]))
+        _label(canvas, axes, models)
+    return canvas
+
+
+def _label(canvas: Canvas, axes: Axes, models: Sequence[tuple[str, float, float, float]]) -> None:
+    """Write each model's stage beside its point, with a thin line to it where it had to go further away."""
+    axes.autoscale_view()  # otherwise done when drawing, too late for transData
+    renderer = FigureCanvasAgg(canvas).get_renderer()
+    points = [tuple(axes.transData.transform((tokens, accuracy))) for _, tokens, accuracy, _ in models]
+    taken = []
+    for (x, y), (_, tokens, accuracy, error) in zip(points, models, strict=True):
+        reach = max(5.0, axes.transData.transform((tokens, accuracy + error))[1] - y)
+        taken += [Box(x - 5, y - 5, x + 5, y + 5), Box(x - 3, y - reach, x + 3, y + reach)]
+    texts = [axes.text(0, 0, stage, fontsize=10.5, va="center", gid=f"label-{stage}") for stage, *_ in models]
+    extents = [text.get_window_extent(renderer) for text in texts]
+    frame = axes.get_window_extent(renderer)
+    labels = place(
+        [(float(x), float(y)) for x, y in points],
+        [(extent.width + 2, extent.height) for extent in extents],
+        taken,
+        Box(frame.x0, frame.y0, frame.x1, frame.y1),
+    )
+    to_axes = axes.transAxes.inverted()
+    for text, label, point in zip(texts, labels, points, strict=True):
+        text.set_transform(axes.transAxes)
+        text.set_position(tuple(to_axes.transform((label.x, label.y))))
+        text.set_horizontalalignment(label.side)
+        if label.gap > 16:
+            end = (
+                min(max(point[0], label.box.left), label.box.right),
+                min(max(point[1], label.box.bottom), label.box.top),
+            )
+            (x0, y0), (x1, y1) = to_axes.transform(point), to_axes.transform(end)
+            axes.plot([x0, x1], [y0, y1], transform=axes.transAxes, color=INK, linewidth=0.5, alpha=0.5, zorder=1)
+
+
+def _svg(canvas: Canvas, name: str, alt: str) -> str:
+    """The canvas as an `svg` element: no prologue, ids of its own, the page's text colour and font."""
+    file = io.StringIO()
+    with matplotlib.rc_context(_STYLE):
+        canvas.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    text = file.getvalue()
+    text = text[text.index("<svg") :].strip()
+    box = re.search(r'viewBox="[^"]*"', text)
+    assert box is not None
+    # Within HTML, a style sheet in one figure would reach all others.
+    text = re.sub(r"<defs>\s*<style[^>]*>.*?</style>\s*</defs>", "", text, count=1, flags=re.DOTALL)
+    text = re.sub(r'\bid="([^"]*)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'(url\(|href=")#', rf"\1#{name}-", text)
+    text = re.sub(r"(font-family: |font: [^;\"]*?px )[^;\"]*", r"\1system-ui, sans-serif", text)
+    text = text.replace(INK, "currentColor")
+    start = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {box.group()} role="img" '
+        f'aria-label="{html.escape(visible(alt))}" style="stroke-linejoin: round; stroke-linecap: butt">'
+    )
+    return re.sub(r"<svg[^>]*>", lambda _: start, text, count=1)

@@ -1,0 +1,247 @@
+"""The report as one HTML document that asks for nothing else: no script, no font, no image from anywhere.
+
+What models and data sets wrote goes through `shown` and through escaping, both applied by the template engine to every
+value, so that no place of the template can forget them.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from infra.gates import GateResult, render_html
+from infra.stages import StageRecord
+from steps.report import figures
+from steps.report.table import by_stage, evaluation_of, report_rows
+from steps.report.text import shown, shown_deep
+
+NONE = "–"
+"""What stands in a table where there is no figure."""
+
+
+def render_report(name: str, records: Sequence[StageRecord]) -> str:
+    """The report on the recipe `name`, of all stages or of some.
+
+    Raises ValueError if a stage has two records.
+    """
+    found = by_stage(records)
+    made = [record for record in found.values() if "model" in record.outputs and record.evaluation is not None]
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            name=name,
+            facts=_facts(found.values()),
+            rows=_rows(records),
+            evaluated_on=_evaluated_on(made),
+            efficiency=[
+                figure
+                for size in ((880, 440), (380, 400))
+                # One point compares nothing.
+                if len(made) > 1 and (figure := figures.token_efficiency_figure(records, *size)) is not None
+            ],
+            rl=[(record.stage, curves) for record in found.values() if (curves := figures.rl_figures(record))],
+            losses=[
+                figure
+                for record in found.values()
+                # RL logs no loss; what it logs has its own figures.
+                if (figure := figures.loss_figure(record)) is not None
+            ],
+            domains=_domains(made),
+            curation=_curation(found.get("curation")),
+            long_cot=_long_cot(found.get("long_cot_sft")),
+            gates=_gates(found.values()),
+            samples=_samples(made),
+            stages=[_stage(record) for record in found.values()],
+        )
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("steps.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+    )
+    filters: dict[str, Callable[..., Any]] = {
+        "percent": lambda value: NONE if value is None else f"{value:.1%}",
+        "number": lambda value, digits=0: NONE if value is None else f"{value:,.{digits}f}",
+        "duration": _duration,
+        "size": _size,
+        "figure": lambda figure: Markup(figure.svg),
+    }
+    environment.filters |= filters
+    return environment
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def _size(size: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000
+    return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"
+
+
+def _distinct(values: Iterable[Any]) -> str:
+    return ", ".join(dict.fromkeys(str(value) for value in values if value is not None)) or NONE
+
+
+def _facts(records: Iterable[StageRecord]) -> dict[str, str]:
+    """What the page's head says of the run."""
+    records = list(records)
+    started = sorted(record.started for record in records)
+    return {
+        "Run": _distinct(record.run for record in records),
+        "Seed": _distinct(record.seed for record in records),
+        "Commit": _distinct(record.commit[:12] if record.commit else None for record in records),
+        "Date": started[-1].replace("T", " ").replace("+00:00", " UTC") if started else NONE,
+    }
+
+
+def _rows(records: Sequence[StageRecord]) -> list[dict[str, Any]]:
+    """The final table's rows with what only the page shows."""
+    found = by_stage(records)
+    rows = []
+    for row in report_rows(records):
+        record = found[row["stage"]]
+        evaluation = evaluation_of(record, found.values()) or {}
+        extra = {"standard_error": evaluation.get("standard_error"), "reused_from": record.reused_from}
+        rows.append(row | extra | {"borrowed": record.evaluation is None and bool(evaluation)})
+    return rows
+
+
+def _evaluated_on(records: Iterable[StageRecord]) -> list[str]:
+    """How the models were evaluated, in words; more than one line if not all in the same way."""
+    told = []
+    for record in records:
+        evaluation = record.evaluation or {}
+        settings = _mapping(record.config.get("evaluation"))
+        words = f"{evaluation.get('problems')} held-out problems, {evaluation.get('samples')} responses to each"
+        if "temperature" in settings:
+            words += f", temperature {settings['temperature']}"
+        if "max_response_tokens" in settings:
+            words += f", at most {settings['max_response_tokens']} tokens"
+        told.append(words)
+    return list(dict.fromkeys(told))
+
+
+def _domains(records: Sequence[StageRecord]) -> dict[str, Any] | None:
+    """By domain: the domains with their number of problems, and each model's results in that order."""
+    results = {record.stage: _mapping((record.evaluation or {}).get("domains")) for record in records}
+    names = sorted({name for result in results.values() for name in result})
+    if not names:
+        return None
+    return {
+        "names": [
+            (name, _distinct(_mapping(result.get(name)).get("problems") for result in results.values()))
+            for name in names
+        ],
+        "rows": [
+            (
+                stage,
+                [
+                    (_mapping(result.get(name)).get("accuracy"), _mapping(result.get(name)).get("mean_tokens"))
+                    for name in names
+                ],
+            )
+            for stage, result in results.items()
+        ],
+    }
+
+
+def _curation(record: StageRecord | None) -> dict[str, Any] | None:
+    if record is None or not record.metrics:
+        return None
+    metrics = record.metrics
+    return {
+        "offered": metrics.get("offered"),
+        "kept": metrics.get("kept"),
+        "removed": _mapping(metrics.get("removed")),
+        "domains": _mapping(metrics.get("domains")),
+        "difficulty": figures.difficulty_figure(_mapping(metrics.get("difficulty"))),
+    }
+
+
+def _long_cot(record: StageRecord | None) -> dict[str, Any] | None:
+    if record is None or not record.metrics:
+        return None
+    names = {
+        "candidates": "Candidates",
+        "of_curated_problems": "Of problems that curation kept",
+        "verified": "Verified as right",
+        "chosen": "Chosen to train on",
+    }
+    return {
+        "steps": [(told, record.metrics[name]) for name, told in names.items() if name in record.metrics],
+        "behaviours": _mapping(record.metrics.get("behaviours")),
+        "chosen": record.metrics.get("chosen"),
+    }
+
+
+def _gates(records: Iterable[StageRecord]) -> list[dict[str, Any]]:
+    """Each stage's gates: how many of how many rules hold, and the whole as HTML."""
+    told = []
+    for record in records:
+        if not record.gates:
+            continue
+        results = [
+            GateResult(gate["gate"], gate["passed"], gate["rows"], gate["checks"]) for gate in shown_deep(record.gates)
+        ]
+        rules = [check["success"] for result in results for check in result.checks]
+        page = render_html(results)
+        told.append(
+            {
+                "stage": record.stage,
+                "gates": len(results),
+                "rules": len(rules),
+                "held": sum(rules),
+                "passed": all(result.passed for result in results),
+                "html": Markup(page),
+            }
+        )
+    return told
+
+
+def _samples(records: Iterable[StageRecord]) -> list[dict[str, Any]]:
+    """Responses to be read, by problem: what each model answered to the same prompt stands side by side."""
+    problems: dict[tuple[str, str], dict[str, Any]] = {}
+    for record in records:
+        for sample in (record.evaluation or {}).get("shown", []):
+            problem = problems.setdefault(
+                (sample["problem_id"], sample["prompt"]),
+                {"id": sample["problem_id"], "domain": sample["domain"], "prompt": sample["prompt"], "responses": []},
+            )
+            problem["responses"].append({"stage": record.stage, **sample})
+    return list(problems.values())
+
+
+def _stage(record: StageRecord) -> dict[str, Any]:
+    """How a stage's outputs came to be."""
+    return {
+        "record": record,
+        "started": record.started.replace("T", " ").replace("+00:00", " UTC"),
+        "sources": {name: digest for name, digest in record.upstream.items() if name not in record.inputs},
+        "config": _json(record.config),
+        "metrics": _json(record.metrics),
+    }
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

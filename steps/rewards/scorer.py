@@ -1,0 +1,75 @@
+"""Judges responses in the background, each by its problem's verifier.
+
+A response is judged by one thread, its tests one after the other up to the first that fails; responses are judged
+side by side. The processes that do the work start with the first response that needs them.
+"""
+
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+
+from infra.sandbox import BubblewrapSandbox
+from steps.problem import Problem
+from steps.rewards import code, math
+from steps.rewards.math_pool import MathPool
+from steps.rewards.score import Score, Verdict
+
+
+class Scorer:
+    """Scores of responses; `with` ends its threads and processes. What a verifier raises, its future raises.
+
+    A verdict never hides a fault of ours: SandboxUnavailable, MathWorkerError and UnreadableReference are raised.
+    """
+
+    def __init__(self, threads: int = 2) -> None:
+        self.counts: Counter[str] = Counter()
+        """Verdicts so far, by "verifier: reason"; the number of the failed test is left out."""
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="scorer")
+        self._math = MathPool(threads)
+        self._code: code.CodeVerifier | None = None
+        self._lock = threading.Lock()
+        self._verifiers: dict[str, tuple[str, Callable[[Problem, str], Verdict]]] = {
+            "math": (math.VERSION, lambda problem, response: math.judge(problem, response, self._math)),
+            "code": (code.VERSION, lambda problem, response: self._code_verifier().judge(problem, response)),
+        }
+
+    def __enter__(self) -> "Scorer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Wait for what is being judged, drop what waits, end the processes."""
+        self._threads.shutdown(cancel_futures=True)
+        self._math.close()
+
+    def submit(self, problem: Problem, response: str) -> Future[Score]:
+        """Judge a response in the background."""
+        return self._threads.submit(self._score, problem, response)
+
+    def score_many(self, pairs: Iterable[tuple[Problem, str]]) -> list[Score]:
+        """Judge responses; the scores stand in the order of the pairs. Raises the first pair's exception, if any."""
+        futures = [self.submit(problem, response) for problem, response in pairs]
+        return [future.result() for future in futures]
+
+    def _code_verifier(self) -> code.CodeVerifier:
+        # Not in __init__: a run without programs needs no sandbox.
+        with self._lock:
+            if self._code is None:
+                self._code = code.CodeVerifier(BubblewrapSandbox())
+            return self._code
+
+    def _score(self, problem: Problem, response: str) -> Score:
+        start = time.monotonic()
+        version, judge = self._verifiers[problem.verifier]
+        verdict = judge(problem, response)
+        with self._lock:
+            self.counts[f"{version}: {re.sub(r'^test [0-9]+: ', '', verdict.reason)}"] += 1
+        return Score(float(verdict.right), verdict.reason, time.monotonic() - start, version)

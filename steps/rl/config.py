@@ -1,0 +1,70 @@
+"""Every setting of the RL stage."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from infra.engine import Repetition
+from steps.rl.objective import Baseline
+from steps.rl.prompt_sampling import SamplingConfig
+
+
+class RepetitionConfig(BaseModel):
+    """When a rollout that repeats itself is ended early (§2.6.2)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_pattern: int = Field(12, ge=1, description="Longest repeated pattern looked for, in tokens.")
+    min_count: int = Field(6, ge=2, description="How often it must stand in a row.")
+    penalty: float = Field(0.0, ge=0, description="Subtracted from the reward of a response that repeats itself.")
+
+    def for_engine(self) -> Repetition:
+        """As the engine takes it."""
+        return Repetition(self.max_pattern, self.min_count)
+
+
+class LengthRewardConfig(BaseModel):
+    """The length reward (§2.3.3)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: float = Field(0.0, ge=0, description="Weight after warm-up; 0 turns the length reward off.")
+    warmup_iterations: int = Field(0, ge=0, description="Iterations at the start without length reward.")
+
+
+class RlConfig(BaseModel):
+    """Reinforcement learning with partial rollouts (§2.3, §2.6)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    iterations: int = Field(ge=1, description="Rollout phases, each followed by a training phase.")
+    groups: int = Field(48, ge=1, description="Problems worked on at once; new ones fill the places of finished ones.")
+    responses: int = Field(8, ge=1, description="k, the responses per problem.")
+    max_response_tokens: int = Field(320, ge=1, description="Longest response over all iterations; final when reached.")
+    token_budget: int = Field(128, ge=1, description="Most tokens added to a response in one iteration.")
+    temperature: float = Field(1.0, gt=0, description="Sampling temperature; log-probabilities are taken under it.")
+    tau: float = Field(0.1, gt=0, description="τ, the strength of the pull towards the iteration's reference policy.")
+    baseline: Baseline = Field("mean", description="What is subtracted from rewards: the group's mean, or τ·log Z.")
+    updates: int = Field(2, ge=1, description="Optimizer steps per iteration, each on its share of the groups.")
+    learning_rate: float = Field(gt=0, description="Learning rate of the first iteration; Adam starts anew in each.")
+    final_learning_rate: float = Field(gt=0, description="Learning rate of the last iteration; linear in between.")
+    segments: Literal["all", "current_only"] = Field("all", description="Segments whose tokens count in the loss.")
+    max_staleness: int = Field(4, ge=0, description="Iterations that a group may go on beyond its first.")
+    when_stale: Literal["drop", "finish"] = Field("finish", description="What happens to a group that is older.")
+    sequence_length: int = Field(512, ge=16, description="Tokens in a packed training row.")
+    repetition: RepetitionConfig = RepetitionConfig()
+    length_reward: LengthRewardConfig = LengthRewardConfig()
+    sampling: SamplingConfig = SamplingConfig()
+
+    def rate_at(self, iteration: int) -> float:
+        """The learning rate of an iteration (from 0)."""
+        share = iteration / max(1, self.iterations - 1)
+        return self.learning_rate + share * (self.final_learning_rate - self.learning_rate)
+
+    @model_validator(mode="after")
+    def _possible(self) -> "RlConfig":
+        if self.responses == 1:
+            raise ValueError("responses: 1 leaves nothing to compare with; the group baseline needs k of at least 2")
+        if self.updates > self.groups:
+            raise ValueError(f"updates: {self.updates} steps need at least as many groups, and groups is {self.groups}")
+        return self

@@ -1,0 +1,119 @@
+"""Reinforcement learning (§2.3, §2.6.1): iterations of a rollout phase and a training phase.
+
+The policy at an iteration's start is its reference: the trainer recomputes the reference log-probabilities then, and
+the optimizer starts anew. Not in the report, and ours: groups whose rewards are all equal carry no signal and are left
+out of the training phase.
+
+Run this stage alone with `longhaul run --only rl`.
+"""
+
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from infra.progress import say, task
+from steps.problem import Problem
+from steps.rl.config import RlConfig
+from steps.rl.length_reward import length_rewards, weight_at
+from steps.rl.objective import advantages
+from steps.rl.prompt_sampling import PromptSampler
+from steps.rl.replay_buffer import ReplayBuffer
+from steps.rl.rollout import RolloutResult, rollout
+from steps.rl.trajectory import Group, Stop
+from steps.rl.update import Update, update
+from steps.workbench import Workbench
+
+
+class PassRate(BaseModel):
+    """How often the SFT model solved a problem (§2.1); its difficulty, turned round."""
+
+    problem_id: str
+    rate: float
+
+
+def total_rewards(group: Group, config: RlConfig, iteration: int) -> list[float]:
+    """The verifier's rewards, plus the weighted length reward, minus the penalty for repetition."""
+    weight = weight_at(iteration, config.length_reward.weight, config.length_reward.warmup_iterations)
+    lengths = [trajectory.length for trajectory in group.trajectories]
+    shorter = length_rewards(lengths, [reward > 0 for reward in group.rewards])
+    return [
+        reward + weight * short - (config.repetition.penalty if trajectory.stop is Stop.REPETITION else 0.0)
+        for reward, short, trajectory in zip(group.rewards, shorter, group.trajectories, strict=True)
+    ]
+
+
+def train_on(bench: Workbench, groups: Sequence[Group], config: RlConfig, iteration: int) -> dict[str, float]:
+    """The training phase on groups that are done. Returns its metrics."""
+    started = time.perf_counter()
+    rewards = [total_rewards(group, config, iteration) for group in groups]
+    compared = advantages(rewards, config.tau, config.baseline)
+    kept = [(g, a) for g, r, a in zip(groups, rewards, compared, strict=True) if max(r) > min(r)]
+    metrics = {"no_signal_share": 1 - len(kept) / len(groups) if groups else 0.0}
+    if rewards:
+        metrics["reward"] = statistics.fmean(reward for row in rewards for reward in row)
+    bench.random(f"updates {iteration}").shuffle(kept)
+    bench.trainer.reset_optimizer()
+    shares = [share for start in range(config.updates) if (share := kept[start :: config.updates])]
+    # All references are taken before the first update: they belong to the policy that the iteration started from.
+    updates = [Update.prepare(bench, share, config, iteration) for share in shares]
+    with task("training", total=len(updates), unit="updates") as progress:
+        results = []
+        for prepared in updates:
+            results.append(update(bench.trainer, prepared, config, iteration))
+            progress.advance(1)
+    if results:
+        metrics |= {
+            "log_ratio_mean": statistics.fmean(result.log_ratio_mean for result in results),
+            "log_ratio_max": max(result.log_ratio_max for result in results),
+            "gradient_norm": statistics.fmean(result.gradient_norm for result in results),
+            "engine_mismatch": max(prepared.engine_mismatch for prepared in updates),
+        }
+    return metrics | {"training_seconds": time.perf_counter() - started}
+
+
+def rollout_metrics(result: RolloutResult, buffer: ReplayBuffer, iteration: int) -> dict[str, float]:
+    """What a rollout phase reports."""
+    trajectories = [t for group in result.done for t in group.trajectories]
+    metrics = {
+        "rollout_tokens": float(result.tokens),
+        "rollout_seconds": result.seconds,
+        "groups_done": float(len(result.done)),
+        "groups_in_buffer": float(len(buffer)),
+        "groups_dropped": float(len(result.dropped)),
+        "repetition_stops": float(result.stops[Stop.REPETITION]),
+        "length_stops": float(result.stops[Stop.LENGTH]),
+    }
+    if trajectories:
+        metrics |= {
+            "accuracy": statistics.fmean(t.reward or 0.0 for t in trajectories),
+            "response_tokens": statistics.fmean(t.length for t in trajectories),
+            "staleness": statistics.fmean(iteration - t.first_iteration for t in trajectories),
+        }
+    return metrics
+
+
+def reinforce(
+    bench: Workbench, problems: Sequence[Problem], pass_rates: dict[str, float], config: RlConfig
+) -> list[dict[str, Any]]:
+    """Run all iterations; the trained policy is in the bench's trainer and engine. Returns each iteration's metrics."""
+    sampler = PromptSampler.start(problems, pass_rates, config.sampling, bench.random("prompts"))
+    buffer = ReplayBuffer()
+    history = []
+    with task("RL", total=config.iterations, unit="iterations") as progress:
+        for iteration in range(config.iterations):
+            result = rollout(bench, buffer, sampler, config, iteration)
+            metrics = rollout_metrics(result, buffer, iteration)
+            metrics |= train_on(bench, result.done, config, iteration)
+            for group in result.done:
+                sampler.saw(group.problem, statistics.fmean(group.rewards))
+            metrics["handover_seconds"] = bench.hand_over()
+            history.append({"iteration": iteration, **metrics})
+            bench.log({f"rl/{name}": value for name, value in metrics.items()})
+            progress.advance(1)
+            progress.note(f"accuracy {metrics.get('accuracy', 0):.2f}, {metrics.get('response_tokens', 0):.0f} tokens")
+    if not any(metrics["groups_done"] for metrics in history):
+        say("no group was finished: raise rl.token_budget or rl.iterations")
+    return history

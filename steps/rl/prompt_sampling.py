@@ -1,0 +1,71 @@
+"""Which problems an iteration works on (§2.3.4): a curriculum, then in proportion to 1 − success rate."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from steps.problem import Problem
+
+
+class SamplingConfig(BaseModel):
+    """How prompts are chosen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    curriculum_iterations: int = Field(0, ge=0, description="Iterations over the whole set before the hard ones alone.")
+    hard_below: float = Field(1.0, gt=0, le=1, description="After the curriculum: only problems of a lower pass rate.")
+    prioritised: bool = Field(True, description="Draw in proportion to 1 - success rate rather than evenly.")
+    floor: float = Field(0.05, gt=0, le=1, description="Least weight of a problem, so that none is forgotten.")
+    momentum: float = Field(0.5, ge=0, lt=1, description="How much of the old success rate stays when a group is seen.")
+
+
+@dataclass
+class PromptSampler:
+    """Draws problems without replacement within an iteration. Deterministic from its generator."""
+
+    problems: Sequence[Problem]
+    config: SamplingConfig
+    rng: Random
+    success: dict[str, float] = field(default_factory=dict)
+    """Success rate s of each problem, by id: the curation's pass rate first, then what RL sees."""
+
+    @classmethod
+    def start(
+        cls, problems: Sequence[Problem], pass_rates: Mapping[str, float], config: SamplingConfig, rng: Random
+    ) -> "PromptSampler":
+        """A sampler that knows the pass rates of curation; unseen problems count as half solved."""
+        return cls(problems, config, rng, {p.id: pass_rates.get(p.id, 0.5) for p in problems})
+
+    def draw(self, count: int, iteration: int, exclude: set[str]) -> list[Problem]:
+        """`count` different problems for an iteration (from 0), none of those in `exclude`.
+
+        The curriculum begins with the whole set, evenly. After it come the hard problems, those that are not hard only
+        filling what they leave open.
+        """
+        pool = [problem for problem in self.problems if problem.id not in exclude]
+        if len(pool) < count:
+            raise ValueError(f"{count} prompts are asked for and {len(pool)} are left: lower rl.groups or curate more")
+        # Efraimidis and Spirakis: the largest u ** (1 / weight) are a weighted draw without replacement.
+        warming_up = iteration < self.config.curriculum_iterations
+        keys = [
+            (
+                warming_up or self.success[problem.id] < self.config.hard_below,
+                self.rng.random() ** (1 / (1.0 if warming_up else self._weight(problem))),
+                problem,
+            )
+            for problem in pool
+        ]
+        keys.sort(key=lambda key: key[:2], reverse=True)
+        return [problem for _, _, problem in keys[:count]]
+
+    def _weight(self, problem: Problem) -> float:
+        if not self.config.prioritised:
+            return 1.0
+        return max(self.config.floor, 1 - self.success[problem.id])
+
+    def saw(self, problem: Problem, rate: float) -> None:
+        """Note the share of right responses of a group."""
+        kept = self.config.momentum
+        self.success[problem.id] = kept * self.success[problem.id] + (1 - kept) * rate

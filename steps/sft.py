@@ -1,0 +1,95 @@
+"""Vanilla SFT (§2.5.2): two phases, each with its own sequence length and learning-rate decay.
+
+The second phase also trains on the reasoning examples that the model of the first phase adds: it answers problems, the
+verifiers judge, and what is right is kept (rejection sampling).
+
+Run this stage alone with `longhaul run --only vanilla_sft`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from steps.problem import Example, Problem
+from steps.supervised import PhaseConfig, train
+from steps.workbench import Workbench
+
+
+class ExpansionConfig(BaseModel):
+    """Rejection sampling of further reasoning examples."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    problems: int = Field(200, ge=0, description="Problems that the first phase's model answers; 0 turns it off.")
+    samples: int = Field(4, ge=1, description="Answers to each.")
+    keep: int = Field(1, ge=1, description="Most right answers kept of each.")
+    temperature: float = Field(0.8, gt=0, description="Sampling temperature.")
+    max_response_tokens: int = Field(128, ge=1, description="Longest answer.")
+
+
+class SftConfig(BaseModel):
+    """Vanilla SFT."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    phases: tuple[PhaseConfig, PhaseConfig] = Field(description="The two phases, in order.")
+    expansion: ExpansionConfig = ExpansionConfig()
+
+
+@dataclass(frozen=True)
+class SftResult:
+    """What the stage reports."""
+
+    examples: int
+    expanded: list[Example]
+    """The examples that rejection sampling added."""
+    sampled: int
+    """Answers that were sampled for it."""
+
+
+def rejection_sample(bench: Workbench, problems: Sequence[Problem], config: ExpansionConfig) -> list[Example]:
+    """Right answers of the model in the bench's engine, at most `keep` different ones of each problem."""
+    prompts = [bench.chat.prompt(problem) for problem in problems]
+    answers = bench.sample(
+        prompts, config.samples, config.max_response_tokens, config.temperature, name="rejection sampling"
+    )
+    pairs = [
+        (problem, text)
+        for problem, row in zip(problems, answers, strict=True)
+        for text in dict.fromkeys(bench.chat.text(a.tokens) for a in row if a.ended == "stop")
+    ]
+    kept: dict[str, list[Example]] = {}
+    for (problem, text), score in zip(pairs, bench.scorer.score_many(pairs), strict=True):
+        chosen = kept.setdefault(problem.id, [])
+        if score.value > 0 and len(chosen) < config.keep:
+            chosen.append(
+                Example(
+                    problem_id=problem.id,
+                    prompt=problem.text,
+                    response=text,
+                    kind="reasoning",
+                    source=f"rejection sampling on {problem.source}",
+                    licence=problem.licence,
+                )
+            )
+    return [example for row in kept.values() for example in row]
+
+
+def vanilla_sft(
+    bench: Workbench, examples: Sequence[Example], problems: Sequence[Problem], config: SftConfig
+) -> SftResult:
+    """Both phases; the trained model is in the bench's trainer and engine."""
+    first, second = config.phases
+    tokenised = [bench.chat.example(example.prompt, example.response) for example in examples]
+    train(bench.trainer, tokenised, first, bench.random("sft phase 1"), "SFT phase 1", bench.log)
+    chosen = bench.random("expansion").sample(list(problems), min(config.expansion.problems, len(problems)))
+    expanded: list[Example] = []
+    if chosen:
+        bench.hand_over()
+        expanded = rejection_sample(bench, chosen, config.expansion)
+    tokenised += [bench.chat.example(example.prompt, example.response) for example in expanded]
+    bench.trainer.reset_optimizer()
+    train(bench.trainer, tokenised, second, bench.random("sft phase 2"), "SFT phase 2", bench.log)
+    bench.hand_over()
+    return SftResult(len(examples), expanded, len(chosen) * config.expansion.samples)

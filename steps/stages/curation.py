@@ -1,0 +1,30 @@
+"""The curation stage: the RL prompt set and its pass rates. It makes no model, and so has no evaluation."""
+
+import json
+
+from infra.files import write_text_atomically
+from infra.stages import StageContext, StageOutput
+from steps.curation import CurationConfig, curate
+from steps.problem import save_rows
+from steps.stages.common import StageSettings, gated_problems, held_out, workbench
+
+
+def run(context: StageContext, settings: StageSettings[CurationConfig]) -> StageOutput:
+    """Outputs `prompts`: problems.jsonl and pass_rates.json."""
+    test = held_out(context)
+    problems = gated_problems(context, context.inputs["data"] / "train.jsonl", "train problems", test)
+    with workbench(context, settings, context.inputs["model"]) as bench:
+        result = curate(bench, problems, settings.own)
+    folder = context.folder / "prompts"
+    save_rows(folder / "problems.jsonl", result.problems)
+    write_text_atomically(folder / "pass_rates.json", json.dumps(result.pass_rates, indent=1, sort_keys=True))
+    metrics = {
+        "offered": len(problems),
+        "kept": len(result.problems),
+        "removed": result.removed,
+        "domains": result.domains,
+        "difficulty": result.difficulty,
+    }
+    return StageOutput(
+        {"prompts": ("dataset", folder)}, metrics, headline=f"{len(result.problems)} of {len(problems)} prompts kept"
+    )

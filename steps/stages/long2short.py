@@ -1,0 +1,55 @@
+"""The long2short stages: merge, shortest rejection sampling and DPO. Long2short RL is `steps.stages.rl`."""
+
+import shutil
+
+import pandas as pd
+
+from infra.gates import preferences_gate
+from infra.stages import StageContext, StageOutput
+from steps.evaluation import evaluate
+from steps.long2short.dpo import DpoConfig, dpo, sample_pairs
+from steps.long2short.merge import MergeConfig, merge_weights
+from steps.long2short.shortest import ShortestConfig, shortest_rejection_sampling
+from steps.stages.common import StageSettings, finished, gated_problems, held_out, workbench
+
+
+def run_merge(context: StageContext, settings: StageSettings[MergeConfig]) -> StageOutput:
+    """Average the RL model (`model`) and the short-CoT one (`short`)."""
+    test = held_out(context)
+    long = context.inputs["model"]
+    merged = context.folder / "model"
+    merge_weights(long, context.inputs["short"], settings.own.long_weight, merged)
+    for file in long.iterdir():
+        if not (merged / file.name).exists():
+            shutil.copyfile(file, merged / file.name)
+    with workbench(context, settings, merged) as bench:
+        evaluation = evaluate(bench, test, settings.evaluation)
+    metrics = {"long_weight": settings.own.long_weight}
+    return StageOutput({"model": ("model", merged)}, metrics, evaluation.model_dump(), evaluation.headline)
+
+
+def run_shortest(context: StageContext, settings: StageSettings[ShortestConfig]) -> StageOutput:
+    """Fine-tune on the shortest right responses."""
+    test = held_out(context)
+    problems = gated_problems(context, context.inputs["prompts"] / "problems.jsonl", "RL prompts", test)
+    with workbench(context, settings, context.inputs["model"]) as bench:
+        metrics = shortest_rejection_sampling(bench, problems, settings.own)
+        return finished(context, bench, settings, test, metrics)
+
+
+def run_dpo(context: StageContext, settings: StageSettings[DpoConfig]) -> StageOutput:
+    """Prefer the shortest right response to longer ones."""
+    test = held_out(context)
+    problems = gated_problems(context, context.inputs["prompts"] / "problems.jsonl", "RL prompts", test)
+    with workbench(context, settings, context.inputs["model"]) as bench:
+        pairs = sample_pairs(bench, problems, settings.own)
+        frame = pd.DataFrame(
+            {
+                "id": range(len(pairs)),
+                "chosen": [bench.chat.text(pair.chosen.response) for pair in pairs],
+                "rejected": [bench.chat.text(pair.rejected.response) for pair in pairs],
+            }
+        )
+        context.gates.append(preferences_gate("preference pairs", frame))
+        metrics = dpo(bench, pairs, settings.own)
+        return finished(context, bench, settings, test, metrics)

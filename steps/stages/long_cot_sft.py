@@ -1,0 +1,26 @@
+"""The long-CoT SFT stage."""
+
+from infra.stages import StageContext, StageOutput
+from steps.long_cot import LongCotConfig, long_cot_sft
+from steps.problem import save_rows
+from steps.stages.common import StageSettings, finished, gated_examples, gated_problems, held_out, workbench
+
+
+def run(context: StageContext, settings: StageSettings[LongCotConfig]) -> StageOutput:
+    """Outputs the model and the verified paths it was trained on."""
+    test = held_out(context)
+    with workbench(context, settings, context.inputs["model"]) as bench:
+        row = settings.own.phase.sequence_length
+        paths = gated_examples(context, context.inputs["data"] / "long_cot.jsonl", "long paths", bench.chat, row)
+        problems = gated_problems(context, context.inputs["prompts"] / "problems.jsonl", "RL prompts", test)
+        result = long_cot_sft(bench, paths, problems, settings.own)
+        save_rows(context.folder / "paths" / "long_cot.jsonl", result.chosen)
+        metrics = {
+            "candidates": result.candidates,
+            "of_curated_problems": result.of_curated_problems,
+            "verified": result.verified,
+            "chosen": len(result.chosen),
+            "behaviours": result.behaviours,
+        }
+        outputs = {"paths": ("dataset", context.folder / "paths")}
+        return finished(context, bench, settings, test, metrics, outputs)

@@ -1,0 +1,21 @@
+"""The vanilla SFT stage."""
+
+from infra.stages import StageContext, StageOutput
+from steps.problem import save_rows
+from steps.sft import SftConfig, vanilla_sft
+from steps.stages.common import StageSettings, finished, gated_examples, gated_problems, held_out, workbench
+
+
+def run(context: StageContext, settings: StageSettings[SftConfig]) -> StageOutput:
+    """Outputs the model and the examples that rejection sampling added."""
+    data = context.inputs["data"]
+    test = held_out(context)
+    with workbench(context, settings, context.inputs["model"]) as bench:
+        shortest_row = min(phase.sequence_length for phase in settings.own.phases)
+        examples = gated_examples(context, data / "sft.jsonl", "SFT examples", bench.chat, shortest_row)
+        problems = gated_problems(context, data / "train.jsonl", "problems to expand on", test)
+        result = vanilla_sft(bench, examples, problems, settings.own)
+        save_rows(context.folder / "expanded" / "sft.jsonl", result.expanded)
+        metrics = {"examples": result.examples, "sampled": result.sampled, "expanded": len(result.expanded)}
+        outputs = {"expanded": ("dataset", context.folder / "expanded")}
+        return finished(context, bench, settings, test, metrics, outputs)

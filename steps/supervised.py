@@ -1,0 +1,93 @@
+"""The supervised loop that vanilla SFT, long-CoT SFT and shortest rejection sampling share.
+
+Loss on responses only, examples packed into rows, learning rate warmed up and then decaying linearly, as §2.5.2 gives
+a start and an end for each phase.
+"""
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from infra.progress import task
+from infra.trainer import Trainer
+from steps.packing import PackedRows, TokenExample, pack
+
+
+class PhaseConfig(BaseModel):
+    """One phase of supervised training."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sequence_length: int = Field(ge=16, description="Tokens in a packed row; no example may be longer.")
+    epochs: int = Field(1, ge=1, description="Passes over the examples.")
+    tokens_per_step: int = Field(4096, ge=16, description="Most tokens per optimizer step, padding not counted.")
+    learning_rate: float = Field(gt=0, description="Learning rate after warm-up.")
+    final_learning_rate: float = Field(gt=0, description="Learning rate at the end of the phase.")
+    warmup_share: float = Field(0.03, ge=0, lt=1, description="Share of the steps over which the rate is warmed up.")
+
+
+def learning_rate(phase: PhaseConfig, step: int, steps: int) -> float:
+    """The rate of optimizer step `step` (from 0) of `steps`."""
+    warmup = int(phase.warmup_share * steps)
+    if step < warmup:
+        return phase.learning_rate * (step + 1) / warmup
+    share = (step - warmup) / max(1, steps - 1 - warmup)
+    return phase.learning_rate + share * (phase.final_learning_rate - phase.learning_rate)
+
+
+def response_loss(rows: Sequence[PackedRows]) -> Callable[[Tensor, PackedRows], Tensor]:
+    """Mean negative log-probability of the response tokens of one optimizer step, micro-batch by micro-batch."""
+    count = sum(int((r.owners >= 0).sum()) for r in rows)
+
+    def loss(logprobs: Tensor, batch: PackedRows) -> Tensor:
+        return -logprobs[batch.owners.to(logprobs.device) >= 0].sum() / count
+
+    return loss
+
+
+def train(
+    trainer: Trainer,
+    examples: Sequence[TokenExample],
+    phase: PhaseConfig,
+    rng: Random,
+    name: str,
+    log: Callable[[dict[str, Any]], None],
+) -> int:
+    """Train on the examples in an order drawn from `rng`. Returns the number of optimizer steps.
+
+    Raises ValueError if there is nothing to train on, or an example does not fit a row.
+    """
+    if not examples:
+        raise ValueError(f"{name}: there are no examples to train on")
+    steps = _optimizer_steps(examples, phase, rng)
+    micro = max(1, trainer.config.micro_batch_tokens // phase.sequence_length)
+    with task(name, total=len(steps), unit="steps") as progress:
+        for number, chosen in enumerate(steps):
+            rows = list(pack(chosen, phase.sequence_length, micro))
+            rate = learning_rate(phase, number, len(steps))
+            result = trainer.step(rows, response_loss(rows), rate)
+            log({f"{name}/loss": result.loss, f"{name}/gradient_norm": result.gradient_norm, f"{name}/rate": rate})
+            progress.advance(1)
+            progress.note(f"loss {result.loss:.3f}")
+    return len(steps)
+
+
+def _optimizer_steps(examples: Sequence[TokenExample], phase: PhaseConfig, rng: Random) -> list[list[TokenExample]]:
+    """The examples of each optimizer step: shuffled per epoch, cut where a step's tokens are full."""
+    steps: list[list[TokenExample]] = []
+    for _ in range(phase.epochs):
+        order = list(examples)
+        rng.shuffle(order)
+        chosen: list[TokenExample] = []
+        tokens = 0
+        for example in order:
+            if chosen and tokens + len(example.tokens) > phase.tokens_per_step:
+                steps.append(chosen)
+                chosen, tokens = [], 0
+            chosen.append(example)
+            tokens += len(example.tokens)
+        steps.append(chosen)
+    return steps

@@ -1,0 +1,102 @@
+"""What a stage works with: one model's tokenizer, engine and trainer, a scorer, seeds, and where its metrics go."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from random import Random
+from types import TracebackType
+from typing import Any
+
+from infra.engine import Completion, Engine, EngineConfig, Repetition, Request
+from infra.handover import hand_over
+from infra.progress import task
+from infra.trainer import Trainer, TrainerConfig
+from steps.chat import Chat
+from steps.rewards.scorer import Scorer
+
+
+class Workbench:
+    """Built around one model folder; engine and trainer start when first used and end with the `with` block."""
+
+    def __init__(
+        self,
+        model: Path,
+        engine: EngineConfig,
+        trainer: TrainerConfig,
+        seed: int,
+        log: Callable[[dict[str, Any]], None] = lambda metrics: None,
+    ) -> None:
+        self.model = model
+        self.seed = seed
+        self.log = log
+        self._engine_config = engine
+        self._trainer_config = trainer
+        self._version = 0
+
+    def __enter__(self) -> "Workbench":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for name in ("scorer", "engine", "trainer"):
+            if name in self.__dict__:
+                getattr(self, name).close()
+
+    @cached_property
+    def chat(self) -> Chat:
+        """Tokenizer and chat format."""
+        return Chat(self.model)
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        """DeepSpeed around the model."""
+        return Trainer(self.model, self._trainer_config, self.seed)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """vLLM around the model, or around what the trainer has made of it so far."""
+        engine = Engine(self.model, self._engine_config)
+        return engine
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """Judges responses."""
+        return Scorer()
+
+    def random(self, purpose: str) -> Random:
+        """A random generator of its own for each purpose, from the run's seed."""
+        return Random(f"{self.seed} {purpose}")
+
+    def hand_over(self) -> float:
+        """Give the engine the trainer's weights. Returns the seconds it took."""
+        self._version += 1
+        return hand_over(self.trainer, self.engine, self._version)
+
+    def generate(self, requests: Sequence[Request], name: str) -> list[Completion]:
+        """Completions in the order of the requests, with progress."""
+        done: list[Completion] = []
+        with task(name, total=len(requests), unit="responses") as progress:
+            for completion in self.engine.generate(requests):
+                done.append(completion)
+                progress.advance(1)
+        return sorted(done, key=lambda completion: completion.index)
+
+    def sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        samples: int,
+        max_tokens: int,
+        temperature: float,
+        name: str,
+        repetition: Repetition | None = None,
+    ) -> list[list[Completion]]:
+        """`samples` completions of each prompt, with seeds of this stage's own."""
+        rng = self.random(name)
+        requests = [
+            Request(prompt, max_tokens, rng.getrandbits(31), temperature, repetition=repetition)
+            for prompt in prompts
+            for _ in range(samples)
+        ]
+        done = self.generate(requests, name)
+        return [done[i : i + samples] for i in range(0, len(done), samples)]
