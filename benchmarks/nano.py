@@ -1,0 +1,77 @@
+"""What the newest run reached, against what the nano recipe is to reach: a Markdown table, then one line of JSON.
+
+    longhaul run --config configs/nano.yaml && python benchmarks/nano.py
+
+It reads the run's records; it runs nothing.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from flows.models import run_records
+from infra.store import Store
+from steps.report.table import report_rows
+
+RISING = ("import", "vanilla_sft", "long_cot_sft", "rl")
+
+
+def cpu_model() -> str:
+    """The processor's name, where Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def goals(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The figures that the recipe is judged by."""
+    accuracy = {stage: row["accuracy"] for stage, row in rows.items()}
+    short = {stage: row for stage, row in rows.items() if stage.startswith("long2short/")}
+    kept = {
+        stage: {
+            "accuracy_share": row["accuracy"] / accuracy["rl"],
+            "token_share": row["mean_tokens"] / rows["rl"]["mean_tokens"],
+        }
+        for stage, row in short.items()
+    }
+    within = [stage for stage, shares in kept.items() if shares["accuracy_share"] >= 0.95]
+    best = min(within, key=lambda stage: kept[stage]["token_share"], default=None)
+    return {
+        "rises_at_each_stage": all(accuracy[a] < accuracy[b] for a, b in itertools.pairwise(RISING)),
+        "rl_gain_points": 100 * (accuracy["rl"] - accuracy["long_cot_sft"]),
+        "best_long2short": best,
+        "best_long2short_shares": kept.get(best or ""),
+        "stage_seconds": sum(row["seconds"] for row in rows.values()),
+        "peak_memory_mb": max(row["peak_memory_mb"] for row in rows.values()),
+    }
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", default=".longhaul/store")
+    parser.add_argument("--run", help="A run's name; the newest without it.")
+    arguments = parser.parse_args()
+    records = run_records(Store(arguments.store), arguments.run)
+    rows = {row["stage"]: row for row in report_rows(records)}
+    print("| stage | accuracy | mean tokens | p99 tokens | seconds | peak MB |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for stage, row in rows.items():
+        figures = [row["accuracy"], row["mean_tokens"], row["p99_tokens"], row["seconds"], row["peak_memory_mb"]]
+        forms = [".1%", ".1f", ".0f", ".0f", ".0f"]
+        cells = ["–" if value is None else format(value, form) for value, form in zip(figures, forms, strict=True)]
+        print(f"| {stage} | {' | '.join(cells)} |")
+    evaluation = records[-1].config["evaluation"]
+    inputs = {"run": records[-1].run, "seed": records[-1].seed, "evaluation": evaluation}
+    machine = {"processor": cpu_model(), "cores": os.cpu_count(), "python": platform.python_version()}
+    print(json.dumps({"goals": goals(rows), "stages": list(rows.values()), "inputs": inputs, "machine": machine}))
+
+
+if __name__ == "__main__":
+    main()
