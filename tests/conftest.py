@@ -1,0 +1,39 @@
+"""Shared by all tests: the engines' environment, and one engine and one trainer around the shipped base.
+
+Engine and trainer end with the process: closing either takes down the process group that they share.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from infra.environment import engine_environment
+
+# A test process is not started anew for a preloaded library: results do not depend on it.
+os.environ.update({name: value for name, value in engine_environment().items() if name != "LD_PRELOAD"})
+
+ROOT = Path(__file__).parent.parent
+BASE = ROOT / "steps" / "nano_world" / "checkpoint"
+
+
+@pytest.fixture(scope="session")
+def base() -> Path:
+    """The nano base that the project ships."""
+    return BASE
+
+
+@pytest.fixture(scope="session")
+def trainer(base: Path) -> "Trainer":  # noqa: F821
+    """DeepSpeed around the base in float32; a test that trains it puts the weights back."""
+    from infra.trainer import Trainer, TrainerConfig
+
+    return Trainer(base, TrainerConfig(), seed=0)
+
+
+@pytest.fixture(scope="session")
+def engine(trainer: "Trainer", base: Path) -> "Engine":  # noqa: F821
+    """vLLM around the base in float32; a test that changes its weights puts them back."""
+    from infra.engine import Engine, EngineConfig
+
+    return Engine(base, EngineConfig(max_sequences=64))

@@ -1,0 +1,225 @@
+"""The whole chain, as users start it: the smoke recipe through `longhaul` and Metaflow, with the real engines."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+LONGHAUL = [sys.executable, "-m", "flows.cli"]
+STAGES = [
+    "import",
+    "vanilla_sft",
+    "curation",
+    "long_cot_sft",
+    "rl",
+    "long2short/merge",
+    "long2short/shortest",
+    "long2short/dpo",
+    "long2short/rl",
+]
+
+
+class Home:
+    """A user's folder: everything that runs leave lies below it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = folder / "store"
+        self.environment = {**os.environ, "LONGHAUL_HOME": str(folder)}
+
+    def longhaul(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*LONGHAUL, *arguments], cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=580
+        )
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.longhaul("run", "--config", "configs/smoke.yaml", "--set", f"store={self.store}", *arguments)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    return Home(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def first_run(home: Home) -> subprocess.CompletedProcess[str]:
+    done = home.run("--json")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def test_every_stage_runs_and_the_report_has_a_row_for_each(first_run: subprocess.CompletedProcess[str]) -> None:
+    rows = json.loads(first_run.stdout)["stages"]
+    assert [row["stage"] for row in rows] == STAGES
+    keys = ["stage", "model", "accuracy", "mean_tokens", "p99_tokens", "seconds", "peak_memory_mb"]
+    assert all(list(row) == keys for row in rows)
+    assert len({row["model"] for row in rows if row["stage"] != "curation"}) == 8
+    assert all(0 <= row["accuracy"] <= 1 and row["mean_tokens"] > 0 and row["peak_memory_mb"] < 8000 for row in rows)
+
+
+def test_progress_is_shown_and_engine_noise_is_not(first_run: subprocess.CompletedProcess[str]) -> None:
+    for stage in STAGES:
+        assert f"{stage}: done in" in first_run.stderr
+    assert "INFO" not in first_run.stderr
+    assert "Loading safetensors" not in first_run.stderr
+
+
+def test_the_report_page_and_tracking_are_left(home: Home, first_run: subprocess.CompletedProcess[str]) -> None:
+    (page,) = home.folder.glob("runs/*/report.html")
+    html = page.read_text()
+    assert "long2short/dpo" in html
+    assert not re.search(r'(src|href)="https?:', html)
+    assert len(list(home.folder.glob("wandb/wandb/offline-run-*"))) == len(STAGES) + 1
+
+
+def test_no_weights_are_metaflow_artifacts(home: Home, first_run: subprocess.CompletedProcess[str]) -> None:
+    artifacts = [path for path in home.folder.glob(".metaflow/PostTrain/data/*/*") if path.is_file()]
+    assert artifacts
+    assert max(path.stat().st_size for path in artifacts) < 500_000
+    assert list(home.store.glob("objects/*/*/content/model.safetensors"))
+
+
+def test_each_step_has_a_card(home: Home, first_run: subprocess.CompletedProcess[str]) -> None:
+    cards = home.folder.rglob("cards/html-*.html")
+    with_card = {path.parts[-5] for path in cards}
+    assert {"import_checkpoint", "curation", "rl", "dpo", "short_rl", "report"} <= with_card
+
+
+def test_a_second_run_uses_every_stage_again(home: Home, first_run: subprocess.CompletedProcess[str]) -> None:
+    again = home.run("--json")
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert all(f"{stage}: reused from run" in again.stderr for stage in STAGES)
+    assert json.loads(again.stdout) == json.loads(first_run.stdout)
+
+
+@pytest.mark.slow
+def test_another_run_with_the_same_seed_gives_the_same_models(
+    first_run: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
+    elsewhere = Home(tmp_path).run("--json")
+    assert elsewhere.returncode == 0, elsewhere.stderr[-3000:]
+    results = [
+        [(row["stage"], row["model"], row["accuracy"], row["mean_tokens"]) for row in json.loads(run.stdout)["stages"]]
+        for run in (first_run, elsewhere)
+    ]
+    assert results[0] == results[1]
+
+
+def test_a_changed_key_reruns_its_stage_and_what_follows_alone(
+    home: Home, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    changed = home.run("--set", "long2short.dpo.beta=0.2")
+    assert changed.returncode == 0, changed.stderr[-3000:]
+    said = changed.stdout + changed.stderr
+    assert "long2short/dpo: done in" in said
+    assert "long2short/dpo: reused" not in said
+    assert all(f"{stage}: reused" in said for stage in STAGES if stage != "long2short/dpo")
+
+
+def test_report_says_the_same_later(home: Home, first_run: subprocess.CompletedProcess[str]) -> None:
+    report = home.longhaul("report", "--store", str(home.store), "--json")
+    assert [row["stage"] for row in json.loads(report.stdout)["stages"]] == STAGES
+
+
+def test_sample_streams_an_answer(home: Home, first_run: subprocess.CompletedProcess[str]) -> None:
+    question = "Start with 4. Add 3. What is the result?"
+    done = home.longhaul("sample", "long_cot_sft", question, "--store", str(home.store), "--max-tokens", "48", "--json")
+    assert done.returncode == 0, done.stderr[-2000:]
+    answer = json.loads(done.stdout)
+    assert answer["question"] == question
+    assert 0 < answer["tokens"] <= 48
+
+
+def test_a_model_that_is_not_there_is_named_with_those_that_are(
+    home: Home, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    done = home.longhaul("sample", "nothing", "?", "--store", str(home.store))
+    assert done.returncode == 1
+    assert "long2short/merge" in done.stderr
+
+
+def test_serve_answers_the_openai_client_and_streams(home: Home, first_run: subprocess.CompletedProcess[str]) -> None:
+    import openai
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [*LONGHAUL, "serve", "long_cot_sft", "--store", str(home.store), "--port", str(port), "--name", "nano"],
+        cwd=ROOT,
+        env=home.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        text=True,
+    )
+    try:
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", timeout=30, max_retries=0)
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                assert [model.id for model in client.models.list()] == ["nano"]
+                break
+            except openai.APIConnectionError:
+                assert server.poll() is None, server.stdout.read() if server.stdout else ""
+                assert time.monotonic() < deadline, "the server did not come up in two minutes"
+                time.sleep(0.5)
+        question = [{"role": "user", "content": "Start with 4. Add 3. What is the result?"}]
+        whole = client.chat.completions.create(model="nano", messages=question, max_tokens=24, temperature=0, seed=1)
+        pieces = client.chat.completions.create(
+            model="nano", messages=question, max_tokens=24, temperature=0, seed=1, stream=True
+        )
+        texts = [chunk.choices[0].delta.content or "" for chunk in pieces if chunk.choices]
+        assert len(texts) > 2
+        assert "".join(texts) == whole.choices[0].message.content
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+def test_ctrl_c_ends_clearly_and_the_next_run_goes_on(home: Home, first_run: subprocess.CompletedProcess[str]) -> None:
+    command = [*LONGHAUL, "run", "--config", "configs/smoke.yaml", "--set", f"store={home.store}", "--seed", "1"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=home.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "import: done in" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    rest = process.stdout.read()
+    assert process.wait(60) == 1
+    assert "interrupted. Finished stages are kept" in rest
+    assert "Traceback" not in rest
+
+
+def test_a_refused_configuration_names_the_key_before_anything_runs(home: Home) -> None:
+    done = home.run("--set", "rl.responses=1")
+    assert done.returncode == 1
+    assert "rl" in done.stderr
+    assert "responses" in done.stderr
+    done = home.run("--set", "rl.no_such_key=1")
+    assert "rl.no_such_key: unknown key" in done.stderr
+
+
+def test_the_flow_runs_by_itself_and_says_what_is_wrong_with_a_configuration(home: Home, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text((ROOT / "configs" / "smoke.yaml").read_text() + "\nunknown_section: {}\n")
+    done = subprocess.run(
+        [sys.executable, "flows/post_train.py", "--config", "config", str(bad), "show"],
+        cwd=ROOT,
+        env={**home.environment, "METAFLOW_USER": "tester"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode != 0
+    assert "unknown_section: unknown key" in done.stdout + done.stderr

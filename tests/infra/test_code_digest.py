@@ -1,0 +1,135 @@
+"""The digest of a stage's code: changes that change nothing keep it, others do not."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import infra.code_digest as ours
+
+STAGE = '''"""What the stage does."""
+
+from steps.rule import apply
+
+
+def run(x: int) -> int:
+    """Run."""
+    # why
+    return apply(x) + 1
+'''
+FILES = {
+    "steps/__init__.py": "",
+    "steps/stage.py": STAGE,
+    "steps/rule.py": "from infra import numbers\n\n\ndef apply(x):\n    return x * numbers.FACTOR\n",
+    "steps/unused.py": "X = 1\n",
+    "steps/inner/__init__.py": "from . import part\n",
+    "steps/inner/part.py": "from ..late import Y\n",
+    "steps/late.py": "Y = 3\n",
+    "infra/__init__.py": "PACKAGE = 1\n",
+    "infra/numbers.py": "FACTOR = 2\n",
+    "infra/worker.py": "print(1)\n",
+}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> ModuleType:
+    """The module under test in a small project of its own."""
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    place = shutil.copy(ours.__file__, tmp_path / "infra" / "code_digest.py")
+    spec = importlib.util.spec_from_file_location("code_digest_of_a_small_project", place)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def change(tmp_path: Path, name: str, old: str, new: str) -> None:
+    text = (tmp_path / name).read_text()
+    assert old in text
+    (tmp_path / name).write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("    # why\n", "    # another reason\n\n"),
+        ('    """Run."""\n', ""),
+        ('    """Run."""\n', '    """Run it,\n\n    twice.\n    """\n'),
+        ('"""What the stage does."""\n', ""),
+        ("return apply(x) + 1", "return (\n        apply( x )\n        + 1\n    )"),
+    ],
+)
+def test_formatting_comments_and_docstrings_do_not_change_it(
+    tree: ModuleType, tmp_path: Path, old: str, new: str
+) -> None:
+    before = tree.code_digest("steps.stage")
+    change(tmp_path, "steps/stage.py", old, new)
+    assert tree.code_digest("steps.stage") == before
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("steps/stage.py", "+ 1", "+ 2"),
+        ("steps/rule.py", "x * numbers", "x + numbers"),
+        ("infra/numbers.py", "FACTOR = 2", "FACTOR = 3"),
+        ("infra/__init__.py", "PACKAGE = 1", "PACKAGE = 2"),
+    ],
+)
+def test_a_change_in_any_module_that_is_reached_changes_it(
+    tree: ModuleType, tmp_path: Path, name: str, old: str, new: str
+) -> None:
+    before = tree.code_digest("steps.stage")
+    change(tmp_path, name, old, new)
+    assert tree.code_digest("steps.stage") != before
+
+
+def test_a_module_that_is_not_reached_does_not_change_it(tree: ModuleType, tmp_path: Path) -> None:
+    before = tree.code_digest("steps.stage")
+    change(tmp_path, "steps/unused.py", "X = 1", "X = 2")
+    assert tree.code_digest("steps.stage") == before
+    assert tree.reached_modules("steps.stage") == ["infra", "infra.numbers", "steps", "steps.rule", "steps.stage"]
+
+
+@pytest.mark.parametrize(
+    ("line", "reached"),
+    [
+        ("import steps.late", "steps.late"),
+        ("from steps.late import Y as Z", "steps.late"),
+        ("def late():\n    from steps import late as module\n    return module", "steps.late"),
+        ("from .late import Y", "steps.late"),
+        ("import steps.inner", "steps.late"),
+        ("import steps.inner.part", "steps.inner"),
+        ('command = ["python", "-m", "infra.worker"]', "infra.worker"),
+    ],
+)
+def test_a_module_is_found_however_it_is_named(tree: ModuleType, tmp_path: Path, line: str, reached: str) -> None:
+    assert reached not in tree.reached_modules("steps.stage")
+    change(tmp_path, "steps/stage.py", "\n\n\ndef run", f"\n{line}\n\n\ndef run")
+    assert reached in tree.reached_modules("steps.stage")
+
+
+def test_modules_that_import_each_other_come_to_an_end(tree: ModuleType, tmp_path: Path) -> None:
+    change(tmp_path, "steps/rule.py", "\n\n\ndef", "\nimport steps.stage\n\n\ndef")
+    assert tree.reached_modules("steps.rule") == tree.reached_modules("steps.stage")
+
+
+def test_the_rl_stage_reaches_its_objective_and_the_math_worker() -> None:
+    reached = ours.reached_modules("steps.stages.rl")
+    assert {"steps.rl.objective", "steps.packing", "infra.trainer", "steps.rewards.math_worker"} <= set(reached)
+    assert not any(name.startswith("flows") for name in reached)
+
+
+def test_the_digest_imports_nothing_of_what_it_reads() -> None:
+    program = (
+        "import sys; from infra.code_digest import code_digest; code_digest('steps.stages.rl')\n"
+        "sys.exit(', '.join({'torch', 'vllm', 'transformers', 'steps'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""

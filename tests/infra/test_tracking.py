@@ -1,0 +1,307 @@
+"""Tracking with the real library: what is logged is in the run's file, and offline nothing is sent anywhere."""
+
+import json
+import logging
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from infra.tracking import Tracker, TrackingConfig, TrackingMisconfigured
+
+KEY = "a" * 40
+
+
+def tracker(folder: Path, run_id: str = "run-1", **settings: Any) -> Tracker:
+    return Tracker(
+        TrackingConfig(**settings),
+        run_id=run_id,
+        run_name="run rl",
+        group="run",
+        job_type="long2short/rl",
+        config={"key": "0a1b", "inputs": {"model": "c2d3"}, "settings": {"tau": 0.1}},
+        folder=folder,
+    )
+
+
+def records(folder: Path) -> list[Any]:
+    """Records of the only run in `folder`, once its end is there.
+
+    The library's own process writes the file, and the last of it some milliseconds after a run is finished.
+    """
+    (path,) = (folder / "wandb").glob("*run-*/*.wandb")
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        found = parsed(path.read_bytes())
+        if any(each.HasField("exit") for each in found):
+            return found
+        time.sleep(0.01)
+    raise AssertionError(f"{path} has no end")
+
+
+def parsed(data: bytes) -> list[Any]:
+    """Records of a run's file.
+
+    It is a LevelDB log after a header of 7 bytes: blocks of 32 KiB of fragments, each with a checksum, a length and a
+    kind (1 whole, 2 first, 3 middle, 4 last).
+    """
+    from wandb.proto import wandb_internal_pb2
+
+    at, whole, found = 7, b"", []
+    while at + 7 <= len(data):
+        left = 32768 - at % 32768
+        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
+        if left < 7 or kind == 0:
+            at += left
+            continue
+        whole += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):
+            found.append(wandb_internal_pb2.Record.FromString(whole))
+            whole = b""
+    return found
+
+
+def items(rows: Any) -> dict[str, Any]:
+    return {row.key or "/".join(row.nested_key): json.loads(row.value_json) for row in rows}
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    """What was logged, without the library's own columns apart from the step."""
+    rows = [items(each.history.item) for each in records(folder) if each.HasField("history")]
+    return [{k: v for k, v in row.items() if k == "_step" or not k.startswith("_")} for row in rows]
+
+
+def exit_code(folder: Path) -> int:
+    (code,) = [each.exit.exit_code for each in records(folder) if each.HasField("exit")]
+    return int(code)
+
+
+@contextmanager
+def server(status: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A tracking server, and proxy for all others, that answers everything alike. Yields the requests it saw."""
+    seen: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            seen.append(f"{self.command} {self.path}")
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        do_GET = do_CONNECT = do_PUT = do_HEAD = do_POST
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            pass
+
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=listening.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{listening.server_port}"
+    for name in ("WANDB_BASE_URL", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, address)
+    try:
+        yield seen
+    finally:
+        listening.shutdown()
+        listening.server_close()
+
+
+@pytest.fixture(autouse=True)
+def own_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The library reads the environment once and keeps a process: each test gets both new, and no one's real key."""
+    import wandb
+
+    wandb.teardown()
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    yield
+    with suppress(ConnectionError):  # where a test has killed the library's process
+        wandb.teardown()
+
+
+def test_what_is_logged_offline_is_read_back_from_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "online")  # the recipe decides, not what the shell happens to hold
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    with server(200, monkeypatch) as requests:
+        with tracker(tmp_path) as run:
+            for step in range(3):
+                run.log({"rl/accuracy": step / 4, "rl/tokens": 100 * step}, step)
+            run.summary({"outputs": {"model": "e4f5"}, "accuracy": 0.5})
+        assert requests == []
+    assert history(tmp_path) == [{"_step": step, "rl/accuracy": step / 4, "rl/tokens": 100 * step} for step in range(3)]
+    found = records(tmp_path)
+    (started,) = [each.run for each in found if each.HasField("run")]
+    assert (started.run_id, started.display_name, started.run_group) == ("run-1", "run rl", "run")
+    assert (started.project, started.job_type) == ("longhaul", "long2short/rl")
+    config = items(started.config.update)
+    assert (config["key"], config["inputs"], config["settings"]) == ("0a1b", {"model": "c2d3"}, {"tau": 0.1})
+    summary: dict[str, Any] = {}
+    for each in found:
+        if each.HasField("summary"):
+            summary |= items(each.summary.update)
+    assert summary["accuracy"] == 0.5
+    assert summary.get("outputs", summary.get("outputs/model")) in ({"model": "e4f5"}, "e4f5")
+    assert exit_code(tmp_path) == 0
+    assert capfd.readouterr() == ("", "")
+    # No code, no package list, no machine information.
+    (folder,) = (tmp_path / "wandb").iterdir()
+    assert [path for path in (folder / "files").rglob("*") if path.is_file()] == []
+
+
+def test_a_stage_that_fails_is_a_failed_run_and_its_error_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="boom"), tracker(tmp_path) as run:
+        run.log({"loss": 1.0}, 0)
+        raise KeyError("boom")
+    assert exit_code(tmp_path) == 1
+    assert history(tmp_path) == [{"_step": 0, "loss": 1.0}]
+
+
+def test_a_stage_may_start_again_under_the_same_id_in_the_same_process(tmp_path: Path) -> None:
+    for attempt in ("first", "second"):
+        with tracker(tmp_path / attempt) as run:
+            run.log({"loss": 1.0}, 0)
+        assert history(tmp_path / attempt) == [{"_step": 0, "loss": 1.0}]
+
+
+def test_metrics_a_second_old_survive_a_stage_that_is_killed(tmp_path: Path) -> None:
+    program = f"""
+import os, sys, time
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from test_tracking import tracker
+with tracker(Path({str(tmp_path)!r})) as run:
+    for step in range(5):
+        run.log({{"loss": 1.0}}, step)
+    time.sleep(2)
+    os.kill(os.getpid(), {signal.SIGKILL.value})
+"""
+    path = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}, check=False, timeout=60
+    )
+    assert done.returncode == -signal.SIGKILL
+    (path,) = (tmp_path / "wandb").glob("*/*.wandb")
+    kept = [items(each.history.item) for each in parsed(path.read_bytes()) if each.HasField("history")]
+    # The library holds the newest row back until the next step begins.
+    assert [row["_step"] for row in kept][:4] == [0, 1, 2, 3]
+
+
+def test_disabled_writes_nothing_and_does_not_load_the_library(tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+from infra.tracking import Tracker, TrackingConfig
+with Tracker(TrackingConfig(mode="disabled"), run_id="r", run_name="r", group="g", job_type="j", config={},
+             folder=Path("absent")) as run:
+    run.log({"loss": 1.0}, 0)
+    run.summary({"loss": 1.0})
+assert "wandb" not in sys.modules
+assert not Path("absent").exists()
+"""
+    path = str(Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}, check=True, timeout=60)
+
+
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
+def test_a_metric_that_is_no_number_is_refused_by_name(tmp_path: Path, mode: str) -> None:
+    with pytest.raises(TypeError, match="metric 'rl/accuracy' is a str"), tracker(tmp_path, mode=mode) as run:
+        run.log({"rl/accuracy": "high"}, 0)  # type: ignore[dict-item]
+
+
+def test_settings_that_cannot_be_are_refused() -> None:
+    for settings in ({"mode": "sometimes"}, {"project": ""}, {"patience_s": 0}, {"proyect": "x"}):
+        with pytest.raises(ValidationError):
+            TrackingConfig(**settings)  # type: ignore[arg-type]
+
+
+def test_an_id_that_cannot_be_a_run_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TrackingMisconfigured, match="Run ID cannot contain"), tracker(tmp_path, run_id="a/b"):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_rather_than_another_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrackingMisconfigured, match=r"file.* cannot be written"), tracker(tmp_path / "file" / "below"):
+        pass
+
+
+def test_online_without_a_key_is_an_error_and_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        server(200, monkeypatch) as requests,
+        pytest.raises(TrackingMisconfigured, match=r"tracking.mode is 'online', but no .* key"),
+        tracker(tmp_path, mode="online"),
+    ):
+        pass
+    assert requests == []
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_server_that_refuses_the_run_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    with (
+        server(status, monkeypatch) as requests,
+        pytest.raises(TrackingMisconfigured, match=f"refused the run: .*{status}"),
+        tracker(tmp_path, mode="online", patience_s=5),
+    ):
+        pass
+    assert set(requests) == {"POST /graphql"}
+
+
+@pytest.mark.parametrize("trouble", ["nobody listens", "the server is broken"])
+def test_a_server_that_does_not_answer_leaves_an_offline_run_and_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, trouble: str
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    with server(503, monkeypatch):
+        if trouble == "nobody listens":
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                address = f"http://127.0.0.1:{free.getsockname()[1]}"
+            for name in ("HTTP_PROXY", "http_proxy"):
+                monkeypatch.delenv(name)
+            monkeypatch.setenv("WANDB_BASE_URL", address)
+        with caplog.at_level(logging.WARNING), tracker(tmp_path, mode="online", patience_s=1) as run:
+            run.log({"loss": 1.0}, 0)
+    assert "did not answer within 1 s" in caplog.text and "wandb sync" in caplog.text
+    offline = tmp_path / "offline"
+    offline.mkdir()
+    (made,) = (tmp_path / "wandb").glob("offline-run-*")
+    (offline / "wandb").mkdir()
+    made.rename(offline / "wandb" / made.name)
+    assert history(offline) == [{"_step": 0, "loss": 1.0}]
+    assert exit_code(offline) == 0
+
+
+def test_losing_the_librarys_process_does_not_end_the_stage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    import psutil
+
+    with caplog.at_level(logging.WARNING), tracker(tmp_path) as run:
+        run.log({"loss": 1.0}, 0)
+        (core,) = [each for each in psutil.Process().children() if "wandb-core" in each.name()]
+        core.kill()
+        core.wait()
+        for step in range(1, 200):
+            run.log({"loss": 1.0}, step)
+        run.summary({"loss": 1.0})
+    assert caplog.text.count("goes on untracked") == 1

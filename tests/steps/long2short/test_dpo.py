@@ -1,0 +1,97 @@
+"""DPO: which pairs are made, and the loss that they are given."""
+
+import math
+from random import Random
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.trainer import Trainer
+from steps.long2short.dpo import DpoConfig, Pair, _rows, dpo_loss, preference_pairs
+from steps.long2short.responses import JudgedResponse, Responses
+from steps.packing import TokenExample
+from steps.problem import Problem
+
+PROBLEM = Problem(id="p", prompt="?", answer="1", verifier="math")
+PROMPT = [1, 2, 3]
+
+
+def responses(*judged: tuple[int, bool]) -> Responses:
+    """Responses of the given lengths; all tokens of a response are its place in the list."""
+    return Responses(PROBLEM, PROMPT, [JudgedResponse([i] * length, right) for i, (length, right) in enumerate(judged)])
+
+
+def rejected(one: Responses, **settings: float) -> set[int]:
+    config = DpoConfig.model_validate({"learning_rate": 1e-4, "pairs_per_problem": 99} | settings)
+    pairs = preference_pairs([one], config, Random(0))
+    assert all(pair.chosen.prompt_length == pair.rejected.prompt_length == len(PROMPT) for pair in pairs)
+    assert all(list(pair.chosen.tokens[:3]) == PROMPT == list(pair.rejected.tokens[:3]) for pair in pairs)
+    return {pair.rejected.tokens[-1] for pair in pairs}
+
+
+def test_longer_wrong_responses_and_right_ones_half_as_long_again_are_rejected() -> None:
+    one = responses((10, True), (14, True), (15, True), (11, False), (10, False), (9, False), (40, True))
+    assert rejected(one) == {2, 3, 6}
+    assert rejected(one, longer=1.4) == {1, 2, 3, 6}
+
+
+def test_a_problem_without_a_right_response_or_without_a_longer_one_gives_no_pair() -> None:
+    assert rejected(responses((10, False), (20, False))) == set()
+    assert rejected(responses((10, True), (8, False), (12, True))) == set()
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.integers(1, 60), st.booleans()), max_size=8), max_size=5),
+    st.integers(1, 4),
+    st.integers(0, 9),
+)
+def test_every_pair_obeys_the_rule_and_no_pair_is_made_twice(
+    sampled: list[list[tuple[int, bool]]], most: int, seed: int
+) -> None:
+    config = DpoConfig(learning_rate=1e-4, pairs_per_problem=most)
+    for one in (responses(*judged) for judged in sampled):
+        pairs = preference_pairs([one], config, Random(seed))
+        places = [pair.rejected.tokens[-1] for pair in pairs]
+        assert len(pairs) <= most and len(places) == len(set(places))
+        for pair, place in zip(pairs, places, strict=True):
+            best, worse = one.judged[pair.chosen.tokens[-1]], one.judged[place]
+            assert best.right and len(best.tokens) == min(len(r.tokens) for r in one.judged if r.right)
+            assert len(worse.tokens) > len(best.tokens)
+            assert not worse.right or len(worse.tokens) >= 1.5 * len(best.tokens)
+
+
+def test_the_loss_is_as_worked_out_by_hand() -> None:
+    # Ratios +2 and −1, β = 0.1: −log σ(0.3) = log(1 + e^−0.3)
+    loss = dpo_loss(torch.tensor([-10.0]), torch.tensor([-20.0]), torch.tensor([-12.0]), torch.tensor([-19.0]), 0.1)
+    assert loss.item() == pytest.approx(0.5543552444685271, abs=1e-6)
+    two = dpo_loss(torch.zeros(2), torch.zeros(2), torch.zeros(2), torch.zeros(2), 0.1)
+    assert two.item() == pytest.approx(2 * math.log(2))
+
+
+def test_the_gradient_raises_the_chosen_response_and_lowers_the_rejected_one() -> None:
+    chosen, rejected = torch.tensor([-10.0], requires_grad=True), torch.tensor([-20.0], requires_grad=True)
+    dpo_loss(chosen, rejected, torch.tensor([-12.0]), torch.tensor([-19.0]), 0.1).backward()
+    # −β σ(−0.3)
+    assert chosen.grad.item() == pytest.approx(-0.1 / (1 + math.exp(0.3)), abs=1e-7)
+    assert rejected.grad.item() == -chosen.grad.item()
+
+
+def test_the_loss_starts_at_log_2_and_falls_on_packed_rows(tiny_trainer: Trainer) -> None:
+    pairs = [
+        Pair(TokenExample([*PROMPT, 10 + i, 11], 3), TokenExample([*PROMPT, *range(20 + i, 30)], 3)) for i in range(4)
+    ]
+    rows = _rows(tiny_trainer, pairs, 32)
+    assert len(rows.tokens) > 1 and rows.reference.shape == (8,)
+    losses = []
+
+    def loss(logprobs: torch.Tensor, rows: object) -> torch.Tensor:
+        values = packed.packed.per_example(logprobs, 8)
+        return dpo_loss(values[:4], values[4:], packed.reference[:4], packed.reference[4:], 0.1) / 4
+
+    packed = rows
+    for _ in range(4):
+        losses.append(tiny_trainer.step([rows], loss, 1e-3).loss)  # noqa: PERF401
+    assert losses[0] == pytest.approx(math.log(2), abs=1e-5)
+    assert losses[-1] < losses[0] - 0.05

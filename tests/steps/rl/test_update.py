@@ -1,0 +1,178 @@
+"""An optimizer step of RL on packed rows, against the objective on responses that stand alone."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import Qwen2ForCausalLM
+
+from infra.trainer import Trainer
+from steps.problem import Problem
+from steps.rl.config import RlConfig
+from steps.rl.trajectory import Group, Segment, Trajectory
+from steps.rl.update import Update, UpdateResult, update
+
+TEMPERATURE = 0.7
+TAU = 0.3
+NOW = 5
+
+
+def config(**settings: Any) -> RlConfig:
+    base = {
+        "iterations": NOW + 1,
+        "learning_rate": 1e-3,
+        "final_learning_rate": 1e-3,
+        "temperature": TEMPERATURE,
+        "tau": TAU,
+        "sequence_length": 32,
+    }
+    return RlConfig.model_validate(base | settings)
+
+
+def response_logprobs(model: Qwen2ForCausalLM, prompt: list[int], response: list[int]) -> Tensor:
+    tokens = torch.tensor([[*prompt, *response]])
+    logits = model(input_ids=tokens).logits[0, len(prompt) - 1 : -1] / TEMPERATURE
+    return logits.log_softmax(-1).gather(-1, tokens[0, len(prompt) :, None]).squeeze(-1)
+
+
+def make_groups(model: Qwen2ForCausalLM) -> list[tuple[Group, list[float]]]:
+    """Two groups of three responses, each of an old and a fresh segment, with the log-probabilities of `model`."""
+    generator = torch.Generator().manual_seed(3)
+
+    def some(count: int) -> list[int]:
+        return torch.randint(1, 64, (count,), generator=generator).tolist()
+
+    groups = []
+    for name, values in (("a", [0.6, -0.4, -0.2]), ("b", [1.0, -0.5, -0.5])):
+        prompt = some(4)
+        trajectories = []
+        for seed in range(3):
+            response, old = some(5 + 6 * seed), 2 + seed
+            with torch.no_grad():
+                logprobs = response_logprobs(model, prompt, response).tolist()
+            segments = [Segment(response[:old], logprobs[:old], NOW - 1), Segment(response[old:], logprobs[old:], NOW)]
+            trajectories.append(Trajectory(seed, segments))
+        groups.append(
+            (Group(Problem(id=name, prompt=name, answer="1", verifier="math"), prompt, trajectories, 0), values)
+        )
+    return groups
+
+
+def assert_gradients_of(model: Qwen2ForCausalLM, trainer: Trainer, step: Callable[[], UpdateResult]) -> UpdateResult:
+    """Take the step; what it adds up to, over its micro-batches, must be the gradients that `model` holds."""
+    found: dict[str, Tensor] = {}
+    hooks = [
+        parameter.register_hook(
+            lambda gradient, name=name: found.update({name: found.get(name, 0) + gradient.detach().clone()})
+        )
+        for name, parameter in trainer.engine.module.named_parameters()
+    ]
+    result = step()
+    for hook in hooks:
+        hook.remove()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, atol=1e-3, rtol=1e-3)
+    norm = torch.stack([p.grad.norm() for p in model.parameters()]).norm().item()
+    assert result.gradient_norm == pytest.approx(norm, rel=1e-3)
+    return result
+
+
+def bench(trainer: Trainer) -> Any:
+    return SimpleNamespace(trainer=trainer)
+
+
+def sums(model: Qwen2ForCausalLM, groups: list[tuple[Group, list[float]]], fresh_only: bool = False) -> Tensor:
+    """log π of each response (or of its segment of this iteration)."""
+    rows = []
+    for group, _ in groups:
+        for trajectory in group.trajectories:
+            skipped = len(trajectory.segments[0].tokens) if fresh_only else 0
+            rows.append(response_logprobs(model, group.prompt, trajectory.tokens)[skipped:].sum())
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("segments", ["all", "current_only"])
+def test_loss_and_gradient_of_packed_rows_are_those_of_responses_alone(
+    tiny_trainer: Trainer, tiny_model: Qwen2ForCausalLM, segments: str
+) -> None:
+    groups = make_groups(tiny_model)
+    settings = config(segments=segments)
+    prepared = Update.prepare(bench(tiny_trainer), groups, settings, NOW)
+    assert len(prepared.rows) > 1, "one micro-batch would not show a sum over micro-batches"
+    assert prepared.engine_mismatch < 1e-5
+    compared = torch.tensor([value for _, values in groups for value in values])
+    policy = sums(tiny_model, groups, fresh_only=segments == "current_only")
+    reference = torch.stack([rows.reference for rows in prepared.rows]).sum(0)
+    torch.testing.assert_close(reference, policy.detach(), atol=1e-4, rtol=0)
+    # Eq. 3 at θ = θ_i: the pull towards the reference is nothing yet.
+    wanted = -(compared * policy).mean()
+    wanted.backward()
+    result = assert_gradients_of(tiny_model, tiny_trainer, lambda: update(tiny_trainer, prepared, settings, NOW))
+    assert result.loss == pytest.approx(wanted.item(), abs=1e-4)
+    assert result.log_ratio_max < 1e-4 and abs(result.log_ratio_mean) < 1e-4
+
+
+def test_a_second_step_is_pulled_towards_the_reference_of_the_iterations_start(
+    tiny_trainer: Trainer, tiny_model: Qwen2ForCausalLM
+) -> None:
+    groups = make_groups(tiny_model)
+    prepared = Update.prepare(bench(tiny_trainer), groups, config(), NOW)
+    reference = sums(tiny_model, groups).detach()
+    update(tiny_trainer, prepared, config(), NOW)
+    with torch.no_grad():
+        for name, weight in tiny_trainer.weights():
+            tiny_model.get_parameter(name).copy_(weight)
+    compared = torch.tensor([value for _, values in groups for value in values])
+    policy = sums(tiny_model, groups)
+    ratio = policy - reference
+    wanted = (-compared * policy + TAU / 2 * ratio**2).mean()
+    wanted.backward()
+    result = assert_gradients_of(tiny_model, tiny_trainer, lambda: update(tiny_trainer, prepared, config(), NOW))
+    assert ratio.abs().max() > 0.01, "the first step did not move the policy"
+    assert result.log_ratio_mean == pytest.approx(ratio.mean().item(), abs=1e-4)
+    assert result.log_ratio_max == pytest.approx(ratio.abs().max().item(), abs=1e-4)
+    assert result.loss == pytest.approx(wanted.item(), abs=1e-3)
+
+
+def test_steps_raise_the_log_ratio_of_good_responses_above_that_of_bad_ones(
+    tiny_trainer: Trainer, tiny_model: Qwen2ForCausalLM
+) -> None:
+    groups = make_groups(tiny_model)
+    compared = torch.tensor([value for _, values in groups for value in values])
+    before = sums(tiny_model, groups).detach()
+    prepared = Update.prepare(bench(tiny_trainer), groups, config(), NOW)
+    for _ in range(5):
+        update(tiny_trainer, prepared, config(), NOW)
+    with torch.no_grad():
+        for name, weight in tiny_trainer.weights():
+            tiny_model.get_parameter(name).copy_(weight)
+        moved = sums(tiny_model, groups) - before
+    assert moved[compared > 0].mean() > moved[compared < 0].mean()
+
+
+def test_a_wrong_log_probability_of_the_engine_is_reported_for_fresh_tokens_alone(
+    tiny_trainer: Trainer, tiny_model: Qwen2ForCausalLM
+) -> None:
+    groups = make_groups(tiny_model)
+    trajectory = groups[0][0].trajectories[1]
+    old, fresh = trajectory.segments
+    # An earlier policy's log-probabilities differ by right.
+    trajectory.segments[0] = Segment(old.tokens, [value - 9 for value in old.logprobs], old.iteration)
+    assert Update.prepare(bench(tiny_trainer), groups, config(), NOW).engine_mismatch < 1e-5
+    trajectory.segments[1] = Segment(fresh.tokens, [*fresh.logprobs[:-1], fresh.logprobs[-1] - 0.25], NOW)
+    mismatch = Update.prepare(bench(tiny_trainer), groups, config(), NOW).engine_mismatch
+    assert mismatch == pytest.approx(0.25, abs=1e-4)
+
+
+def test_an_empty_response_is_left_out_and_keeps_its_neighbours_advantages(
+    tiny_trainer: Trainer, tiny_model: Qwen2ForCausalLM
+) -> None:
+    groups = make_groups(tiny_model)
+    groups[0][0].trajectories[1].segments.clear()
+    prepared = Update.prepare(bench(tiny_trainer), groups, config(), NOW)
+    assert prepared.advantages.tolist() == pytest.approx([0.6, -0.2, 1.0, -0.5, -0.5])
+    assert all(len(rows.reference) == 5 for rows in prepared.rows)
+    update(tiny_trainer, prepared, config(), NOW)

@@ -1,0 +1,444 @@
+"""Import, on a tiny real checkpoint, a real S3 server (moto) and a real HTTP server with the protocol of the hub."""
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import torch
+from moto.server import ThreadedMotoServer
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2MoeConfig
+from transformers.modeling_utils import PreTrainedModel
+
+from infra.store import Manifest, StoreError
+from steps.import_checkpoint import CheckpointRefused, ImportConfig, check_checkpoint, import_checkpoint
+
+CONTEXT = 64
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SMALL = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": CONTEXT,
+}
+KEPT = {"chat_template.jinja", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
+
+
+def save_tokenizer(folder: Path, **options: Any) -> None:
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789 +=?"
+    vocabulary = {token: number for number, token in enumerate(["<end>", "<user>", "<unknown>", *letters])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unknown>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    settings = {
+        "eos_token": "<end>",
+        "unk_token": "<unknown>",
+        "additional_special_tokens": ["<user>"],
+        "model_max_length": CONTEXT,
+        "chat_template": "{% for message in messages %}<user>{{ message.content }}<end>{% endfor %}",
+    }
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **(settings | options)).save_pretrained(folder)
+
+
+def save_model(folder: Path, config: Any, **options: Any) -> PreTrainedModel:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    model.save_pretrained(folder, **options)
+    save_tokenizer(folder)
+    return model
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoints to copy: tied and untied embeddings, one file and several."""
+    folder = tmp_path_factory.mktemp("made")
+    save_model(folder / "tied", Qwen2Config(**SMALL, tie_word_embeddings=True))
+    save_model(folder / "sharded", Qwen2Config(**SMALL, tie_word_embeddings=False), max_shard_size="20KB")
+    return folder
+
+
+@pytest.fixture
+def base(made: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made / "tied", tmp_path / "base")
+
+
+@pytest.fixture
+def sharded(made: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made / "sharded", tmp_path / "sharded")
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def edit_weights(path: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+class Bomb:
+    """Unpickling it creates the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+def test_a_whole_checkpoint_is_imported_unchanged_and_described(base: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    result = import_checkpoint(ImportConfig(checkpoint=str(base)), tmp_path / "model", lines.append)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert names(tmp_path / "model") == KEPT | {"model.safetensors"}
+    assert {f.path: f.sha256 for f in result.files} == {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in base.iterdir()
+    }
+    assert result.architecture == "Qwen2ForCausalLM"
+    assert result.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert (result.context_length, result.original_context_length) == (CONTEXT, CONTEXT)
+    assert result.source == str(base)
+    assert result.left_out == ()
+    assert "is whole" in lines[-1]
+
+
+def test_shards_of_an_index_are_imported_and_untied_weights_count_twice(sharded: Path, tmp_path: Path) -> None:
+    result = import_checkpoint(ImportConfig(checkpoint=str(sharded)), tmp_path / "model")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert len(list(sharded.glob("*.safetensors"))) > 2
+    assert Manifest.of(tmp_path / "model") == Manifest.of(sharded)
+    assert result.parameters == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_experts_that_transformers_fuses_when_it_loads_are_recognised(tmp_path: Path) -> None:
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    model = save_model(tmp_path, Qwen2MoeConfig(**SMALL, **experts, shared_expert_intermediate_size=16))
+    assert check_checkpoint(tmp_path).parameters == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_tied_embeddings_may_be_saved_twice(base: Path) -> None:
+    edit_weights(
+        base / "model.safetensors", lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"].clone()})
+    )
+    check_checkpoint(base)
+
+
+def test_a_cache_that_old_checkpoints_saved_as_a_weight_is_no_reason_to_refuse(base: Path) -> None:
+    edit_weights(
+        base / "model.safetensors", lambda t: t.update({"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)})
+    )
+    check_checkpoint(base)
+
+
+def test_pickles_beside_safetensors_are_left_out_and_never_loaded(base: Path, tmp_path: Path) -> None:
+    bomb = pickle.dumps(Bomb(tmp_path / "exploded"))
+    for name in ("pytorch_model.bin", "training_args.bin", "optimizer.pt", "onnx/model.pkl"):
+        (base / name).parent.mkdir(exist_ok=True)
+        (base / name).write_bytes(bomb)
+    (base / "modeling_evil.py").write_text(f"open({str(tmp_path / 'exploded')!r}, 'w')")
+    save_file({"x": torch.ones(1)}, base / "consolidated.safetensors")
+    result = import_checkpoint(ImportConfig(checkpoint=str(base)), tmp_path / "model")
+    left_out = ("consolidated.safetensors", "modeling_evil.py", "onnx/", "optimizer.pt", "pytorch_model.bin")
+    assert result.left_out == (*left_out, "training_args.bin")
+    assert names(tmp_path / "model") == KEPT | {"model.safetensors"}
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_folder_of_links_is_imported_as_files(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "links").mkdir()
+    for path in base.iterdir():
+        (tmp_path / "links" / path.name).symlink_to(path)
+    import_checkpoint(ImportConfig(checkpoint=str(tmp_path / "links")), tmp_path / "model")
+    assert not any(path.is_symlink() for path in (tmp_path / "model").iterdir())
+    assert Manifest.of(tmp_path / "model") == Manifest.of(base)
+
+
+def only_a_pickle(base: Path) -> None:
+    (base / "model.safetensors").unlink()
+    (base / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(base / "exploded")))
+
+
+def edited(file: str, **changes: Any) -> Callable[[Path], None]:
+    return lambda base: edit(base / file, lambda content: content.update(changes))
+
+
+def weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
+    return lambda base: edit_weights(base / "model.safetensors", change)
+
+
+def spoil(tensors: dict[str, torch.Tensor], name: str, value: float) -> None:
+    tensors[name].flatten()[7] = value
+
+
+NORM = "model.norm.weight"
+QUERY = "model.layers.1.self_attn.q_proj.weight"
+REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "truncated": (
+        lambda b: os.truncate(b / "model.safetensors", 20_000),
+        r"model\.safetensors.*20000 bytes.*truncated",
+    ),
+    "empty weights": (lambda b: os.truncate(b / "model.safetensors", 0), r"model\.safetensors.*truncated"),
+    "longer": (lambda b: (b / "model.safetensors").open("ab").write(b"x"), r"model\.safetensors.*damaged"),
+    "no weights": (lambda b: (b / "model.safetensors").unlink(), r"neither model\.safetensors nor"),
+    "only a pickle": (only_a_pickle, r"pytorch_model\.bin.*pickle"),
+    "nan": (weights(lambda t: spoil(t, QUERY, float("nan"))), rf"model\.safetensors: tensor {QUERY}.*NaN"),
+    "infinite": (weights(lambda t: spoil(t, NORM, float("-inf"))), rf"{NORM}.*infinite"),
+    "wrong shape": (weights(lambda t: t.update({NORM: torch.ones(33)})), rf"{NORM} has shape \[33\].*\[32\]"),
+    "missing tensor": (weights(lambda t: t.pop(NORM)), rf"{NORM}.*missing"),
+    "unknown tensor": (
+        weights(lambda t: t.update(extra=torch.ones(1))),
+        "tensor extra is not part of Qwen2ForCausalLM",
+    ),
+    "integers": (weights(lambda t: t.update({NORM: torch.ones(32, dtype=torch.int8)})), f"{NORM} is I8"),
+    "overflow": (weights(lambda t: t[NORM].fill_(3e38)), "logits"),
+    "no config": (lambda b: (b / "config.json").unlink(), r"config\.json is missing"),
+    "config cut off": (lambda b: os.truncate(b / "config.json", 30), r"config\.json: not JSON"),
+    "config a list": (lambda b: (b / "config.json").write_text("[]"), r"config\.json: expected an object"),
+    "unknown architecture": (
+        edited("config.json", model_type="nonsense"),
+        r"config\.json: transformers cannot read it",
+    ),
+    "no language model": (edited("config.json", architectures=["Qwen2ForTokenClassification"]), "architectures"),
+    "another architecture": (edited("config.json", architectures=["LlamaForCausalLM"]), "model_type 'qwen2'"),
+    "impossible config": (edited("config.json", num_hidden_layers="two"), r"config\.json: transformers cannot"),
+    "code in config": (edited("config.json", auto_map={"AutoModel": "m.M"}), r"config\.json: auto_map.*run code"),
+    "code in tokenizer": (
+        edited("tokenizer_config.json", auto_map={"AutoTokenizer": ["t.T", None]}),
+        "tokenizer_config",
+    ),
+    "quantised": (edited("config.json", quantization_config={"quant_method": "gptq"}), "quantised"),
+    "no tokenizer": (lambda b: (b / "tokenizer.json").unlink(), r"tokenizer\.json is missing"),
+    "tokenizer cut off": (lambda b: os.truncate(b / "tokenizer.json", 99), r"tokenizer\.json: not JSON"),
+    "broken tokenizer": (
+        lambda b: (b / "tokenizer.json").write_text("{}"),
+        r"tokenizer\.json: transformers cannot load",
+    ),
+    "no chat template": (lambda b: (b / "chat_template.jinja").unlink(), r"chat_template\.jinja is missing"),
+    "broken template": (lambda b: (b / "chat_template.jinja").write_text("{% for"), r"chat_template\.jinja: .*fails"),
+    "empty template": (lambda b: (b / "chat_template.jinja").write_text("{# #}"), r"chat_template\.jinja: .*nothing"),
+    "no end token": (lambda b: save_tokenizer(b, eos_token=None), "eos_token is missing"),
+    "tokenizer too large": (
+        lambda b: save_tokenizer(b, additional_special_tokens=[f"<{n}>" for n in range(30)]),
+        "vocabulary of 64",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_checkpoint_that_is_not_whole_is_refused_and_the_file_named(base: Path, tmp_path: Path, case: str) -> None:
+    damage, message = REFUSED[case]
+    damage(base)
+    with pytest.raises(CheckpointRefused, match=message):
+        import_checkpoint(ImportConfig(checkpoint=str(base)), tmp_path / "model")
+    assert names(tmp_path) == {"base", *(f"base/{name}" for name in names(base))}, "nothing may be left behind"
+
+
+def test_a_shard_that_the_index_lists_and_is_not_there_is_named(sharded: Path) -> None:
+    shard = sorted(sharded.glob("*.safetensors"))[1]
+    shard.unlink()
+    with pytest.raises(CheckpointRefused, match=f"{shard.name} is missing"):
+        check_checkpoint(sharded)
+
+
+def test_a_truncated_shard_is_named(sharded: Path) -> None:
+    shard = sorted(sharded.glob("*.safetensors"))[1]
+    os.truncate(shard, shard.stat().st_size - 1)
+    with pytest.raises(CheckpointRefused, match=f"{shard.name}.*truncated"):
+        check_checkpoint(sharded)
+
+
+def test_shards_that_disagree_with_their_index_are_refused(sharded: Path) -> None:
+    shards = sorted(sharded.glob("*.safetensors"))
+    index = sharded / "model.safetensors.index.json"
+    good = index.read_text()
+    name = next(iter(load_file(shards[0])))
+    edit(index, lambda content: content["weight_map"].update({name: shards[1].name}))
+    with pytest.raises(CheckpointRefused, match=f"{shards[0].name}: tensor {name} is here"):
+        check_checkpoint(sharded)
+    for weight_map, message in (
+        ({}, "weight_map"),
+        ({name: "../x.safetensors"}, "not the name"),
+        ({name: "x.bin"}, "x.bin"),
+    ):
+        edit(index, lambda content, weight_map=weight_map: content.update(weight_map=weight_map))
+        with pytest.raises(CheckpointRefused, match=message):
+            check_checkpoint(sharded)
+    index.write_text(good)
+    save_file({"x": torch.ones(1)}, sharded / "model.safetensors")
+    with pytest.raises(CheckpointRefused, match="both there"):
+        check_checkpoint(sharded)
+
+
+def test_a_raised_context_runs_beyond_the_old_length_with_the_new_rope_base(base: Path, tmp_path: Path) -> None:
+    config = ImportConfig(checkpoint=str(base), context_length=4 * CONTEXT, rope_theta=1e6)
+    result = import_checkpoint(config, tmp_path / "model")
+    assert (result.context_length, result.original_context_length) == (4 * CONTEXT, CONTEXT)
+    tokens = torch.arange(3 * CONTEXT)[None] % 64
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert model.config.max_position_embeddings == 4 * CONTEXT
+    assert model(tokens).logits.isfinite().all()
+    # The slowest of the four frequencies of a head of 8: base^(-6/8).
+    assert model.model.rotary_emb.inv_freq[-1].item() == pytest.approx(1e6 ** (-6 / 8))
+    assert AutoTokenizer.from_pretrained(tmp_path / "model").model_max_length == 4 * CONTEXT
+    again = ImportConfig(checkpoint=str(tmp_path / "model"), context_length=4 * CONTEXT, rope_theta=1e6)
+    assert import_checkpoint(again, tmp_path / "again").files == result.files
+
+
+@pytest.mark.parametrize(
+    ("settings", "change", "message"),
+    [
+        ({"context_length": CONTEXT - 1}, {}, "below the checkpoint's 64"),
+        ({"context_length": CONTEXT, "rope_theta": 2e4}, {}, "without a longer context"),
+        (
+            {"context_length": 2 * CONTEXT},
+            {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}},
+            "plain RoPE",
+        ),
+    ],
+)
+def test_a_context_that_would_damage_the_model_is_refused(
+    base: Path, tmp_path: Path, settings: dict[str, Any], change: dict[str, Any], message: str
+) -> None:
+    edited("config.json", **change)(base)
+    with pytest.raises(CheckpointRefused, match=message):
+        import_checkpoint(ImportConfig(checkpoint=str(base), **settings), tmp_path / "model")
+
+
+def test_settings_that_do_not_fit_together_are_refused_when_they_are_read(base: Path, tmp_path: Path) -> None:
+    for settings in (
+        {"checkpoint": "owner/name", "rope_theta": 1e6},
+        {"checkpoint": "s3://bucket/base", "revision": "main"},
+        {"checkpoint": ""},
+        {"checkpoint": "owner/name", "context_length": 0},
+        {"checkpoint": "owner/name", "trust_remote_code": True},
+    ):
+        with pytest.raises(ValidationError):
+            ImportConfig.model_validate(settings)
+    with pytest.raises(CheckpointRefused, match="revision 'main' is for a checkpoint on the hub"):
+        import_checkpoint(ImportConfig(checkpoint=str(base), revision="main"), tmp_path / "model")
+    with pytest.raises(CheckpointRefused, match="not a folder"):
+        import_checkpoint(ImportConfig(checkpoint=str(tmp_path / "absent")), tmp_path / "model")
+    with pytest.raises(FileExistsError, match="base exists already"):
+        import_checkpoint(ImportConfig(checkpoint=str(base)), base)
+
+
+def test_a_checkpoint_on_s3_is_imported_without_its_pickles(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://{host}:{port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "test")
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        client = boto3.client("s3", region_name="us-east-1")
+        client.create_bucket(Bucket="models")
+        for path in base.iterdir():
+            client.upload_file(str(path), "models", f"base/{path.name}")
+        client.put_object(Bucket="models", Key="base/pytorch_model.bin", Body=b"")
+        client.put_object(Bucket="models", Key="pickled/pytorch_model.bin", Body=b"")
+        result = import_checkpoint(ImportConfig(checkpoint="s3://models/base"), tmp_path / "model")
+        assert Manifest.of(tmp_path / "model") == Manifest.of(base)
+        assert (result.source, result.left_out) == ("s3://models/base", ("pytorch_model.bin",))
+        with pytest.raises(CheckpointRefused, match=r"pytorch_model\.bin: weights in a pickle"):
+            import_checkpoint(ImportConfig(checkpoint="s3://models/pickled"), tmp_path / "other")
+        with pytest.raises(StoreError, match="s3://models/absent"):
+            import_checkpoint(ImportConfig(checkpoint="s3://models/absent"), tmp_path / "other")
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def hub(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A hub with the one repository owner/base; yields the paths that were asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            api, resolve = "/api/models/owner/base", f"/owner/base/resolve/{COMMIT}/"
+            headers = {"X-Repo-Commit": COMMIT}
+            if self.path.split("?")[0] in (api, f"{api}/revision/v1", f"{api}/revision/{COMMIT}"):
+                siblings = [{"rfilename": path.name} for path in base.iterdir()]
+                body = json.dumps({"id": "owner/base", "sha": COMMIT, "siblings": siblings}).encode()
+            elif self.path.split("?")[0].startswith(f"{api}/tree/{COMMIT}"):
+                files = [{"type": "file", "path": p.name, "size": p.stat().st_size, "oid": "0"} for p in base.iterdir()]
+                body = json.dumps(files).encode()
+            elif self.path.startswith(resolve):
+                body = (base / self.path.removeprefix(resolve)).read_bytes()
+                headers["ETag"] = f'"{hashlib.sha256(body).hexdigest()}"'
+            else:
+                self.send_error(404)
+                return
+            self.send_response(200)
+            for name, value in (headers | {"Content-Length": str(len(body))}).items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    template = f"{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    # What HF_ENDPOINT and HF_HOME set when the library is imported.
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    yield asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_checkpoint_on_the_hub_is_imported_at_a_commit_without_downloading_its_pickles(
+    base: Path, tmp_path: Path, hub: list[str]
+) -> None:
+    (base / "pytorch_model.bin").write_bytes(b"")
+    (base / "modeling_evil.py").write_text("")
+    result = import_checkpoint(ImportConfig(checkpoint="owner/base", revision="v1"), tmp_path / "model")
+    assert result.source == f"hf://owner/base@{COMMIT}"
+    assert result.left_out == ("modeling_evil.py", "pytorch_model.bin")
+    assert {path.rsplit("/", 1)[1] for path in hub if "/resolve/" in path} == KEPT | {"model.safetensors"}
+    assert names(tmp_path / "model") == KEPT | {"model.safetensors"}
+    assert not any(path.is_symlink() for path in (tmp_path / "model").iterdir())
+
+
+def test_a_repository_that_the_hub_does_not_have_is_named(tmp_path: Path, hub: list[str]) -> None:
+    for settings in ({"checkpoint": "owner/absent"}, {"checkpoint": "owner/base", "revision": "v9"}):
+        with pytest.raises(StoreError, match=f"hub repository {settings['checkpoint']}"):
+            import_checkpoint(ImportConfig(**settings), tmp_path / "model")
+
+
+def test_a_hub_repository_with_pickles_alone_is_refused(base: Path, tmp_path: Path, hub: list[str]) -> None:
+    only_a_pickle(base)
+    with pytest.raises(CheckpointRefused, match=r"pytorch_model\.bin: weights in a pickle"):
+        import_checkpoint(ImportConfig(checkpoint="owner/base"), tmp_path / "model")
+    assert not any("pytorch_model.bin" in path for path in hub)

@@ -1,0 +1,134 @@
+"""A configuration that cannot run is refused before anything does, by the key's name."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steps.recipe import ConfigRefused, check_recipe, load_recipe, parse_recipe
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+PHASE = {"sequence_length": 512, "learning_rate": 1e-3, "final_learning_rate": 1e-4}
+RL = {
+    "iterations": 24,
+    "groups": 48,
+    "max_response_tokens": 320,
+    "learning_rate": 2e-4,
+    "final_learning_rate": 2e-5,
+    "sequence_length": 512,
+}
+RECIPE: dict[str, Any] = {
+    "name": "test",
+    "data": {"nano_world": {}},
+    "import_checkpoint": {"checkpoint": "a/folder"},
+    "engine": {"context": 512},
+    "vanilla_sft": {"phases": [PHASE, PHASE]},
+    "curation": {"max_prompt_tokens": 96},
+    "long_cot_sft": {"phase": PHASE},
+    "rl": RL,
+    "long2short": {"shortest": {"phase": PHASE}, "dpo": {"learning_rate": 1e-4}, "rl": {**RL}},
+    "evaluation": {"max_response_tokens": 320},
+}
+
+
+def changed(**keys: Any) -> dict[str, Any]:
+    """The recipe above with some values replaced; `a__b` is key b of section a, None takes a key away."""
+    raw = copy.deepcopy(RECIPE)
+    for key, value in keys.items():
+        *sections, last = key.split("__")
+        place = raw
+        for section in sections:
+            place = place.setdefault(section, {})
+        if value is None:
+            del place[last]
+        else:
+            place[last] = value
+    return raw
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_recipe_that_ships_is_accepted(path: Path) -> None:
+    assert load_recipe(path).name == path.stem
+
+
+def test_what_a_recipe_says_is_what_the_code_reads() -> None:
+    recipe = check_recipe(changed(rl__tau=0.25, long2short__dpo__beta=0.3, seed=7), "test.yaml")
+    assert (recipe.rl.tau, recipe.long2short.dpo.beta, recipe.seed) == (0.25, 0.3, 7)
+    assert recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"rll": {}}, "rll: unknown key; remove it or mend its spelling"),
+        ({"rl__tua": 0.1}, "rl.tua: unknown key"),
+        ({"rl__sampling__floot": 0.1}, "rl.sampling.floot: unknown key"),
+        ({"rl": None}, "rl: Field required"),
+        ({"rl__iterations": None}, "rl.iterations: Field required"),
+        ({"rl__tau": "strong"}, "rl.tau: Input should be a valid number"),
+        ({"rl__tau": 0}, "rl.tau: Input should be greater than 0"),
+        ({"rl__groups": 1.5}, "rl.groups: Input should be a valid integer"),
+        ({"engine": 5}, "engine: Input should be a valid dictionary"),
+        ({"rl__responses": 1}, "rl: responses: 1 leaves nothing to compare with"),
+        ({"long2short__rl__responses": 1}, "long2short.rl: responses: 1 leaves nothing to compare with"),
+        ({"rl__updates": 49}, "rl: updates: 49 steps need at least as many groups, and groups is 48"),
+        (
+            {"data__files": {"train": "a", "test": "b", "sft": "c", "long_cot": "d"}},
+            "exactly one of nano_world and files",
+        ),
+        ({"data": {}}, "data: give exactly one of nano_world and files"),
+        ({"vanilla_sft__phases": []}, "vanilla_sft.phases"),
+    ],
+)
+def test_a_bad_key_is_refused_by_its_name(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigRefused) as refused:
+        check_recipe(changed(**keys), "test.yaml")
+    assert str(refused.value).startswith("test.yaml is refused:\n") and message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        ({"engine__context": 400}, ["engine.context is 400", "(96)", "rl.max_response_tokens (320)"]),
+        (
+            {"curation__max_response_tokens": 417},
+            ["engine.context is 512", "curation.max_prompt_tokens (96)", "curation.max_response_tokens (417)"],
+        ),
+        (
+            {"long2short__dpo__responses__max_response_tokens": 500},
+            ["engine.context", "long2short.dpo.responses.max_response_tokens (500)"],
+        ),
+        ({"rl__sequence_length": 400}, ["rl.sequence_length is 400", "rl.max_response_tokens (320)"]),
+        ({"long2short__rl__sequence_length": 200}, ["long2short.rl.sequence_length is 200"]),
+        (
+            {"import_checkpoint__context_length": 256},
+            ["engine.context is 512", "import_checkpoint.context_length (256)"],
+        ),
+    ],
+)
+def test_lengths_that_do_not_fit_each_other_are_refused_by_both_names(keys: dict[str, Any], named: list[str]) -> None:
+    with pytest.raises(ConfigRefused) as refused:
+        check_recipe(changed(**keys), "test.yaml")
+    assert all(part in str(refused.value) for part in named), refused.value
+
+
+def test_a_prompt_and_a_budget_that_just_fit_are_accepted() -> None:
+    assert check_recipe(changed(engine__context=416), "test.yaml").engine.context == 416
+    with pytest.raises(ConfigRefused):
+        check_recipe(changed(engine__context=415), "test.yaml")
+
+
+def test_all_bad_keys_are_named_at_once() -> None:
+    with pytest.raises(ConfigRefused) as refused:
+        check_recipe(changed(rl__tua=1, engine__dtype="float8"), "test.yaml")
+    assert "rl.tua" in str(refused.value) and "engine.dtype" in str(refused.value)
+
+
+def test_text_that_is_no_mapping_is_refused_with_its_source(tmp_path: Path) -> None:
+    with pytest.raises(ConfigRefused, match="a recipe is not YAML"):
+        parse_recipe("a: [", "a recipe")
+    with pytest.raises(ConfigRefused, match="a recipe holds list; expected a mapping"):
+        parse_recipe("- a", "a recipe")
+    with pytest.raises(ConfigRefused, match=r"absent\.yaml cannot be read"):
+        load_recipe(tmp_path / "absent.yaml")
