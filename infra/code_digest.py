@@ -1,4 +1,4 @@
-"""The digest of the code that a stage reaches: its module and all of ours that those import.
+"""The digest of the code that a stage reaches: its module, all of ours that those import, and files that they name.
 
 Formatting, comments and docstrings do not change it; a changed constant does. Nothing is imported to compute it: a plan
 must not wait for torch and vLLM, and a dependency that is missing must not make the digest another one.
@@ -37,6 +37,12 @@ def _imports(tree: ast.AST, package: str) -> set[str]:
     return {name for name in names if name.split(".")[0] in OURS and name.replace(".", "").isidentifier()}
 
 
+def _files_beside(tree: ast.AST, module: Path) -> list[Path]:
+    """Files in the module's folder that a string in its tree names: programs and templates that it reads."""
+    names = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return sorted(path for path in module.parent.iterdir() if path.name in names and path.is_file())
+
+
 def _without_docstrings(tree: ast.AST) -> ast.AST:
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
@@ -64,12 +70,20 @@ def reached_modules(module: str) -> list[str]:
     return sorted(found)
 
 
+def _content(path: Path) -> str:
+    """What counts of a file: a Python file's syntax, another file's bytes."""
+    if path.suffix == ".py":
+        return ast.dump(_without_docstrings(ast.parse(path.read_text(encoding="utf-8"))))
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def code_digest(module: str) -> str:
-    """SHA-256 of the syntax trees of all modules that `module` reaches."""
+    """SHA-256 of all modules that `module` reaches and of the files beside them that they name."""
     digest = hashlib.sha256()
     for name in reached_modules(module):
         path = _source(name)
         assert path is not None
-        tree = _without_docstrings(ast.parse(path.read_text(encoding="utf-8")))
-        digest.update(f"{name}\n{ast.dump(tree)}\n".encode())
+        digest.update(f"{name}\n{_content(path)}\n".encode())
+        for file in _files_beside(ast.parse(path.read_text(encoding="utf-8")), path):
+            digest.update(f"{name} {file.name}\n{_content(file)}\n".encode())
     return digest.hexdigest()

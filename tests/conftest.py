@@ -4,6 +4,9 @@ Engine and trainer end with the process: closing either takes down the process g
 """
 
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,3 +40,26 @@ def engine(trainer: "Trainer", base: Path) -> "Engine":  # noqa: F821
     from infra.engine import Engine, EngineConfig
 
     return Engine(base, EngineConfig(max_sequences=64))
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[dict[str, str]]:
+    """The settings with which boto3 finds a real S3 server (moto's)."""
+    command = [sys.executable, str(ROOT / "tests" / "s3_server.py")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin and server.stdout
+        yield {
+            "AWS_ENDPOINT_URL_S3": server.stdout.readline().strip(),
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        server.stdin.close()
+
+
+@pytest.fixture
+def s3(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """boto3 talks to the S3 server."""
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)

@@ -3,7 +3,7 @@
 Chosen: the shortest right response. Rejected: longer ones, both wrong ones and right ones at least 1.5 times as long.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -74,31 +74,52 @@ def dpo_loss(chosen: Tensor, rejected: Tensor, chosen_ref: Tensor, rejected_ref:
 
 
 @dataclass(frozen=True)
-class PairRows:
+class PairRows(PackedRows):
     """A micro-batch of pairs: all chosen responses first, then all rejected ones."""
 
-    packed: PackedRows
     pairs: int
     reference: Tensor
     """Log-probability of each response under the model that DPO starts from [2 · pairs]."""
 
-    @property
-    def tokens(self) -> Tensor:
-        """[rows, length]"""
-        return self.packed.tokens
 
-    @property
-    def positions(self) -> Tensor:
-        """[rows, length]"""
-        return self.packed.positions
+def micro_batches(pairs: Sequence[Pair], max_tokens: int) -> list[list[Pair]]:
+    """Cut the pairs of a step so that each forward pass holds at most `max_tokens`, or a single pair.
+
+    The loss couples a pair's two responses, so that both go through one forward pass.
+    """
+    batches: list[list[Pair]] = []
+    tokens = 0
+    for pair in pairs:
+        size = len(pair.chosen.tokens) + len(pair.rejected.tokens)
+        if not batches or tokens + size > max_tokens:
+            batches.append([])
+            tokens = 0
+        batches[-1].append(pair)
+        tokens += size
+    return batches
 
 
-def _rows(trainer: Trainer, pairs: Sequence[Pair], length: int) -> PairRows:
+def pair_rows(trainer: Trainer, pairs: Sequence[Pair], length: int) -> PairRows:
+    """Pack a micro-batch of pairs, with its reference from the trainer as it is."""
     examples = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
-    # The loss couples a pair's two responses, so that all of a step's pairs go through one forward pass.
     (packed,) = pack(examples, length, rows=len(examples))
     reference = packed.per_example(trainer.reference_logprobs(packed.tokens, packed.positions), len(examples))
-    return PairRows(packed, len(pairs), reference.cpu())
+    return PairRows(**vars(packed), pairs=len(pairs), reference=reference.cpu())
+
+
+def step_loss(beta: float, count: int, preferred: list[Tensor]) -> Callable[[Tensor, PairRows], Tensor]:
+    """The mean loss over `count` pairs, micro-batch by micro-batch; adds to `preferred` whether each pair's chosen
+    response has gained more than the rejected one."""
+
+    def loss(logprobs: Tensor, rows: PairRows) -> Tensor:
+        n = rows.pairs
+        values = rows.per_example(logprobs, 2 * n)
+        reference = rows.reference.to(values.device)
+        gain = (values - reference).detach()
+        preferred.append((gain[:n] > gain[n:]).cpu())
+        return dpo_loss(values[:n], values[n:], reference[:n], reference[n:], beta) / count
+
+    return loss
 
 
 def sample_pairs(bench: Workbench, problems: Sequence[Problem], config: DpoConfig) -> list[Pair]:
@@ -114,21 +135,23 @@ def sample_pairs(bench: Workbench, problems: Sequence[Problem], config: DpoConfi
 def dpo(bench: Workbench, pairs: Sequence[Pair], config: DpoConfig) -> dict[str, Any]:
     """Optimise; the model is in the bench's trainer and engine. Returns what the stage reports."""
     steps = [pairs[i : i + config.pairs_per_step] for i in range(0, len(pairs), config.pairs_per_step)]
-    prepared = [_rows(bench.trainer, step, config.sequence_length) for step in steps]
-    agreed: list[Tensor] = []
-
-    def loss(logprobs: Tensor, rows: PairRows) -> Tensor:
-        values = rows.packed.per_example(logprobs, 2 * rows.pairs)
-        reference = rows.reference.to(values.device)
-        n = rows.pairs
-        agreed.append(((values - reference)[:n] > (values - reference)[n:]).float().mean().cpu())
-        return dpo_loss(values[:n], values[n:], reference[:n], reference[n:], config.beta) / n
+    tokens = bench.trainer.config.micro_batch_tokens
+    prepared = [
+        [pair_rows(bench.trainer, batch, config.sequence_length) for batch in micro_batches(step, tokens)] for step in steps
+    ]
+    agreed = 0.0
 
     with task("DPO", total=config.epochs * len(prepared), unit="steps") as progress:
-        for _ in range(config.epochs):
-            for rows in prepared:
-                result = bench.trainer.step([rows], loss, config.learning_rate)
-                bench.log({"dpo/loss": result.loss, "dpo/agreement": agreed[-1].item()})
+        for epoch in range(config.epochs):
+            agreed = 0.0
+            for batches in prepared:
+                count = sum(rows.pairs for rows in batches)
+                preferred: list[Tensor] = []
+                result = bench.trainer.step(batches, step_loss(config.beta, count, preferred), config.learning_rate)
+                agreement = torch.cat(preferred).float().sum().item()
+                agreed += agreement
+                bench.log({"dpo/loss": result.loss, "dpo/agreement": agreement / count})
                 progress.advance(1)
+            progress.note(f"epoch {epoch + 1}: {agreed / len(pairs):.0%} of pairs agreed with")
     bench.hand_over()
-    return {"pairs": len(pairs), "agreement": torch.stack(agreed[-len(prepared) :]).mean().item()}
+    return {"pairs": len(pairs), "agreement": agreed / len(pairs)}

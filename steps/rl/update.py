@@ -15,24 +15,13 @@ from steps.workbench import Workbench
 
 
 @dataclass(frozen=True)
-class ResponseRows:
+class ResponseRows(PackedRows):
     """A micro-batch of responses."""
 
-    packed: PackedRows
     counted: Tensor
     """Which predictions count in the loss, 1 or 0 [rows, length - 1]."""
     reference: Tensor
     """log π_i of each response over its counted tokens [n]; 0 for responses in other micro-batches."""
-
-    @property
-    def tokens(self) -> Tensor:
-        """[rows, length]"""
-        return self.packed.tokens
-
-    @property
-    def positions(self) -> Tensor:
-        """[rows, length]"""
-        return self.packed.positions
 
 
 @dataclass(frozen=True)
@@ -69,7 +58,8 @@ class Update:
             logprobs = bench.trainer.reference_logprobs(packed.tokens, packed.positions, config.temperature).cpu()
             difference = (logprobs - packed.on_responses(sampled)) * packed.on_responses(fresh)
             mismatch = max(mismatch, difference.abs().max().item())
-            rows.append(ResponseRows(packed, mask, packed.per_example(logprobs * mask, len(members))))
+            reference = packed.per_example(logprobs * mask, len(members))
+            rows.append(ResponseRows(**vars(packed), counted=mask, reference=reference))
         return cls(rows, advantages, mismatch)
 
 
@@ -101,7 +91,7 @@ def update(trainer: Trainer, prepared: Update, config: RlConfig, iteration: int)
     ratios = torch.zeros(count)
 
     def loss(logprobs: Tensor, rows: ResponseRows) -> Tensor:
-        policy = rows.packed.per_example(logprobs * rows.counted.to(logprobs.device), count)
+        policy = rows.per_example(logprobs * rows.counted.to(logprobs.device), count)
         inputs = LossInputs(policy, rows.reference.to(policy.device), prepared.advantages.to(policy.device))
         outputs = surrogate_loss(inputs, config.tau)
         ratios.add_(outputs.log_ratios.cpu())

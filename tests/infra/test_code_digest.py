@@ -32,6 +32,8 @@ FILES = {
     "infra/__init__.py": "PACKAGE = 1\n",
     "infra/numbers.py": "FACTOR = 2\n",
     "infra/worker.py": "print(1)\n",
+    "infra/program.py": "print(2)  # read as text\n",
+    "infra/page.html": "<p>\n",
 }
 
 
@@ -88,6 +90,18 @@ def test_a_change_in_any_module_that_is_reached_changes_it(
     before = tree.code_digest("steps.stage")
     change(tmp_path, name, old, new)
     assert tree.code_digest("steps.stage") != before
+
+
+def test_a_file_that_a_module_reads_from_its_folder_counts(tree: ModuleType, tmp_path: Path) -> None:
+    alone = tree.code_digest("infra.numbers")
+    change(tmp_path, "infra/numbers.py", "FACTOR = 2", 'FACTOR = 2\nREAD = ["program.py", "page.html"]')
+    named = tree.code_digest("infra.numbers")
+    change(tmp_path, "infra/program.py", "read as text", "another comment")
+    assert tree.code_digest("infra.numbers") == named != alone
+    change(tmp_path, "infra/program.py", "print(2)", "print(3)")
+    program = tree.code_digest("infra.numbers")
+    change(tmp_path, "infra/page.html", "<p>", "<b>")
+    assert len({alone, named, program, tree.code_digest("infra.numbers")}) == 4
 
 
 def test_a_module_that_is_not_reached_does_not_change_it(tree: ModuleType, tmp_path: Path) -> None:

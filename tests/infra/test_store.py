@@ -8,14 +8,12 @@ import socket
 import stat
 import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
 from pydantic import ValidationError
 
 from infra.backend import LocalBackend, Upload
@@ -25,32 +23,12 @@ from infra.store import Corrupted, FileEntry, Manifest, Ref, Store, StoreError
 BUCKET = "tests"
 
 
-@pytest.fixture(scope="module")
-def environment() -> Iterator[dict[str, str]]:
-    """The settings with which boto3 finds the server, which has one bucket."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    settings = {
-        "AWS_ENDPOINT_URL_S3": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        for name, value in settings.items():
-            monkeypatch.setenv(name, value)
-        boto3.client("s3").create_bucket(Bucket=BUCKET)
-    yield settings
-    server.stop()
-
-
 @pytest.fixture
-def place(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+def place(s3: None, request: pytest.FixtureRequest) -> str:
     """An S3 address of this test's own."""
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+    client = boto3.client("s3")
+    if BUCKET not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]:
+        client.create_bucket(Bucket=BUCKET)
     return f"s3://{BUCKET}/{hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:20]}"
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import boto3
 import pytest
 import torch
-from moto.server import ThreadedMotoServer
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -342,32 +341,20 @@ def test_settings_that_do_not_fit_together_are_refused_when_they_are_read(base: 
         import_checkpoint(ImportConfig(checkpoint=str(base)), base)
 
 
-def test_a_checkpoint_on_s3_is_imported_without_its_pickles(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://{host}:{port}")
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.setenv(name, "test")
-        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        client = boto3.client("s3", region_name="us-east-1")
-        client.create_bucket(Bucket="models")
-        for path in base.iterdir():
-            client.upload_file(str(path), "models", f"base/{path.name}")
-        client.put_object(Bucket="models", Key="base/pytorch_model.bin", Body=b"")
-        client.put_object(Bucket="models", Key="pickled/pytorch_model.bin", Body=b"")
-        result = import_checkpoint(ImportConfig(checkpoint="s3://models/base"), tmp_path / "model")
-        assert Manifest.of(tmp_path / "model") == Manifest.of(base)
-        assert (result.source, result.left_out) == ("s3://models/base", ("pytorch_model.bin",))
-        with pytest.raises(CheckpointRefused, match=r"pytorch_model\.bin: weights in a pickle"):
-            import_checkpoint(ImportConfig(checkpoint="s3://models/pickled"), tmp_path / "other")
-        with pytest.raises(StoreError, match="s3://models/absent"):
-            import_checkpoint(ImportConfig(checkpoint="s3://models/absent"), tmp_path / "other")
-    finally:
-        server.stop()
+def test_a_checkpoint_on_s3_is_imported_without_its_pickles(base: Path, tmp_path: Path, s3: None) -> None:
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="models")
+    for path in base.iterdir():
+        client.upload_file(str(path), "models", f"base/{path.name}")
+    client.put_object(Bucket="models", Key="base/pytorch_model.bin", Body=b"")
+    client.put_object(Bucket="models", Key="pickled/pytorch_model.bin", Body=b"")
+    result = import_checkpoint(ImportConfig(checkpoint="s3://models/base"), tmp_path / "model")
+    assert Manifest.of(tmp_path / "model") == Manifest.of(base)
+    assert (result.source, result.left_out) == ("s3://models/base", ("pytorch_model.bin",))
+    with pytest.raises(CheckpointRefused, match=r"pytorch_model\.bin: weights in a pickle"):
+        import_checkpoint(ImportConfig(checkpoint="s3://models/pickled"), tmp_path / "other")
+    with pytest.raises(StoreError, match="s3://models/absent"):
+        import_checkpoint(ImportConfig(checkpoint="s3://models/absent"), tmp_path / "other")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.trainer import Trainer
-from steps.long2short.dpo import DpoConfig, Pair, _rows, dpo_loss, preference_pairs
+from steps.long2short.dpo import DpoConfig, Pair, dpo_loss, micro_batches, pair_rows, preference_pairs, step_loss
 from steps.long2short.responses import JudgedResponse, Responses
 from steps.packing import TokenExample
 from steps.problem import Problem
@@ -78,20 +78,27 @@ def test_the_gradient_raises_the_chosen_response_and_lowers_the_rejected_one() -
     assert rejected.grad.item() == -chosen.grad.item()
 
 
-def test_the_loss_starts_at_log_2_and_falls_on_packed_rows(tiny_trainer: Trainer) -> None:
-    pairs = [
+def some_pairs() -> list[Pair]:
+    return [
         Pair(TokenExample([*PROMPT, 10 + i, 11], 3), TokenExample([*PROMPT, *range(20 + i, 30)], 3)) for i in range(4)
     ]
-    rows = _rows(tiny_trainer, pairs, 32)
-    assert len(rows.tokens) > 1 and rows.reference.shape == (8,)
-    losses = []
 
-    def loss(logprobs: torch.Tensor, rows: object) -> torch.Tensor:
-        values = packed.packed.per_example(logprobs, 8)
-        return dpo_loss(values[:4], values[4:], packed.reference[:4], packed.reference[4:], 0.1) / 4
 
-    packed = rows
+def test_micro_batches_hold_every_pair_once_within_the_limit() -> None:
+    pairs = some_pairs()
+    sizes = [len(pair.chosen.tokens) + len(pair.rejected.tokens) for pair in pairs]
+    assert micro_batches(pairs, sizes[0] + sizes[1]) == [pairs[:2], pairs[2:]]
+    assert micro_batches(pairs, 1) == [[pair] for pair in pairs]
+    assert micro_batches(pairs, 1000) == [pairs]
+
+
+@pytest.mark.parametrize("tokens", [20, 1000])
+def test_the_loss_starts_at_log_2_and_falls_on_packed_rows(tiny_trainer: Trainer, tokens: int) -> None:
+    rows = [pair_rows(tiny_trainer, batch, 32) for batch in micro_batches(some_pairs(), tokens)]
+    assert len(rows) == (4 if tokens == 20 else 1)
+    losses, preferred = [], []
     for _ in range(4):
-        losses.append(tiny_trainer.step([rows], loss, 1e-3).loss)  # noqa: PERF401
+        losses.append(tiny_trainer.step(rows, step_loss(0.1, 4, preferred), 1e-3).loss)  # noqa: PERF401
     assert losses[0] == pytest.approx(math.log(2), abs=1e-5)
     assert losses[-1] < losses[0] - 0.05
+    assert torch.cat(preferred[-len(rows) :]).tolist() == [True] * 4
