@@ -56,6 +56,16 @@ GUESS_PREFIX = {"math": "\\boxed{", "code": "```python\n"}
 """What a response is made to begin with, so that the answer stands before any thought."""
 
 
+def guess(problem: Problem, continuation: str) -> str:
+    """What counts of what the model wrote after the prefix: a guessed answer stands in its first line.
+
+    A model that is used to thinking writes its chain of thought into the box, and the answer at the end.
+    """
+    if problem.verifier == "math":
+        continuation = continuation.split("\n")[0]
+    return GUESS_PREFIX[problem.verifier] + continuation
+
+
 def question_form(text: str) -> str | None:
     """The form for which a prompt is left out, or None. Matches wording; a form said in other words passes."""
     return next((form for form, pattern in _FORMS.items() if pattern.search(text)), None)
@@ -111,7 +121,10 @@ def guessable(bench: Workbench, problems: Sequence[Problem], config: CurationCon
         for problem, prefix in zip(problems, prefixes, strict=True)
     ]
     guesses = bench.sample(prompts, config.guesses, config.max_guess_tokens, config.temperature, name="guesses")
-    texts = [[prefix + bench.chat.text(g.tokens) for g in row] for prefix, row in zip(prefixes, guesses, strict=True)]
+    texts = [
+        [guess(problem, bench.chat.text(completion.tokens)) for completion in row]
+        for problem, row in zip(problems, guesses, strict=True)
+    ]
     return {problem_id for problem_id, share in _share_right(bench, problems, texts).items() if share > 0}
 
 

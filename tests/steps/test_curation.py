@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steps.curation import balance, question_form
+from steps.curation import balance, guess, question_form
 from steps.problem import Problem
+from steps.rewards.score import boxed_answer
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,16 @@ def test_forms_that_cannot_be_evaluated_are_found(text: str, form: str) -> None:
 )
 def test_questions_that_can_be_evaluated_stay(text: str) -> None:
     assert question_form(text) is None
+
+
+@pytest.mark.parametrize(
+    ("continuation", "answer"),
+    [("32}", "32"), (" 32 }\nbecause 29 + 3 = 32", "32"), ("29 + 3 = 32\n\\boxed{32}", None), ("32", None)],
+)
+def test_a_guess_is_what_stands_in_the_box_at_once(continuation: str, answer: str | None) -> None:
+    problem = Problem(id="p", prompt="Start with 29. Add 3.", answer="32", verifier="math")
+    read = boxed_answer(guess(problem, continuation))
+    assert (read and read.strip()) == answer
 
 
 def problems(counts: dict[str, int]) -> list[Problem]:
