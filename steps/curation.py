@@ -3,9 +3,8 @@
 In this order: multiple-choice, true/false and proof questions are left out, and prompts that occur twice; the SFT model
 answers each prompt ten times at a high temperature, and the share of right answers is its difficulty; a prompt whose
 answer the model guesses without any chain of thought within N = 8 tries is left out; domains are balanced. Not in the
-report, and ours: prompts that the model always solves are left out too, for they carry no signal.
-
-Run this stage alone with `longhaul run --only curation`.
+report, ours, and off unless asked for: prompts that the model nearly always solves can be left out too. Prioritised
+sampling passes them by as it is, and long-CoT SFT forgets what is easy when it sees only what is hard.
 """
 
 import re
@@ -31,7 +30,7 @@ class CurationConfig(BaseModel):
     guesses: int = Field(8, ge=0, description="N, tries to guess without a chain of thought; 0 turns the filter off.")
     max_guess_tokens: int = Field(24, ge=1, description="Longest guess.")
     max_prompt_tokens: int = Field(128, ge=1, description="Longer prompts are left out.")
-    max_pass_rate: float = Field(0.95, gt=0, le=1, description="Prompts with a higher pass rate are left out.")
+    max_pass_rate: float = Field(1.0, gt=0, le=1, description="Prompts with a higher pass rate are left out; 1: none.")
     max_domain_share: float = Field(0.5, gt=0, le=1, description="Largest share of one domain in the set.")
 
 

@@ -3,8 +3,6 @@
 The paths belong to problems that curation kept. Each is verified, and the set is chosen so that it shows planning,
 evaluation, reflection and exploration. The report writes its paths by prompt engineering; here they come as a data set
 (`long_cot.jsonl`) with whatever wrong ones it holds.
-
-Run this stage alone with `longhaul run --only long_cot_sft`.
 """
 
 import re

@@ -2,8 +2,6 @@
 
 The second phase also trains on the reasoning examples that the model of the first phase adds: it answers problems, the
 verifiers judge, and what is right is kept (rejection sampling).
-
-Run this stage alone with `longhaul run --only vanilla_sft`.
 """
 
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 The policy at an iteration's start is its reference: the trainer recomputes the reference log-probabilities then, and
 the optimizer starts anew. Not in the report, and ours: groups whose rewards are all equal carry no signal and are left
 out of the training phase.
-
-Run this stage alone with `longhaul run --only rl`.
 """
 
 import statistics
