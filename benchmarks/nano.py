@@ -10,10 +10,12 @@ import itertools
 import json
 import os
 import platform
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from flows.models import run_records
+from infra.stages import StageRecord
 from infra.store import Store
 from steps.report.table import report_rows
 
@@ -52,6 +54,14 @@ def goals(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def wall_seconds(records: list[StageRecord]) -> float | None:
+    """From the first stage's start to the last one's end; None if a stage was used again from another run."""
+    if any(record.reused_from for record in records):
+        return None
+    starts = [datetime.fromisoformat(record.started).timestamp() for record in records]
+    return max(start + record.seconds for start, record in zip(starts, records, strict=True)) - min(starts)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -70,7 +80,8 @@ def main() -> None:
     evaluation = records[-1].config["evaluation"]
     inputs = {"run": records[-1].run, "seed": records[-1].seed, "evaluation": evaluation}
     machine = {"processor": cpu_model(), "cores": os.cpu_count(), "python": platform.python_version()}
-    print(json.dumps({"goals": goals(rows), "stages": list(rows.values()), "inputs": inputs, "machine": machine}))
+    reached = goals(rows) | {"wall_seconds": wall_seconds(records)}
+    print(json.dumps({"goals": reached, "stages": list(rows.values()), "inputs": inputs, "machine": machine}))
 
 
 if __name__ == "__main__":

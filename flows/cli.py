@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ DEFAULT_CONFIG = "configs/nano.yaml"
 
 def fail(message: str) -> NoReturn:
     """End with one clear message."""
-    Console(stderr=True).print(message, style="red", markup=False, highlight=False)
+    Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(1)
 
 
@@ -97,8 +98,7 @@ def _last_error(log: Path) -> str:
     """The line that says what went wrong, from Metaflow's output."""
     lines = [line.split("] ", 1)[-1].strip() for line in log.read_text(errors="replace").splitlines()]
     errors = [i for i, line in enumerate(lines) if line and ("Error" in line.split(":")[0] or "refused" in line)]
-    known = [line for i in errors for line in lines[i : i + 1]]
-    return known[-1] if known else "the flow failed"
+    return re.sub(r"^(\w+\.)+", "", lines[errors[-1]]) if errors else "the flow failed"
 
 
 @main.command()

@@ -204,6 +204,13 @@ def test_a_refused_configuration_names_the_key_before_anything_runs(home: Home) 
     assert "rl.no_such_key: unknown key" in done.stderr
 
 
+def test_a_store_that_cannot_be_written_is_named(home: Home) -> None:
+    done = home.longhaul("run", "--config", "configs/smoke.yaml", "--set", "store=/proc/nothing")
+    assert done.returncode == 1
+    assert "StoreError: /proc/nothing: No such file or directory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_flow_runs_by_itself_and_says_what_is_wrong_with_a_configuration(home: Home, tmp_path: Path) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text((ROOT / "configs" / "smoke.yaml").read_text() + "\nunknown_section: {}\n")
