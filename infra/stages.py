@@ -5,6 +5,7 @@ the data it reads from outside, the keys of the stages before it, and the versio
 stage whose key has a record of success with its outputs whole is not run again.
 """
 
+import fcntl
 import hashlib
 import json
 import platform
@@ -12,8 +13,8 @@ import resource
 import shutil
 import subprocess
 import time
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -72,6 +73,9 @@ class StageContext:
     """Local, verified folders."""
     folder: Path
     """Empty scratch folder; outputs are written below it."""
+    checkpoints: Path
+    """What a stage keeps here it finds again if it is killed and run once more with the same key; gone once it is
+    done."""
     log: Callable[[dict[str, Any]], None]
     """Takes the metrics of one step."""
     gates: list[GateResult] = field(default_factory=list)
@@ -155,15 +159,36 @@ class StageRunner:
         upstream = {name: record.key for name, (record, _) in inputs.items()} | dict(sources)
         code = code_digest(body.__module__)
         key = stage_key(stage, config, seed, upstream, code)
-        record = self._earlier(stage, key)
-        if record is None:
-            refs = {name: source.outputs[output] for name, (source, output) in inputs.items()}
-            record = self._run(stage, body, config, seed, refs, upstream, key, code)
-            self.store.write_record(f"stages/{key}", record.model_dump(mode="json"))
-        else:
-            progress.say(f"{stage}: reused from run {record.reused_from} (key {key[:12]})")
+        with self._alone(stage, key):
+            record = self._earlier(stage, key)
+            if record is None:
+                refs = {name: source.outputs[output] for name, (source, output) in inputs.items()}
+                record = self._run(stage, body, config, seed, refs, upstream, key, code)
+                self.store.write_record(f"stages/{key}", record.model_dump(mode="json"))
+                shutil.rmtree(self._checkpoints(key), ignore_errors=True)
+            else:
+                progress.say(f"{stage}: reused from run {record.reused_from} (key {key[:12]})")
         self.store.write_record(f"runs/{self.run}", record.model_dump(mode="json"))
         return record
+
+    def _checkpoints(self, key: str) -> Path:
+        return self.home / "checkpoints" / key
+
+    @contextmanager
+    def _alone(self, stage: str, key: str) -> Iterator[None]:
+        """Wait while another process on this machine runs the stage with the same key: its outputs can be used then.
+
+        The lock goes when its holder does, however that ends.
+        """
+        lock = self.home / "locks" / key
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                progress.say(f"{stage}: waiting for another run, which is at this stage with the same key")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def _earlier(self, stage: str, key: str) -> StageRecord | None:
         for raw in reversed(self.store.read_records(f"stages/{key}")):
@@ -190,7 +215,8 @@ class StageRunner:
     ) -> StageRecord:
         started = time.perf_counter()
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        scratch = self.home / "scratch" / f"{stage.replace('/', '-')}-{uuid.uuid4().hex[:8]}"
+        scratch = self.home / "scratch" / key
+        shutil.rmtree(scratch, ignore_errors=True)  # left by a process that was killed
         scratch.mkdir(parents=True)
         log_file = self.home / "runs" / self.run / f"{stage.replace('/', '-')}.log"
         history: list[dict[str, Any]] = []
@@ -215,7 +241,7 @@ class StageRunner:
                     history.append(metrics)
 
                 inputs = {name: self.store.fetch(ref) for name, ref in refs.items()}
-                context = StageContext(seed, inputs, scratch, log)
+                context = StageContext(seed, inputs, scratch, self._checkpoints(key), log)
                 output = body(context, config)
                 if output.headline:
                     shown.note(output.headline)

@@ -135,9 +135,12 @@ def sample_pairs(bench: Workbench, problems: Sequence[Problem], config: DpoConfi
 def dpo(bench: Workbench, pairs: Sequence[Pair], config: DpoConfig) -> dict[str, Any]:
     """Optimise; the model is in the bench's trainer and engine. Returns what the stage reports."""
     steps = [pairs[i : i + config.pairs_per_step] for i in range(0, len(pairs), config.pairs_per_step)]
-    tokens = bench.trainer.config.micro_batch_tokens
     prepared = [
-        [pair_rows(bench.trainer, batch, config.sequence_length) for batch in micro_batches(step, tokens)] for step in steps
+        [
+            pair_rows(bench.trainer, batch, config.sequence_length)
+            for batch in micro_batches(step, bench.trainer.config.micro_batch_tokens)
+        ]
+        for step in steps
     ]
     agreed = 0.0
 

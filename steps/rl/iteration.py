@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from infra.progress import say, task
 from steps.problem import Problem
+from steps.rl.checkpoint import Checkpoints, LedgerEntry, RlState
 from steps.rl.config import RlConfig
 from steps.rl.length_reward import length_rewards, weight_at
 from steps.rl.objective import advantages
@@ -94,24 +95,57 @@ def rollout_metrics(result: RolloutResult, buffer: ReplayBuffer, iteration: int)
 
 
 def reinforce(
-    bench: Workbench, problems: Sequence[Problem], pass_rates: dict[str, float], config: RlConfig
-) -> list[dict[str, Any]]:
-    """Run all iterations; the trained policy is in the bench's trainer and engine. Returns each iteration's metrics."""
+    bench: Workbench,
+    problems: Sequence[Problem],
+    pass_rates: dict[str, float],
+    config: RlConfig,
+    checkpoints: Checkpoints,
+) -> RlState:
+    """Run the iterations that are left; the trained policy is in the bench's trainer and engine.
+
+    Returns where RL stands at the end: each iteration's metrics, and the ledger of prompts.
+    """
     sampler = PromptSampler.start(problems, pass_rates, config.sampling, bench.random("prompts"))
     buffer = ReplayBuffer()
-    history = []
+    history: list[dict[str, Any]] = []
+    ledger: list[LedgerEntry] = []
+    found = checkpoints.restore(bench.trainer)
+    if found is not None:
+        sampler.restore(found.sampler)
+        buffer, history, ledger = ReplayBuffer(found.groups), found.history, found.ledger
+        bench.hand_over()
+        say(f"goes on after {len(history)} finished iterations")
+    for metrics in history:
+        bench.log({f"rl/{name}": value for name, value in metrics.items() if name != "iteration"})
     with task("RL", total=config.iterations, unit="iterations") as progress:
-        for iteration in range(config.iterations):
+        progress.advance(len(history))
+        for iteration in range(len(history), config.iterations):
             result = rollout(bench, buffer, sampler, config, iteration)
             metrics = rollout_metrics(result, buffer, iteration)
             metrics |= train_on(bench, result.done, config, iteration)
             for group in result.done:
                 sampler.saw(group.problem, statistics.fmean(group.rewards))
+            ledger += [entry(group, iteration, trained=True) for group in result.done]
+            ledger += [entry(group, iteration, trained=False) for group in result.dropped]
             metrics["handover_seconds"] = bench.hand_over()
             history.append({"iteration": iteration, **metrics})
+            checkpoints.save(_state(sampler, buffer, history, ledger), bench.trainer)
             bench.log({f"rl/{name}": value for name, value in metrics.items()})
             progress.advance(1)
             progress.note(f"accuracy {metrics.get('accuracy', 0):.2f}, {metrics.get('response_tokens', 0):.0f} tokens")
     if not any(metrics["groups_done"] for metrics in history):
         say("no group was finished: raise rl.token_budget or rl.iterations")
-    return history
+    return _state(sampler, buffer, history, ledger)
+
+
+def entry(group: Group, iteration: int, trained: bool) -> LedgerEntry:
+    """The ledger's line on a group that leaves the replay buffer in `iteration`."""
+    return LedgerEntry(problem_id=group.problem.id, started=group.started, ended=iteration, trained=trained)
+
+
+def _state(
+    sampler: PromptSampler, buffer: ReplayBuffer, history: list[dict[str, Any]], ledger: list[LedgerEntry]
+) -> RlState:
+    return RlState(
+        next_iteration=len(history), sampler=sampler.state, groups=buffer.groups, history=history, ledger=ledger
+    )

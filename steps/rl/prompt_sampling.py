@@ -21,6 +21,14 @@ class SamplingConfig(BaseModel):
     momentum: float = Field(0.5, ge=0, lt=1, description="How much of the old success rate stays when a group is seen.")
 
 
+class SamplerState(BaseModel):
+    """What a sampler knows, to go on with later."""
+
+    success: dict[str, float]
+    random: tuple[int, tuple[int, ...], float | None]
+    """As `random.Random.getstate` gives it."""
+
+
 @dataclass
 class PromptSampler:
     """Draws problems without replacement within an iteration. Deterministic from its generator."""
@@ -69,3 +77,13 @@ class PromptSampler:
         """Note the share of right responses of a group."""
         kept = self.config.momentum
         self.success[problem.id] = kept * self.success[problem.id] + (1 - kept) * rate
+
+    @property
+    def state(self) -> SamplerState:
+        """What this sampler knows."""
+        return SamplerState(success=dict(self.success), random=self.rng.getstate())
+
+    def restore(self, state: SamplerState) -> None:
+        """Go on from what a sampler of the same problems knew."""
+        self.success = dict(state.success)
+        self.rng.setstate(state.random)

@@ -1,0 +1,129 @@
+"""RL in processes that are killed, for test_checkpoint.py: python rl_process.py MODEL FOLDER SEED KILLS
+
+This process loads everything once and forks: a child runs RL from where FOLDER's checkpoints stand. KILLS children are
+killed at times drawn from SEED, four more at named points, and the last is left to finish. Prints JSON: the result of
+a run that nothing disturbed, that of the killed one, and in which phase each child was when it was killed.
+"""
+
+import hashlib
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import vllm  # noqa: F401  (before the forks, as what follows)
+
+import steps.rl.checkpoint
+import steps.rl.iteration
+from infra.engine import EngineConfig
+from infra.logs import output, quiet_to
+from infra.trainer import Trainer, TrainerConfig
+from steps.nano_world.world import NanoWorldConfig, generate
+from steps.rewards.scorer import Scorer
+from steps.rl.checkpoint import Checkpoints
+from steps.rl.config import LengthRewardConfig, RlConfig
+from steps.workbench import Workbench
+
+CONFIG = RlConfig(
+    iterations=12,
+    groups=6,
+    responses=4,
+    max_response_tokens=60,
+    token_budget=24,
+    updates=2,
+    learning_rate=1e-4,
+    final_learning_rate=1e-4,
+    length_reward=LengthRewardConfig(weight=0.5),
+)
+TIMES = ("rollout_seconds", "training_seconds", "handover_seconds")
+
+
+def run(model: Path, folder: Path, tell: Callable[[str], None]) -> dict[str, Any]:
+    """RL from where it stands to its end. Returns what must not depend on interruptions."""
+    problems = [
+        p for p in generate(NanoWorldConfig(train_problems=48), 0).train if p.domain in ("arithmetic", "search")
+    ]
+    with Workbench(model, EngineConfig(max_sequences=32), TrainerConfig(), seed=0) as bench:
+        phases(tell)
+        state = steps.rl.iteration.reinforce(bench, problems, {}, CONFIG, Checkpoints(folder))
+        saved = bench.trainer.save(folder / "final")
+    return {
+        "weights": hashlib.sha256((saved / "model.safetensors").read_bytes()).hexdigest(),
+        "ledger": [entry.model_dump() for entry in state.ledger],
+        "history": [{name: v for name, v in one.items() if name not in TIMES} for one in state.history],
+    }
+
+
+def phases(tell: Callable[[str], None]) -> None:
+    """Have each phase told when it begins."""
+
+    def told(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            tell(name)
+            return function(*arguments, **named)
+
+        return wrapped
+
+    steps.rl.iteration.rollout = told("rollout", steps.rl.iteration.rollout)  # type: ignore[attr-defined]
+    Scorer.submit = told("reward", Scorer.submit)  # type: ignore[method-assign]
+    Trainer.step = told("training", Trainer.step)  # type: ignore[method-assign]
+    Checkpoints.save = told("saving", Checkpoints.save)  # type: ignore[method-assign]
+    steps.rl.checkpoint.shutil.rmtree = told("pruning", steps.rl.checkpoint.shutil.rmtree)  # type: ignore[attr-defined]
+
+
+def attempt(model: Path, folder: Path, log: Path, kill_after: float | None, kill_at: str | None) -> tuple[str, Any]:
+    """Fork a child; kill it some seconds after RL began, or as soon as it tells of a phase.
+
+    Returns in which phase it was, and its result if it came to its end.
+    """
+    told, telling = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(told)
+        with quiet_to(log), os.fdopen(telling, "w") as tell:
+            result = run(model, folder, lambda phase: print(phase, file=tell, flush=True))
+            print(json.dumps(result), file=tell)
+        os._exit(0)
+    os.close(telling)
+    text, phase, deadline = "", "start", None
+    while phase != kill_at and (deadline is None or time.monotonic() < deadline):
+        ready, _, _ = select.select([told], [], [], None if deadline is None else max(0, deadline - time.monotonic()))
+        if ready:
+            chunk = os.read(told, 1 << 16).decode()
+            if not chunk:
+                break
+            text += chunk
+            phase = (["start", *text.split("\n")[:-1]])[-1]
+            if kill_after is not None and deadline is None:
+                deadline = time.monotonic() + kill_after
+    os.close(told)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return ("end", json.loads(phase)) if phase.startswith("{") else (phase, None)
+
+
+def main() -> None:
+    """Command line."""
+    model, folder, rng, kills = Path(sys.argv[1]), Path(sys.argv[2]), Random(sys.argv[3]), int(sys.argv[4])
+    _, undisturbed = attempt(model, folder / "undisturbed", folder / "log", None, None)
+    killed: list[str] = []
+    points = ["reward", "training", "saving", "pruning"]
+    result = None
+    while result is None:
+        place = points.pop() if points else None
+        after = rng.uniform(0, 0.6) if len(killed) < kills + 4 else None
+        phase, result = attempt(model, folder / "killed", folder / "log", None if place else after, place)
+        if result is None:
+            killed.append(phase)
+    output.write(json.dumps({"undisturbed": undisturbed, "killed": result, "phases": killed}))
+    output.flush()
+
+
+if __name__ == "__main__":
+    main()
