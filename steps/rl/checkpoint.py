@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, RootModel
 
 from infra.files import folder_written_aside, write_text_atomically
 from infra.trainer import Trainer
@@ -64,6 +64,12 @@ class Checkpoints:
             # Names that begin with a dot are what a killed process was writing.
             if other != place:
                 shutil.rmtree(other)
+
+    def save_batch(self, iteration: int, groups: list[Group]) -> Path:
+        """Write, beside the checkpoints, the groups on which training failed. Returns the file's path."""
+        place = self.folder.with_name(f"{self.folder.name}-failed-{iteration:06d}.json")
+        write_text_atomically(place, RootModel[list[Group]](groups).model_dump_json(indent=1))
+        return place
 
     def restore(self, trainer: Trainer) -> RlState | None:
         """The newest state, its weights put into the trainer; None where there is none."""

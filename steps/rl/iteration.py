@@ -7,12 +7,12 @@ out of the training phase.
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
-
 from infra.progress import say, task
+from infra.trainer import LossNotFinite
 from steps.problem import Problem
 from steps.rl.checkpoint import Checkpoints, LedgerEntry, RlState
 from steps.rl.config import RlConfig
@@ -24,13 +24,6 @@ from steps.rl.rollout import RolloutResult, rollout
 from steps.rl.trajectory import Group, Stop
 from steps.rl.update import Update, update
 from steps.workbench import Workbench
-
-
-class PassRate(BaseModel):
-    """How often the SFT model solved a problem (§2.1); its difficulty, turned round."""
-
-    problem_id: str
-    rate: float
 
 
 def total_rewards(group: Group, config: RlConfig, iteration: int) -> list[float]:
@@ -94,58 +87,109 @@ def rollout_metrics(result: RolloutResult, buffer: ReplayBuffer, iteration: int)
     return metrics
 
 
+@dataclass
+class Run:
+    """RL under way. Everything but the weights, which are in the bench's trainer and engine."""
+
+    bench: Workbench
+    problems: Sequence[Problem]
+    pass_rates: Mapping[str, float]
+    config: RlConfig
+    checkpoints: Checkpoints
+
+    def __post_init__(self) -> None:
+        self.sampler = PromptSampler.start(
+            self.problems, self.pass_rates, self.config.sampling, self.bench.random("prompts")
+        )
+        self.buffer = ReplayBuffer()
+        self.history: list[dict[str, Any]] = []
+        self.ledger: list[LedgerEntry] = []
+
+    @property
+    def state(self) -> RlState:
+        """What the next iteration starts from."""
+        return RlState(
+            next_iteration=len(self.history),
+            sampler=self.sampler.state,
+            groups=self.buffer.groups,
+            history=self.history,
+            ledger=self.ledger,
+        )
+
+    def go_on(self, state: RlState) -> None:
+        """Take up a state whose weights are in the trainer."""
+        self.sampler.restore(state.sampler)
+        self.buffer, self.history, self.ledger = ReplayBuffer(state.groups), state.history, state.ledger
+        self.bench.hand_over()
+
+    def iterate(self) -> dict[str, Any]:
+        """One iteration: rollout, training, hand-over. Returns its metrics.
+
+        Raises LossNotFinite, once the groups that it was trained on are saved; weights and buffer are of no use then.
+        """
+        iteration = len(self.history)
+        result = rollout(self.bench, self.buffer, self.sampler, self.config, iteration)
+        metrics = rollout_metrics(result, self.buffer, iteration)
+        try:
+            metrics |= train_on(self.bench, result.done, self.config, iteration)
+        except LossNotFinite as error:
+            place = self.checkpoints.save_batch(iteration, result.done)
+            raise LossNotFinite(f"iteration {iteration}: {error}. The groups trained on are in {place}") from error
+        for group in result.done:
+            self.sampler.saw(group.problem, statistics.fmean(group.rewards))
+        self.ledger += [entry(group, iteration, trained=True) for group in result.done]
+        self.ledger += [entry(group, iteration, trained=False) for group in result.dropped]
+        metrics["handover_seconds"] = self.bench.hand_over()
+        self.history.append({"iteration": iteration, **metrics})
+        return metrics
+
+
 def reinforce(
     bench: Workbench,
     problems: Sequence[Problem],
-    pass_rates: dict[str, float],
+    pass_rates: Mapping[str, float],
     config: RlConfig,
     checkpoints: Checkpoints,
 ) -> RlState:
     """Run the iterations that are left; the trained policy is in the bench's trainer and engine.
 
-    Returns where RL stands at the end: each iteration's metrics, and the ledger of prompts.
+    Returns where RL stands at the end: each iteration's metrics, and the ledger of prompts. An iteration whose loss is
+    not finite is tried once more from where it began; a second time it ends RL. Raises LossNotFinite.
     """
-    sampler = PromptSampler.start(problems, pass_rates, config.sampling, bench.random("prompts"))
-    buffer = ReplayBuffer()
-    history: list[dict[str, Any]] = []
-    ledger: list[LedgerEntry] = []
-    found = checkpoints.restore(bench.trainer)
-    if found is not None:
-        sampler.restore(found.sampler)
-        buffer, history, ledger = ReplayBuffer(found.groups), found.history, found.ledger
-        bench.hand_over()
-        say(f"goes on after {len(history)} finished iterations")
-    for metrics in history:
+    run = Run(bench, problems, pass_rates, config, checkpoints)
+    state = checkpoints.restore(bench.trainer)
+    if state is not None:
+        run.go_on(state)
+        say(f"goes on after {len(run.history)} finished iterations")
+    for metrics in run.history:
         bench.log({f"rl/{name}": value for name, value in metrics.items() if name != "iteration"})
+    failed: int | None = None
     with task("RL", total=config.iterations, unit="iterations") as progress:
-        progress.advance(len(history))
-        for iteration in range(len(history), config.iterations):
-            result = rollout(bench, buffer, sampler, config, iteration)
-            metrics = rollout_metrics(result, buffer, iteration)
-            metrics |= train_on(bench, result.done, config, iteration)
-            for group in result.done:
-                sampler.saw(group.problem, statistics.fmean(group.rewards))
-            ledger += [entry(group, iteration, trained=True) for group in result.done]
-            ledger += [entry(group, iteration, trained=False) for group in result.dropped]
-            metrics["handover_seconds"] = bench.hand_over()
-            history.append({"iteration": iteration, **metrics})
-            checkpoints.save(_state(sampler, buffer, history, ledger), bench.trainer)
+        progress.advance(len(run.history))
+        while len(run.history) < config.iterations:
+            try:
+                metrics = run.iterate()
+            except LossNotFinite as error:
+                if failed == len(run.history):
+                    raise
+                failed = len(run.history)
+                say(f"{error}; the iteration is tried once more")
+                run = Run(bench, problems, pass_rates, config, checkpoints)
+                state = checkpoints.restore(bench.trainer)
+                if state is None:
+                    bench.trainer.load_weights(bench.model)
+                    state = run.state
+                run.go_on(state)
+                continue
+            checkpoints.save(run.state, bench.trainer)
             bench.log({f"rl/{name}": value for name, value in metrics.items()})
             progress.advance(1)
             progress.note(f"accuracy {metrics.get('accuracy', 0):.2f}, {metrics.get('response_tokens', 0):.0f} tokens")
-    if not any(metrics["groups_done"] for metrics in history):
+    if not any(metrics["groups_done"] for metrics in run.history):
         say("no group was finished: raise rl.token_budget or rl.iterations")
-    return _state(sampler, buffer, history, ledger)
+    return run.state
 
 
 def entry(group: Group, iteration: int, trained: bool) -> LedgerEntry:
     """The ledger's line on a group that leaves the replay buffer in `iteration`."""
     return LedgerEntry(problem_id=group.problem.id, started=group.started, ended=iteration, trained=trained)
-
-
-def _state(
-    sampler: PromptSampler, buffer: ReplayBuffer, history: list[dict[str, Any]], ledger: list[LedgerEntry]
-) -> RlState:
-    return RlState(
-        next_iteration=len(history), sampler=sampler.state, groups=buffer.groups, history=history, ledger=ledger
-    )

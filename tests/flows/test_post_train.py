@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -179,20 +180,32 @@ def test_serve_answers_the_openai_client_and_streams(home: Home, first_run: subp
         server.wait(30)
 
 
-def test_ctrl_c_ends_clearly_and_the_next_run_goes_on(home: Home, first_run: subprocess.CompletedProcess[str]) -> None:
-    command = [*LONGHAUL, "run", "--config", "configs/smoke.yaml", "--set", f"store={home.store}", "--seed", "1"]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=home.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "import: done in" in line:
-            process.send_signal(signal.SIGINT)
-            break
-    rest = process.stdout.read()
-    assert process.wait(60) == 1
-    assert "interrupted. Finished stages are kept" in rest
-    assert "Traceback" not in rest
+def test_ctrl_c_ends_clearly_and_the_next_run_goes_on_within_the_stage(
+    home: Home, first_run: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
+    command = [*LONGHAUL, "run", "--config", "configs/smoke.yaml", "--set", f"store={home.store}"]
+    command += ["--set", "rl.iterations=40"]
+
+    def interrupted_when(seen: Callable[[str], bool]) -> str:
+        log = tmp_path / "output"
+        with log.open("w") as output:
+            process = subprocess.Popen(command, cwd=ROOT, env=home.environment, stdout=output, stderr=output)
+        while not seen(log.read_text()):
+            assert process.poll() is None, log.read_text()[-3000:]
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 1
+        return log.read_text()
+
+    def checkpoints() -> list[Path]:
+        return list(home.folder.glob("checkpoints/*/[0-9]*"))
+
+    said = interrupted_when(lambda said: bool(checkpoints()))
+    assert "interrupted. Finished stages are kept" in said
+    assert "Traceback" not in said
+    assert checkpoints()
+    said = interrupted_when(lambda said: "goes on after" in said)
+    assert re.search(r"goes on after [1-9][0-9]* finished iterations", said)
 
 
 def test_a_refused_configuration_names_the_key_before_anything_runs(home: Home) -> None:
