@@ -1,7 +1,7 @@
 """RL in processes that are killed, for test_checkpoint.py: python rl_process.py MODEL FOLDER SEED KILLS
 
 This process loads everything once and forks: a child runs RL from where FOLDER's checkpoints stand. KILLS children are
-killed at times drawn from SEED, four more at named points, and the last is left to finish. Prints JSON: the result of
+killed at times drawn from SEED, one more in each phase, and the last is left to finish. Prints JSON: the result of
 a run that nothing disturbed, that of the killed one, and in which phase each child was when it was killed.
 """
 
@@ -113,11 +113,11 @@ def main() -> None:
     model, folder, rng, kills = Path(sys.argv[1]), Path(sys.argv[2]), Random(sys.argv[3]), int(sys.argv[4])
     _, undisturbed = attempt(model, folder / "undisturbed", folder / "log", None, None)
     killed: list[str] = []
-    points = ["reward", "training", "saving", "pruning"]
+    points = ["rollout", "reward", "training", "saving", "pruning"]
     result = None
     while result is None:
         place = points.pop() if points else None
-        after = rng.uniform(0, 0.6) if len(killed) < kills + 4 else None
+        after = rng.uniform(0, 0.6) if len(killed) < kills + 5 else None
         phase, result = attempt(model, folder / "killed", folder / "log", None if place else after, place)
         if result is None:
             killed.append(phase)
