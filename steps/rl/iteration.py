@@ -88,7 +88,7 @@ def rollout_metrics(result: RolloutResult, buffer: ReplayBuffer, iteration: int)
 
 
 @dataclass
-class Run:
+class Reinforcement:
     """RL under way. Everything but the weights, which are in the bench's trainer and engine."""
 
     bench: Workbench
@@ -156,7 +156,7 @@ def reinforce(
     Returns where RL stands at the end: each iteration's metrics, and the ledger of prompts. An iteration whose loss is
     not finite is tried once more from where it began; a second time it ends RL. Raises LossNotFinite.
     """
-    run = Run(bench, problems, pass_rates, config, checkpoints)
+    run = Reinforcement(bench, problems, pass_rates, config, checkpoints)
     state = checkpoints.restore(bench.trainer)
     if state is not None:
         run.go_on(state)
@@ -174,7 +174,7 @@ def reinforce(
                     raise
                 failed = len(run.history)
                 say(f"{error}; the iteration is tried once more")
-                run = Run(bench, problems, pass_rates, config, checkpoints)
+                run = Reinforcement(bench, problems, pass_rates, config, checkpoints)
                 state = checkpoints.restore(bench.trainer)
                 if state is None:
                     bench.trainer.load_weights(bench.model)
