@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import click
 import yaml
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -125,9 +126,10 @@ def _print_report(store: str, run_name: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"stages": rows}))
         return
-    table = Table(title=f"run {records[0].run}")
-    for column in ("stage", "model", "accuracy", "mean tokens", "p99 tokens", "seconds", "peak MB"):
-        table.add_column(column, justify="left" if column in ("stage", "model") else "right")
+    caption = "tokens: of a response, mean and 99th percentile"
+    table = Table(title=f"run {records[0].run}", caption=caption, box=box.SIMPLE, pad_edge=False, collapse_padding=True)
+    for column in ("stage", "model", "accuracy", "tokens", "p99", "seconds", "peak MB"):
+        table.add_column(column, justify="left" if column in ("stage", "model") else "right", no_wrap=True)
     for row in rows:
         table.add_row(
             row["stage"],
