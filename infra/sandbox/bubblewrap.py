@@ -182,6 +182,7 @@ class BubblewrapSandbox:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     pass_fds=(source, status, usage),
+                    env={},  # bwrap's own: what a library to preload says would stand in the program's output
                 )
             )
             box = _Run(process, status)

@@ -41,6 +41,11 @@ def test_output_and_exit_code_come_back(sandbox: Sandbox) -> None:
     assert result.peak_memory_mb is not None and 2 < result.peak_memory_mb < 50
 
 
+def test_a_library_that_cannot_be_preloaded_is_not_heard_of(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LD_PRELOAD", "/nowhere/library.so")
+    assert sandbox.run("print(1)", "", SHORT).stderr == ""
+
+
 def test_stdin_reaches_the_program_whole(sandbox: Sandbox) -> None:
     text = "first\n" + "x" * 3_000_000
     result = sandbox.run("print(input())\nimport sys\nprint(len(sys.stdin.read()))", text, SHORT)
