@@ -1,108 +1,32 @@
-"""Import, on a tiny real checkpoint, a real S3 server (moto) and a real HTTP server with the protocol of the hub."""
+"""Import from a folder, on a tiny real checkpoint."""
 
 import hashlib
-import json
 import os
 import pickle
-import shutil
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2MoeConfig
-from transformers.modeling_utils import PreTrainedModel
+from small_checkpoint import (
+    CONTEXT,
+    KEPT,
+    SMALL,
+    Bomb,
+    edit,
+    edit_weights,
+    names,
+    only_a_pickle,
+    save_model,
+    save_tokenizer,
+)
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2MoeConfig
 
-from infra.store import Manifest, StoreError
+from infra.store import Manifest
 from steps.import_checkpoint import CheckpointRefused, ImportConfig, check_checkpoint, import_checkpoint
-
-CONTEXT = 64
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-SMALL = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": CONTEXT,
-}
-KEPT = {"chat_template.jinja", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
-
-
-def save_tokenizer(folder: Path, **options: Any) -> None:
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789 +=?"
-    vocabulary = {token: number for number, token in enumerate(["<end>", "<user>", "<unknown>", *letters])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unknown>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    settings = {
-        "eos_token": "<end>",
-        "unk_token": "<unknown>",
-        "additional_special_tokens": ["<user>"],
-        "model_max_length": CONTEXT,
-        "chat_template": "{% for message in messages %}<user>{{ message.content }}<end>{% endfor %}",
-    }
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **(settings | options)).save_pretrained(folder)
-
-
-def save_model(folder: Path, config: Any, **options: Any) -> PreTrainedModel:
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config)
-    model.save_pretrained(folder, **options)
-    save_tokenizer(folder)
-    return model
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Checkpoints to copy: tied and untied embeddings, one file and several."""
-    folder = tmp_path_factory.mktemp("made")
-    save_model(folder / "tied", Qwen2Config(**SMALL, tie_word_embeddings=True))
-    save_model(folder / "sharded", Qwen2Config(**SMALL, tie_word_embeddings=False), max_shard_size="20KB")
-    return folder
-
-
-@pytest.fixture
-def base(made: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(made / "tied", tmp_path / "base")
-
-
-@pytest.fixture
-def sharded(made: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(made / "sharded", tmp_path / "sharded")
-
-
-def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-
-
-def edit_weights(path: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
-    tensors = load_file(path)
-    change(tensors)
-    save_file(tensors, path)
-
-
-def names(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
-
-
-class Bomb:
-    """Unpickling it creates the file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path.touch, (self.path,))
 
 
 def test_a_whole_checkpoint_is_imported_unchanged_and_described(base: Path, tmp_path: Path) -> None:
@@ -170,11 +94,6 @@ def test_a_folder_of_links_is_imported_as_files(base: Path, tmp_path: Path) -> N
     import_checkpoint(ImportConfig(checkpoint=str(tmp_path / "links")), tmp_path / "model")
     assert not any(path.is_symlink() for path in (tmp_path / "model").iterdir())
     assert Manifest.of(tmp_path / "model") == Manifest.of(base)
-
-
-def only_a_pickle(base: Path) -> None:
-    (base / "model.safetensors").unlink()
-    (base / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(base / "exploded")))
 
 
 def edited(file: str, **changes: Any) -> Callable[[Path], None]:
@@ -339,93 +258,3 @@ def test_settings_that_do_not_fit_together_are_refused_when_they_are_read(base: 
         import_checkpoint(ImportConfig(checkpoint=str(tmp_path / "absent")), tmp_path / "model")
     with pytest.raises(FileExistsError, match="base exists already"):
         import_checkpoint(ImportConfig(checkpoint=str(base)), base)
-
-
-def test_a_checkpoint_on_s3_is_imported_without_its_pickles(base: Path, tmp_path: Path, s3: None) -> None:
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="models")
-    for path in base.iterdir():
-        client.upload_file(str(path), "models", f"base/{path.name}")
-    client.put_object(Bucket="models", Key="base/pytorch_model.bin", Body=b"")
-    client.put_object(Bucket="models", Key="pickled/pytorch_model.bin", Body=b"")
-    result = import_checkpoint(ImportConfig(checkpoint="s3://models/base"), tmp_path / "model")
-    assert Manifest.of(tmp_path / "model") == Manifest.of(base)
-    assert (result.source, result.left_out) == ("s3://models/base", ("pytorch_model.bin",))
-    with pytest.raises(CheckpointRefused, match=r"pytorch_model\.bin: weights in a pickle"):
-        import_checkpoint(ImportConfig(checkpoint="s3://models/pickled"), tmp_path / "other")
-    with pytest.raises(StoreError, match="s3://models/absent"):
-        import_checkpoint(ImportConfig(checkpoint="s3://models/absent"), tmp_path / "other")
-
-
-@pytest.fixture
-def hub(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """A hub with the one repository owner/base; yields the paths that were asked for."""
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            api, resolve = "/api/models/owner/base", f"/owner/base/resolve/{COMMIT}/"
-            headers = {"X-Repo-Commit": COMMIT}
-            if self.path.split("?")[0] in (api, f"{api}/revision/v1", f"{api}/revision/{COMMIT}"):
-                siblings = [{"rfilename": path.name} for path in base.iterdir()]
-                body = json.dumps({"id": "owner/base", "sha": COMMIT, "siblings": siblings}).encode()
-            elif self.path.split("?")[0].startswith(f"{api}/tree/{COMMIT}"):
-                files = [{"type": "file", "path": p.name, "size": p.stat().st_size, "oid": "0"} for p in base.iterdir()]
-                body = json.dumps(files).encode()
-            elif self.path.startswith(resolve):
-                body = (base / self.path.removeprefix(resolve)).read_bytes()
-                headers["ETag"] = f'"{hashlib.sha256(body).hexdigest()}"'
-            else:
-                self.send_error(404)
-                return
-            self.send_response(200)
-            for name, value in (headers | {"Content-Length": str(len(body))}).items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-        do_HEAD = do_GET
-
-        def log_message(self, format: str, *arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-    template = f"{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    # What HF_ENDPOINT and HF_HOME set when the library is imported.
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub cache"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    yield asked
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_checkpoint_on_the_hub_is_imported_at_a_commit_without_downloading_its_pickles(
-    base: Path, tmp_path: Path, hub: list[str]
-) -> None:
-    (base / "pytorch_model.bin").write_bytes(b"")
-    (base / "modeling_evil.py").write_text("")
-    result = import_checkpoint(ImportConfig(checkpoint="owner/base", revision="v1"), tmp_path / "model")
-    assert result.source == f"hf://owner/base@{COMMIT}"
-    assert result.left_out == ("modeling_evil.py", "pytorch_model.bin")
-    assert {path.rsplit("/", 1)[1] for path in hub if "/resolve/" in path} == KEPT | {"model.safetensors"}
-    assert names(tmp_path / "model") == KEPT | {"model.safetensors"}
-    assert not any(path.is_symlink() for path in (tmp_path / "model").iterdir())
-
-
-def test_a_repository_that_the_hub_does_not_have_is_named(tmp_path: Path, hub: list[str]) -> None:
-    for settings in ({"checkpoint": "owner/absent"}, {"checkpoint": "owner/base", "revision": "v9"}):
-        with pytest.raises(StoreError, match=f"hub repository {settings['checkpoint']}"):
-            import_checkpoint(ImportConfig(**settings), tmp_path / "model")
-
-
-def test_a_hub_repository_with_pickles_alone_is_refused(base: Path, tmp_path: Path, hub: list[str]) -> None:
-    only_a_pickle(base)
-    with pytest.raises(CheckpointRefused, match=r"pytorch_model\.bin: weights in a pickle"):
-        import_checkpoint(ImportConfig(checkpoint="owner/base"), tmp_path / "model")
-    assert not any("pytorch_model.bin" in path for path in hub)
