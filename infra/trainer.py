@@ -9,7 +9,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
@@ -40,6 +40,16 @@ class LossNotFinite(RuntimeError):
 
 
 @dataclass(frozen=True)
+class LossValue:
+    """What a loss makes of one micro-batch."""
+
+    loss: Tensor
+    """Scalar with a gradient: the micro-batch's share of the optimizer step's loss."""
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    """What is worth watching, without a gradient; added up over the micro-batches of the step."""
+
+
+@dataclass(frozen=True)
 class StepResult:
     """What one optimizer step reports."""
 
@@ -47,6 +57,8 @@ class StepResult:
     """Sum of the micro-batches' losses."""
     gradient_norm: float
     """Before clipping."""
+    sums: dict[str, Tensor]
+    """The micro-batches' sums, added up."""
 
 
 class Rows(Protocol):
@@ -135,41 +147,43 @@ class Trainer:
         return -flat.view(tokens.shape[0], -1)
 
     @torch.no_grad()
-    def reference_logprobs(self, tokens: Tensor, positions: Tensor, temperature: float = 1.0) -> Tensor:
-        """`logprobs` under the weights as they are now, without a gradient."""
-        return self.logprobs(tokens, positions, temperature)
+    def reference_logprobs(self, batches: Sequence[Rows], temperature: float = 1.0) -> list[Tensor]:
+        """`logprobs` of each micro-batch under the weights as they are now, without a gradient, on the CPU."""
+        return [self.logprobs(batch.tokens, batch.positions, temperature).cpu() for batch in batches]
 
     def step(
         self,
         batches: Sequence[RowsT],
-        loss: Callable[[Tensor, RowsT], Tensor],
+        loss: Callable[[Tensor, RowsT], LossValue],
         learning_rate: float,
         temperature: float = 1.0,
     ) -> StepResult:
         """One optimizer step on the sum of the micro-batches' losses.
 
         Args:
-            loss: from a micro-batch's log-probabilities [rows, length - 1], and the batch, to a scalar.
+            loss: from a micro-batch's log-probabilities [rows, length - 1], and the batch, to its share of the loss.
 
         Raises:
             LossNotFinite: before the weights are touched.
         """
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
-        total = 0.0
+        total, sums = 0.0, dict[str, Tensor]()
         for number, batch in enumerate(batches, 1):
             last = number == len(batches)
             value = loss(self.logprobs(batch.tokens, batch.positions, temperature), batch)
-            if not torch.isfinite(value):
+            if not torch.isfinite(value.loss):
                 self.engine.zero_grad()
-                raise LossNotFinite(f"the loss of micro-batch {number} of {len(batches)} is {value.item()}")
+                raise LossNotFinite(f"the loss of micro-batch {number} of {len(batches)} is {value.loss.item()}")
             self.engine.set_gradient_accumulation_boundary(last)
-            self.engine.backward(value)
+            self.engine.backward(value.loss)
             norm = self._gradient_norm() if last and self.config.zero_stage == 0 else None
             self.engine.step()
-            total += value.item()
+            total += value.loss.item()
+            for name, tensor in value.sums.items():
+                sums[name] = sums[name] + tensor.cpu() if name in sums else tensor.cpu()
         # Sharded gradients have their norm taken by DeepSpeed, in the step.
-        return StepResult(total, norm if norm is not None else float(self.engine.get_global_grad_norm()))
+        return StepResult(total, norm if norm is not None else float(self.engine.get_global_grad_norm()), sums)
 
     def _gradient_norm(self) -> float:
         norms = [p.grad.norm() for p in self.engine.module.parameters() if p.grad is not None]

@@ -5,6 +5,7 @@ a start and an end for each phase.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from infra.progress import task
-from infra.trainer import Trainer
+from infra.trainer import LossValue, Trainer
 from steps.packing import PackedRows, TokenExample, pack
 
 
@@ -38,14 +39,20 @@ def learning_rate(phase: PhaseConfig, step: int, steps: int) -> float:
     return phase.learning_rate + share * (phase.final_learning_rate - phase.learning_rate)
 
 
-def response_loss(rows: Sequence[PackedRows]) -> Callable[[Tensor, PackedRows], Tensor]:
+@dataclass(frozen=True)
+class ResponseLoss:
     """Mean negative log-probability of the response tokens of one optimizer step, micro-batch by micro-batch."""
-    count = sum(int((r.owners >= 0).sum()) for r in rows)
 
-    def loss(logprobs: Tensor, batch: PackedRows) -> Tensor:
-        return -logprobs[batch.owners.to(logprobs.device) >= 0].sum() / count
+    count: int
+    """Response tokens in the whole step."""
 
-    return loss
+    def __call__(self, logprobs: Tensor, batch: PackedRows) -> LossValue:
+        return LossValue(-logprobs[batch.owners.to(logprobs.device) >= 0].sum() / self.count)
+
+
+def response_loss(rows: Sequence[PackedRows]) -> ResponseLoss:
+    """The loss of one optimizer step on these micro-batches."""
+    return ResponseLoss(sum(int((r.owners >= 0).sum()) for r in rows))
 
 
 def train(

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from infra.engine import Completion, Engine, EngineConfig, Repetition, Request
-from infra.handover import hand_over
+from infra.handover import HandOver
 from infra.progress import task
 from infra.trainer import Trainer, TrainerConfig
 from steps.chat import Chat
@@ -29,9 +29,8 @@ class Workbench:
         self.model = model
         self.seed = seed
         self.log = log
-        self._engine_config = engine
+        self.engine_config = engine
         self._trainer_config = trainer
-        self._version = 0
 
     def __enter__(self) -> "Workbench":
         return self
@@ -56,8 +55,13 @@ class Workbench:
     @cached_property
     def engine(self) -> Engine:
         """vLLM around the model, or around what the trainer has made of it so far."""
-        engine = Engine(self.model, self._engine_config)
-        return engine
+        return Engine(self.model, self.engine_config)
+
+    @cached_property
+    def turns(self) -> HandOver:
+        """Trainer and engine in turns. The trainer starts first: a process group has to be there before vLLM."""
+        trainer = self.trainer
+        return HandOver(trainer, self.engine)
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -68,10 +72,13 @@ class Workbench:
         """A random generator of its own for each purpose, from the run's seed."""
         return Random(f"{self.seed} {purpose}")
 
-    def hand_over(self) -> float:
-        """Give the engine the trainer's weights. Returns the seconds it took."""
-        self._version += 1
-        return hand_over(self.trainer, self.engine, self._version)
+    def hand_over(self) -> dict[str, float]:
+        """Give the engine the trainer's weights: from now on it may generate. Returns the seconds of each phase."""
+        return self.turns.to_rollout()
+
+    def take_back(self) -> dict[str, float]:
+        """End the engine's turn: from now on the trainer may train. Returns the seconds of each phase."""
+        return self.turns.to_training()
 
     def generate(self, requests: Sequence[Request], name: str) -> list[Completion]:
         """Completions in the order of the requests, with progress."""

@@ -3,18 +3,17 @@
 Chosen: the shortest right response. Rejected: longer ones, both wrong ones and right ones at least 1.5 times as long.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
 
 from infra.progress import task
-from infra.trainer import Trainer
+from infra.trainer import LossValue, Trainer
 from steps.long2short.responses import Responses, ResponsesConfig, sample_responses
 from steps.packing import PackedRows, TokenExample, pack
 from steps.problem import Problem
@@ -103,23 +102,29 @@ def pair_rows(trainer: Trainer, pairs: Sequence[Pair], length: int) -> PairRows:
     """Pack a micro-batch of pairs, with its reference from the trainer as it is."""
     examples = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
     (packed,) = pack(examples, length, rows=len(examples))
-    reference = packed.per_example(trainer.reference_logprobs(packed.tokens, packed.positions), len(examples))
-    return PairRows(**vars(packed), pairs=len(pairs), reference=reference.cpu())
+    (logprobs,) = trainer.reference_logprobs([packed])
+    reference = packed.per_example(logprobs, len(examples))
+    return PairRows(**vars(packed), pairs=len(pairs), reference=reference)
 
 
-def step_loss(beta: float, count: int, preferred: list[Tensor]) -> Callable[[Tensor, PairRows], Tensor]:
-    """The mean loss over `count` pairs, micro-batch by micro-batch; adds to `preferred` whether each pair's chosen
-    response has gained more than the rejected one."""
+@dataclass(frozen=True)
+class StepLoss:
+    """The mean loss over the pairs of one optimizer step, micro-batch by micro-batch.
 
-    def loss(logprobs: Tensor, rows: PairRows) -> Tensor:
+    Its sum "agreed" counts the pairs whose chosen response has gained more than the rejected one.
+    """
+
+    beta: float
+    count: int
+    """Pairs in the whole step."""
+
+    def __call__(self, logprobs: Tensor, rows: PairRows) -> LossValue:
         n = rows.pairs
         values = rows.per_example(logprobs, 2 * n)
         reference = rows.reference.to(values.device)
         gain = (values - reference).detach()
-        preferred.append((gain[:n] > gain[n:]).cpu())
-        return dpo_loss(values[:n], values[n:], reference[:n], reference[n:], beta) / count
-
-    return loss
+        loss = dpo_loss(values[:n], values[n:], reference[:n], reference[n:], self.beta) / self.count
+        return LossValue(loss, {"agreed": (gain[:n] > gain[n:]).sum()})
 
 
 def sample_pairs(bench: Workbench, problems: Sequence[Problem], config: DpoConfig) -> list[Pair]:
@@ -149,9 +154,8 @@ def dpo(bench: Workbench, pairs: Sequence[Pair], config: DpoConfig) -> dict[str,
             agreed = 0.0
             for batches in prepared:
                 count = sum(rows.pairs for rows in batches)
-                preferred: list[Tensor] = []
-                result = bench.trainer.step(batches, step_loss(config.beta, count, preferred), config.learning_rate)
-                agreement = torch.cat(preferred).float().sum().item()
+                result = bench.trainer.step(batches, StepLoss(config.beta, count), config.learning_rate)
+                agreement = result.sums["agreed"].item()
                 agreed += agreement
                 bench.log({"dpo/loss": result.loss, "dpo/agreement": agreement / count})
                 progress.advance(1)

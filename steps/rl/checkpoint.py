@@ -10,7 +10,7 @@ same.
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, RootModel
 
@@ -30,8 +30,9 @@ class LedgerEntry(BaseModel):
     """The iteration in which its rollouts began."""
     ended: int
     """The iteration in which it was handed out."""
-    trained: bool
-    """False where it was dropped as stale."""
+    outcome: Literal["trained", "stale", "failed"]
+    """What became of it: handed to training, dropped as stale, or left out because too few of its responses could be
+    judged."""
 
 
 class RlState(BaseModel):

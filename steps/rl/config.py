@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from infra.engine import Repetition
-from steps.rl.objective import Baseline
+from steps.rl.objective import Baseline, Objective
 from steps.rl.prompt_sampling import SamplingConfig
 
 
@@ -38,11 +38,17 @@ class RlConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     iterations: int = Field(ge=1, description="Rollout phases, each followed by a training phase.")
-    groups: int = Field(48, ge=1, description="Problems worked on at once; new ones fill the places of finished ones.")
+    groups: int = Field(48, ge=1, description="Problems in a full training batch.")
+    oversampling: float = Field(
+        1.0,
+        ge=1,
+        description="Problems worked on at once per group of a batch: above 1 batches are full while long ones go on.",
+    )
     responses: int = Field(8, ge=1, description="k, the responses per problem.")
     max_response_tokens: int = Field(320, ge=1, description="Longest response over all iterations; final when reached.")
     token_budget: int = Field(128, ge=1, description="Most tokens added to a response in one iteration.")
     temperature: float = Field(1.0, gt=0, description="Sampling temperature; log-probabilities are taken under it.")
+    objective: Objective = Field("mirror_descent", description="Eq. 3; ReST and a token-level variant to compare with.")
     tau: float = Field(0.1, gt=0, description="τ, the strength of the pull towards the iteration's reference policy.")
     baseline: Baseline = Field("mean", description="What is subtracted from rewards: the group's mean, or τ·log Z.")
     updates: int = Field(2, ge=1, description="Optimizer steps per iteration, each on its share of the groups.")
@@ -55,6 +61,11 @@ class RlConfig(BaseModel):
     repetition: RepetitionConfig = RepetitionConfig()
     length_reward: LengthRewardConfig = LengthRewardConfig()
     sampling: SamplingConfig = SamplingConfig()
+
+    @property
+    def in_flight(self) -> int:
+        """Problems worked on at once; new ones fill the places of those that leave."""
+        return round(self.groups * self.oversampling)
 
     def rate_at(self, iteration: int) -> float:
         """The learning rate of an iteration (from 0)."""

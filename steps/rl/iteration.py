@@ -17,23 +17,24 @@ from steps.problem import Problem
 from steps.rl.checkpoint import Checkpoints, LedgerEntry, RlState
 from steps.rl.config import RlConfig
 from steps.rl.length_reward import length_rewards, weight_at
-from steps.rl.objective import advantages
+from steps.rl.objective import advantages, best_responses
 from steps.rl.prompt_sampling import PromptSampler
 from steps.rl.replay_buffer import ReplayBuffer
-from steps.rl.rollout import RolloutResult, rollout
+from steps.rl.rollout import rollout, rollout_metrics
 from steps.rl.trajectory import Group, Stop
-from steps.rl.update import Update, update
+from steps.rl.update import Sample, Update, update, update_metrics
 from steps.workbench import Workbench
 
 
 def total_rewards(group: Group, config: RlConfig, iteration: int) -> list[float]:
-    """The verifier's rewards, plus the weighted length reward, minus the penalty for repetition."""
+    """Of each judged response: the verifier's reward, plus the weighted length reward, minus the penalty for
+    repetition."""
     weight = weight_at(iteration, config.length_reward.weight, config.length_reward.warmup_iterations)
-    lengths = [trajectory.length for trajectory in group.trajectories]
+    lengths = [trajectory.length for trajectory in group.judged]
     shorter = length_rewards(lengths, [reward > 0 for reward in group.rewards])
     return [
         reward + weight * short - (config.repetition.penalty if trajectory.stop is Stop.REPETITION else 0.0)
-        for reward, short, trajectory in zip(group.rewards, shorter, group.trajectories, strict=True)
+        for reward, short, trajectory in zip(group.rewards, shorter, group.judged, strict=True)
     ]
 
 
@@ -41,8 +42,11 @@ def train_on(bench: Workbench, groups: Sequence[Group], config: RlConfig, iterat
     """The training phase on groups that are done. Returns its metrics."""
     started = time.perf_counter()
     rewards = [total_rewards(group, config, iteration) for group in groups]
-    compared = advantages(rewards, config.tau, config.baseline)
-    kept = [(g, a) for g, r, a in zip(groups, rewards, compared, strict=True) if max(r) > min(r)]
+    kept = []
+    for group, row in zip(groups, rewards, strict=True):
+        values = best_responses(row) if config.objective == "rest" else advantages(row, config.tau, config.baseline)
+        if any(values):
+            kept.append([Sample(group.prompt, *one) for one in zip(group.judged, values, strict=True)])
     metrics = {"no_signal_share": 1 - len(kept) / len(groups) if groups else 0.0}
     if rewards:
         metrics["reward"] = statistics.fmean(reward for row in rewards for reward in row)
@@ -50,41 +54,36 @@ def train_on(bench: Workbench, groups: Sequence[Group], config: RlConfig, iterat
     bench.trainer.reset_optimizer()
     shares = [share for start in range(config.updates) if (share := kept[start :: config.updates])]
     # All references are taken before the first update: they belong to the policy that the iteration started from.
-    updates = [Update.prepare(bench, share, config, iteration) for share in shares]
+    updates = [
+        Update.prepare(bench, [sample for row in share for sample in row], config, iteration) for share in shares
+    ]
     with task("training", total=len(updates), unit="updates") as progress:
         results = []
         for prepared in updates:
             results.append(update(bench.trainer, prepared, config, iteration))
             progress.advance(1)
     if results:
-        metrics |= {
-            "log_ratio_mean": statistics.fmean(result.log_ratio_mean for result in results),
-            "log_ratio_max": max(result.log_ratio_max for result in results),
-            "gradient_norm": statistics.fmean(result.gradient_norm for result in results),
-            "engine_mismatch": max(prepared.engine_mismatch for prepared in updates),
-        }
+        metrics |= update_metrics(updates, results)
     return metrics | {"training_seconds": time.perf_counter() - started}
 
 
-def rollout_metrics(result: RolloutResult, buffer: ReplayBuffer, iteration: int) -> dict[str, float]:
-    """What a rollout phase reports."""
-    trajectories = [t for group in result.done for t in group.trajectories]
-    metrics = {
-        "rollout_tokens": float(result.tokens),
-        "rollout_seconds": result.seconds,
-        "groups_done": float(len(result.done)),
-        "groups_in_buffer": float(len(buffer)),
-        "groups_dropped": float(len(result.dropped)),
-        "repetition_stops": float(result.stops[Stop.REPETITION]),
-        "length_stops": float(result.stops[Stop.LENGTH]),
-    }
-    if trajectories:
-        metrics |= {
-            "accuracy": statistics.fmean(t.reward or 0.0 for t in trajectories),
-            "response_tokens": statistics.fmean(t.length for t in trajectories),
-            "staleness": statistics.fmean(iteration - t.first_iteration for t in trajectories),
-        }
-    return metrics
+def that_fit(bench: Workbench, problems: Sequence[Problem], config: RlConfig) -> list[Problem]:
+    """The problems whose prompt leaves room for the longest response, in the engine's context and in a training row.
+
+    Says how many do not. Raises ValueError if none is left.
+    """
+    room = min(bench.engine_config.context, config.sequence_length) - config.max_response_tokens
+    fitting = [problem for problem in problems if len(bench.chat.prompt(problem)) <= room]
+    if len(fitting) < len(problems):
+        limits = f"engine.context {bench.engine_config.context}, rl.sequence_length {config.sequence_length}"
+        told = (
+            f"{len(problems) - len(fitting)} of {len(problems)} prompts are longer than the {room} tokens that "
+            f"rl.max_response_tokens {config.max_response_tokens} leaves them ({limits})"
+        )
+        if not fitting:
+            raise ValueError(f"{told}: raise the limits or curate shorter prompts")
+        say(f"{told}, and are left out")
+    return fitting
 
 
 @dataclass
@@ -98,9 +97,8 @@ class Reinforcement:
     checkpoints: Checkpoints
 
     def __post_init__(self) -> None:
-        self.sampler = PromptSampler.start(
-            self.problems, self.pass_rates, self.config.sampling, self.bench.random("prompts")
-        )
+        problems, rng = that_fit(self.bench, self.problems, self.config), self.bench.random("prompts")
+        self.sampler = PromptSampler.start(problems, self.pass_rates, self.config.sampling, rng)
         self.buffer = ReplayBuffer()
         self.history: list[dict[str, Any]] = []
         self.ledger: list[LedgerEntry] = []
@@ -120,16 +118,19 @@ class Reinforcement:
         """Take up a state whose weights are in the trainer."""
         self.sampler.restore(state.sampler)
         self.buffer, self.history, self.ledger = ReplayBuffer(state.groups), state.history, state.ledger
-        self.bench.hand_over()
 
     def iterate(self) -> dict[str, Any]:
-        """One iteration: rollout, training, hand-over. Returns its metrics.
+        """One iteration: hand-over, rollout, training. Returns its metrics.
 
         Raises LossNotFinite, once the groups that it was trained on are saved; weights and buffer are of no use then.
         """
         iteration = len(self.history)
+        phases = self.bench.hand_over()
         result = rollout(self.bench, self.buffer, self.sampler, self.config, iteration)
-        metrics = rollout_metrics(result, self.buffer, iteration)
+        phases |= self.bench.take_back()
+        metrics = rollout_metrics(result, self.buffer, self.config, iteration)
+        metrics |= {f"{phase}_seconds": seconds for phase, seconds in phases.items()}
+        metrics["handover_seconds"] = sum(phases.values())
         try:
             metrics |= train_on(self.bench, result.done, self.config, iteration)
         except LossNotFinite as error:
@@ -137,9 +138,12 @@ class Reinforcement:
             raise LossNotFinite(f"iteration {iteration}: {error}. The groups trained on are in {place}") from error
         for group in result.done:
             self.sampler.saw(group.problem, statistics.fmean(group.rewards))
-        self.ledger += [entry(group, iteration, trained=True) for group in result.done]
-        self.ledger += [entry(group, iteration, trained=False) for group in result.dropped]
-        metrics["handover_seconds"] = self.bench.hand_over()
+        left = [(result.done, "trained"), (result.stale, "stale"), (result.failed, "failed")]
+        self.ledger += [
+            LedgerEntry(problem_id=group.problem.id, started=group.started, ended=iteration, outcome=outcome)
+            for groups, outcome in left
+            for group in groups
+        ]
         self.history.append({"iteration": iteration, **metrics})
         return metrics
 
@@ -151,7 +155,7 @@ def reinforce(
     config: RlConfig,
     checkpoints: Checkpoints,
 ) -> RlState:
-    """Run the iterations that are left; the trained policy is in the bench's trainer and engine.
+    """Run the iterations that are left; the trained policy is in the bench's trainer, and handed over to its engine.
 
     Returns where RL stands at the end: each iteration's metrics, and the ledger of prompts. An iteration whose loss is
     not finite is tried once more from where it began; a second time it ends RL. Raises LossNotFinite.
@@ -187,9 +191,5 @@ def reinforce(
             progress.note(f"accuracy {metrics.get('accuracy', 0):.2f}, {metrics.get('response_tokens', 0):.0f} tokens")
     if not any(metrics["groups_done"] for metrics in run.history):
         say("no group was finished: raise rl.token_budget or rl.iterations")
+    bench.hand_over()
     return run.state
-
-
-def entry(group: Group, iteration: int, trained: bool) -> LedgerEntry:
-    """The ledger's line on a group that leaves the replay buffer in `iteration`."""
-    return LedgerEntry(problem_id=group.problem.id, started=group.started, ended=iteration, trained=trained)

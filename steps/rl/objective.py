@@ -5,7 +5,12 @@ one problem form a group. The gradient published as eq. 3, which is maximised, i
 
     (1/k) Σ_j [ ∇ log π_θ(y_j|x) · (r_j − r̄) − (τ/2) · ∇ (log π_θ(y_j|x) / π_i(y_j|x))² ]
 
-and `surrogate_loss` is the scalar whose negative gradient it is.
+and `surrogate_loss` is the scalar whose negative gradient it is. Two others stand beside it, for comparison:
+
+- `rest` (Gulcehre et al., arXiv 2308.08998), which the report compares with (§3.5): fit the best responses of each
+  group, without negative gradients.
+- `token_level`, ours: each token is pulled towards the reference by itself, and the sum is divided by the number of
+  tokens rather than of responses, so that a long response weighs as much as its length.
 """
 
 import math
@@ -15,6 +20,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+
+Objective = Literal["mirror_descent", "token_level", "rest"]
 
 Baseline = Literal["mean", "log_z"]
 """What is subtracted from a reward: the group's mean, or τ·log Z estimated from the group."""
@@ -30,13 +37,18 @@ def baseline(rewards: Tensor, tau: float, kind: Baseline) -> Tensor:
     return tau * (torch.logsumexp(rewards / tau, 0) - math.log(len(rewards)))
 
 
-def advantages(groups: Sequence[Sequence[float]], tau: float, kind: Baseline = "mean") -> list[list[float]]:
-    """r_j minus the baseline, for each group of rewards."""
-    results = []
-    for rewards in groups:
-        values = torch.tensor(rewards, dtype=torch.float64)
-        results.append((values - baseline(values, tau, kind)).tolist())
-    return results
+def advantages(rewards: Sequence[float], tau: float, kind: Baseline = "mean") -> list[float]:
+    """r_j minus the baseline, for one group; exactly 0 where all rewards are equal."""
+    if max(rewards) == min(rewards):
+        return [0.0] * len(rewards)
+    values = torch.tensor(rewards, dtype=torch.float64)
+    return (values - baseline(values, tau, kind)).tolist()
+
+
+def best_responses(rewards: Sequence[float]) -> list[float]:
+    """1 for the responses of one group that ReST fits: those of the highest reward, if it is above 0; 0 for others."""
+    best = max(rewards)
+    return [float(reward == best and best > 0) for reward in rewards]
 
 
 @dataclass(frozen=True)
@@ -45,24 +57,23 @@ class LossInputs:
 
     logprobs: Tensor
     """log π_θ(y_j|x), with a gradient [n]."""
-    reference: Tensor
-    """log π_i(y_j|x), recomputed by the trainer at the start of the iteration [n]."""
-    advantages: Tensor
-    """r_j minus the baseline of its group [n]."""
-
-
-@dataclass(frozen=True)
-class LossOutputs:
-    """The loss and what is worth watching about it."""
-
-    loss: Tensor
-    """Scalar, to be minimised: a sum over the responses; the caller divides by how many there are."""
     log_ratios: Tensor
-    """log π_θ − log π_i, without a gradient [n]."""
+    """log π_θ(y_j|x) − log π_i(y_j|x), with a gradient [n]; π_i's is recomputed by the trainer as the iteration starts.
+    """
+    squared_token_ratios: Tensor
+    """The sum over a response's tokens of the square of each one's log-ratio, with a gradient [n]."""
+    advantages: Tensor
+    """r_j minus the baseline of its group; for `rest`, 1 for the responses to fit [n]."""
 
 
-def surrogate_loss(inputs: LossInputs, tau: float) -> LossOutputs:
-    """The loss whose negative gradient is eq. 3, summed over responses."""
-    log_ratio = inputs.logprobs - inputs.reference
-    losses = -inputs.advantages * inputs.logprobs + tau / 2 * log_ratio.square()
-    return LossOutputs(losses.sum(), log_ratio.detach())
+def surrogate_loss(inputs: LossInputs, objective: Objective, tau: float) -> Tensor:
+    """The loss, summed over responses; scalar, to be minimised.
+
+    The caller divides it: by the number of responses, or for `token_level` by the number of their tokens.
+    """
+    losses = -inputs.advantages * inputs.logprobs
+    if objective == "mirror_descent":
+        losses = losses + tau / 2 * inputs.log_ratios.square()
+    elif objective == "token_level":
+        losses = losses + tau / 2 * inputs.squared_token_ratios
+    return losses.sum()

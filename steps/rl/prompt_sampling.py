@@ -17,6 +17,7 @@ class SamplingConfig(BaseModel):
     curriculum_iterations: int = Field(0, ge=0, description="Iterations over the whole set before the hard ones alone.")
     hard_below: float = Field(1.0, gt=0, le=1, description="After the curriculum: only problems of a lower pass rate.")
     prioritised: bool = Field(True, description="Draw in proportion to 1 - success rate rather than evenly.")
+    prior: float = Field(0.5, ge=0, le=1, description="Success rate that a problem counts with until it is seen.")
     floor: float = Field(0.05, gt=0, le=1, description="Least weight of a problem, so that none is forgotten.")
     momentum: float = Field(0.5, ge=0, lt=1, description="How much of the old success rate stays when a group is seen.")
 
@@ -43,8 +44,8 @@ class PromptSampler:
     def start(
         cls, problems: Sequence[Problem], pass_rates: Mapping[str, float], config: SamplingConfig, rng: Random
     ) -> "PromptSampler":
-        """A sampler that knows the pass rates of curation; unseen problems count as half solved."""
-        return cls(problems, config, rng, {p.id: pass_rates.get(p.id, 0.5) for p in problems})
+        """A sampler that knows the pass rates of curation; other problems count with the prior."""
+        return cls(problems, config, rng, {p.id: pass_rates.get(p.id, config.prior) for p in problems})
 
     def draw(self, count: int, iteration: int, exclude: set[str]) -> list[Problem]:
         """`count` different problems for an iteration (from 0), none of those in `exclude`.
@@ -54,7 +55,10 @@ class PromptSampler:
         """
         pool = [problem for problem in self.problems if problem.id not in exclude]
         if len(pool) < count:
-            raise ValueError(f"{count} prompts are asked for and {len(pool)} are left: lower rl.groups or curate more")
+            raise ValueError(
+                f"{count} prompts are asked for and {len(pool)} are left: lower rl.groups or "
+                "rl.oversampling, or curate more"
+            )
         # Efraimidis and Spirakis: the largest u ** (1 / weight) are a weighted draw without replacement.
         warming_up = iteration < self.config.curriculum_iterations
         keys = [

@@ -34,16 +34,18 @@ class ReplayBuffer:
         oldest_first = sorted(self.groups, key=lambda group: group.started)
         return [(g, t) for g in oldest_first for t in g.trajectories if not t.done]
 
-    def take_done(self) -> list[Group]:
-        """Remove and return the groups that are done."""
-        done = [group for group in self.groups if group.done]
-        self.groups = [group for group in self.groups if not group.done]
+    def take_done(self, most: int) -> list[Group]:
+        """Remove and return at most `most` of the groups that are done, the oldest first."""
+        done = sorted((group for group in self.groups if group.done), key=lambda group: group.started)[:most]
+        taken = {group.problem.id for group in done}
+        self.groups = [group for group in self.groups if group.problem.id not in taken]
         return done
 
     def drop_stale(self, iteration: int, bound: int) -> list[Group]:
-        """Remove and return the groups that began more than `bound` iterations ago."""
-        stale = [group for group in self.groups if iteration - group.started > bound]
-        self.groups = [group for group in self.groups if iteration - group.started <= bound]
+        """Remove and return the unfinished groups that began more than `bound` iterations ago."""
+        stale = [group for group in self.groups if not group.done and iteration - group.started > bound]
+        dropped = {group.problem.id for group in stale}
+        self.groups = [group for group in self.groups if group.problem.id not in dropped]
         return stale
 
     def finish_stale(self, iteration: int, bound: int) -> list[Trajectory]:

@@ -5,13 +5,16 @@ A response may grow by the iteration's token budget. What is unfinished then sta
 the next iteration, under the next policy.
 """
 
+import math
+import statistics
 import time
 from collections import Counter
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from infra.engine import Completion, Request
-from infra.progress import task
+from infra.progress import say, task
+from infra.sandbox import SandboxUnavailable
 from steps.rewards.score import Score
 from steps.rl.config import RlConfig
 from steps.rl.prompt_sampling import PromptSampler
@@ -20,44 +23,82 @@ from steps.rl.trajectory import Group, Segment, Stop, Trajectory
 from steps.workbench import Workbench
 
 
+class NothingJudged(RuntimeError):
+    """Not one of an iteration's responses could be judged: the verifiers are broken, not the responses."""
+
+
 @dataclass
 class RolloutResult:
     """What one rollout phase brought."""
 
     done: list[Group]
-    """Groups all of whose responses are done and judged."""
-    dropped: list[Group]
+    """Groups to train on: all of their responses are done, and at least two of them judged."""
+    stale: list[Group]
     """Groups given up as stale."""
+    failed: list[Group]
+    """Groups given up because fewer than two of their responses could be judged."""
     tokens: int = 0
     """Tokens generated."""
     seconds: float = 0.0
     stops: Counter[Stop] = field(default_factory=Counter)
+    """How the responses that were worked on stand now."""
+    repetition_tokens_saved: int = 0
+    """Tokens that responses stopped for repetition could still have grown by: the most that stopping them saved."""
 
 
 def rollout(
     bench: Workbench, buffer: ReplayBuffer, sampler: PromptSampler, config: RlConfig, iteration: int
 ) -> RolloutResult:
-    """Generate and judge one iteration's share of responses."""
+    """Generate and judge one iteration's share of responses. Raises NothingJudged, SandboxUnavailable."""
     started = time.perf_counter()
-    dropped, judged = _retire_stale(bench, buffer, config, iteration)
+    stale, judging = _retire_stale(bench, buffer, config, iteration)
     _fill(bench, buffer, sampler, config, iteration)
     work = buffer.unfinished()
     requests = [_request(group, trajectory, config) for group, trajectory in work]
-    result = RolloutResult([], dropped)
+    result = RolloutResult([], stale, [])
     with task("rollout", total=len(requests), unit="responses") as progress:
         for completion in bench.engine.generate(requests):
             group, trajectory = work[completion.index]
             _extend(trajectory, completion, config, iteration)
             result.tokens += len(completion.tokens)
             if trajectory.done:
-                judged.append((trajectory, _judge(bench, group, trajectory)))
+                judging.append((trajectory, _judge(bench, group, trajectory)))
             progress.advance(1)
-    for trajectory, score in judged:
-        trajectory.reward, trajectory.reason = score.result().value, score.result().reason
-    result.stops.update(trajectory.stop for _, trajectory in work if trajectory.stop is not None)
-    result.done = buffer.take_done()
+    _take_judgements(judging)
+    for _, trajectory in work:
+        assert trajectory.stop is not None, "the engine left a request without a completion"
+        result.stops[trajectory.stop] += 1
+        if trajectory.stop is Stop.REPETITION:
+            result.repetition_tokens_saved += config.max_response_tokens - trajectory.length
+    for group in buffer.take_done(config.groups):
+        (result.done if len(group.judged) >= 2 else result.failed).append(group)
     result.seconds = time.perf_counter() - started
     return result
+
+
+def rollout_metrics(result: RolloutResult, buffer: ReplayBuffer, config: RlConfig, iteration: int) -> dict[str, float]:
+    """What a rollout phase reports."""
+    trajectories = [t for group in result.done for t in group.judged]
+    metrics = {
+        "rollout_tokens": float(result.tokens),
+        "rollout_seconds": result.seconds,
+        "groups_done": float(len(result.done)),
+        "groups_in_buffer": float(len(buffer)),
+        "groups_dropped": float(len(result.stale)),
+        "groups_failed": float(len(result.failed)),
+        "batch_fill": len(result.done) / config.groups,
+        "repetition_stops": float(result.stops[Stop.REPETITION]),
+        "repetition_tokens_saved": float(result.repetition_tokens_saved),
+        "length_stops": float(result.stops[Stop.LENGTH]),
+        "failed_judgements": float(result.stops[Stop.FAILED]),
+    }
+    if trajectories:
+        metrics |= {
+            "accuracy": statistics.fmean(t.reward or 0.0 for t in trajectories),
+            "response_tokens": statistics.fmean(t.length for t in trajectories),
+            "staleness": statistics.fmean(iteration - t.first_iteration for t in trajectories),
+        }
+    return metrics
 
 
 def _retire_stale(
@@ -66,13 +107,13 @@ def _retire_stale(
     if config.when_stale == "drop":
         return buffer.drop_stale(iteration, config.max_staleness), []
     ended = {id(trajectory) for trajectory in buffer.finish_stale(iteration, config.max_staleness)}
-    judged = [(t, _judge(bench, g, t)) for g in buffer.groups for t in g.trajectories if id(t) in ended]
-    return [], judged
+    judging = [(t, _judge(bench, g, t)) for g in buffer.groups for t in g.trajectories if id(t) in ended]
+    return [], judging
 
 
 def _fill(bench: Workbench, buffer: ReplayBuffer, sampler: PromptSampler, config: RlConfig, iteration: int) -> None:
     """Start new groups in the free places."""
-    free = config.groups - len(buffer)
+    free = config.in_flight - len(buffer)
     for problem in sampler.draw(max(0, free), iteration, buffer.problem_ids):
         rng = bench.random(f"rollout {iteration} {problem.id}")
         trajectories = [Trajectory(rng.getrandbits(31)) for _ in range(config.responses)]
@@ -104,3 +145,24 @@ def _extend(trajectory: Trajectory, completion: Completion, config: RlConfig, it
 
 def _judge(bench: Workbench, group: Group, trajectory: Trajectory) -> Future[Score]:
     return bench.scorer.submit(group.problem, bench.chat.text(trajectory.tokens))
+
+
+def _take_judgements(judging: list[tuple[Trajectory, Future[Score]]]) -> None:
+    """Wait for the scores. A response whose score is an error, or no number, has failed and goes without a reward."""
+    first: Exception | None = None
+    failed = 0
+    for trajectory, future in judging:
+        try:
+            score = future.result()
+            if not math.isfinite(score.value):
+                raise ValueError(f"verifier {score.verifier} gave the reward {score.value}")
+            trajectory.reward, trajectory.reason = score.value, score.reason
+        except SandboxUnavailable:
+            raise
+        except Exception as error:  # whatever a verifier raises: one response must not end the run
+            trajectory.stop, trajectory.reason = Stop.FAILED, f"{type(error).__name__}: {error}"
+            first, failed = first or error, failed + 1
+    if failed and failed == len(judging):
+        raise NothingJudged(f"none of {failed} responses could be judged; the first: {first}") from first
+    if failed:
+        say(f"{failed} of {len(judging)} responses could not be judged and are left out; the first: {first}")

@@ -23,6 +23,8 @@ class Stop(StrEnum):
     """The model repeated itself and was ended early. Final."""
     STALE = "stale"
     """The trajectory went on for more iterations than the staleness bound allows, and was ended. Final."""
+    FAILED = "failed"
+    """The response could not be judged. Final, without a reward, and not trained on."""
 
     @property
     def final(self) -> bool:
@@ -98,9 +100,13 @@ class Group:
         return all(trajectory.done for trajectory in self.trajectories)
 
     @property
+    def judged(self) -> list[Trajectory]:
+        """The trajectories that have a reward: all but those whose judging failed."""
+        return [trajectory for trajectory in self.trajectories if trajectory.reward is not None]
+
+    @property
     def rewards(self) -> list[float]:
-        """The verifier's rewards. Raises ValueError while one is missing."""
-        rewards = [trajectory.reward for trajectory in self.trajectories if trajectory.reward is not None]
-        if len(rewards) != len(self.trajectories):
+        """The verifier's rewards of the judged trajectories. Raises ValueError while a judgement is missing."""
+        if any(t.reward is None and t.stop is not Stop.FAILED for t in self.trajectories):
             raise ValueError(f"group of problem {self.problem.id} is not judged yet")
-        return rewards
+        return [trajectory.reward for trajectory in self.trajectories if trajectory.reward is not None]

@@ -1,17 +1,27 @@
 """One optimizer step of the training phase: responses packed into rows, and the objective on their likelihoods."""
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from infra.trainer import Trainer
+from infra.trainer import LossValue, Trainer
 from steps.packing import PackedRows, TokenExample, pack
 from steps.rl.config import RlConfig
-from steps.rl.objective import LossInputs, surrogate_loss
-from steps.rl.trajectory import Group, Trajectory
+from steps.rl.objective import LossInputs, Objective, surrogate_loss
+from steps.rl.trajectory import Trajectory
 from steps.workbench import Workbench
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A response to train on."""
+
+    prompt: Sequence[int]
+    trajectory: Trajectory
+    advantage: float
 
 
 @dataclass(frozen=True)
@@ -21,7 +31,32 @@ class ResponseRows(PackedRows):
     counted: Tensor
     """Which predictions count in the loss, 1 or 0 [rows, length - 1]."""
     reference: Tensor
-    """log π_i of each response over its counted tokens [n]; 0 for responses in other micro-batches."""
+    """log π_i of each token, by the trainer at the iteration's start [rows, length - 1]."""
+
+
+@dataclass(frozen=True)
+class PolicyLoss:
+    """The objective on one micro-batch; its sum "log_ratios" holds log π_θ − log π_i of each response [n]."""
+
+    objective: Objective
+    tau: float
+    advantages: Tensor
+    """[n], of all responses of the optimizer step."""
+    divisor: float
+    """The step's number of responses, or of their counted tokens."""
+
+    def __call__(self, logprobs: Tensor, rows: ResponseRows) -> LossValue:
+        device, count = logprobs.device, len(self.advantages)
+        counted = rows.counted.to(device)
+        ratios = (logprobs - rows.reference.to(device)) * counted
+        inputs = LossInputs(
+            logprobs=rows.per_example(logprobs * counted, count),
+            log_ratios=rows.per_example(ratios, count),
+            squared_token_ratios=rows.per_example(ratios.square(), count),
+            advantages=self.advantages.to(device),
+        )
+        loss = surrogate_loss(inputs, self.objective, self.tau) / self.divisor
+        return LossValue(loss, {"log_ratios": inputs.log_ratios.detach()})
 
 
 @dataclass(frozen=True)
@@ -29,44 +64,41 @@ class Update:
     """The responses of one optimizer step."""
 
     rows: list[ResponseRows]
-    advantages: Tensor
-    """[n]"""
-    engine_mismatch: float
-    """Largest difference between the engine's and the trainer's log-probability of a token of this iteration."""
+    loss: PolicyLoss
+    mismatch_mean: float
+    """Mean difference, without its sign, between the engine's and the trainer's log-probability of this iteration's
+    tokens; they should be one policy."""
+    mismatch_max: float
+    """The largest one."""
 
     @classmethod
-    def prepare(
-        cls, bench: Workbench, groups: Sequence[tuple[Group, list[float]]], config: RlConfig, iteration: int
-    ) -> "Update":
-        """Pack the responses of some groups, and take their reference log-probabilities from the trainer as it is."""
+    def prepare(cls, bench: Workbench, samples: Sequence[Sample], config: RlConfig, iteration: int) -> "Update":
+        """Pack responses, and take their reference log-probabilities from the trainer as it is."""
         # A response that emitted nothing has nothing to learn from, but its reward counted in the baseline.
-        members = [
-            (group.prompt, trajectory, advantage)
-            for group, values in groups
-            for trajectory, advantage in zip(group.trajectories, values, strict=True)
-            if trajectory.length
-        ]
-        advantages = torch.tensor([advantage for _, _, advantage in members])
-        examples = [TokenExample([*prompt, *t.tokens], len(prompt)) for prompt, t, _ in members]
-        counted = [_counted(t, config, iteration) for _, t, _ in members]
-        fresh = [_fresh(t, iteration) for _, t, _ in members]
-        sampled = [t.logprobs for _, t, _ in members]
-        rows, mismatch = [], 0.0
+        members = [sample for sample in samples if sample.trajectory.length]
+        examples = [TokenExample([*m.prompt, *m.trajectory.tokens], len(m.prompt)) for m in members]
+        fresh = [_fresh(m.trajectory, iteration) for m in members]
+        counted = fresh if config.segments == "current_only" else [[1.0] * m.trajectory.length for m in members]
+        sampled = [m.trajectory.logprobs for m in members]
         per_pass = max(1, bench.trainer.config.micro_batch_tokens // config.sequence_length)
-        for packed in pack(examples, config.sequence_length, per_pass):
-            mask = packed.on_responses(counted)
-            logprobs = bench.trainer.reference_logprobs(packed.tokens, packed.positions, config.temperature).cpu()
-            difference = (logprobs - packed.on_responses(sampled)) * packed.on_responses(fresh)
-            mismatch = max(mismatch, difference.abs().max().item())
-            reference = packed.per_example(logprobs * mask, len(members))
-            rows.append(ResponseRows(**vars(packed), counted=mask, reference=reference))
-        return cls(rows, advantages, mismatch)
-
-
-def _counted(trajectory: Trajectory, config: RlConfig, iteration: int) -> list[float]:
-    if config.segments == "all":
-        return [1.0] * trajectory.length
-    return _fresh(trajectory, iteration)
+        packed = list(pack(examples, config.sequence_length, per_pass))
+        references = bench.trainer.reference_logprobs(packed, config.temperature)
+        rows, differences = [], [torch.zeros(0)]
+        for one, reference in zip(packed, references, strict=True):
+            new = one.on_responses(fresh) > 0
+            differences.append((reference - one.on_responses(sampled))[new].abs())
+            rows.append(ResponseRows(**vars(one), counted=one.on_responses(counted), reference=reference))
+        mismatch = torch.cat(differences)
+        tokens = sum(sum(row) for row in counted)
+        loss = PolicyLoss(
+            config.objective,
+            config.tau,
+            torch.tensor([m.advantage for m in members]),
+            max(1.0, tokens if config.objective == "token_level" else len(members)),
+        )
+        if not len(mismatch):
+            return cls(rows, loss, 0.0, 0.0)
+        return cls(rows, loss, mismatch.mean().item(), mismatch.max().item())
 
 
 def _fresh(trajectory: Trajectory, iteration: int) -> list[float]:
@@ -86,16 +118,18 @@ class UpdateResult:
 
 
 def update(trainer: Trainer, prepared: Update, config: RlConfig, iteration: int) -> UpdateResult:
-    """Take the step. Raises infra.trainer.LossNotFinite before weights are touched."""
-    count = len(prepared.advantages)
-    ratios = torch.zeros(count)
-
-    def loss(logprobs: Tensor, rows: ResponseRows) -> Tensor:
-        policy = rows.per_example(logprobs * rows.counted.to(logprobs.device), count)
-        inputs = LossInputs(policy, rows.reference.to(policy.device), prepared.advantages.to(policy.device))
-        outputs = surrogate_loss(inputs, config.tau)
-        ratios.add_(outputs.log_ratios.cpu())
-        return outputs.loss / count
-
-    result = trainer.step(prepared.rows, loss, config.rate_at(iteration), config.temperature)
+    """Take the step. Raises infra.trainer.LossNotFinite."""
+    result = trainer.step(prepared.rows, prepared.loss, config.rate_at(iteration), config.temperature)
+    ratios = result.sums["log_ratios"]
     return UpdateResult(result.loss, result.gradient_norm, ratios.mean().item(), ratios.abs().max().item())
+
+
+def update_metrics(updates: Sequence[Update], results: Sequence[UpdateResult]) -> dict[str, float]:
+    """What a training phase reports of its optimizer steps."""
+    return {
+        "log_ratio_mean": statistics.fmean(result.log_ratio_mean for result in results),
+        "log_ratio_max": max(result.log_ratio_max for result in results),
+        "gradient_norm": statistics.fmean(result.gradient_norm for result in results),
+        "engine_mismatch_mean": statistics.fmean(one.mismatch_mean for one in updates),
+        "engine_mismatch": max(one.mismatch_max for one in updates),
+    }

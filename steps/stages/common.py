@@ -91,6 +91,7 @@ def finished(
 ) -> StageOutput:
     """Evaluate what is in the engine, save what is in the trainer, and return both as the stage's output."""
     evaluation = evaluate(bench, test, settings.evaluation)
+    bench.take_back()
     model = bench.trainer.save(context.folder / "model")
     return StageOutput(
         {"model": ("model", model), **(outputs or {})}, metrics, evaluation.model_dump(), evaluation.headline

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from infra.engine import Engine, EngineConfig, Request
-from infra.handover import hand_over
+from infra.handover import HandOver
 from infra.logs import output, quiet_to
 from infra.trainer import Trainer, TrainerConfig
 from steps.packing import PackedRows, TokenExample, pack
@@ -32,7 +32,7 @@ def mismatch(engine: Engine, trainer: Trainer) -> float:
     examples = [TokenExample([*PROMPTS[c.index], *c.tokens], len(PROMPTS[c.index])) for c in completions]
     worst = 0.0
     for rows in pack(examples, 128, 8):
-        trained = trainer.reference_logprobs(rows.tokens, rows.positions)
+        (trained,) = trainer.reference_logprobs([rows])
         sampled = rows.on_responses([c.logprobs for c in completions])
         worst = max(worst, (trained - sampled)[rows.owners >= 0].abs().max().item())
     return worst
@@ -56,7 +56,7 @@ def main() -> None:
             trainer = Trainer(model, TrainerConfig(), seed=0)
             engine = Engine(model, EngineConfig(max_sequences=64, dtype="bfloat16"))
             train_a_little(trainer)
-            hand_over(trainer, engine, 1)
+            HandOver(trainer, engine).to_rollout()
             answer = mismatch(engine, trainer)
         output.write(json.dumps(answer))
         output.flush()

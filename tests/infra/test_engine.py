@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from infra.engine import Engine, Repetition, Request
-from infra.handover import hand_over
+from infra.handover import HandOver
 from infra.trainer import Trainer
 from steps.packing import TokenExample, pack
 from steps.supervised import response_loss
@@ -34,7 +34,7 @@ def in_its_own_process(task: str, model: Path, tmp_path: Path) -> Any:
 def restored(trainer: Trainer, engine: Engine, base: Path) -> Iterator[None]:
     yield
     trainer.load_weights(base)
-    hand_over(trainer, engine, 0)
+    HandOver(trainer, engine).to_rollout()
 
 
 def test_log_probabilities_of_engine_and_trainer_agree_before_and_after_an_update(
@@ -43,7 +43,7 @@ def test_log_probabilities_of_engine_and_trainer_agree_before_and_after_an_updat
     assert mismatch(engine, trainer) < 1e-4
     train_a_little(trainer)
     assert mismatch(engine, trainer) > 1e-2, "training changed nothing, so that the test shows nothing"
-    hand_over(trainer, engine, 1)
+    HandOver(trainer, engine).to_rollout()
     assert mismatch(engine, trainer) < 1e-4
 
 
@@ -51,7 +51,7 @@ def test_an_updated_engine_equals_one_started_from_the_same_weights(
     engine: Engine, trainer: Trainer, restored: None, tmp_path: Path
 ) -> None:
     train_a_little(trainer)
-    hand_over(trainer, engine, 1)
+    HandOver(trainer, engine).to_rollout()
     updated = engine.generate_all(requests())
     fresh = in_its_own_process("sample", trainer.save(tmp_path / "model"), tmp_path)
     assert fresh == [[c.tokens, c.logprobs] for c in updated]
@@ -68,10 +68,10 @@ def test_cached_prefixes_of_old_weights_do_not_leak_into_new_ones(
     request = Request(prompt, 8, seed=1)
     before = engine.generate_all([request])[0]
     train_a_little(trainer)
-    hand_over(trainer, engine, 1)
+    HandOver(trainer, engine).to_rollout()
     after = engine.generate_all([request])[0]
-    tokens = torch.tensor([[*prompt, *after.tokens]])
-    expected = trainer.reference_logprobs(tokens, torch.arange(tokens.shape[1])[None])[0, len(prompt) - 1 :]
+    (rows,) = pack([TokenExample([*prompt, *after.tokens], len(prompt))], 128, 1)
+    expected = trainer.reference_logprobs([rows])[0][0, len(prompt) - 1 :]
     assert torch.allclose(torch.tensor(after.logprobs), expected, atol=1e-4)
     assert before.logprobs != after.logprobs
 
@@ -95,7 +95,7 @@ def test_repetition_ends_a_response_early(engine: Engine, trainer: Trainer, rest
     rows = list(pack([TokenExample([20, 21, 22] * 30, 3)], 96, 1))
     for _ in range(30):
         trainer.step(rows, response_loss(rows), learning_rate=3e-3)
-    hand_over(trainer, engine, 1)
+    HandOver(trainer, engine).to_rollout()
     request = Request(prompt, 64, seed=0, temperature=0.01, repetition=Repetition(max_pattern=8, min_count=3))
     completion = engine.generate_all([request])[0]
     unbounded = engine.generate_all([Request(prompt, 64, seed=0, temperature=0.01)])[0]

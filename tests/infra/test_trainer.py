@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from infra.trainer import LossNotFinite, Trainer, TrainerConfig
+from infra.trainer import LossNotFinite, LossValue, Trainer, TrainerConfig
 from steps.packing import PackedRows, TokenExample, pack
 from steps.supervised import response_loss
 
@@ -20,8 +20,8 @@ def weights(trainer: Trainer) -> dict[str, Tensor]:
 def test_a_loss_that_is_not_finite_leaves_the_weights_alone(trainer: Trainer) -> None:
     before = weights(trainer)
 
-    def poisoned(logprobs: Tensor, batch: PackedRows) -> Tensor:
-        return logprobs.sum() * torch.tensor(float("nan"))
+    def poisoned(logprobs: Tensor, batch: PackedRows) -> LossValue:
+        return LossValue(logprobs.sum() * torch.tensor(float("nan")))
 
     with pytest.raises(LossNotFinite, match="micro-batch 1 of 2"):
         trainer.step(ROWS, poisoned, learning_rate=1e-3)

@@ -64,7 +64,7 @@ def test_a_long_example_weighs_by_its_tokens_whatever_the_micro_batches() -> Non
         rows = list(pack(examples, 32, rows_at_once))
         loss = response_loss(rows)
         # Log-probability −1 on the responses' 2 + 6 + 10 tokens; what is no response has a value that would show.
-        total = sum(loss(torch.where(r.owners >= 0, -1.0, 1e6), r) for r in rows)
+        total = sum(loss(torch.where(r.owners >= 0, -1.0, 1e6), r).loss for r in rows)
         assert float(total) == pytest.approx(1.0)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.trainer import Trainer
-from steps.long2short.dpo import DpoConfig, Pair, dpo_loss, micro_batches, pair_rows, preference_pairs, step_loss
+from steps.long2short.dpo import DpoConfig, Pair, StepLoss, dpo_loss, micro_batches, pair_rows, preference_pairs
 from steps.long2short.responses import JudgedResponse, Responses
 from steps.packing import TokenExample
 from steps.problem import Problem
@@ -96,9 +96,7 @@ def test_micro_batches_hold_every_pair_once_within_the_limit() -> None:
 def test_the_loss_starts_at_log_2_and_falls_on_packed_rows(tiny_trainer: Trainer, tokens: int) -> None:
     rows = [pair_rows(tiny_trainer, batch, 32) for batch in micro_batches(some_pairs(), tokens)]
     assert len(rows) == (4 if tokens == 20 else 1)
-    losses, preferred = [], []
-    for _ in range(4):
-        losses.append(tiny_trainer.step(rows, step_loss(0.1, 4, preferred), 1e-3).loss)  # noqa: PERF401
-    assert losses[0] == pytest.approx(math.log(2), abs=1e-5)
-    assert losses[-1] < losses[0] - 0.05
-    assert torch.cat(preferred[-len(rows) :]).tolist() == [True] * 4
+    results = [tiny_trainer.step(rows, StepLoss(0.1, 4), 1e-3) for _ in range(4)]
+    assert results[0].loss == pytest.approx(math.log(2), abs=1e-5)
+    assert results[-1].loss < results[0].loss - 0.05
+    assert results[-1].sums["agreed"].item() == 4

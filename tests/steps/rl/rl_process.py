@@ -41,7 +41,6 @@ CONFIG = RlConfig(
     final_learning_rate=1e-4,
     length_reward=LengthRewardConfig(weight=0.5),
 )
-TIMES = ("rollout_seconds", "training_seconds", "handover_seconds")
 
 
 def run(model: Path, folder: Path, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -56,7 +55,7 @@ def run(model: Path, folder: Path, tell: Callable[[str], None]) -> dict[str, Any
     return {
         "weights": hashlib.sha256((saved / "model.safetensors").read_bytes()).hexdigest(),
         "ledger": [entry.model_dump() for entry in state.ledger],
-        "history": [{name: v for name, v in one.items() if name not in TIMES} for one in state.history],
+        "history": [{name: v for name, v in one.items() if not name.endswith("_seconds")} for one in state.history],
     }
 
 

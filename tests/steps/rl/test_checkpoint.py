@@ -29,7 +29,7 @@ def state(iteration: int) -> RlState:
     problem = Problem(id="p", prompt="1 + 1?", answer="2", verifier="math")
     trajectory = Trajectory(7, [Segment([3, 4], [-0.1, -1e-17], 0)], Stop.BUDGET)
     sampler = PromptSampler([problem], SamplingConfig(), Random(iteration), {"p": 0.25})
-    entry = LedgerEntry(problem_id="p", started=0, ended=1, trained=True)
+    entry = LedgerEntry(problem_id="p", started=0, ended=1, outcome="trained")
     history = [{"iteration": 0, "log_ratio_max": float("inf")}]
     return RlState(
         next_iteration=iteration,

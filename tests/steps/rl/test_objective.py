@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from steps.rl.objective import LossInputs, advantages, baseline, surrogate_loss
+from steps.rl.objective import Baseline, LossInputs, advantages, baseline, best_responses, surrogate_loss
 
 REWARDS = st.lists(st.floats(-2, 2), min_size=2, max_size=8)
 
@@ -26,11 +26,18 @@ GIVEN = [1.0, 0.0, 1.5, -0.25]
 
 
 def loss_at(theta: Tensor, tau: float) -> Tensor:
-    reference = policy(REFERENCE_THETA, RESPONSES)
-    (compared,) = advantages([GIVEN], tau)
-    return surrogate_loss(
-        LossInputs(policy(theta, RESPONSES), reference, torch.tensor(compared, dtype=torch.float64)), tau
-    ).loss
+    return surrogate_loss(inputs(theta, advantages(GIVEN, tau)), "mirror_descent", tau)
+
+
+def inputs(theta: Tensor, compared: list[float]) -> LossInputs:
+    logprobs = policy(theta, RESPONSES)
+    change = theta.log_softmax(0) - REFERENCE_THETA.log_softmax(0)
+    return LossInputs(
+        logprobs=logprobs,
+        log_ratios=logprobs - policy(REFERENCE_THETA, RESPONSES),
+        squared_token_ratios=torch.stack([change[response].square().sum() for response in RESPONSES]),
+        advantages=torch.tensor(compared, dtype=torch.float64),
+    )
 
 
 @pytest.mark.parametrize("tau", [0.05, 0.1, 1.0, 7.0])
@@ -73,18 +80,45 @@ def test_the_gradient_agrees_with_finite_differences() -> None:
 
 
 def test_the_loss_is_as_worked_out_by_hand() -> None:
-    inputs = LossInputs(torch.tensor([-3.0, -5.0]), torch.tensor([-4.0, -3.0]), torch.tensor([0.5, -0.5]))
-    outputs = surrogate_loss(inputs, tau=0.2)
-    # 0.5·3 + 0.1·1² and −0.5·5 + 0.1·2²
-    assert outputs.loss.item() == pytest.approx((1.5 + 0.1) + (-2.5 + 0.4))
-    assert outputs.log_ratios.tolist() == [1.0, -2.0] and not outputs.log_ratios.requires_grad
+    given = LossInputs(
+        logprobs=torch.tensor([-3.0, -5.0]),
+        log_ratios=torch.tensor([1.0, -2.0]),
+        squared_token_ratios=torch.tensor([5.0, 3.0]),
+        advantages=torch.tensor([0.5, -0.5]),
+    )
+    # 0.5·3 + 0.1·1² and −0.5·5 + 0.1·2²; by token 0.5·3 + 0.1·5 and −0.5·5 + 0.1·3; without a pull 0.5·3 and −0.5·5
+    assert surrogate_loss(given, "mirror_descent", tau=0.2).item() == pytest.approx((1.5 + 0.1) + (-2.5 + 0.4))
+    assert surrogate_loss(given, "token_level", tau=0.2).item() == pytest.approx((1.5 + 0.5) + (-2.5 + 0.3))
+    assert surrogate_loss(given, "rest", tau=0.2).item() == pytest.approx(1.5 - 2.5)
+
+
+def test_token_level_pulls_each_token_by_itself() -> None:
+    theta = THETA.clone().requires_grad_()
+    compared = [0.0] * len(RESPONSES)
+    (whole,) = torch.autograd.grad(surrogate_loss(inputs(theta, compared), "mirror_descent", 2.0), theta)
+    (by_token,) = torch.autograd.grad(surrogate_loss(inputs(theta, compared), "token_level", 2.0), theta)
+    change = THETA.log_softmax(0) - REFERENCE_THETA.log_softmax(0)
+    wanted = torch.zeros_like(change)
+    for token in (token for response in RESPONSES for token in response):
+        wanted += 2 * change[token] * (torch.eye(len(change), dtype=torch.float64)[token] - THETA.softmax(0))
+    torch.testing.assert_close(by_token, wanted)
+    assert not torch.allclose(whole, by_token)
+
+
+def test_rest_fits_the_best_responses_of_a_group_alone() -> None:
+    assert best_responses([1.0, 0.0, 1.0, -0.5]) == [1.0, 0.0, 1.0, 0.0]
+    assert best_responses([1.2, 0.9]) == [1.0, 0.0], "a length reward makes one right response the best"
+    assert best_responses([1.0, 1.0]) == [1.0, 1.0]
+    assert best_responses([0.0, 0.0, -0.5]) == [0.0] * 3, "nothing is right"
 
 
 def test_descending_the_loss_raises_what_was_better_than_its_group() -> None:
     theta = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     reference = policy(theta.detach(), [[0], [1]])
-    inputs = LossInputs(policy(theta, [[0], [1]]), reference, torch.tensor([0.5, -0.5], dtype=torch.float64))
-    (gradient,) = torch.autograd.grad(surrogate_loss(inputs, 0.1).loss, theta)
+    logprobs = policy(theta, [[0], [1]])
+    ratios = logprobs - reference
+    given = LossInputs(logprobs, ratios, ratios.square(), torch.tensor([0.5, -0.5], dtype=torch.float64))
+    (gradient,) = torch.autograd.grad(surrogate_loss(given, "mirror_descent", 0.1), theta)
     assert gradient[0] < 0 < gradient[1]
 
 
@@ -92,7 +126,13 @@ def test_log_z_baseline_is_as_worked_out_by_hand() -> None:
     # τ = 1, r = (1, 0): log((e + 1) / 2)
     rewards = torch.tensor([1.0, 0.0], dtype=torch.float64)
     assert baseline(rewards, 1.0, "log_z").item() == pytest.approx(0.6201145069582775, abs=1e-14)
-    assert advantages([[1.0, 0.0], [3.0]], 1.0, "mean") == [[0.5, -0.5], [0.0]]
+    assert advantages([1.0, 0.0], 1.0, "mean") == [0.5, -0.5]
+
+
+@pytest.mark.parametrize("kind", ["mean", "log_z"])
+@given(reward=st.floats(-2, 2), k=st.integers(1, 9))
+def test_equal_rewards_leave_exactly_nothing(kind: Baseline, reward: float, k: int) -> None:
+    assert advantages([reward] * k, 0.1, kind) == [0.0] * k
 
 
 @given(REWARDS, st.floats(0.05, 50))
@@ -115,8 +155,6 @@ def test_log_z_baseline_tends_to_the_maximum_for_small_tau_and_the_mean_for_larg
     assert baseline(values, 1e7, "log_z").item() == pytest.approx(sum(rewards) / len(rewards), abs=1e-6)
 
 
-@given(st.lists(REWARDS, max_size=5))
-def test_mean_advantages_of_a_group_add_up_to_nothing(groups: list[list[float]]) -> None:
-    compared = advantages(groups, 0.1)
-    assert [len(group) for group in compared] == [len(group) for group in groups]
-    assert all(abs(sum(group)) < 1e-9 for group in compared)
+@given(REWARDS)
+def test_mean_advantages_of_a_group_add_up_to_nothing(rewards: list[float]) -> None:
+    assert abs(sum(advantages(rewards, 0.1))) < 1e-9

@@ -102,9 +102,10 @@ def test_a_problem_counts_as_hard_by_what_was_seen_last() -> None:
     assert {p.id for _ in range(50) for p in drawn.draw(1, 0, set())} == {"1", "2"}
 
 
-def test_a_problem_without_a_pass_rate_counts_as_half_solved() -> None:
+def test_a_problem_without_a_pass_rate_counts_with_the_prior() -> None:
     problem = Problem(id="new", prompt="?", answer="1", verifier="math")
     assert PromptSampler.start([problem], {}, SamplingConfig(), Random(0)).success == {"new": 0.5}
+    assert PromptSampler.start([problem], {}, SamplingConfig(prior=0.1), Random(0)).success == {"new": 0.1}
 
 
 def test_too_few_problems_are_an_error_that_says_what_to_change() -> None:

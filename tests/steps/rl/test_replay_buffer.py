@@ -45,18 +45,20 @@ class Rollouts(RuleBasedStateMachine):
     def next_iteration(self) -> None:
         self.iteration += 1
 
-    @rule()
-    def take_done(self) -> None:
-        done = self.buffer.take_done()
+    @rule(most=st.integers(0, 4))
+    def take_done(self, most: int) -> None:
+        done = self.buffer.take_done(most)
         assert all(one.done for one in done)
-        assert not any(one.done for one in self.buffer.groups)
+        left = [one.started for one in self.buffer.groups if one.done]
+        assert len(done) == most or not left
+        assert not done or not left or max(one.started for one in done) <= min(left), "the oldest go first"
         self.out += done
 
     @rule(bound=st.integers(0, 3))
     def drop_stale(self, bound: int) -> None:
         stale = self.buffer.drop_stale(self.iteration, bound)
-        assert all(one.started + bound < self.iteration for one in stale)
-        assert all(one.started + bound >= self.iteration for one in self.buffer.groups)
+        assert all(one.started + bound < self.iteration and not one.done for one in stale)
+        assert all(one.started + bound >= self.iteration or one.done for one in self.buffer.groups)
         self.out += stale
 
     @rule(bound=st.integers(0, 3))
@@ -95,4 +97,4 @@ def test_a_group_within_the_bound_is_not_stale() -> None:
     buffer = ReplayBuffer([group("a", 0)])
     assert buffer.finish_stale(4, 4) == [] == buffer.drop_stale(4, 4)
     assert len(buffer.finish_stale(5, 4)) == 2
-    assert [one.problem.id for one in buffer.take_done()] == ["a"] and len(buffer) == 0
+    assert [one.problem.id for one in buffer.take_done(9)] == ["a"] and len(buffer) == 0

@@ -28,3 +28,9 @@ def test_a_group_is_done_with_its_last_trajectory_and_has_rewards_once_all_are_j
         _ = group.rewards
     group.trajectories[1].reward = 0.0
     assert group.rewards == [1.0, 0.0]
+
+
+def test_a_response_whose_judging_failed_counts_neither_as_right_nor_as_wrong() -> None:
+    failed = Trajectory(1, stop=Stop.FAILED)
+    group = Group(PROBLEM, [1], [Trajectory(0, stop=Stop.END, reward=1.0), failed], 0)
+    assert group.done and group.rewards == [1.0] and group.judged == group.trajectories[:1]

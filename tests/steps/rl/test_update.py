@@ -10,10 +10,9 @@ from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
 from infra.trainer import Trainer
-from steps.problem import Problem
 from steps.rl.config import RlConfig
-from steps.rl.trajectory import Group, Segment, Trajectory
-from steps.rl.update import Update, UpdateResult, update
+from steps.rl.trajectory import Segment, Trajectory
+from steps.rl.update import Sample, Update, UpdateResult, update
 
 TEMPERATURE = 0.7
 TAU = 0.3
@@ -38,27 +37,23 @@ def response_logprobs(model: Qwen2ForCausalLM, prompt: list[int], response: list
     return logits.log_softmax(-1).gather(-1, tokens[0, len(prompt) :, None]).squeeze(-1)
 
 
-def make_groups(model: Qwen2ForCausalLM) -> list[tuple[Group, list[float]]]:
+def make_samples(model: Qwen2ForCausalLM) -> list[Sample]:
     """Two groups of three responses, each of an old and a fresh segment, with the log-probabilities of `model`."""
     generator = torch.Generator().manual_seed(3)
 
     def some(count: int) -> list[int]:
         return torch.randint(1, 64, (count,), generator=generator).tolist()
 
-    groups = []
-    for name, values in (("a", [0.6, -0.4, -0.2]), ("b", [1.0, -0.5, -0.5])):
+    samples = []
+    for values in ([0.6, -0.4, -0.2], [1.0, -0.5, -0.5]):
         prompt = some(4)
-        trajectories = []
-        for seed in range(3):
+        for seed, value in enumerate(values):
             response, old = some(5 + 6 * seed), 2 + seed
             with torch.no_grad():
                 logprobs = response_logprobs(model, prompt, response).tolist()
             segments = [Segment(response[:old], logprobs[:old], NOW - 1), Segment(response[old:], logprobs[old:], NOW)]
-            trajectories.append(Trajectory(seed, segments))
-        groups.append(
-            (Group(Problem(id=name, prompt=name, answer="1", verifier="math"), prompt, trajectories, 0), values)
-        )
-    return groups
+            samples.append(Sample(prompt, Trajectory(seed, segments), value))
+    return samples
 
 
 def assert_gradients_of(model: Qwen2ForCausalLM, trainer: Trainer, step: Callable[[], UpdateResult]) -> UpdateResult:
@@ -84,13 +79,12 @@ def bench(trainer: Trainer) -> Any:
     return SimpleNamespace(trainer=trainer)
 
 
-def sums(model: Qwen2ForCausalLM, groups: list[tuple[Group, list[float]]], fresh_only: bool = False) -> Tensor:
+def sums(model: Qwen2ForCausalLM, samples: list[Sample], fresh_only: bool = False) -> Tensor:
     """log π of each response (or of its segment of this iteration)."""
     rows = []
-    for group, _ in groups:
-        for trajectory in group.trajectories:
-            skipped = len(trajectory.segments[0].tokens) if fresh_only else 0
-            rows.append(response_logprobs(model, group.prompt, trajectory.tokens)[skipped:].sum())
+    for sample in samples:
+        skipped = len(sample.trajectory.segments[0].tokens) if fresh_only else 0
+        rows.append(response_logprobs(model, list(sample.prompt), sample.trajectory.tokens)[skipped:].sum())
     return torch.stack(rows)
 
 
@@ -98,14 +92,14 @@ def sums(model: Qwen2ForCausalLM, groups: list[tuple[Group, list[float]]], fresh
 def test_loss_and_gradient_of_packed_rows_are_those_of_responses_alone(
     tiny_trainer: Trainer, tiny_model: Qwen2ForCausalLM, segments: str
 ) -> None:
-    groups = make_groups(tiny_model)
+    samples = make_samples(tiny_model)
     settings = config(segments=segments)
-    prepared = Update.prepare(bench(tiny_trainer), groups, settings, NOW)
+    prepared = Update.prepare(bench(tiny_trainer), samples, settings, NOW)
     assert len(prepared.rows) > 1, "one micro-batch would not show a sum over micro-batches"
-    assert prepared.engine_mismatch < 1e-5
-    compared = torch.tensor([value for _, values in groups for value in values])
-    policy = sums(tiny_model, groups, fresh_only=segments == "current_only")
-    reference = torch.stack([rows.reference for rows in prepared.rows]).sum(0)
+    assert prepared.mismatch_max < 1e-5
+    compared = torch.tensor([sample.advantage for sample in samples])
+    policy = sums(tiny_model, samples, fresh_only=segments == "current_only")
+    reference = sum(rows.per_example(rows.reference * rows.counted, len(samples)) for rows in prepared.rows)
     torch.testing.assert_close(reference, policy.detach(), atol=1e-4, rtol=0)
     # Eq. 3 at θ = θ_i: the pull towards the reference is nothing yet.
     wanted = -(compared * policy).mean()
@@ -118,15 +112,15 @@ def test_loss_and_gradient_of_packed_rows_are_those_of_responses_alone(
 def test_a_second_step_is_pulled_towards_the_reference_of_the_iterations_start(
     tiny_trainer: Trainer, tiny_model: Qwen2ForCausalLM
 ) -> None:
-    groups = make_groups(tiny_model)
-    prepared = Update.prepare(bench(tiny_trainer), groups, config(), NOW)
-    reference = sums(tiny_model, groups).detach()
+    samples = make_samples(tiny_model)
+    prepared = Update.prepare(bench(tiny_trainer), samples, config(), NOW)
+    reference = sums(tiny_model, samples).detach()
     update(tiny_trainer, prepared, config(), NOW)
     with torch.no_grad():
         for name, weight in tiny_trainer.weights():
             tiny_model.get_parameter(name).copy_(weight)
-    compared = torch.tensor([value for _, values in groups for value in values])
-    policy = sums(tiny_model, groups)
+    compared = torch.tensor([sample.advantage for sample in samples])
+    policy = sums(tiny_model, samples)
     ratio = policy - reference
     wanted = (-compared * policy + TAU / 2 * ratio**2).mean()
     wanted.backward()
@@ -140,39 +134,38 @@ def test_a_second_step_is_pulled_towards_the_reference_of_the_iterations_start(
 def test_steps_raise_the_log_ratio_of_good_responses_above_that_of_bad_ones(
     tiny_trainer: Trainer, tiny_model: Qwen2ForCausalLM
 ) -> None:
-    groups = make_groups(tiny_model)
-    compared = torch.tensor([value for _, values in groups for value in values])
-    before = sums(tiny_model, groups).detach()
-    prepared = Update.prepare(bench(tiny_trainer), groups, config(), NOW)
+    samples = make_samples(tiny_model)
+    compared = torch.tensor([sample.advantage for sample in samples])
+    before = sums(tiny_model, samples).detach()
+    prepared = Update.prepare(bench(tiny_trainer), samples, config(), NOW)
     for _ in range(5):
         update(tiny_trainer, prepared, config(), NOW)
     with torch.no_grad():
         for name, weight in tiny_trainer.weights():
             tiny_model.get_parameter(name).copy_(weight)
-        moved = sums(tiny_model, groups) - before
+        moved = sums(tiny_model, samples) - before
     assert moved[compared > 0].mean() > moved[compared < 0].mean()
 
 
 def test_a_wrong_log_probability_of_the_engine_is_reported_for_fresh_tokens_alone(
     tiny_trainer: Trainer, tiny_model: Qwen2ForCausalLM
 ) -> None:
-    groups = make_groups(tiny_model)
-    trajectory = groups[0][0].trajectories[1]
+    samples = make_samples(tiny_model)
+    trajectory = samples[1].trajectory
     old, fresh = trajectory.segments
     # An earlier policy's log-probabilities differ by right.
     trajectory.segments[0] = Segment(old.tokens, [value - 9 for value in old.logprobs], old.iteration)
-    assert Update.prepare(bench(tiny_trainer), groups, config(), NOW).engine_mismatch < 1e-5
+    assert Update.prepare(bench(tiny_trainer), samples, config(), NOW).mismatch_max < 1e-5
     trajectory.segments[1] = Segment(fresh.tokens, [*fresh.logprobs[:-1], fresh.logprobs[-1] - 0.25], NOW)
-    mismatch = Update.prepare(bench(tiny_trainer), groups, config(), NOW).engine_mismatch
+    mismatch = Update.prepare(bench(tiny_trainer), samples, config(), NOW).mismatch_max
     assert mismatch == pytest.approx(0.25, abs=1e-4)
 
 
 def test_an_empty_response_is_left_out_and_keeps_its_neighbours_advantages(
     tiny_trainer: Trainer, tiny_model: Qwen2ForCausalLM
 ) -> None:
-    groups = make_groups(tiny_model)
-    groups[0][0].trajectories[1].segments.clear()
-    prepared = Update.prepare(bench(tiny_trainer), groups, config(), NOW)
-    assert prepared.advantages.tolist() == pytest.approx([0.6, -0.2, 1.0, -0.5, -0.5])
-    assert all(len(rows.reference) == 5 for rows in prepared.rows)
+    samples = make_samples(tiny_model)
+    samples[1].trajectory.segments.clear()
+    prepared = Update.prepare(bench(tiny_trainer), samples, config(), NOW)
+    assert prepared.loss.advantages.tolist() == pytest.approx([0.6, -0.2, 1.0, -0.5, -0.5])
     update(tiny_trainer, prepared, config(), NOW)
