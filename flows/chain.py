@@ -19,7 +19,13 @@ HOME = Path(os.environ.get("LONGHAUL_HOME", ".longhaul"))
 
 
 def _with_shared(recipe: Recipe, own: BaseModel) -> BaseModel:
-    return StageSettings(own=own, engine=recipe.engine, trainer=recipe.trainer, evaluation=recipe.evaluation)
+    return StageSettings(
+        own=own,
+        engine=recipe.engine,
+        trainer=recipe.trainer,
+        handover=recipe.handover,
+        evaluation=recipe.evaluation,
+    )
 
 
 STAGES: dict[str, tuple[Body, Callable[[Recipe], BaseModel]]] = {

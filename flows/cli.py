@@ -39,8 +39,15 @@ def main() -> None:
 @click.option("--config", "config_path", default=DEFAULT_CONFIG, show_default=True, help="The recipe.")
 @click.option("--seed", type=int, help="The recipe's seed, instead of the one in the file.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key, as in --set rl.tau=0.2.")
+@click.option(
+    "--retries",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 4),
+    help="How often a stage that fails or is killed is tried again; RL goes on from its last iteration.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON at the end.")
-def run(config_path: str, seed: int | None, settings: tuple[str, ...], as_json: bool) -> None:
+def run(config_path: str, seed: int | None, settings: tuple[str, ...], retries: int, as_json: bool) -> None:
     """Run the whole chain. Stages that ran before with the same key are used again."""
     from infra.progress_view import ProgressView
     from steps.recipe import ConfigRefused, check_recipe, load_recipe
@@ -68,6 +75,8 @@ def run(config_path: str, seed: int | None, settings: tuple[str, ...], as_json: 
     }
     command = [sys.executable, str(FLOW), "--no-pylint", "--config", "config", str(folder / "config.yaml")]
     command += ["run", "--max-workers", "1", "--tag", f"longhaul:{name}"]
+    if retries:
+        command += ["--with", f"retry:times={retries},minutes_between_retries=0"]
     with log.open("wb") as output, ProgressView(events, stderr=as_json):
         # A group of its own, so that Ctrl-C reaches the flow once, through us; being told to terminate is the same.
         signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
@@ -206,6 +207,26 @@ def test_ctrl_c_ends_clearly_and_the_next_run_goes_on_within_the_stage(
     assert checkpoints()
     said = interrupted_when(lambda said: "goes on after" in said)
     assert re.search(r"goes on after [1-9][0-9]* finished iterations", said)
+
+
+def test_a_stage_that_is_killed_is_tried_again_by_metaflow_and_goes_on_within_the_stage(
+    home: Home, first_run: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
+    before = set(home.folder.glob("checkpoints/*"))
+    command = [*LONGHAUL, "run", "--config", "configs/smoke.yaml", "--set", f"store={home.store}", "--retries", "1"]
+    command += ["--set", "rl.iterations=8", "--set", "rl.tau=0.3"]
+    log = tmp_path / "output"
+    with log.open("w") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=home.environment, stdout=output, stderr=output)
+    while not any(path.glob("[0-9]*") for path in set(home.folder.glob("checkpoints/*")) - before):
+        assert process.poll() is None, log.read_text()[-3000:]
+        time.sleep(0.05)
+    tasks = [p for p in psutil.Process(process.pid).children(recursive=True) if p.cmdline()[-20:].count("step")]
+    killed = [task for task in tasks if "rl" in task.cmdline()]
+    assert killed, [task.cmdline() for task in tasks]
+    killed[0].kill()
+    assert process.wait(300) == 0, log.read_text()[-3000:]
+    assert re.search(r"goes on after [1-9] finished iterations", log.read_text())
 
 
 def test_a_refused_configuration_names_the_key_before_anything_runs(home: Home) -> None:

@@ -1,6 +1,8 @@
-"""RL's iterations, with the real engine and trainer: what a loss that is not finite does."""
+"""RL's iterations, with the real engine and trainer: what they do with bad rewards, prompts, models and losses."""
 
-from collections.abc import Iterator
+import itertools
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,19 @@ import pytest
 
 import steps.rl.iteration as iteration
 from infra.engine import Engine
+from infra.handover import HandOver
+from infra.sandbox import SandboxUnavailable
 from infra.trainer import LossNotFinite, Trainer
 from steps.nano_world.world import NanoWorldConfig, generate
+from steps.packing import TokenExample, pack
+from steps.problem import Problem
+from steps.rewards.score import Score
+from steps.rewards.scorer import Scorer
 from steps.rl.checkpoint import Checkpoints, RlState
 from steps.rl.config import RlConfig
 from steps.rl.iteration import reinforce
+from steps.rl.rollout import NothingJudged
+from steps.supervised import response_loss
 from steps.workbench import Workbench
 
 CONFIG = RlConfig(
@@ -36,9 +46,15 @@ def bench(trainer: Trainer, engine: Engine, base: Path) -> Iterator[Workbench]:
     bench.scorer.close()
 
 
-def run(bench: Workbench, folder: Path) -> RlState:
-    problems = [p for p in generate(NanoWorldConfig(train_problems=24), 0).train if p.domain == "arithmetic"]
-    return reinforce(bench, problems, {}, CONFIG, Checkpoints(folder))
+PROBLEMS = [p for p in generate(NanoWorldConfig(train_problems=24), 0).train if p.domain == "arithmetic"]
+
+
+def run(bench: Workbench, folder: Path, config: RlConfig = CONFIG) -> RlState:
+    return reinforce(bench, PROBLEMS, {}, config, Checkpoints(folder))
+
+
+def changed(**settings: Any) -> RlConfig:
+    return RlConfig.model_validate(CONFIG.model_dump() | settings)
 
 
 def without_seconds(state: RlState) -> dict[str, Any]:
@@ -80,3 +96,149 @@ def test_a_second_time_it_ends_rl_and_the_batch_and_the_finished_iterations_are_
     assert '"problem"' in (tmp_path / "a-failed-000001.json").read_text()
     undisturbed = run(bench, tmp_path / "b")
     assert without_seconds(run(bench, tmp_path / "a")) == without_seconds(undisturbed)
+
+
+class Judging(Scorer):
+    """Verifiers of which some answers are made up."""
+
+    def __init__(self, made_up: Callable[[Problem, str], Score]) -> None:
+        super().__init__()
+        self.made_up = made_up
+
+    def _score(self, problem: Problem, response: str) -> Score:
+        return self.made_up(problem, response)
+
+
+def judge_with(bench: Workbench, value: Callable[[Problem, int], float]) -> None:
+    """Have the bench's responses judged by a function of the problem and of how often it was asked."""
+    asked = itertools.count()
+    bench.__dict__["scorer"] = Judging(lambda problem, response: Score(value(problem, next(asked)), "", 0.0, "test@1"))
+
+
+def test_a_group_that_cannot_be_judged_is_left_out_and_the_others_go_on(bench: Workbench, tmp_path: Path) -> None:
+    bad = {problem.id for problem in PROBLEMS[::2]}
+
+    def value(problem: Problem, asked: int) -> float:
+        if problem.id in bad:
+            raise ArithmeticError("no answer can be read in the reference")
+        return float(asked % 2)
+
+    judge_with(bench, value)
+    state = run(bench, tmp_path / "a", changed(groups=6))
+    failed, trained = ([e.problem_id for e in state.ledger if e.outcome == way] for way in ("failed", "trained"))
+    assert failed and set(failed) <= bad
+    assert trained and not set(trained) & bad
+    assert sum(one["failed_judgements"] for one in state.history) == 2 * len(failed)
+
+
+def test_a_reward_that_is_no_number_is_no_reward(bench: Workbench, tmp_path: Path) -> None:
+    judge_with(bench, lambda problem, asked: float("nan") if asked % 3 == 0 else float(asked % 3 == 1))
+    state = run(bench, tmp_path / "a", changed(responses=6))
+    assert all(math.isfinite(value) for one in state.history for value in one.values())
+    assert sum(one["failed_judgements"] for one in state.history) > 0
+    assert sum(one["groups_done"] for one in state.history) > 0
+
+
+def test_verifiers_that_judge_nothing_end_rl_with_their_error(bench: Workbench, tmp_path: Path) -> None:
+    def value(problem: Problem, asked: int) -> float:
+        raise ArithmeticError("out of order")
+
+    judge_with(bench, value)
+    with pytest.raises(NothingJudged, match=r"none of \d+ responses could be judged; the first: out of order"):
+        run(bench, tmp_path / "a")
+
+
+def test_a_missing_sandbox_ends_rl_at_once(bench: Workbench, tmp_path: Path) -> None:
+    def value(problem: Problem, asked: int) -> float:
+        if asked == 0:
+            raise SandboxUnavailable("no bwrap")
+        return 1.0
+
+    judge_with(bench, value)
+    with pytest.raises(SandboxUnavailable, match="no bwrap"):
+        run(bench, tmp_path / "a")
+
+
+def test_prompts_that_leave_no_room_are_left_out_and_said(
+    bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(iteration, "say", said.append)
+    lengths = sorted(len(bench.chat.prompt(problem)) for problem in PROBLEMS)
+    room = lengths[len(lengths) // 2]
+    fitting = iteration.that_fit(bench, PROBLEMS, changed(sequence_length=room + 12))
+    assert [len(bench.chat.prompt(p)) <= room for p in PROBLEMS] == [p in fitting for p in PROBLEMS]
+    assert said == [
+        f"{len(PROBLEMS) - len(fitting)} of {len(PROBLEMS)} prompts are longer than the {room} tokens that "
+        f"rl.max_response_tokens 12 leaves them (engine.context 512, rl.sequence_length {room + 12}), and are left out"
+    ]
+    with pytest.raises(ValueError, match="raise the limits or curate shorter prompts"):
+        iteration.that_fit(bench, PROBLEMS, changed(max_response_tokens=511))
+
+
+def train_to_answer(bench: Workbench, tokens: list[int]) -> None:
+    """Let the model answer each prompt with these tokens."""
+    examples = [TokenExample([*bench.chat.prompt(p), *tokens], len(bench.chat.prompt(p))) for p in PROBLEMS]
+    rows = list(pack(examples, 512, 8))
+    for _ in range(40):
+        bench.trainer.step(rows, response_loss(rows), learning_rate=3e-3)
+
+
+@pytest.fixture
+def restored(trainer: Trainer, engine: Engine, base: Path) -> Iterator[None]:
+    yield
+    trainer.load_weights(base)
+    HandOver(trainer, engine).to_rollout()
+
+
+def test_a_model_that_says_nothing_is_trained_on_without_harm(bench: Workbench, restored: None, tmp_path: Path) -> None:
+    train_to_answer(bench, [min(bench.engine.end_tokens)])
+    state = run(bench, tmp_path / "a")
+    assert {one["response_tokens"] for one in state.history} == {1.0}
+    assert {one["no_signal_share"] for one in state.history} == {1.0}
+    assert all(math.isfinite(value) for one in state.history for value in one.values())
+
+
+def test_a_model_that_only_repeats_itself_is_stopped_and_penalised_and_what_that_saved_is_told(
+    bench: Workbench, restored: None, tmp_path: Path
+) -> None:
+    train_to_answer(bench, [20, 21] * 24)
+    config = changed(
+        max_response_tokens=48,
+        token_budget=24,
+        repetition={"max_pattern": 4, "min_count": 4, "penalty": 0.5},
+    )
+    state = run(bench, tmp_path / "a", config)
+    first = state.history[0]
+    assert first["repetition_stops"] == 4
+    assert 4 * (48 - 24) <= first["repetition_tokens_saved"] <= 4 * 48
+    assert first["reward"] == -0.5
+    assert all(math.isfinite(value) for one in state.history for value in one.values())
+
+
+def test_over_sampling_fills_the_batch_while_long_responses_go_on(bench: Workbench, tmp_path: Path) -> None:
+    judge_with(bench, lambda problem, asked: float(asked % 2))
+    alone = run(bench, tmp_path / "a", changed(iterations=4))
+    more = run(bench, tmp_path / "b", changed(iterations=4, oversampling=2.0))
+    # The base does not end its responses: each takes two iterations of 8 tokens.
+    assert [one["batch_fill"] for one in alone.history] == [0, 1, 0, 1]
+    assert [one["batch_fill"] for one in more.history] == [0, 1, 1, 1]
+    assert [entry.started for entry in more.ledger] == sorted(entry.started for entry in more.ledger)
+
+
+def test_each_stale_group_is_dropped_and_one_prompt_takes_its_place(bench: Workbench, tmp_path: Path) -> None:
+    config = changed(iterations=4, token_budget=2, max_staleness=1, when_stale="drop")
+    state = run(bench, tmp_path / "a", config)
+    assert [one["groups_dropped"] for one in state.history] == [0, 0, 2, 0]
+    assert [one["groups_in_buffer"] for one in state.history] == [2, 2, 2, 2]
+    assert [(entry.started, entry.ended, entry.outcome) for entry in state.ledger] == [(0, 2, "stale")] * 2
+
+
+@pytest.mark.parametrize("objective", ["rest", "token_level"])
+def test_other_objectives_train_on_the_same_rollouts(
+    bench: Workbench, tmp_path: Path, restored: None, objective: str
+) -> None:
+    judge_with(bench, lambda problem, asked: float(asked % 2))
+    state = run(bench, tmp_path / "a", changed(objective=objective, token_budget=12, iterations=2, updates=2))
+    assert all(one["gradient_norm"] > 0 and one["log_ratio_max"] >= 0 for one in state.history)
+    assert state.history[-1]["groups_done"] == 2

@@ -88,6 +88,11 @@ def sums(model: Qwen2ForCausalLM, samples: list[Sample], fresh_only: bool = Fals
     return torch.stack(rows)
 
 
+def by_token(model: Qwen2ForCausalLM, samples: list[Sample]) -> list[Tensor]:
+    """log π of the tokens of each response."""
+    return [response_logprobs(model, list(sample.prompt), sample.trajectory.tokens) for sample in samples]
+
+
 @pytest.mark.parametrize("segments", ["all", "current_only"])
 def test_loss_and_gradient_of_packed_rows_are_those_of_responses_alone(
     tiny_trainer: Trainer, tiny_model: Qwen2ForCausalLM, segments: str
@@ -109,22 +114,27 @@ def test_loss_and_gradient_of_packed_rows_are_those_of_responses_alone(
     assert result.log_ratio_max < 1e-4 and abs(result.log_ratio_mean) < 1e-4
 
 
+@pytest.mark.parametrize("objective", ["mirror_descent", "token_level", "rest"])
 def test_a_second_step_is_pulled_towards_the_reference_of_the_iterations_start(
-    tiny_trainer: Trainer, tiny_model: Qwen2ForCausalLM
+    tiny_trainer: Trainer, tiny_model: Qwen2ForCausalLM, objective: str
 ) -> None:
-    samples = make_samples(tiny_model)
-    prepared = Update.prepare(bench(tiny_trainer), samples, config(), NOW)
-    reference = sums(tiny_model, samples).detach()
-    update(tiny_trainer, prepared, config(), NOW)
+    samples, settings = make_samples(tiny_model), config(objective=objective)
+    prepared = Update.prepare(bench(tiny_trainer), samples, settings, NOW)
+    references = [t.detach() for t in by_token(tiny_model, samples)]
+    update(tiny_trainer, prepared, settings, NOW)
     with torch.no_grad():
         for name, weight in tiny_trainer.weights():
             tiny_model.get_parameter(name).copy_(weight)
     compared = torch.tensor([sample.advantage for sample in samples])
-    policy = sums(tiny_model, samples)
-    ratio = policy - reference
-    wanted = (-compared * policy + TAU / 2 * ratio**2).mean()
+    tokens = by_token(tiny_model, samples)
+    policy = torch.stack([t.sum() for t in tokens])
+    ratios = [t - reference for t, reference in zip(tokens, references, strict=True)]
+    ratio = torch.stack([r.sum() for r in ratios])
+    pull = {"mirror_descent": ratio**2, "token_level": torch.stack([(r**2).sum() for r in ratios]), "rest": 0 * ratio}
+    wanted = (-compared * policy + TAU / 2 * pull[objective]).sum()
+    wanted = wanted / (sum(map(len, tokens)) if objective == "token_level" else len(samples))
     wanted.backward()
-    result = assert_gradients_of(tiny_model, tiny_trainer, lambda: update(tiny_trainer, prepared, config(), NOW))
+    result = assert_gradients_of(tiny_model, tiny_trainer, lambda: update(tiny_trainer, prepared, settings, NOW))
     assert ratio.abs().max() > 0.01, "the first step did not move the policy"
     assert result.log_ratio_mean == pytest.approx(ratio.mean().item(), abs=1e-4)
     assert result.log_ratio_max == pytest.approx(ratio.abs().max().item(), abs=1e-4)

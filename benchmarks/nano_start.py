@@ -1,0 +1,133 @@
+"""What the RL benchmarks share: a nano run's long-CoT model, prompts and test problems, and RL on them, evaluated.
+
+The run has to be there: `longhaul run --config configs/nano.yaml` makes it.
+"""
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class NanoStart:
+    """A nano run at the point where RL begins."""
+
+    run: str
+    model: Path
+    problems: list[Any]
+    """Curated prompts (`steps.problem.Problem`)."""
+    pass_rates: dict[str, float]
+    test: list[Any]
+    recipe: Any
+    """configs/nano.yaml (`steps.recipe.Recipe`), its seed as the file has it."""
+
+
+def nano_start(store: str, run: str | None = None) -> NanoStart:
+    """The long-CoT stage of a run, the newest one without a name. Ends the process where there is none."""
+    from flows.models import ModelNotFound, run_records
+    from infra.store import Store
+    from steps.problem import load_problems
+    from steps.recipe import load_recipe
+
+    opened = Store(store, Path(os.environ.get("LONGHAUL_HOME", ".longhaul")) / "cache" / "store")
+    try:
+        records = {record.stage: record for record in run_records(opened, run)}
+        model = opened.fetch(records["long_cot_sft"].outputs["model"])
+        prompts = opened.fetch(records["curation"].outputs["prompts"])
+        data = opened.fetch(records["data"].outputs["data"])
+    except (ModelNotFound, KeyError) as error:
+        sys.exit(f"no nano run in {store} ({error}): longhaul run --config configs/nano.yaml makes one")
+    return NanoStart(
+        run=records["long_cot_sft"].run,
+        model=model,
+        problems=load_problems(prompts / "problems.jsonl"),
+        pass_rates=json.loads((prompts / "pass_rates.json").read_text()),
+        test=load_problems(data / "test.jsonl"),
+        recipe=load_recipe(ROOT / "configs" / "nano.yaml"),
+    )
+
+
+def machine() -> dict[str, Any]:
+    """What a figure was measured on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    except OSError:
+        processor = platform.processor()
+    return {"processor": processor, "cores": os.cpu_count(), "python": platform.python_version()}
+
+
+def learn(
+    start: NanoStart, config: Any, seed: int, every: int, enough: Callable[[float], bool] = lambda tokens: False
+) -> dict[str, Any]:
+    """RL with a configuration, held-out accuracy and length measured every few iterations and at the end.
+
+    It ends after the configured iterations, or once `enough` is true of the tokens generated. Returns the points of
+    the curve, each evaluation's responses as (length, reward), and what became of the groups.
+    """
+    from steps.rl.checkpoint import Checkpoints
+    from steps.rl.iteration import Reinforcement
+    from steps.workbench import Workbench
+
+    points, judged = [], []
+    samples = tokens = 0.0
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Workbench(start.model, start.recipe.engine, start.recipe.trainer, seed) as bench,
+    ):
+        run = Reinforcement(bench, start.problems, start.pass_rates, config, Checkpoints(Path(folder)))
+        while True:
+            iteration = len(run.history)
+            done = iteration == config.iterations or enough(tokens)
+            if iteration % every == 0 or done:
+                bench.hand_over()
+                judged.append(held_out(bench, start))
+                bench.take_back()
+                accuracy = statistics.fmean(reward for _, reward in judged[-1])
+                length = statistics.fmean(length for length, _ in judged[-1])
+                at = {"iteration": iteration, "samples": samples, "tokens": tokens}
+                points.append(at | {"accuracy": accuracy, "length": length})
+            if done:
+                break
+            metrics = run.iterate()
+            samples += metrics["groups_done"] * config.responses
+            tokens += metrics["rollout_tokens"]
+    outcomes = Counter(entry.outcome for entry in run.ledger)
+    return {"points": points, "judged": judged, "ledger": outcomes, "history": run.history}
+
+
+def held_out(bench: Any, start: NanoStart) -> list[tuple[int, float]]:
+    """Length and reward of responses to the test problems, with the same seeds each time."""
+    evaluation = start.recipe.evaluation
+    prompts = [bench.chat.prompt(problem) for problem in start.test]
+    most = evaluation.max_response_tokens
+    rows = bench.sample(prompts, evaluation.samples, most, evaluation.temperature, name="held-out")
+    pairs = [(p, bench.chat.text(c.tokens)) for p, row in zip(start.test, rows, strict=True) for c in row]
+    scores = bench.scorer.score_many(pairs)
+    lengths = [len(completion.tokens) for row in rows for completion in row]
+    return [(length, score.value) for length, score in zip(lengths, scores, strict=True)]
+
+
+def endless(model: Path, folder: Path, context: int) -> Path:
+    """A copy of a model whose end token is one that it never learned to give, so that lengths can be set."""
+    shutil.copytree(model, folder, dirs_exist_ok=True)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"eos_token_id": config["vocab_size"] - 1, "max_position_embeddings": context}
+    (folder / "config.json").write_text(json.dumps(config))
+    # The engine takes the end token from the tokenizer too.
+    tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
+    del tokenizer["eos_token"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    return folder
