@@ -1,7 +1,7 @@
 """The figures of benchmarks/fidelity.py, and what they show in words."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,15 @@ def against(runs: Runs, other: str) -> tuple[str, dict[str, Any]]:
     first, second = final(runs[BASE], "accuracy"), final(runs[other], "accuracy")
     level = min(max(ours[1]), max(theirs[1]))
     samples = [reached(c[0], c[1], level) for c in (ours, theirs)]
+    gap, spread = first[0] - second[0], max(first[1], second[1])
+    verdict = "within the spread" if abs(gap) <= spread else "ahead" if gap > 0 else "behind"
     figures = {"accuracy": [first[0], second[0]], "deviation": [first[1], second[1]], "level": level}
+    figures |= {"verdict": verdict}
     figures |= {"samples_to_level": samples}
     text = f"{percent(*first)} against {percent(*second)} for {other}"
     if all(samples):
         text += f"; {level:.1%} is reached after {samples[0]:.0f} and {samples[1]:.0f} samples"
-    return text, figures
+    return f"{text} ({verdict})", figures
 
 
 def findings(runs: Runs, contexts: Sequence[int]) -> dict[str, Any]:
@@ -83,7 +86,11 @@ def findings(runs: Runs, contexts: Sequence[int]) -> dict[str, Any]:
         ("mirror descent against ReST (Fig. 10)", "ReST", "fig10"),
         ("curriculum and priorities against uniform prompts (Fig. 9)", "uniform prompts", "fig9"),
     ):
-        sentences[name], figures[key] = against(runs, other)
+        text, figures[key] = against(runs, other)
+        ours, theirs = figures[key]["samples_to_level"]
+        fewer = ours is not None and (theirs is None or ours < theirs)
+        seen = fewer and figures[key]["verdict"] == "ahead"
+        sentences[name] = f"{text}; the report's advantage is {'seen' if seen else 'NOT seen'} here"
     with_reward, without = (final(runs[name], "length") for name in ("length reward", BASE))
     text, figures["length_reward"] = against(runs, "length reward")
     figures["length_reward"] |= {"length": [without[0], with_reward[0]]}
@@ -111,18 +118,18 @@ def draw(runs: Runs, contexts: Sequence[int], path: Path) -> None:
     from matplotlib.axes import Axes
     from matplotlib.ticker import PercentFormatter
 
-    def lines(axes: Axes, names: Sequence[str], x: str, y: str, scale: float = 1.0) -> None:
-        for name in names:
+    def lines(axes: Axes, names: Mapping[str, str], x: str, y: str, scale: float = 1.0) -> None:
+        for name, label in names.items():
             xs, ys, spread = curve(runs[name], x, y)
             xs = [value / scale for value in xs]
-            (line,) = axes.plot(xs, ys, marker="o", markersize=3, label=name)
+            (line,) = axes.plot(xs, ys, marker="o", markersize=3, label=label)
             low, high = ([v + side * s for v, s in zip(ys, spread, strict=True)] for side in (-1, 1))
             axes.fill_between(xs, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
         if len(names) > 1:
             axes.legend(fontsize=8, frameon=False)
 
     def accuracy_and_length(axes: Axes) -> None:
-        lines(axes, [BASE], "iteration", "accuracy")
+        lines(axes, {BASE: BASE}, "iteration", "accuracy")
         other = axes.twinx()
         xs, ys, _ = curve(runs[BASE], "iteration", "length")
         other.plot(xs, ys, color="tab:orange", linestyle="--")
@@ -136,27 +143,27 @@ def draw(runs: Runs, contexts: Sequence[int], path: Path) -> None:
         axes.legend(fontsize=8, frameon=False)
         axes.set_xlabel("tokens allowed")
 
-    def samples(other: str) -> Callable[[Axes], None]:
+    def samples(base: str, other: str) -> Callable[[Axes], None]:
         def drawn(axes: Axes) -> None:
-            lines(axes, [BASE, other], "samples", "accuracy")
+            lines(axes, {BASE: base, other: other}, "samples", "accuracy")
             axes.set_xlabel("responses trained on")
 
         return drawn
 
     def lengths(axes: Axes) -> None:
-        lines(axes, [BASE, "length reward"], "iteration", "length")
+        lines(axes, {BASE: "without", "length reward": "with"}, "iteration", "length")
         axes.set_xlabel("iteration")
         axes.set_ylabel("tokens")
 
     def partial(axes: Axes) -> None:
-        lines(axes, [BASE, "full rollouts"], "tokens", "accuracy", scale=1000)
+        lines(axes, {BASE: "partial", "full rollouts": "full"}, "tokens", "accuracy", scale=1000)
         axes.set_xlabel("thousand tokens")
 
     panels: list[tuple[str, Callable[[Axes], None], bool]] = [
         ("Accuracy and length (Fig. 5)", accuracy_and_length, True),
         ("Accuracy by context (Fig. 6)", by_context, True),
-        ("Mirror descent and ReST (Fig. 10)", samples("ReST"), True),
-        ("Curriculum and uniform prompts (Fig. 9)", samples("uniform prompts"), True),
+        ("Mirror descent and ReST (Fig. 10)", samples(BASE, "ReST"), True),
+        ("Curriculum and uniform prompts (Fig. 9)", samples("curriculum, then priorities", "uniform prompts"), True),
         ("Length with and without length reward", lengths, False),
         ("Partial and full rollouts", partial, True),
     ]

@@ -4,13 +4,17 @@ Invariant: what `generate` yields depends on the requests and the weights alone.
 the prefix cache is emptied whenever weights change.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+
+Transport = Literal["memory", "checkpoint_engine"]
+"""How weights reach an engine: within the machine, or through the package that infra/checkpoint_engine.py speaks to."""
 
 
 class EngineConfig(BaseModel):
@@ -20,7 +24,8 @@ class EngineConfig(BaseModel):
 
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of weights and activations.")
     context: int = Field(512, ge=16, description="Longest prompt plus response, in tokens.")
-    max_sequences: int = Field(256, ge=1, description="Sequences generated at once.")
+    workers: int = Field(1, ge=1, description="Rollout workers; 1 generates in the stage's own process.")
+    max_sequences: int = Field(256, ge=1, description="Sequences that a worker generates at once.")
     max_batched_tokens: int = Field(4096, ge=64, description="Most tokens in one forward pass.")
     block_size: int = Field(32, ge=16, description="Tokens per KV-cache block; short prefixes cache with small blocks.")
     kv_cache_mb: int | None = Field(64, ge=8, description="Size of the KV cache in MiB; null lets vLLM decide (GPU).")
@@ -64,22 +69,33 @@ class Completion:
     """An end token (the last of `tokens`), `max_tokens` or the context reached, or repetition."""
 
 
-def _transfer_backend() -> str:
-    """Register, once, the hand-over of weights within a process; vLLM's own backends all need a GPU."""
+def check_room(index: int, request: Request, config: EngineConfig) -> int:
+    """Tokens that the context has left for a request's completion. Raises ValueError if there are none."""
+    room = config.context - len(request.tokens)
+    if room < 1:
+        raise ValueError(
+            f"request {index} has {len(request.tokens)} tokens, and the engine's context is {config.context}: raise "
+            "engine.context or shorten the prompt"
+        )
+    return room
+
+
+def _transfer_backend(config: EngineConfig, transport: Transport) -> str:
+    """The name of the vLLM backend that brings weights in. Registers ours: all of vLLM's own need a GPU."""
     from vllm.config.weight_transfer import WeightTransferConfig  # noqa: F401  (vLLM's import order)
-    from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
-    from infra.weight_transfer import InProcessTransfer
+    import infra.weight_transfer  # noqa: F401
 
-    if "in_process" not in WeightTransferEngineFactory._registry:
-        WeightTransferEngineFactory.register_engine("in_process", InProcessTransfer)
-    return "in_process"
+    if transport == "checkpoint_engine":
+        return "checkpoint_engine"
+    # Workers are processes of their own where there are several, and nothing can be passed to them by reference.
+    return "in_process" if config.tensor_parallel == 1 else "ipc"
 
 
 class Engine:
     """vLLM around one model folder. Start one per process; `close` it before starting another."""
 
-    def __init__(self, model: Path, config: EngineConfig) -> None:
+    def __init__(self, model: Path, config: EngineConfig, transport: Transport = "memory") -> None:
         from vllm import LLM
 
         cuda = torch.cuda.is_available()
@@ -90,7 +106,14 @@ class Engine:
             options |= {"gpu_memory_utilization": config.gpu_memory_share, "enable_sleep_mode": True}
         else:
             options["enforce_eager"] = True
+        if transport == "checkpoint_engine":
+            # A process cannot map the memory that it offers itself: the worker has to be another one.
+            options |= {
+                "distributed_executor_backend": "mp",
+                "worker_extension_cls": "infra.weight_transfer.WorkerExtension",
+            }
         self.config = config
+        self._backend = _transfer_backend(config, transport)
         self.llm = LLM(
             model=str(model),
             dtype=config.dtype,
@@ -103,7 +126,7 @@ class Engine:
             # For a seeded request whose prompt is cut into chunks vLLM rewinds the generator; one on CPU cannot be.
             enable_chunked_prefill=cuda,
             logprobs_mode="processed_logprobs",
-            weight_transfer_config={"backend": _transfer_backend()},
+            weight_transfer_config={"backend": self._backend},
             disable_log_stats=True,
             trust_remote_code=False,
             generation_config="vllm",
@@ -111,7 +134,8 @@ class Engine:
         )
         self.llm.init_weight_transfer_engine({"init_info": {}})
         self.end_tokens = frozenset(self._end_tokens())
-        self._calls = 0
+        self._added = 0
+        self._running: dict[str, tuple[int, str]] = {}
 
     def _end_tokens(self) -> Iterable[int]:
         config = self.llm.llm_engine.model_config.hf_config
@@ -123,32 +147,47 @@ class Engine:
 
         Raises ValueError for a request that leaves no room in the context. What runs is aborted if the caller stops.
         """
-        from vllm import RequestOutput, TokensPrompt
-
-        engine = self.llm.llm_engine
-        self._calls += 1
-        places: dict[str, int] = {}
-        names: dict[str, str] = {}
         try:
             for index, request in enumerate(requests):
-                room = self.config.context - len(request.tokens)
-                if room < 1:
-                    raise ValueError(
-                        f"request {index} has {len(request.tokens)} tokens, and the engine's context is "
-                        f"{self.config.context}: raise engine.context or shorten the prompt"
-                    )
-                name = f"{self._calls}-{index}"
-                places[name] = index
-                prompt = TokensPrompt(prompt_token_ids=list(request.tokens))
-                names[name] = engine.add_request(name, prompt, self._sampling(request, room))
-            while engine.has_unfinished_requests():
-                for output in engine.step():
-                    if isinstance(output, RequestOutput) and output.finished:
-                        names.pop(output.request_id)
-                        yield self._completion(places[output.request_id], output.outputs[0])
+                self.add(index, request)
+            while self.running:
+                yield from self.step()
         finally:
-            if names:
-                engine.abort_request(list(names.values()), internal=True)
+            self.abort()
+
+    @property
+    def running(self) -> int:
+        """Requests that were added and have not ended."""
+        return len(self._running)
+
+    def add(self, index: int, request: Request) -> None:
+        """Take a request, whose completion carries `index`. Raises ValueError if it leaves no room in the context."""
+        from vllm import TokensPrompt
+
+        engine = self.llm.llm_engine
+        if engine.is_sleeping():
+            raise RuntimeError("the engine has released its memory: it generates after the next hand-over")
+        room = check_room(index, request, self.config)
+        self._added += 1
+        name = str(self._added)
+        prompt = TokensPrompt(prompt_token_ids=list(request.tokens))
+        self._running[name] = index, engine.add_request(name, prompt, self._sampling(request, room))
+
+    def step(self) -> list[Completion]:
+        """One forward pass for what runs. Returns what ended with it."""
+        from vllm import RequestOutput
+
+        return [
+            self._completion(self._running.pop(output.request_id)[0], output.outputs[0])
+            for output in self.llm.llm_engine.step()
+            if isinstance(output, RequestOutput) and output.finished
+        ]
+
+    def abort(self) -> None:
+        """Give up what runs."""
+        if self._running:
+            self.llm.llm_engine.abort_request([name for _, name in self._running.values()], internal=True)
+            self._running.clear()
 
     def _sampling(self, request: Request, room: int) -> Any:
         from vllm import SamplingParams
@@ -213,13 +252,41 @@ class Engine:
         dtype = getattr(torch, self.config.dtype)
         # vLLM would add float32 biases to a bfloat16 engine without rounding them: a fresh engine would differ.
         cast = [(name, tensor.detach().to(dtype)) for name, tensor in weights]
+        with self.receiving(version) as receive:
+            if self._backend == "ipc":
+                from infra.weight_transfer import ipc_update
+
+                update, _kept = ipc_update(cast, self.config.tensor_parallel)
+                receive(update)
+            else:
+                receive({"weights": cast})
+
+    @contextmanager
+    def receiving(self, version: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+        """Replace all weights by what the backend is sent inside the `with` block, and forget every cached prefix."""
         self.llm.start_weight_update()
-        self.llm.update_weights({"update_info": {"weights": cast}})
+        yield lambda update: self.llm.update_weights({"update_info": update})
         self.llm.finish_weight_update(str(version))
         if not self.llm.reset_prefix_cache():
             raise RuntimeError(
                 "the prefix cache could not be emptied after a weight update: a request is still running"
             )
+
+    def release(self) -> None:
+        """Drop weights and KV cache (vLLM's sleep mode, level 2); nothing can be generated until both are back.
+
+        NOTE: on a CPU vLLM frees nothing, and only stops taking requests.
+        """
+        if not self.llm.llm_engine.is_sleeping():
+            self.llm.sleep(level=2)
+
+    def wake(self, part: Literal["weights", "kv_cache"]) -> None:
+        """Take back the memory of one part, and generate again once both are there.
+
+        NOTE: released weights come back as memory only: `update_weights` has to follow.
+        """
+        if self.llm.llm_engine.is_sleeping():
+            self.llm.wake_up([part])
 
     def close(self) -> None:
         """Free the engine's memory."""

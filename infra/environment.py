@@ -44,6 +44,13 @@ def engine_environment() -> dict[str, str]:
     return {name: value for name, value in wanted.items() if name not in os.environ}
 
 
+def shared_engine_environment(processes: int) -> dict[str, str]:
+    """What to change for each of several engine processes on this machine: the same, and their share of its cores."""
+    share = max(1, (os.cpu_count() or 1) // processes)
+    threads = min(share, int(os.environ.get("OMP_NUM_THREADS", share)))
+    return engine_environment() | {"OMP_NUM_THREADS": str(threads)}
+
+
 def enter_engine_environment() -> None:
     """Give this process the engine environment, by starting it anew once where a library has to be preloaded."""
     missing = engine_environment()

@@ -1,24 +1,119 @@
 """Hand-over between trainer and rollout engine (§2.6.3): offload → update weights → rollout → release → onload.
 
 The trainer makes room, the engine takes the new weights and rolls out; then the engine makes room and the trainer goes
-on. Each phase is timed. Here both stay in memory, so that only the update does anything.
+on. Each phase is timed. Where both have memory of their own, as on a CPU, only the update does anything.
+
+Invariant where they share a GPU: optimizer states, float32 weights and gradients leave the GPU before the engine's
+weights come back; the trainer's weights leave once the engine has them, and before the KV cache comes back; the engine
+is asleep before anything of the trainer returns. So the GPU holds at most two copies of the weights, and never the KV
+cache beside the optimizer.
 """
 
+import importlib.util
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
-from infra.engine import Engine
-from infra.trainer import Trainer
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from infra.checkpoint_engine import Sockets
+from infra.engine import EngineConfig, Transport
+from infra.trainer import TrainerConfig
+
+
+class HandoverConfig(BaseModel):
+    """How trainer and engine hand over."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    share_device: bool = Field(False, description="Trainer and engine take turns in the GPU's memory.")
+    transport: Transport = Field(
+        "memory", description="How weights reach the engine: in memory, or through Moonshot's checkpoint-engine."
+    )
+
+    def check(self, engine: EngineConfig, trainer: TrainerConfig) -> None:
+        """Raises ValueError, with the keys' names, for sections that cannot work together on any machine."""
+        if self.share_device and trainer.zero_stage == 0:
+            raise ValueError(
+                "handover.share_device needs trainer.zero_stage 1, 2 or 3: DeepSpeed cannot offload what an optimizer "
+                "without ZeRO holds"
+            )
+        if self.share_device and trainer.zero_stage == 3 and not trainer.fused_adam:
+            raise ValueError(
+                "handover.share_device with trainer.zero_stage 3 needs trainer.fused_adam: DeepSpeed offloads the "
+                "shards of no other optimizer"
+            )
+        if self.transport == "checkpoint_engine" and engine.workers > 1:
+            raise ValueError(f"handover.transport checkpoint_engine needs engine.workers 1, which is {engine.workers}")
+        if self.transport == "checkpoint_engine" and trainer.ranks != engine.tensor_parallel:
+            raise ValueError(
+                f"handover.transport checkpoint_engine needs one trainer rank on each of the engine's GPUs: "
+                f"trainer.ranks is {trainer.ranks}, engine.tensor_parallel {engine.tensor_parallel}"
+            )
+
+    def check_machine(self, engine: EngineConfig) -> None:
+        """Raises HandoverRefused, with the key's name, for what this machine cannot do."""
+        gpus = torch.cuda.device_count()
+        if self.share_device and not gpus:
+            raise HandoverRefused("handover.share_device: there is no GPU here to share; set it to false")
+        if engine.tensor_parallel > 1 and gpus < engine.tensor_parallel:
+            raise HandoverRefused(
+                f"engine.tensor_parallel is {engine.tensor_parallel}, and this machine has {gpus} GPUs: lower it"
+            )
+        if self.transport == "checkpoint_engine":
+            if importlib.util.find_spec("checkpoint_engine") is None:
+                raise HandoverRefused(
+                    "handover.transport checkpoint_engine: the package is not installed; "
+                    "pip install 'longhaul[checkpoint-engine]', or set it to memory"
+                )
+            if not gpus:
+                raise HandoverRefused(
+                    "handover.transport checkpoint_engine: it moves weights between GPUs, and there is none here; "
+                    "set it to memory"
+                )
+
+
+class HandoverRefused(RuntimeError):
+    """A hand-over as configured cannot work on this machine; the message names the key and the way out."""
+
+
+class TrainingSide(Protocol):
+    """What a hand-over asks of a trainer; described at `infra.trainer.Trainer`."""
+
+    def weights(self) -> Iterable[tuple[str, Tensor]]: ...
+
+    def send_weights(self, dtype: str, receive: Callable[[Sockets], None]) -> None: ...
+
+    def offload(self, part: Literal["optimizer", "weights"]) -> None: ...
+
+    def onload(self) -> None: ...
+
+
+class RolloutSide(Protocol):
+    """What a hand-over asks of an engine; described at `infra.engine.Engine`."""
+
+    config: EngineConfig
+
+    def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None: ...
+
+    def receiving(self, version: int) -> AbstractContextManager[Callable[[dict[str, Any]], None]]: ...
+
+    def wake(self, part: Literal["weights", "kv_cache"]) -> None: ...
+
+    def release(self) -> None: ...
 
 
 @dataclass
 class HandOver:
     """One trainer and one engine that take turns."""
 
-    trainer: Trainer
-    engine: Engine
+    trainer: TrainingSide
+    engine: RolloutSide
+    config: HandoverConfig = field(default_factory=HandoverConfig)
     version: int = 0
     """How often the engine was given new weights."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -29,23 +124,46 @@ class HandOver:
 
         After it the engine's log-probabilities equal those of an engine started fresh from the same weights.
         """
+        self.seconds = {}
         with self._timed("offload"):
-            pass
+            if self.config.share_device:
+                self.trainer.offload("optimizer")
         with self._timed("update"):
-            self.version += 1
-            self.engine.update_weights(self.trainer.weights(), self.version)
-        return {name: self.seconds[name] for name in ("offload", "update")}
+            if self.config.share_device:
+                self.engine.wake("weights")
+            self._update()
+        with self._timed("offload"):
+            if self.config.share_device:
+                self.trainer.offload("weights")
+        with self._timed("update"):
+            if self.config.share_device:
+                self.engine.wake("kv_cache")
+        return self.seconds
 
     def to_training(self) -> dict[str, float]:
-        """Release the engine's memory and onload the trainer. Returns the seconds of both phases."""
+        """Release the engine's memory and onload the trainer. Returns the seconds of both phases.
+
+        Changes nothing where it is the trainer's turn already.
+        """
+        self.seconds = {}
         with self._timed("release"):
-            pass
+            if self.config.share_device:
+                self.engine.release()
         with self._timed("onload"):
-            pass
-        return {name: self.seconds[name] for name in ("release", "onload")}
+            if self.config.share_device:
+                self.trainer.onload()
+        return self.seconds
+
+    def _update(self) -> None:
+        self.version += 1
+        if self.config.transport == "memory":
+            self.engine.update_weights(self.trainer.weights(), self.version)
+        else:
+            with self.engine.receiving(self.version) as receive:
+                self.trainer.send_weights(self.engine.config.dtype, lambda sockets: receive({"sockets": sockets}))
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
         started = time.perf_counter()
         yield
-        self.seconds[phase] = time.perf_counter() - started
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started

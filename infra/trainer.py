@@ -2,6 +2,10 @@
 
 It knows rows of tokens and positions, log-probabilities, and optimizer steps on a loss that is handed in; what is
 trained for is the recipe's business (`steps/`).
+
+`Trainer` is one rank. Under torchrun's variables there are several: every rank then calls the same methods with the
+same arguments in the same order, the micro-batches are spread over the ranks, and every rank returns the same.
+`infra/trainer_ranks.py` does that for a process that is no rank itself.
 """
 
 import math
@@ -10,6 +14,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
@@ -19,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
+from infra.checkpoint_engine import Sockets, WeightServer
 from infra.files import folder_written_aside
 
 
@@ -28,7 +34,9 @@ class TrainerConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of weights and activations.")
+    ranks: int = Field(1, ge=1, description="Trainer processes; 1 trains in the stage's own process.")
     zero_stage: Literal[0, 1, 2, 3] = Field(0, description="ZeRO stage: what is sharded over ranks.")
+    fused_adam: bool = Field(False, description="DeepSpeed's AdamW, compiled at the first start, in place of torch's.")
     micro_batch_tokens: int = Field(8192, ge=64, description="Tokens in one forward and backward pass.")
     clip_gradient_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")
@@ -88,7 +96,7 @@ def _join_one_process_group() -> None:
 
 
 class Trainer:
-    """One policy under training."""
+    """One policy under training, or one rank of it."""
 
     def __init__(self, model: Path, config: TrainerConfig, seed: int) -> None:
         import deepspeed
@@ -115,12 +123,15 @@ class Trainer:
                         "lr": 0.0,
                         "betas": list(config.betas),
                         "weight_decay": config.weight_decay,
-                        "torch_adam": True,
+                        "torch_adam": not config.fused_adam,
                     },
                 },
                 "steps_per_print": 10**9,
             },
         )
+        self.rank, self.world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        # Some of DeepSpeed's optimizers begin with a step on zeros, which the bias correction would count.
+        self.reset_optimizer()
 
     @property
     def device(self) -> torch.device:
@@ -149,7 +160,19 @@ class Trainer:
     @torch.no_grad()
     def reference_logprobs(self, batches: Sequence[Rows], temperature: float = 1.0) -> list[Tensor]:
         """`logprobs` of each micro-batch under the weights as they are now, without a gradient, on the CPU."""
-        return [self.logprobs(batch.tokens, batch.positions, temperature).cpu() for batch in batches]
+        mine = [self.logprobs(batch.tokens, batch.positions, temperature).cpu() for _, batch in self._shares(batches)]
+        if self.world == 1:
+            return mine
+        gathered: list[list[Tensor]] = [[] for _ in range(self.world)]
+        torch.distributed.all_gather_object(gathered, mine)
+        return [gathered[place % self.world][place // self.world] for place in range(len(batches))]
+
+    def _shares(self, batches: Sequence[RowsT]) -> Iterator[tuple[int, RowsT]]:
+        """This rank's micro-batches with their places: every world-th. A place past the end stands for nothing: the
+        first micro-batch is repeated for it, since sharded ranks can only compute together."""
+        for first in range(0, len(batches), self.world):
+            place = first + self.rank
+            yield place, batches[place if place < len(batches) else 0]
 
     def step(
         self,
@@ -161,29 +184,45 @@ class Trainer:
         """One optimizer step on the sum of the micro-batches' losses.
 
         Args:
+            batches: at least one; more than ranks, or some of them compute for nothing.
             loss: from a micro-batch's log-probabilities [rows, length - 1], and the batch, to its share of the loss.
 
         Raises:
-            LossNotFinite: before the weights are touched.
+            LossNotFinite: on all ranks, before the weights are touched.
         """
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
         total, sums = 0.0, dict[str, Tensor]()
-        for number, batch in enumerate(batches, 1):
-            last = number == len(batches)
+        for place, batch in self._shares(batches):
             value = loss(self.logprobs(batch.tokens, batch.positions, temperature), batch)
-            if not torch.isfinite(value.loss):
-                self.engine.zero_grad()
-                raise LossNotFinite(f"the loss of micro-batch {number} of {len(batches)} is {value.loss.item()}")
-            self.engine.set_gradient_accumulation_boundary(last)
-            self.engine.backward(value.loss)
-            norm = self._gradient_norm() if last and self.config.zero_stage == 0 else None
-            self.engine.step()
-            total += value.loss.item()
+            counts = int(place < len(batches))
+            losses = self._of_all_ranks(value.loss.detach())
+            first = place - self.rank
+            for number, one in enumerate(losses[: len(batches) - first], first + 1):
+                if not math.isfinite(one):
+                    self._drop_gradients(value.loss)
+                    raise LossNotFinite(f"the loss of micro-batch {number} of {len(batches)} is {one}")
+                total += one
+            self.engine.set_gradient_accumulation_boundary(first + self.world >= len(batches))
+            # DeepSpeed averages the gradients over the ranks.
+            self.engine.backward(value.loss * (self.world * counts))
             for name, tensor in value.sums.items():
-                sums[name] = sums[name] + tensor.cpu() if name in sums else tensor.cpu()
-        # Sharded gradients have their norm taken by DeepSpeed, in the step.
-        return StepResult(total, norm if norm is not None else float(self.engine.get_global_grad_norm()), sums)
+                share = tensor.detach() * counts
+                sums[name] = sums[name] + share if name in sums else share
+            if self._plain and first + self.world >= len(batches):
+                norm = self._gradient_norm()
+            self.engine.step()
+        if not self._plain:
+            if not self.engine.was_step_applied():
+                raise LossNotFinite("a gradient is not finite although the loss is")
+            norm = float(self.engine.get_global_grad_norm())
+        return StepResult(total, norm, {name: self._added_up(tensor) for name, tensor in sums.items()})
+
+    @property
+    def _plain(self) -> bool:
+        """Whether DeepSpeed steps AdamW as it is. Otherwise its own optimizer, around AdamW, takes the gradients' norm
+        and does not step where that is not finite."""
+        return self.config.zero_stage == 0 and self.config.dtype == "float32"
 
     def _gradient_norm(self) -> float:
         norms = [p.grad.norm() for p in self.engine.module.parameters() if p.grad is not None]
@@ -193,38 +232,102 @@ class Trainer:
             raise LossNotFinite("a gradient is not finite although the loss is")
         return norm
 
+    def _drop_gradients(self, loss: Tensor) -> None:
+        """Forget what earlier micro-batches left behind."""
+        if self._plain:
+            self.engine.zero_grad()
+        else:
+            # Shards of gradients lie where only DeepSpeed reaches them; it drops them all when one is not finite.
+            self.engine.set_gradient_accumulation_boundary(True)
+            self.engine.backward(loss * math.nan)
+            self.engine.step()
+
+    def _of_all_ranks(self, scalar: Tensor) -> list[float]:
+        if self.world == 1:
+            return [scalar.item()]
+        gathered = [torch.empty_like(scalar) for _ in range(self.world)]
+        torch.distributed.all_gather(gathered, scalar)
+        return [one.item() for one in gathered]
+
+    def _added_up(self, tensor: Tensor) -> Tensor:
+        if self.world > 1:
+            torch.distributed.all_reduce(tensor)
+        return tensor.cpu()
+
     def reset_optimizer(self) -> None:
         """Forget the moving averages, without rebuilding the engine (§2.3.2: at the start of every iteration)."""
         optimizer = self.engine.optimizer
         getattr(optimizer, "optimizer", optimizer).state.clear()
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """All weights under their Hugging Face names, tied ones once."""
-        seen: set[int] = set()
+        """All weights under their Hugging Face names, tied ones once.
+
+        NOTE: with ZeRO 3 the ranks put together one weight after another: all of them have to use this up.
+        """
+        from deepspeed.runtime.zero import GatheredParameters
+
         for name, parameter in self.engine.module.named_parameters():
-            if id(parameter) not in seen:
-                seen.add(id(parameter))
+            if self.config.zero_stage < 3:
                 yield name, parameter.data
+            else:
+                with GatheredParameters([parameter]):
+                    whole = parameter.data.clone()
+                yield name, whole
+
+    def offload(self, part: Literal["optimizer", "weights"]) -> None:
+        """Move to the host's memory what `onload` brings back; until then nothing may be computed.
+
+        Args:
+            part: "optimizer" is its states, its float32 weights and the gradients; "weights" those of the model.
+
+        NOTE: with ZeRO 0 DeepSpeed raises AttributeError, and AssertionError with ZeRO 3 unless `fused_adam` is on;
+        `HandoverConfig.check` refuses both.
+        """
+        from deepspeed.runtime.zero.offload_config import OffloadStateTypeEnum as State
+
+        optimizer = {State.optim_states, State.hp_params, State.lp_grads, State.contiguous_grad_buffer}
+        self.engine.offload_states(include=optimizer if part == "optimizer" else {State.lp_params})
+
+    def onload(self) -> None:
+        """Bring back what was offloaded."""
+        self.engine.reload_states()
+
+    @cached_property
+    def _weight_server(self) -> WeightServer:
+        return WeightServer()
+
+    def send_weights(self, dtype: str, receive: Callable[[Sockets], None]) -> None:
+        """Send the weights, in the engine's dtype, through checkpoint-engine: see `WeightServer.send`."""
+        self._weight_server.send(self.weights(), getattr(torch, dtype), receive)
 
     def load_weights(self, model: Path) -> None:
         """Go on from the weights of another checkpoint of the same shape; the optimizer starts anew."""
+        from deepspeed.runtime.zero import GatheredParameters
+
         source = AutoModelForCausalLM.from_pretrained(
             model, dtype=getattr(torch, self.config.dtype), local_files_only=True
         )
         with torch.no_grad():
             own = dict(self.engine.module.named_parameters())
             for name, parameter in source.named_parameters():
-                own[name].copy_(parameter)
+                with GatheredParameters([own[name]], modifier_rank=0, enabled=self.config.zero_stage == 3):
+                    own[name].copy_(parameter)
+        if not self._plain:
+            # The step would otherwise go on from the optimizer's own copies in float32.
+            self.engine.optimizer.refresh_fp32_params()
         self.reset_optimizer()
 
     def save(self, folder: Path) -> Path:
-        """Write a complete Hugging Face checkpoint, tokenizer included, whole or not at all."""
-        with folder_written_aside(folder) as aside:
-            self.engine.module.save_pretrained(aside)
-            for file in self.folder.iterdir():
-                # The weights and their index are the trainer's own; everything else belongs to the tokenizer.
-                if file.is_file() and ".safetensors" not in file.name and not (aside / file.name).exists():
-                    shutil.copyfile(file, aside / file.name)
+        """Write a complete Hugging Face checkpoint, tokenizer included, whole or not at all. The first rank writes."""
+        # Only shards have to be put together; save_pretrained reads whole weights by itself.
+        whole = dict(self.weights()) if self.config.zero_stage == 3 else None
+        if self.rank == 0:
+            with folder_written_aside(folder) as aside:
+                self.engine.module.save_pretrained(aside, state_dict=whole)
+                for file in self.folder.iterdir():
+                    # The weights and their index are the trainer's own; everything else belongs to the tokenizer.
+                    if file.is_file() and ".safetensors" not in file.name and not (aside / file.name).exists():
+                        shutil.copyfile(file, aside / file.name)
         return folder
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from infra.engine import EngineConfig
+from infra.handover import HandoverConfig
 from infra.tracking import TrackingConfig
 from infra.trainer import TrainerConfig
 from steps.curation import CurationConfig
@@ -54,6 +55,7 @@ class Recipe(BaseModel):
     import_checkpoint: ImportConfig
     engine: EngineConfig = EngineConfig()
     trainer: TrainerConfig = TrainerConfig()
+    handover: HandoverConfig = HandoverConfig()
     vanilla_sft: SftConfig
     curation: CurationConfig = CurationConfig()
     long_cot_sft: LongCotConfig
@@ -61,6 +63,11 @@ class Recipe(BaseModel):
     long2short: Long2ShortConfig
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _hands_over(self) -> "Recipe":
+        self.handover.check(self.engine, self.trainer)
+        return self
 
     @model_validator(mode="after")
     def _fits_the_context(self) -> "Recipe":

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from infra.progress import task
-from infra.trainer import LossValue, Trainer
+from infra.trainer import LossValue
+from infra.trainer_ranks import AnyTrainer
 from steps.packing import PackedRows, TokenExample, pack
 
 
@@ -56,7 +57,7 @@ def response_loss(rows: Sequence[PackedRows]) -> ResponseLoss:
 
 
 def train(
-    trainer: Trainer,
+    trainer: AnyTrainer,
     examples: Sequence[TokenExample],
     phase: PhaseConfig,
     rng: Random,

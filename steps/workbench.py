@@ -8,9 +8,11 @@ from types import TracebackType
 from typing import Any
 
 from infra.engine import Completion, Engine, EngineConfig, Repetition, Request
-from infra.handover import HandOver
+from infra.handover import HandOver, HandoverConfig
 from infra.progress import task
+from infra.rollout_workers import RolloutWorkers
 from infra.trainer import Trainer, TrainerConfig
+from infra.trainer_ranks import AnyTrainer, TrainerRanks
 from steps.chat import Chat
 from steps.rewards.scorer import Scorer
 
@@ -25,12 +27,15 @@ class Workbench:
         trainer: TrainerConfig,
         seed: int,
         log: Callable[[dict[str, Any]], None] = lambda metrics: None,
+        handover: HandoverConfig | None = None,
     ) -> None:
         self.model = model
         self.seed = seed
         self.log = log
         self.engine_config = engine
         self._trainer_config = trainer
+        self._handover_config = handover or HandoverConfig()
+        self._handover_config.check_machine(engine)
 
     def __enter__(self) -> "Workbench":
         return self
@@ -48,20 +53,29 @@ class Workbench:
         return Chat(self.model)
 
     @cached_property
-    def trainer(self) -> Trainer:
-        """DeepSpeed around the model."""
-        return Trainer(self.model, self._trainer_config, self.seed)
+    def trainer(self) -> AnyTrainer:
+        """DeepSpeed around the model, in this process or in several ranks."""
+        trainer = TrainerRanks if self._trainer_config.ranks > 1 else Trainer
+        return trainer(self.model, self._trainer_config, self.seed)
 
     @cached_property
-    def engine(self) -> Engine:
-        """vLLM around the model, or around what the trainer has made of it so far."""
-        return Engine(self.model, self.engine_config)
+    def engine(self) -> Engine | RolloutWorkers:
+        """vLLM around the model, in this process or in several workers."""
+        if self.engine_config.workers > 1:
+            return RolloutWorkers(self.model, self.engine_config)
+        return Engine(self.model, self.engine_config, self._handover_config.transport)
 
     @cached_property
     def turns(self) -> HandOver:
         """Trainer and engine in turns. The trainer starts first: a process group has to be there before vLLM."""
+        share = self._handover_config.share_device
+        if share and "engine" in self.__dict__:
+            self.engine.release()
         trainer = self.trainer
-        return HandOver(trainer, self.engine)
+        if share and "engine" not in self.__dict__:
+            # An engine takes its share of the memory that is free when it starts.
+            trainer.offload("optimizer")
+        return HandOver(trainer, self.engine, self._handover_config)
 
     @cached_property
     def scorer(self) -> Scorer:

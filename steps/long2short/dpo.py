@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from infra.progress import task
-from infra.trainer import LossValue, Trainer
+from infra.trainer import LossValue
+from infra.trainer_ranks import AnyTrainer
 from steps.long2short.responses import Responses, ResponsesConfig, sample_responses
 from steps.packing import PackedRows, TokenExample, pack
 from steps.problem import Problem
@@ -98,7 +99,7 @@ def micro_batches(pairs: Sequence[Pair], max_tokens: int) -> list[list[Pair]]:
     return batches
 
 
-def pair_rows(trainer: Trainer, pairs: Sequence[Pair], length: int) -> PairRows:
+def pair_rows(trainer: AnyTrainer, pairs: Sequence[Pair], length: int) -> PairRows:
     """Pack a micro-batch of pairs, with its reference from the trainer as it is."""
     examples = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
     (packed,) = pack(examples, length, rows=len(examples))
@@ -139,6 +140,7 @@ def sample_pairs(bench: Workbench, problems: Sequence[Problem], config: DpoConfi
 
 def dpo(bench: Workbench, pairs: Sequence[Pair], config: DpoConfig) -> dict[str, Any]:
     """Optimise; the model is in the bench's trainer and engine. Returns what the stage reports."""
+    bench.take_back()
     steps = [pairs[i : i + config.pairs_per_step] for i in range(0, len(pairs), config.pairs_per_step)]
     prepared = [
         [

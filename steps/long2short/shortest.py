@@ -35,6 +35,7 @@ def shortest_rejection_sampling(
 ) -> dict[str, Any]:
     """Sample, choose, fine-tune; the model is in the bench's trainer and engine. Returns what the stage reports."""
     examples = shortest_examples(sample_responses(bench, problems, config.responses))
+    bench.take_back()
     train(bench.trainer, examples, config.phase, bench.random("shortest"), "shortest", bench.log)
     bench.hand_over()
     return {"examples": len(examples)}

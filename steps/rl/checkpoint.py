@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, RootModel
 
 from infra.files import folder_written_aside, write_text_atomically
-from infra.trainer import Trainer
+from infra.trainer_ranks import AnyTrainer
 from steps.rl.prompt_sampling import SamplerState
 from steps.rl.trajectory import Group
 
@@ -55,7 +55,7 @@ class Checkpoints:
 
     folder: Path
 
-    def save(self, state: RlState, trainer: Trainer) -> None:
+    def save(self, state: RlState, trainer: AnyTrainer) -> None:
         """Write the state before the next iteration, and drop older ones once it is there."""
         place = self.folder / f"{state.next_iteration:06d}"
         with folder_written_aside(place) as aside:
@@ -72,7 +72,7 @@ class Checkpoints:
         write_text_atomically(place, RootModel[list[Group]](groups).model_dump_json(indent=1))
         return place
 
-    def restore(self, trainer: Trainer) -> RlState | None:
+    def restore(self, trainer: AnyTrainer) -> RlState | None:
         """The newest state, its weights put into the trainer; None where there is none."""
         whole = sorted(path for path in self.folder.glob("[0-9]*") if path.is_dir())
         if not whole:

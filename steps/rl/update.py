@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from infra.trainer import LossValue, Trainer
+from infra.trainer import LossValue
+from infra.trainer_ranks import AnyTrainer
 from steps.packing import PackedRows, TokenExample, pack
 from steps.rl.config import RlConfig
 from steps.rl.objective import LossInputs, Objective, surrogate_loss
@@ -117,7 +118,7 @@ class UpdateResult:
     """Largest absolute value of the same."""
 
 
-def update(trainer: Trainer, prepared: Update, config: RlConfig, iteration: int) -> UpdateResult:
+def update(trainer: AnyTrainer, prepared: Update, config: RlConfig, iteration: int) -> UpdateResult:
     """Take the step. Raises infra.trainer.LossNotFinite."""
     result = trainer.step(prepared.rows, prepared.loss, config.rate_at(iteration), config.temperature)
     ratios = result.sums["log_ratios"]

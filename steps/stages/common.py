@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, SerializeAsAny
 
 from infra.engine import EngineConfig
 from infra.gates import examples_gate, problems_gate
+from infra.handover import HandoverConfig
 from infra.stages import StageContext, StageOutput
 from infra.trainer import TrainerConfig
 from steps.chat import Chat
@@ -28,6 +29,7 @@ class StageSettings(BaseModel, Generic[SettingsT]):
     own: SerializeAsAny[SettingsT]
     engine: EngineConfig
     trainer: TrainerConfig
+    handover: HandoverConfig
     evaluation: EvaluationConfig
 
 
@@ -77,7 +79,8 @@ def problem_frame(problems: Sequence[Problem]) -> pd.DataFrame:
 @contextmanager
 def workbench(context: StageContext, settings: StageSettings[Any], model: Path) -> Iterator[Workbench]:
     """A bench around `model` whose metrics go to the stage's log."""
-    with Workbench(model, settings.engine, settings.trainer, context.seed, context.log) as bench:
+    shared = (settings.engine, settings.trainer, context.seed, context.log, settings.handover)
+    with Workbench(model, *shared) as bench:
         yield bench
 
 

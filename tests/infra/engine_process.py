@@ -1,16 +1,28 @@
 """Run by tests as a process of its own, for vLLM tears its process group down when an engine is closed.
 
-python engine_process.py sample MODEL     prints [[tokens, log-probabilities], …] of `requests()`
-python engine_process.py bfloat16 MODEL   prints the largest difference between a bfloat16 engine's and the float32
-                                          trainer's log-probabilities after an update
+python engine_process.py TASK MODEL LOG, where TASK prints as JSON:
+
+    sample / sample_bfloat16
+               [[tokens, log-probabilities], …] of `requests()` from an engine in float32 / in bfloat16
+    bfloat16 / all_bfloat16
+               what `Rounded` describes, of an engine in bfloat16 and a trainer in float32 / in bfloat16, whose weights
+               are saved in `model` beside LOG
+    turns      what `Turns` describes, of a trainer and an engine that share a device
 """
 
 import json
+import os
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal, TypedDict
 
-from infra.engine import Engine, EngineConfig, Request
-from infra.handover import HandOver
+import torch
+from torch import Tensor
+
+from infra.engine import Completion, Engine, EngineConfig, Request
+from infra.handover import HandOver, HandoverConfig
 from infra.logs import output, quiet_to
 from infra.trainer import Trainer, TrainerConfig
 from steps.packing import PackedRows, TokenExample, pack
@@ -26,38 +38,121 @@ def requests(**changes: object) -> list[Request]:
     ]
 
 
-def mismatch(engine: Engine, trainer: Trainer) -> float:
-    """Largest difference between the engine's log-probabilities of what it samples and the trainer's."""
-    completions = engine.generate_all(requests())
+def environment_of_its_own() -> dict[str, str]:
+    """This process's environment but for the variables of its process group, whose port is taken."""
+    group = ("MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE")
+    return {name: value for name, value in os.environ.items() if name not in group}
+
+
+def run(task: str, model: Path, tmp_path: Path) -> Any:
+    """Start this file as a process of its own. Returns what it prints."""
+    command = [sys.executable, "-m", __name__, task, str(model), str(tmp_path / "log")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment_of_its_own())
+    assert done.returncode == 0, (tmp_path / "log").read_text()[-2000:]
+    return json.loads(done.stdout)
+
+
+def differences(completions: Sequence[Completion], trainer: Trainer) -> Tensor:
+    """[tokens]: how far the engine's log-probabilities of what it sampled for `requests()` are from the trainer's."""
     examples = [TokenExample([*PROMPTS[c.index], *c.tokens], len(PROMPTS[c.index])) for c in completions]
-    worst = 0.0
+    found = []
     for rows in pack(examples, 128, 8):
         (trained,) = trainer.reference_logprobs([rows])
         sampled = rows.on_responses([c.logprobs for c in completions])
-        worst = max(worst, (trained - sampled)[rows.owners >= 0].abs().max().item())
-    return worst
+        found.append((trained - sampled)[rows.owners >= 0].abs())
+    return torch.cat(found)
 
 
-def train_a_little(trainer: Trainer) -> None:
-    """Three steps that change every weight."""
+def mismatch(engine: Engine, trainer: Trainer) -> float:
+    """Largest difference between the engine's log-probabilities of what it samples and the trainer's."""
+    return differences(engine.generate_all(requests()), trainer).max().item()
+
+
+def train_a_little(trainer: Trainer) -> list[float]:
+    """Three steps that change every weight. Returns their losses."""
     rows: list[PackedRows] = list(pack([TokenExample(list(range(5, 60)), 5)], 64, 1))
-    for _ in range(3):
-        trainer.step(rows, response_loss(rows), learning_rate=1e-2)
+    return [trainer.step(rows, response_loss(rows), learning_rate=1e-2).loss for _ in range(3)]
+
+
+class Rounded(TypedDict):
+    """An engine in bfloat16 before and after an update by a trainer that has trained."""
+
+    mean_before: float
+    """Mean difference of log-probabilities while the engine has the old weights."""
+    mean: float
+    """The same after the update."""
+    largest: float
+    """The largest after the update."""
+    sampled: list[Any]
+    """[[tokens, log-probabilities], …] of `requests()` after the update."""
+
+
+def hand_over_in_bfloat16(model: Path, dtype: Literal["float32", "bfloat16"], folder: Path) -> Rounded:
+    """What `Rounded` describes; the trainer, in `dtype`, is saved in a new folder."""
+    trainer = Trainer(model, TrainerConfig(dtype=dtype), seed=0)
+    engine = Engine(model, EngineConfig(max_sequences=64, dtype="bfloat16"))
+    train_a_little(trainer)
+    before = differences(engine.generate_all(requests()), trainer)
+    HandOver(trainer, engine).to_rollout()
+    completions = engine.generate_all(requests())
+    after = differences(completions, trainer)
+    trainer.save(folder)
+    return {
+        "mean_before": before.mean().item(),
+        "mean": after.mean().item(),
+        "largest": after.max().item(),
+        "sampled": [[c.tokens, c.logprobs] for c in completions],
+    }
+
+
+class Turns(TypedDict):
+    """Two turns of a trainer and an engine that share a device, beside a trainer that shares with nobody."""
+
+    mismatches: list[float]
+    """After each hand-over: the largest difference of log-probabilities."""
+    losses: list[float]
+    """Of three steps before the first turn, between both, and after the second."""
+    losses_alone: list[float]
+    """Of the same steps without an engine."""
+    refused: str
+    """What the engine says when it is asked for tokens in the trainer's turn."""
+
+
+def take_turns(model: Path) -> Turns:
+    """What `Turns` describes."""
+    config = TrainerConfig(zero_stage=1)
+    alone = Trainer(model, config, seed=0)
+    losses_alone = [loss for _ in range(3) for loss in train_a_little(alone)]
+    trainer = Trainer(model, config, seed=0)
+    engine = Engine(model, EngineConfig(max_sequences=64))
+    turns = HandOver(trainer, engine, HandoverConfig(share_device=True))
+    losses, mismatches = train_a_little(trainer), list[float]()
+    for _ in range(2):
+        turns.to_rollout()
+        completions = engine.generate_all(requests())
+        turns.to_training()
+        mismatches.append(differences(completions, trainer).max().item())
+        losses += train_a_little(trainer)
+    try:
+        engine.generate_all(requests())
+        refused = ""
+    except RuntimeError as error:
+        refused = str(error)
+    return {"mismatches": mismatches, "losses": losses, "losses_alone": losses_alone, "refused": refused}
 
 
 def main() -> None:
     """Command line."""
     task, model, log = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     with quiet_to(log):
-        if task == "sample":
-            engine = Engine(model, EngineConfig(max_sequences=64))
+        if task in ("sample", "sample_bfloat16"):
+            engine = Engine(model, EngineConfig(max_sequences=64, dtype="float32" if task == "sample" else "bfloat16"))
             answer: object = [[c.tokens, c.logprobs] for c in engine.generate_all(requests())]
+        elif task == "turns":
+            answer = take_turns(model)
         else:
-            trainer = Trainer(model, TrainerConfig(), seed=0)
-            engine = Engine(model, EngineConfig(max_sequences=64, dtype="bfloat16"))
-            train_a_little(trainer)
-            HandOver(trainer, engine).to_rollout()
-            answer = mismatch(engine, trainer)
+            dtype: Literal["float32", "bfloat16"] = "float32" if task == "bfloat16" else "bfloat16"
+            answer = hand_over_in_bfloat16(model, dtype, log.parent / "model")
         output.write(json.dumps(answer))
         output.flush()
 

@@ -113,6 +113,12 @@ def test_lengths_that_do_not_fit_each_other_are_refused_by_both_names(keys: dict
     assert all(part in str(refused.value) for part in named), refused.value
 
 
+def test_a_hand_over_that_cannot_work_is_refused_by_both_names() -> None:
+    with pytest.raises(ConfigRefused, match=r"handover\.share_device needs trainer\.zero_stage"):
+        check_recipe(changed(handover__share_device=True), "test.yaml")
+    assert check_recipe(changed(handover__share_device=True, trainer__zero_stage=2), "test.yaml").handover.share_device
+
+
 def test_a_prompt_and_a_budget_that_just_fit_are_accepted() -> None:
     assert check_recipe(changed(engine__context=416), "test.yaml").engine.context == 416
     with pytest.raises(ConfigRefused):

@@ -1,0 +1,49 @@
+"""Longhaul's side of benchmarks/against_trl.py: RL on one case, timed. The last line printed is the side's figures."""
+
+from infra.environment import enter_engine_environment
+
+enter_engine_environment()
+
+import json  # noqa: E402
+import statistics  # noqa: E402
+import sys  # noqa: E402
+import tempfile  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+from peer_common import Clock, CountedChat, scorer_of  # noqa: E402
+
+from infra.engine import EngineConfig  # noqa: E402
+from infra.logs import output, quiet_to  # noqa: E402
+from infra.trainer import TrainerConfig  # noqa: E402
+from steps.problem import load_problems  # noqa: E402
+from steps.rl.checkpoint import Checkpoints  # noqa: E402
+from steps.rl.config import RlConfig  # noqa: E402
+from steps.rl.iteration import reinforce  # noqa: E402
+from steps.workbench import Workbench  # noqa: E402
+
+
+def main() -> None:
+    """Command line: the case as JSON, and a file for what the engines print."""
+    case, model = json.loads(sys.argv[1]), Path(json.loads(sys.argv[1])["model"])
+    chat = CountedChat(model)
+    clock = Clock(chat, case["warm_up"])
+
+    def log(metrics: dict[str, Any]) -> None:
+        clock.iteration_ended(int(metrics["rl/rollout_tokens"]), metrics["rl/rollout_seconds"])
+
+    engine, trainer = EngineConfig(**case["engine"]), TrainerConfig(**case["trainer"])
+    with (
+        quiet_to(Path(sys.argv[2])),
+        tempfile.TemporaryDirectory() as checkpoints,
+        Workbench(model, engine, trainer, case["seed"], log) as bench,
+    ):
+        bench.chat, bench.scorer = chat, scorer_of(case)
+        config, problems = RlConfig(**case["rl"]), load_problems(Path(case["problems"]))
+        counted = reinforce(bench, problems, {}, config, Checkpoints(Path(checkpoints))).history[case["warm_up"] :]
+    means = {name: statistics.fmean(one[name] for one in counted) for name in ("groups_done", "no_signal_share")}
+    print(json.dumps(clock.figures() | means), file=output)
+
+
+if __name__ == "__main__":
+    main()

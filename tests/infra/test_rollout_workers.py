@@ -1,0 +1,106 @@
+"""Rollout workers: real Ray actors around real engines, against the engine of one process."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from infra.engine import Completion, Engine, EngineConfig, Request
+from infra.handover import HandOver
+from infra.rollout_workers import RolloutWorkers
+from infra.trainer import Trainer
+from tests.infra.engine_process import PROMPTS, requests, train_a_little
+
+
+@pytest.fixture(scope="module")
+def workers(base: Path) -> Iterator[RolloutWorkers]:
+    """Two workers, of which each generates few sequences at once, so that work is handed out as it is done."""
+    workers = RolloutWorkers(base, EngineConfig(max_sequences=4, workers=2))
+    yield workers
+    workers.close()
+
+
+def worker_processes() -> list[psutil.Process]:
+    """The processes of this machine's rollout workers that descend from this one or from its Ray."""
+    return [process for process in psutil.process_iter(["cmdline"]) if "ray::_Worker" in " ".join(process.cmdline())]
+
+
+def tokens(completions: list[Completion]) -> list[list[int]]:
+    return [completion.tokens for completion in completions]
+
+
+def test_workers_sample_what_one_engine_samples(workers: RolloutWorkers, engine: Engine) -> None:
+    assert workers.end_tokens == engine.end_tokens
+    assert tokens(workers.generate_all(requests())) == tokens(engine.generate_all(requests()))
+
+
+def test_workers_sample_from_new_weights_and_forget_old_prefixes(
+    workers: RolloutWorkers, engine: Engine, trainer: Trainer, base: Path
+) -> None:
+    before = workers.generate_all(requests())
+    train_a_little(trainer)
+    try:
+        HandOver(trainer, workers).to_rollout()
+        HandOver(trainer, engine).to_rollout()
+        after = workers.generate_all(requests())
+        assert tokens(after) == tokens(engine.generate_all(requests()))
+        assert tokens(after) != tokens(before)
+    finally:
+        trainer.load_weights(base)
+        HandOver(trainer, workers).to_rollout()
+        HandOver(trainer, engine).to_rollout()
+    assert tokens(workers.generate_all(requests())) == tokens(before)
+
+
+def test_short_responses_do_not_wait_for_a_long_one(workers: RolloutWorkers) -> None:
+    long = Request(PROMPTS[0], 400, seed=0)
+    short = [Request(prompt, 8, seed=i) for i, prompt in enumerate(PROMPTS * 3)]
+    order = [completion.index for completion in workers.generate([long, *short])]
+    assert order[-1] == 0
+    assert sorted(order) == list(range(len(short) + 1))
+
+
+def test_what_a_killed_worker_had_not_returned_is_given_to_another(workers: RolloutWorkers) -> None:
+    work = [Request(prompt, 40 + 10 * (i % 3), seed=i) for i, prompt in enumerate(PROMPTS * 3)]
+    undisturbed = workers.generate_all(work)
+    seen: list[Completion] = []
+    for completion in workers.generate(work):
+        if not seen:
+            worker_processes()[0].send_signal(signal.SIGKILL)
+        seen.append(completion)
+    assert sorted(c.index for c in seen) == list(range(len(work))), "a response is missing, or came twice"
+    assert tokens(sorted(seen, key=lambda c: c.index)) == tokens(undisturbed)
+
+
+def test_a_killed_worker_is_replaced_by_one_with_the_newest_weights(
+    workers: RolloutWorkers, trainer: Trainer, base: Path
+) -> None:
+    HandOver(trainer, workers).to_rollout()
+    before = workers.generate_all(requests())
+    train_a_little(trainer)
+    try:
+        HandOver(trainer, workers).to_rollout()
+        after = workers.generate_all(requests())
+        for process in worker_processes():
+            process.kill()
+        # All are dead: the one that takes over was started from the base, and has to have the newest weights.
+        assert tokens(workers.generate_all(requests())) == tokens(after) != tokens(before)
+        HandOver(trainer, workers).to_rollout()
+        assert len(worker_processes()) == 2
+    finally:
+        trainer.load_weights(base)
+        HandOver(trainer, workers).to_rollout()
+
+
+def test_a_caller_that_stops_early_leaves_nothing_running(workers: RolloutWorkers) -> None:
+    stream = workers.generate(requests())
+    next(stream)
+    stream.close()
+    assert tokens(workers.generate_all(requests()[:2])) == tokens(workers.generate_all(requests()))[:2]
+
+
+def test_a_prompt_that_fills_the_context_is_refused_with_the_key_to_change(workers: RolloutWorkers) -> None:
+    with pytest.raises(ValueError, match=r"engine\.context"):
+        workers.generate_all([Request([5] * workers.config.context, 3, seed=0)])
