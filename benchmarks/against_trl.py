@@ -1,14 +1,39 @@
-"""End-to-end RL tokens per second: Longhaul against TRL's `GRPOTrainer`, on the same model, prompts and machine.
+"""End-to-end RL tokens per second on a CPU: Longhaul's RL against TRL's `GRPOTrainer`, run in turns on this machine.
 
     longhaul run --config configs/nano.yaml && python benchmarks/against_trl.py
 
-Draft docstring.
+The figure is the response tokens generated, over the seconds of whole iterations: generation, judging, training, and
+giving the new weights to what generates. Start-up and the first iterations (`--warm-up`) are not counted on either
+side. TRL is installed from requirements/trl.txt into an environment of its own, once. Each side runs in its own
+process. The last line is JSON:
+
+- `speedup_heavy_tailed`: the nano recipe's RL as it is, responses of 15 to 288 tokens. At least 3 is wanted.
+- `speedup_uniform`: every response has 288 tokens, so that nothing is gained from the lengths. At least 1.2 is wanted.
+  Both sides get a copy of the model whose end token is one that it never samples.
+
+Alike on both sides: the newest nano run's long-CoT model in float32, its curated prompts drawn evenly, k, the longest
+response, temperature, optimizer steps per iteration, a learning rate so small that lengths stay as they are, one pass
+over the old policy's log-probabilities, no gradient checkpointing, our verifiers as the reward, an OpenMP thread per
+core. Optimizer steps have as many sequences: TRL's exactly, ours on average (see `groups_done`), because long responses
+go on in the next iteration; `oversampling` keeps enough of them at work.
+
+Not alike:
+- Longhaul generates with vLLM and TRL with transformers' `generate`. TRL's vLLM modes do not run on a CPU: colocated,
+  its weight update fails (`'Parameter' object has no attribute 'weight_loader'`: the engine has packed its weights by
+  then), and the server mode updates over NCCL. transformers' continuous batching runs, at a small part of `generate`'s
+  speed.
+- Longhaul does not train on groups whose rewards are all equal (`no_signal_share`); TRL does, with advantages of 0. In
+  the uniform case hardly any response would be right: judging is done as always, and the reward then drawn from the
+  response's text, so that nearly every group is trained on.
+- Longhaul ends responses that repeat themselves (not in the uniform case), and writes a checkpoint in each iteration.
+- TRL gets what was best for it of what was tried: 28 sequences per pass (14: 5 % slower, 56: 2 % slower), no static KV
+  cache (10 % slower), libiomp rather than libgomp, and malloc settings without which the KV cache, which grows by
+  copies, costs a third to a half of its speed. It has no training without padding.
 """
 
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -17,18 +42,20 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from nano import cpu_model
+from nano_start import ROOT, NanoStart, machine, nano_start
 
-from flows.models import find_model, run_records
-from infra.environment import CACHE
-from infra.store import Store
-from steps.recipe import load_recipe
+from steps.problem import save_rows
 from steps.rl.config import RlConfig
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent
 REQUIREMENTS = ROOT / "requirements" / "trl.txt"
 TRL_SEQUENCES_PER_PASS = 28
+TRL_MALLOC = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    "MALLOC_TRIM_THRESHOLD_": str(2**31),
+    "MALLOC_TOP_PAD_": str(2**28),
+}
+"""Freed memory is kept: the cache that grows by copies would take it from the system anew for each token."""
 SIDES = ("longhaul", "trl")
 
 
@@ -45,16 +72,49 @@ def trl_environment(place: Path) -> Path:
     return place / "bin" / "python"
 
 
-def endless(model: Path, folder: Path) -> Path:
+def without_end(model: Path, folder: Path) -> Path:
     """A copy of a model that never ends a response: its end token is the padding token, which it never samples."""
     folder.mkdir()
     for file in model.iterdir():
         shutil.copyfile(file, folder / file.name)
     config, tokenizer = folder / "config.json", folder / "tokenizer_config.json"
-    words, tokens = json.loads(config.read_text()), json.loads(tokenizer.read_text())
-    config.write_text(json.dumps(words | {"eos_token_id": words["pad_token_id"]}))
-    tokenizer.write_text(json.dumps(tokens | {"eos_token": tokens["pad_token"]}))
+    of_config, of_tokenizer = json.loads(config.read_text()), json.loads(tokenizer.read_text())
+    config.write_text(json.dumps(of_config | {"eos_token_id": of_config["pad_token_id"]}))
+    tokenizer.write_text(json.dumps(of_tokenizer | {"eos_token": of_tokenizer["pad_token"]}))
     return folder
+
+
+def cases_of(start: NanoStart, iterations: int, warm_up: int, scratch: Path) -> dict[str, dict[str, Any]]:
+    """What both sides are told of each case."""
+    length = start.recipe.rl.max_response_tokens
+    heavy_tailed = {
+        "iterations": warm_up + iterations,
+        "learning_rate": 1e-6,
+        "final_learning_rate": 1e-6,
+        "sampling": {"prioritised": False},
+        "oversampling": 1.35,
+    }
+    uniform = heavy_tailed | {
+        "groups": 32,
+        "oversampling": 1.0,
+        "token_budget": length,
+        "sequence_length": start.recipe.curation.max_prompt_tokens + length,
+        "repetition": {"min_count": length},
+    }
+    save_rows(scratch / "problems.jsonl", start.problems)
+    common = {
+        "engine": start.recipe.engine.model_dump(mode="json"),
+        "trainer": start.recipe.trainer.model_dump(mode="json"),
+        "problems": str(scratch / "problems.jsonl"),
+        "warm_up": warm_up,
+        "trl_sequences_per_pass": TRL_SEQUENCES_PER_PASS,
+    }
+    models = {"heavy_tailed": start.model.absolute(), "uniform": without_end(start.model, scratch / "without_end")}
+    cases = {}
+    for name, changes in (("heavy_tailed", heavy_tailed), ("uniform", uniform)):
+        rl = RlConfig.model_validate(start.recipe.rl.model_dump() | changes).model_dump(mode="json")
+        cases[name] = common | {"rl": rl, "model": str(models[name]), "coin": name == "uniform"}
+    return cases
 
 
 def run_side(side: str, case: dict[str, Any], trl_python: Path, logs: Path) -> dict[str, Any]:
@@ -66,6 +126,7 @@ def run_side(side: str, case: dict[str, Any], trl_python: Path, logs: Path) -> d
         library = trl_python.parents[1] / "lib" / "libiomp5.so"
         environment |= {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         environment |= {"OMP_NUM_THREADS": str(os.cpu_count()), "KMP_BLOCKTIME": "1", "LD_PRELOAD": str(library)}
+        environment |= TRL_MALLOC
         command = [str(trl_python), str(HERE / "trl_peer.py"), json.dumps(case)]
     with log.open("a") as errors:
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
@@ -92,48 +153,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="Runs of each side, in turn.")
     arguments = parser.parse_args()
 
-    store, recipe = Store(arguments.store, CACHE / "store"), load_recipe(ROOT / "configs" / "nano.yaml")
-    curation = next(record for record in run_records(store) if record.stage == "curation")
-    common = recipe.rl.model_dump() | {
-        "iterations": arguments.warm_up + arguments.iterations,
-        "learning_rate": 1e-6,
-        "final_learning_rate": 1e-6,
-        "sampling": {"prioritised": False},
-    }
-    length = recipe.rl.max_response_tokens
-    cases = {
-        "heavy_tailed": {"rl": common, "coin": False},
-        "uniform": {
-            "rl": common | {"token_budget": length, "sequence_length": 384, "repetition": {"min_count": length}},
-            "coin": True,
-        },
-    }
-    trl_python = trl_environment(arguments.trl.absolute())
+    start, trl_python = nano_start(arguments.store), trl_environment(arguments.trl.absolute())
     result: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        model = find_model(store, "long_cot_sft")
-        models = {"heavy_tailed": model, "uniform": endless(model, Path(scratch) / "endless")}
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        cases = cases_of(start, arguments.iterations, arguments.warm_up, scratch)
         for name in arguments.case or cases:
-            case = cases[name] | {
-                "rl": RlConfig.model_validate(cases[name]["rl"]).model_dump(mode="json"),
-                "engine": recipe.engine.model_dump(mode="json"),
-                "trainer": recipe.trainer.model_dump(mode="json"),
-                "model": str(models[name].absolute()),
-                "problems": str((store.fetch(curation.outputs["prompts"]) / "problems.jsonl").absolute()),
-                "warm_up": arguments.warm_up,
-                "seed": recipe.seed,
-                "trl_sequences_per_pass": TRL_SEQUENCES_PER_PASS,
-            }
             runs: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
             for number in range(arguments.rounds):
                 for side in SIDES if number % 2 == 0 else reversed(SIDES):
-                    runs[side].append(run_side(side, case | {"seed": recipe.seed + number}, trl_python, Path(scratch)))
+                    runs[side].append(run_side(side, cases[name] | {"seed": number}, trl_python, scratch))
                     print(f"{name}, round {number + 1}, {side}: {runs[side][-1]}", file=sys.stderr)
             sides = {side: total(runs[side]) for side in SIDES}
             speedup = sides["longhaul"]["tokens_per_second"] / sides["trl"]["tokens_per_second"]
             result |= {f"speedup_{name}": speedup, name: sides}
-    machine = {"processor": cpu_model(), "cores": os.cpu_count(), "python": platform.python_version()}
-    print(json.dumps(result | {"machine": machine}))
+    print(json.dumps(result | {"run": start.run, "machine": machine()}))
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def profile_iterations(start: NanoStart, iterations: int) -> dict[str, Any]:
             profile.of(Trainer, "step", "optimizer steps"),
             profile.of(bench, "hand_over", "hand-over"),
             profile.of(bench, "take_back", "hand-over"),
-            profile.of(checkpoints, "save", "saving"),
+            profile.of(Checkpoints, "save", "saving"),
         ):
             for number in range(WARM_UP + iterations):
                 if number == WARM_UP:

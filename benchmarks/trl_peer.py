@@ -63,7 +63,6 @@ def main() -> None:
             report_to="none",
             disable_tqdm=True,
             seed=case["seed"],
-            **case.get("trl", {}),
         )
         prompts = [[{"role": "user", "content": problem.text}] for problem in problems]
         data = Dataset.from_dict({"prompt": prompts, "problem": range(len(problems))})

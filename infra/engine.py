@@ -4,6 +4,7 @@ Invariant: what `generate` yields depends on the requests and the weights alone.
 the prefix cache is emptied whenever weights change.
 """
 
+import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -98,6 +99,8 @@ class Engine:
     def __init__(self, model: Path, config: EngineConfig, transport: Transport = "memory") -> None:
         from vllm import LLM
 
+        # vLLM collects garbage five times while it starts, each time through all that was imported: that is no garbage.
+        gc.freeze()
         cuda = torch.cuda.is_available()
         options: dict[str, Any] = {}
         if config.kv_cache_mb is not None:

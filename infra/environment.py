@@ -4,6 +4,8 @@ The values and the measurements behind them:
 - TORCHDYNAMO_DISABLE: the first batch would compile for 14 s; without it throughput on CPU is the same.
 - VLLM_ENABLE_V1_MULTIPROCESSING=0: the engine lives in the stage's process, so weights are handed over in memory.
 - OMP_NUM_THREADS and libiomp: libgomp's threads spin and collapse when another process uses the cores.
+- PATH: DeepSpeed compiles an operator with the first ninja in it. Another ninja than last time's takes all that the
+  last one compiled for stale: 25 s at that start, and again when the first one is back.
 """
 
 import os
@@ -41,7 +43,12 @@ def engine_environment() -> dict[str, str]:
         del wanted["OMP_NUM_THREADS"]
     elif library := _intel_openmp():
         wanted["LD_PRELOAD"] = str(library)
-    return {name: value for name, value in wanted.items() if name not in os.environ}
+    missing = {name: value for name, value in wanted.items() if name not in os.environ}
+    # The virtual environment may be in use without having been activated.
+    tools, path = os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)
+    if path.split(os.pathsep)[0] != tools:
+        missing["PATH"] = os.pathsep.join([tools, path])
+    return missing
 
 
 def shared_engine_environment(processes: int) -> dict[str, str]:

@@ -60,7 +60,8 @@ class HandoverConfig(BaseModel):
         gpus = torch.cuda.device_count()
         if self.share_device and not gpus:
             raise HandoverRefused("handover.share_device: there is no GPU here to share; set it to false")
-        if engine.tensor_parallel > 1 and gpus < engine.tensor_parallel:
+        # Several workers may be on other machines of a Ray cluster.
+        if engine.workers == 1 and engine.tensor_parallel > max(1, gpus):
             raise HandoverRefused(
                 f"engine.tensor_parallel is {engine.tensor_parallel}, and this machine has {gpus} GPUs: lower it"
             )

@@ -26,6 +26,9 @@ from infra.progress import say
 _PATIENCE = 0.05
 """Seconds for which a worker gathers completions before it returns them: a call costs one or two milliseconds."""
 
+_TURN = 0.5
+"""Seconds after which a worker returns in any case, to take what has become free elsewhere, or be told to stop."""
+
 
 class RolloutWorkersDied(RuntimeError):
     """Rollout workers died again and again."""
@@ -41,14 +44,14 @@ class _Worker:
         return self.engine.end_tokens
 
     def advance(self, requests: list[tuple[int, Request]]) -> list[Completion]:
-        """Take requests, and generate until something has ended. Returns what has."""
+        """Take requests, and generate until something has ended or the turn is over. Returns what has ended."""
         for index, request in requests:
             self.engine.add(index, request)
         done: list[Completion] = []
-        until = float("inf")
+        until = time.monotonic() + _TURN
         while self.engine.running and time.monotonic() < until:
             if (ended := self.engine.step()) and not done:
-                until = time.monotonic() + _PATIENCE
+                until = min(until, time.monotonic() + _PATIENCE)
             done += ended
         return done
 
@@ -84,6 +87,12 @@ class RolloutWorkers:
 
         self.config = config
         self._model = str(model.absolute())
+        needed, there = config.workers * config.tensor_parallel, torch.cuda.device_count()
+        if there < needed and torch.cuda.is_available() and "RAY_ADDRESS" not in os.environ:
+            raise ValueError(
+                f"engine.workers {config.workers} with engine.tensor_parallel {config.tensor_parallel} need {needed} "
+                f"GPUs, and this machine has {there}: lower them, or name a Ray cluster in RAY_ADDRESS"
+            )
         self._started_ray = not ray.is_initialized()
         if self._started_ray:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -95,6 +104,7 @@ class RolloutWorkers:
         self._weights: tuple[Any, int] | None = None
         """The newest ones, in Ray's object store, and their version."""
         self._replaced = 0
+        """How many were replaced since the last completion."""
         self._members = [_Member(self._start()) for _ in range(config.workers)]
         try:
             self.end_tokens: frozenset[int] = ray.get([m.actor.end_tokens.remote() for m in self._members])[0]
@@ -123,7 +133,7 @@ class RolloutWorkers:
         calls: dict[Any, _Member] = {}
         try:
             while waiting or any(member.held for member in self._members):
-                if not self._members:
+                while not self._members:
                     self._replace()
                 for member in self._members:
                     if member not in calls.values():
@@ -139,6 +149,7 @@ class RolloutWorkers:
                         continue
                     for completion in done:
                         del member.held[completion.index]
+                        self._replaced = 0
                     yield from done
         finally:
             self._abort(calls)
@@ -192,19 +203,24 @@ class RolloutWorkers:
                 self._bury(member)
 
     def _bury(self, member: _Member) -> None:
+        import ray
+
         if member in self._members:
             self._members.remove(member)
+            # Ray may only have lost sight of it; what it holds must not go on beside another's.
+            ray.kill(member.actor)
             say(f"a rollout worker died; {len(member.held)} responses that it was at are given to others")
 
     def _replace(self) -> None:
         """Start a worker in place of a dead one. It begins with the newest weights, never with the model's first ones.
 
-        Raises RolloutWorkersDied once more workers were replaced than is likely by accident.
+        Raises RolloutWorkersDied once too many were replaced with nothing generated between.
         """
         self._replaced += 1
         if self._replaced > 3 * self.config.workers:
             raise RolloutWorkersDied(
-                f"{self._replaced} rollout workers have died: is there memory for engine.workers {self.config.workers}?"
+                f"{self._replaced} rollout workers have died and nothing was generated: is there memory for "
+                f"engine.workers {self.config.workers}?"
             )
         member = _Member(self._start())
         self._members.append(member)

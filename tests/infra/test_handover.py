@@ -187,8 +187,9 @@ def test_a_trainer_that_was_offloaded_goes_on_as_if_nothing_had_happened(
         (SHARED, {"zero_stage": 0}, {}, "trainer.zero_stage"),
         (SHARED, {"zero_stage": 3}, {}, "trainer.fused_adam"),
         (SENT, {}, {"tensor_parallel": 2}, "trainer.ranks"),
+        (SENT, {}, {"workers": 2}, "engine.workers"),
     ],
-    ids=["sharing without ZeRO", "sharing ZeRO 3 with torch's AdamW", "fewer ranks than the engine has GPUs"],
+    ids=["sharing without ZeRO", "ZeRO 3 with torch's AdamW", "fewer ranks than GPUs", "several workers"],
 )
 def test_sections_that_cannot_work_together_are_refused_by_name(
     handover: HandoverConfig, trainer: dict[str, Any], engine: dict[str, Any], key: str

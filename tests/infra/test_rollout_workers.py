@@ -23,8 +23,9 @@ def workers(base: Path) -> Iterator[RolloutWorkers]:
 
 
 def worker_processes() -> list[psutil.Process]:
-    """The processes of this machine's rollout workers that descend from this one or from its Ray."""
-    return [process for process in psutil.process_iter(["cmdline"]) if "ray::_Worker" in " ".join(process.cmdline())]
+    """The rollout workers that this process's Ray has started."""
+    below = psutil.Process().children(recursive=True)
+    return [process for process in below if "ray::_Worker" in " ".join(process.cmdline())]
 
 
 def tokens(completions: list[Completion]) -> list[list[int]]:
@@ -66,6 +67,7 @@ def test_what_a_killed_worker_had_not_returned_is_given_to_another(workers: Roll
     work = [Request(prompt, 40 + 10 * (i % 3), seed=i) for i, prompt in enumerate(PROMPTS * 3)]
     undisturbed = workers.generate_all(work)
     seen: list[Completion] = []
+    assert len(worker_processes()) == 2
     for completion in workers.generate(work):
         if not seen:
             worker_processes()[0].send_signal(signal.SIGKILL)

@@ -1,6 +1,5 @@
 """Trainer ranks: real processes under torchrun with real DeepSpeed, against the trainer of one process."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -93,7 +92,7 @@ def rank_processes(parent: int) -> list[psutil.Process]:
 
 def test_a_rank_that_dies_in_a_step_ends_the_others_and_is_reported(base: Path) -> None:
     ranks = TrainerRanks(base, TrainerConfig(ranks=2, zero_stage=2), seed=0)
-    processes = rank_processes(os.getpid())
+    processes = rank_processes(ranks._process.pid)
     assert len(processes) == 2
     killer = threading.Timer(1, processes[1].kill)
     killer.start()
