@@ -8,11 +8,10 @@ It reads the run's records; it runs nothing.
 import argparse
 import itertools
 import json
-import os
-import platform
 from datetime import datetime
-from pathlib import Path
 from typing import Any
+
+from nano_start import machine
 
 from flows.models import run_records
 from infra.stages import StageRecord
@@ -20,15 +19,6 @@ from infra.store import Store
 from steps.report.table import report_rows
 
 RISING = ("import", "vanilla_sft", "long_cot_sft", "rl")
-
-
-def cpu_model() -> str:
-    """The processor's name, where Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def goals(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -79,9 +69,8 @@ def main() -> None:
         print(f"| {stage} | {' | '.join(cells)} |")
     evaluation = records[-1].config["evaluation"]
     inputs = {"run": records[-1].run, "seed": records[-1].seed, "evaluation": evaluation}
-    machine = {"processor": cpu_model(), "cores": os.cpu_count(), "python": platform.python_version()}
     reached = goals(rows) | {"wall_seconds": wall_seconds(records)}
-    print(json.dumps({"goals": reached, "stages": list(rows.values()), "inputs": inputs, "machine": machine}))
+    print(json.dumps({"goals": reached, "stages": list(rows.values()), "inputs": inputs, "machine": machine()}))
 
 
 if __name__ == "__main__":

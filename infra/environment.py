@@ -4,6 +4,8 @@ The values and the measurements behind them:
 - TORCHDYNAMO_DISABLE: the first batch would compile for 14 s; without it throughput on CPU is the same.
 - VLLM_ENABLE_V1_MULTIPROCESSING=0: the engine lives in the stage's process, so weights are handed over in memory.
 - OMP_NUM_THREADS and libiomp: libgomp's threads spin and collapse when another process uses the cores.
+- RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0: Ray then keeps to 127.0.0.1, as it does on those systems, whereas on Linux it
+  would listen on all of the machine's addresses.
 - PATH: DeepSpeed compiles an operator with the first ninja in it. Another ninja than last time's takes all that the
   last one compiled for stale: 25 s at that start, and again when the first one is back.
 """
@@ -27,6 +29,8 @@ def engine_environment() -> dict[str, str]:
         "AWS_EC2_METADATA_DISABLED": "true",
         "DS_ACCELERATOR": "cpu",
         "OMP_NUM_THREADS": str(os.cpu_count() or 1),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
         "KMP_BLOCKTIME": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "TORCHDYNAMO_DISABLE": "1",
@@ -43,6 +47,8 @@ def engine_environment() -> dict[str, str]:
         del wanted["OMP_NUM_THREADS"]
     elif library := _intel_openmp():
         wanted["LD_PRELOAD"] = str(library)
+    if "RAY_ADDRESS" in os.environ:
+        del wanted["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"]
     missing = {name: value for name, value in wanted.items() if name not in os.environ}
     # The virtual environment may be in use without having been activated.
     tools, path = os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)

@@ -7,6 +7,7 @@ dies had returned is kept, and what it had not is given to others, with the same
 One machine uses a Ray of its own that ends with this process; RAY_ADDRESS names a cluster.
 """
 
+import logging
 import os
 import time
 from collections import deque
@@ -95,12 +96,10 @@ class RolloutWorkers:
             )
         self._started_ray = not ray.is_initialized()
         if self._started_ray:
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             address = os.environ.get("RAY_ADDRESS")
-            # A Ray of our own has room for the workers, however few cores there are, and listens on loopback alone.
-            own: dict[str, Any] = {"num_cpus": config.workers, "include_dashboard": False}
-            own["_node_ip_address"] = "127.0.0.1"
-            ray.init(address=address or "local", log_to_driver=False, **({} if address else own))
+            # A Ray of our own has room for the workers, however few cores there are.
+            own: dict[str, Any] = {} if address else {"num_cpus": config.workers, "include_dashboard": False}
+            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
         self._weights: tuple[Any, int] | None = None
         """The newest ones, in Ray's object store, and their version."""
         self._replaced = 0

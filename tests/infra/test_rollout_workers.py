@@ -96,6 +96,12 @@ def test_a_killed_worker_is_replaced_by_one_with_the_newest_weights(
         HandOver(trainer, workers).to_rollout()
 
 
+def test_nothing_of_ray_listens_where_other_machines_reach_it(workers: RolloutWorkers) -> None:
+    below = [p for p in psutil.Process().children(recursive=True) if "ray" in " ".join(p.cmdline())]
+    open_to = {c.laddr.ip for p in below for c in p.net_connections() if c.status == psutil.CONN_LISTEN}
+    assert open_to and open_to <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
 def test_a_caller_that_stops_early_leaves_nothing_running(workers: RolloutWorkers) -> None:
     stream = workers.generate(requests())
     next(stream)
