@@ -212,17 +212,17 @@ def test_ctrl_c_ends_clearly_and_the_next_run_goes_on_within_the_stage(
 def test_a_stage_that_is_killed_is_tried_again_by_metaflow_and_goes_on_within_the_stage(
     home: Home, first_run: subprocess.CompletedProcess[str], tmp_path: Path
 ) -> None:
-    before = set(home.folder.glob("checkpoints/*"))
+    before = set(home.folder.glob("checkpoints/*/[0-9]*"))
     command = [*LONGHAUL, "run", "--config", "configs/smoke.yaml", "--set", f"store={home.store}", "--retries", "1"]
-    command += ["--set", "rl.iterations=8", "--set", "rl.tau=0.3"]
+    command += ["--set", "long2short.rl.iterations=8"]
     log = tmp_path / "output"
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=home.environment, stdout=output, stderr=output)
-    while not any(path.glob("[0-9]*") for path in set(home.folder.glob("checkpoints/*")) - before):
+    while not set(home.folder.glob("checkpoints/*/[0-9]*")) - before:
         assert process.poll() is None, log.read_text()[-3000:]
         time.sleep(0.05)
     tasks = [p for p in psutil.Process(process.pid).children(recursive=True) if p.cmdline()[-20:].count("step")]
-    killed = [task for task in tasks if "rl" in task.cmdline()]
+    killed = [task for task in tasks if "short_rl" in task.cmdline()]
     assert killed, [task.cmdline() for task in tasks]
     killed[0].kill()
     assert process.wait(300) == 0, log.read_text()[-3000:]
