@@ -12,8 +12,8 @@ Held-out accuracy and length are measured every few iterations. What is compared
 - Fig. 9: the curriculum, then prioritised prompts, against uniform ones.
 - With and without the length reward; partial against full rollouts at equal tokens.
 
-Finished runs are kept in a folder and used again while their settings stay the same. It takes less than an hour on two
-cores, two runs at a time. The last line is JSON.
+Finished runs are kept in a folder and used again while their settings stay the same. Two runs at a time take five to
+eight minutes on two cores, and all of them about an hour. The last line is JSON.
 """
 
 import argparse

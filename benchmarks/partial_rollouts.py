@@ -38,7 +38,7 @@ from nano_start import NanoStart, endless, learn, machine, nano_start
 
 from infra.environment import enter_engine_environment
 
-IN_FLIGHT = 256
+IN_FLIGHT = 512
 FLAT_UP_TO = 512
 PROMPT = 40
 BUDGETS_IN_LONGEST = 8
