@@ -29,9 +29,20 @@ def attempt(body: str) -> str:
     )
 
 
+OTHERS: set[psutil.Process] = set()
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    """Children that other tests of this process have started, a server for instance, are no box's."""
+    OTHERS.clear()
+    OTHERS.update(psutil.Process().children(recursive=True))
+
+
 def box_processes() -> list[psutil.Process]:
     """Processes outside that belong to boxes of this process."""
-    return [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+    children = [child for child in psutil.Process().children(recursive=True) if child not in OTHERS]
+    return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_output_and_exit_code_come_back(sandbox: Sandbox) -> None:
