@@ -76,6 +76,7 @@ def test_what_a_killed_worker_had_not_returned_is_given_to_another(workers: Roll
     assert tokens(sorted(seen, key=lambda c: c.index)) == tokens(undisturbed)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_by_one_with_the_newest_weights(
     workers: RolloutWorkers, trainer: Trainer, base: Path
 ) -> None:
