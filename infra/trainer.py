@@ -8,6 +8,7 @@ same arguments in the same order, the micro-batches are spread over the ranks, a
 `infra/trainer_ranks.py` does that for a process that is no rank itself.
 """
 
+import fcntl
 import math
 import os
 import shutil
@@ -25,6 +26,7 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
 from infra.checkpoint_engine import Sockets, WeightServer
+from infra.environment import CACHE
 from infra.files import folder_written_aside
 
 
@@ -95,6 +97,22 @@ def _join_one_process_group() -> None:
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
 
 
+def load_operators() -> None:
+    """Load the operator that DeepSpeed compiles at its first start, one process of this machine at a time.
+
+    torch guards the compilation by a file, which a process that is killed leaves behind: all later ones would wait for
+    it for ever, in silence. Whoever holds our lock, which ends with its process, knows such a file to be left over.
+    """
+    from deepspeed.comm.torch import build_shm_op
+
+    folder = Path(os.environ.setdefault("TORCH_EXTENSIONS_DIR", str((CACHE / "torch_extensions").resolve())))
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "longhaul.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        (folder / "deepspeed_shm_comm" / "lock").unlink(missing_ok=True)
+        build_shm_op()
+
+
 class Trainer:
     """One policy under training, or one rank of it."""
 
@@ -102,6 +120,7 @@ class Trainer:
         import deepspeed
 
         torch.manual_seed(seed)
+        load_operators()
         _join_one_process_group()
         self.config = config
         self.folder = model

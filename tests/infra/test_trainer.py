@@ -1,5 +1,9 @@
 """The trainer, with real DeepSpeed."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +66,15 @@ def test_an_optimizer_that_was_reset_steps_like_a_new_one(trainer: Trainer, base
     again = weights(trainer)
     trainer.load_weights(base)
     assert all(torch.equal(fresh[name], again[name]) for name in fresh)
+
+
+def test_a_start_does_not_wait_for_a_compilation_whose_process_was_killed(tmp_path: Path, trainer: Trainer) -> None:
+    compiled = tmp_path / "torch_extensions"
+    shutil.copytree(os.environ["TORCH_EXTENSIONS_DIR"], compiled)
+    (compiled / "deepspeed_shm_comm" / "lock").touch()
+    command = [sys.executable, "-c", "from infra.trainer import load_operators; load_operators()"]
+    subprocess.run(command, env=os.environ | {"TORCH_EXTENSIONS_DIR": str(compiled)}, check=True, timeout=120)
+    assert not (compiled / "deepspeed_shm_comm" / "lock").exists()
 
 
 def test_a_saved_checkpoint_is_whole_and_holds_the_trained_weights(
