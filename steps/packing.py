@@ -35,7 +35,8 @@ class PackedRows:
     tokens: Tensor
     """int64 [rows, length]; padding is token 0."""
     positions: Tensor
-    """int64 [rows, length]; 0 at the start of each example and of the padding."""
+    """int64 [rows, length]; 0 at the start of each example. Padding goes on from the example before it: a row of one
+    example is then plain causal attention, for which torch has faster kernels than for a mask."""
     owners: Tensor
     """int64 [rows, length - 1]: which example (its place in the packed list) the prediction at t belongs to; -1 where
     the predicted token is no response token."""
@@ -94,8 +95,7 @@ def pack(examples: Sequence[TokenExample], length: int, rows: int) -> Iterator[P
                 example = examples[index]
                 end = at + len(example.tokens)
                 tokens[row, at:end] = torch.tensor(example.tokens)
-                positions[row, at:end] = torch.arange(end - at)
+                positions[row, at:] = torch.arange(used - at)
                 owners[row, at + example.prompt_length - 1 : end - 1] = index
                 at = end
-            positions[row, at:] = torch.arange(used - at)
         yield PackedRows(tokens, positions, owners)
