@@ -4,6 +4,7 @@ The report asks three things of a prompt set (§2.1): coverage, so rows carry do
 difficulty, so they carry a difficulty; and answers that can be evaluated, so they name a verifier.
 """
 
+import gzip
 import hashlib
 import json
 import re
@@ -37,6 +38,16 @@ class Part(BaseModel):
         return self
 
 
+class FunctionTests(BaseModel):
+    """Tests that call a function: HumanEval's form."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    entry_point: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="The function that the program defines.")
+    check: str = Field(min_length=1, description="Python source that defines check(candidate), which asserts.")
+    setup: str = Field("", description="Python source that runs before it, with what it uses.")
+
+
 class Problem(BaseModel):
     """One prompt, its reference answer, and how a response to it is judged."""
 
@@ -45,8 +56,11 @@ class Problem(BaseModel):
     id: str = Field(min_length=1)
     prompt: str | tuple[Part, ...]
     answer: str = Field("", description="Reference answer; empty where tests decide.")
-    verifier: Literal["math", "code"] = Field(description="Which verifier judges responses (steps/rewards).")
+    verifier: Literal["math", "code", "classic_rm", "cot_rm"] = Field(
+        description="Which verifier judges responses (steps/rewards). RL may put a reward model in place of the rules."
+    )
     tests: tuple[tuple[str, str], ...] = Field((), description="For code: pairs of stdin and expected stdout.")
+    function: FunctionTests | None = Field(None, description="For code: tests that call a function.")
     solution: str | None = Field(None, description="A worked solution, where the data set has one.")
     domain: str = "unknown"
     discipline: str = "unknown"
@@ -58,10 +72,10 @@ class Problem(BaseModel):
     def _can_be_verified(self) -> "Problem":
         if not self.text.strip() and not self.images:
             raise ValueError("prompt is empty")
-        if self.verifier == "code" and not self.tests:
-            raise ValueError("verifier 'code' needs at least one test")
-        if self.verifier == "math" and not self.answer.strip():
-            raise ValueError("verifier 'math' needs an answer")
+        if self.verifier == "code" and not self.tests and self.function is None:
+            raise ValueError("verifier 'code' needs at least one test, or a function's tests")
+        if self.verifier != "code" and not self.answer.strip():
+            raise ValueError(f"verifier {self.verifier!r} needs an answer")
         return self
 
     @property
@@ -119,13 +133,31 @@ def _from_gsm8k(row: dict[str, Any], row_id: str) -> dict[str, Any]:
     }
 
 
-CONVERTERS = {"problem": lambda row, row_id: row, "gsm8k": _from_gsm8k}
+def _from_humaneval(row: dict[str, Any], row_id: str) -> dict[str, Any]:
+    code = row["prompt"]
+    return {
+        "id": row["task_id"],
+        "prompt": f"Complete this Python function. Give the whole program.\n```python\n{code.rstrip()}\n```",
+        "verifier": "code",
+        "function": {"entry_point": row["entry_point"], "check": row["test"], "setup": code},
+        "solution": f"```python\n{code}{row['canonical_solution'].rstrip()}\n```",
+        "domain": "code",
+        "discipline": "functions",
+        "source": "openai/human-eval",
+        "licence": "MIT",
+    }
+
+
+CONVERTERS = {"problem": lambda row, row_id: row, "gsm8k": _from_gsm8k, "humaneval": _from_humaneval}
 """How a data set's own row becomes a problem's fields, by format name."""
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers (from 1) and objects of a JSONL file. Raises MalformedRow at the first other line."""
-    with path.open("rb") as lines:
+    """Line numbers (from 1) and objects of a JSONL file, compressed where its name ends in .gz.
+
+    Raises MalformedRow at the first other line.
+    """
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue

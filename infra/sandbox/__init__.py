@@ -1,6 +1,6 @@
-"""Runs one untrusted Python program within limits, or refuses: there is no way to run a program unprotected."""
+"""Runs untrusted programs within limits, or refuses: there is no way to run a program unprotected."""
 
-from infra.sandbox.bubblewrap import BubblewrapSandbox
+from infra.sandbox.config import SandboxConfig, open_sandbox
 from infra.sandbox.interface import Ended, Limits, Result, Sandbox, SandboxUnavailable
 
-__all__ = ["BubblewrapSandbox", "Ended", "Limits", "Result", "Sandbox", "SandboxUnavailable"]
+__all__ = ["Ended", "Limits", "Result", "Sandbox", "SandboxConfig", "SandboxUnavailable", "open_sandbox"]

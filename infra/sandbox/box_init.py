@@ -1,32 +1,40 @@
-"""The first process (PID 1) of a box: runs the program in a child under its limits, reaps, and reports what it used.
+"""The first process (PID 1) of a box: runs programs in children under their limits, reaps, and reports what they used.
 
-Never imported: the text of this file goes to the box's Python as `-c`, followed by the report's file descriptor, the
-program's path, and the limits as `limit` takes them. The report is one line: wait status, CPU seconds, peak KiB.
+Never imported: the text of this file goes to the box's Python as `-c`, followed by the number of a socket to the
+outside. A message is a command (its words on lines; none for the program in this Python) and the limits, separated by
+zero bytes, with the three descriptors that become its standard input, output and error. The answer is one line: wait
+status, CPU seconds, peak KiB.
+No program ever has the socket, and none can trace this process, so that the answers are true.
 
-When PID 1 ends, the kernel kills whatever is left in the box, so no daemon of the program outlives it. `posix` stands
-in for `os`, which an interpreter without `site` has not loaded yet: that import would be a tenth of a run.
+When PID 1 ends, the kernel kills whatever is left in the box, so no daemon of the program outlives it. `posix` and
+`_socket` stand in for `os` and `socket`, which an interpreter without `site` has not loaded yet: those imports would be
+a tenth of a run.
 """
 
+import _socket
 import builtins
 import posix
 import resource
 import sys
 
+PROGRAM = "/box/program.py"
 OPEN_FILES = 64
+SIGKILL = 9
 
 
-def limit(address_space: int, file_size: int, processes: int, cpu_seconds: int) -> None:
-    """Bind this process, and so all its children, to limits in bytes, bytes, processes and seconds."""
-    resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
+def limit(address_space: int, file_size: int, processes: int, cpu_seconds: int, open_files: int) -> None:
+    """Bind this process, and so all its children, to limits in bytes (0: none), bytes, processes and seconds."""
+    if address_space:
+        resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
     # The soft limit sends SIGXCPU, by which a run out of time is known; a program that ignores it meets SIGKILL.
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
 
 
-def run(path: str) -> None:
+def run_here(path: str) -> None:
     """Run the program at `path` as `python path` would: in a `__main__` of its own, with nothing of this file in it."""
     module = type(sys)("__main__")
     module.__dict__.update(__builtins__=builtins, __file__=path)
@@ -39,22 +47,52 @@ def run(path: str) -> None:
     exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102 - inside the box, where the program belongs
 
 
-def wait_and_report(child: int, report: int) -> int:
-    """Reap until the program has ended; its exit code, or 128 plus the number of the signal that killed it."""
+def wait_for(child: int) -> bytes:
+    """Reap until the program has ended, kill what it left, and say what all of them used."""
+    seconds, peak, result = 0.0, 0, 0
     while True:
-        pid, status, usage = posix.wait4(-1, 0)
+        try:
+            pid, status, usage = posix.wait4(-1, 0)
+        except ChildProcessError:
+            return b"%d %.6f %d\n" % (result, seconds, peak)
+        seconds += usage.ru_utime + usage.ru_stime
+        peak = max(peak, usage.ru_maxrss)
         if pid == child:
-            break
-    posix.write(report, b"%d %.6f %d\n" % (status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss))
-    code = posix.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code
+            result = status
+            try:  # noqa: SIM105 - contextlib is not loaded
+                posix.kill(-1, SIGKILL)
+            except ProcessLookupError:
+                pass  # nothing is left
+
+
+def main() -> None:
+    """Run what is asked for until the outside closes the socket. Returns in the program's own process."""
+    outside = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, int(sys.argv[1]))
+    outside.send(b"ready")
+    while True:
+        message, ancillary, _, _ = outside.recvmsg(4096, _socket.CMSG_SPACE(12))
+        if not message:
+            posix._exit(0)
+        command, *limits = message.split(b"\0")
+        data = ancillary[0][2]
+        descriptors = [int.from_bytes(data[at : at + 4], sys.byteorder) for at in (0, 4, 8)]
+        child = posix.fork()
+        if not child:
+            outside.close()
+            for place, descriptor in enumerate(descriptors):
+                posix.dup2(descriptor, place)
+            for descriptor in descriptors:
+                posix.close(descriptor)
+            limit(*map(int, limits))
+            if command:
+                argv = command.split(b"\n")
+                posix.execv(argv[0], argv)
+            return
+        for descriptor in descriptors:
+            posix.close(descriptor)
+        outside.send(wait_for(child))
 
 
 if __name__ == "__main__":
-    report, path, limits = int(sys.argv[1]), sys.argv[2], [int(value) for value in sys.argv[3:]]
-    child = posix.fork()
-    if child:
-        posix._exit(wait_and_report(child, report))
-    posix.close(report)
-    limit(*limits)
-    run(path)
+    main()
+    run_here(PROGRAM)

@@ -1,6 +1,6 @@
 """What a sandbox is asked and what it answers, whichever backend runs the program."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Literal, Protocol
@@ -90,12 +90,25 @@ class Sandbox(Protocol):
         *,
         language: str = "python",
         files: Mapping[str, bytes] = NO_FILES,
-    ) -> Iterator[Result]:
+    ) -> Generator[Result, None, None]:
         """Run a program on one standard input after another, each run in new processes and under the whole limits.
 
         The runs share a box, so a later one finds files that an earlier one wrote. A run that is not asked for does not
-        start: leave the loop at the first failure.
+        start: leave the loop at the first failure, and close the generator.
         """
+        ...
+
+    def run_joined(
+        self,
+        first: str,
+        second: str,
+        limits: Limits = ...,
+        *,
+        first_files: Mapping[str, bytes] = NO_FILES,
+        second_files: Mapping[str, bytes] = NO_FILES,
+    ) -> tuple[Result, Result]:
+        """Run two Python programs side by side, each in a box of its own and under the whole limits. What one of them
+        prints is the other's standard input; both results' stdout is empty, and not counted in output_bytes."""
         ...
 
     def close(self) -> None:

@@ -1,0 +1,256 @@
+"""A box from outside: started by a backend, asked to run a program on one input after another, watched, and killed."""
+
+import math
+import os
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from fcntl import F_ADD_SEALS, F_SEAL_GROW, F_SEAL_SHRINK, F_SEAL_WRITE, fcntl
+from pathlib import Path
+
+from infra.sandbox.cgroups import Usage
+from infra.sandbox.interface import Ended, Limits, Result, SandboxUnavailable
+from infra.sandbox.slots import Slot
+
+MIB = 2**20
+BOX_INIT = Path(__file__).with_name("box_init.py").read_text(encoding="utf-8")
+OPEN_FILES = 64
+START_SECONDS = 30.0
+"""How long a box may take to be made before its maker is killed."""
+
+_CPU_CHECK_SECONDS = 0.2
+_CREDENTIALS = struct.Struct("3i")
+
+
+@contextmanager
+def memory_file(name: str, content: bytes = b"", *, sealed: bool = False) -> Iterator[int]:
+    """The descriptor of a file in memory, at its start. Sealed, nobody who inherits it can write to it."""
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(content)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        if sealed:
+            fcntl(descriptor, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@dataclass
+class _Run:
+    """One run as it goes on."""
+
+    stdout: bytearray
+    stderr: bytearray
+    stopped: Ended | None = None
+    """The limit for which it was stopped from outside."""
+    report: tuple[int, float, float] | None = None
+    """Exit code, CPU seconds and peak MiB by the box's init."""
+
+
+class Box:
+    """A box that a command makes; closing it ends all in it. Raises SandboxUnavailable where it is not made.
+
+    Args:
+        command: what makes the box.
+        descriptors: what the command inherits, apart from the init's socket.
+        sockets: the outer end and the init's, which is closed here once the command has it.
+        resources: what has to last as long as the box; closed with it.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        descriptors: Sequence[int],
+        sockets: tuple[socket.socket, socket.socket],
+        slot: Slot,
+        resources: ExitStack,
+    ) -> None:
+        self._slot = slot
+        self._stack = resources
+        self._outside, inside = sockets
+        # The kernel then says who sends, as seen from here.
+        self._outside.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        with inside:
+            errors = self._stack.enter_context(memory_file("errors"))
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                pass_fds=[*descriptors, inside.fileno()],
+                env={},  # what a library to preload says would stand among the errors
+            )
+        self._init = self._wait_until_made(errors)
+        self._stack.callback(os.close, self._init)
+
+    def _wait_until_made(self, errors: int) -> int:
+        """A pidfd of the box's init, once it has said that it is ready."""
+        self._outside.settimeout(START_SECONDS)
+        try:
+            message, ancillary, _, _ = self._outside.recvmsg(256, socket.CMSG_SPACE(_CREDENTIALS.size))
+            if message == b"ready":
+                pid, _, _ = _CREDENTIALS.unpack(ancillary[0][2])
+                self._outside.settimeout(None)
+                return os.pidfd_open(pid)
+        except (OSError, IndexError):
+            pass
+        self._process.kill()
+        self._process.wait()
+        said = os.pread(errors, 4096, 0).decode(errors="replace").strip()
+        raise SandboxUnavailable(f"no box could be made: {said or 'what makes it ended without a word'}")
+
+    @property
+    def alive(self) -> bool:
+        """Whether another program can run in it."""
+        return self._process.poll() is None
+
+    def run(
+        self,
+        stdin: bytes | int,
+        limits: Limits,
+        *,
+        began: float,
+        processes: int,
+        command: Sequence[str] = (),
+        address_space: bool = True,
+        stdout: int | None = None,
+    ) -> Result:
+        """Run a command, or the program in the box's Python without one, on a standard input; once it has ended,
+        nothing of it is left running.
+
+        Args:
+            stdin: what it reads; a descriptor is used as it is, and closed.
+            stdout: where its standard output goes, closed as well; without it, into the result.
+            began: when the run was asked for, by time.monotonic; wall seconds count from there.
+            processes: how many its user may have at most, as the kernel counts them for each user.
+        """
+        memory = limits.memory_mb * MIB if address_space else 0
+        numbers = (memory, limits.file_mb * MIB, processes, math.ceil(limits.cpu_seconds), OPEN_FILES)
+        message = b"\0".join(["\n".join(command).encode(), *(str(number).encode() for number in numbers)])
+        before = self._slot.group.usage() if self._slot.group else None
+        run = _Run(bytearray(), bytearray())
+        with ExitStack() as stack:
+            outputs = {}
+            given = [stdin if isinstance(stdin, int) else stack.enter_context(memory_file("stdin", stdin, sealed=True))]
+            for output, end in ((run.stdout, stdout), (run.stderr, None)):
+                if end is None:
+                    read, end = os.pipe()
+                    stack.callback(os.close, read)
+                    outputs[read] = output
+                given.append(end)
+            try:
+                with suppress(OSError):  # the box is gone; that is seen below
+                    socket.send_fds(self._outside, [message], given)
+            finally:
+                for descriptor in given[isinstance(stdin, bytes) :]:
+                    os.close(descriptor)
+            self._watch(run, outputs, began + limits.wall_seconds, limits, before)
+        after = self._slot.group.usage() if self._slot.group else None
+        return self._result(run, limits, began, before, after)
+
+    def _watch(
+        self, run: _Run, outputs: dict[int, bytearray], deadline: float, limits: Limits, before: Usage | None
+    ) -> None:
+        """Read both outputs until the run's processes are gone, or kill them where they pass a limit."""
+        control = self._outside.fileno()
+        with selectors.DefaultSelector() as selector:
+            for descriptor in (*outputs, control):
+                selector.register(descriptor, selectors.EVENT_READ)
+            while selector.get_map():
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    run.stopped = "time"
+                    break
+                ready = selector.select(min(remaining, _CPU_CHECK_SECONDS) if before else remaining)
+                for key, _ in ready:
+                    if key.fd == control:
+                        selector.unregister(control)
+                        run.report = _report(self._receive())
+                        continue
+                    chunk = os.read(key.fd, 65536)
+                    if not chunk:
+                        selector.unregister(key.fd)
+                    outputs[key.fd] += chunk
+                if len(run.stdout) + len(run.stderr) > limits.output_bytes:
+                    run.stopped = "output"
+                    break
+                if before and not ready and self._used_since(before) > limits.cpu_seconds + 1:
+                    run.stopped = "time"  # each process has its own limit; this one is of all of them together
+                    break
+        if run.report is None:
+            self.kill()
+
+    def _used_since(self, before: Usage) -> float:
+        """CPU seconds of all processes in the box."""
+        return self._slot.group.usage().cpu_seconds - before.cpu_seconds if self._slot.group else 0.0
+
+    def _receive(self) -> bytes:
+        """The init's report; empty where it is gone."""
+        try:
+            return self._outside.recv(256)
+        except ConnectionError:
+            return b""
+
+    def kill(self) -> None:
+        """End all in the box.
+
+        Killing the box's PID 1 ends the rest, and what made the box then reaps it. To kill that instead would leave
+        PID 1 to be reaped by whatever process is the machine's init, which in containers often does not.
+        """
+        with suppress(ProcessLookupError):  # it may have died by itself by now
+            signal.pidfd_send_signal(self._init, signal.SIGKILL)
+        self._process.wait()
+
+    def close(self) -> None:
+        """End all in the box and forget it."""
+        try:
+            self.kill()
+        finally:
+            self._stack.close()
+
+    def _result(self, run: _Run, limits: Limits, began: float, before: Usage | None, after: Usage | None) -> Result:
+        stdout, stderr = (bytes(o[: limits.output_bytes]).decode(errors="replace") for o in (run.stdout, run.stderr))
+        exit_code, cpu_seconds, peak = run.report or (-signal.SIGKILL, None, None)
+        if before and after and run.report is None:
+            cpu_seconds, peak = after.cpu_seconds - before.cpu_seconds, after.peak_memory_mb
+        cpu_used_up = (cpu_seconds or 0.0) >= limits.cpu_seconds
+        return Result(
+            stdout=stdout,
+            stderr=stderr,
+            exit_code=exit_code,
+            ended=run.stopped or _why_ended(exit_code, stderr, cpu_used_up, before, after),
+            wall_seconds=time.monotonic() - began,
+            cpu_seconds=cpu_seconds,
+            peak_memory_mb=peak,
+            not_held=() if self._slot.group else ("cpu_seconds", "memory_mb"),
+        )
+
+
+def _report(message: bytes) -> tuple[int, float, float] | None:
+    if not message:
+        return None
+    status, cpu_seconds, peak_kib = message.split()
+    return os.waitstatus_to_exitcode(int(status)), float(cpu_seconds), int(peak_kib) / 1024
+
+
+def _why_ended(exit_code: int, stderr: str, cpu_used_up: bool, before: Usage | None, after: Usage | None) -> Ended:
+    if exit_code == 0:
+        return "finished"
+    if before and after and after.killed_for_memory > before.killed_for_memory:
+        return "memory"
+    if exit_code == -signal.SIGXCPU or (exit_code == -signal.SIGKILL and cpu_used_up):
+        return "time"
+    last_line = stderr.rstrip().rpartition("\n")[2]
+    if exit_code == 1 and last_line.startswith("MemoryError"):
+        return "memory"
+    if before and after and after.denied_processes > before.denied_processes:
+        return "pids"
+    return "signal" if exit_code < 0 else "finished"

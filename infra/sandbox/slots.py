@@ -1,0 +1,94 @@
+"""Slots: how many boxes run at one time, and what each of them has to itself: a user and a control group."""
+
+import fcntl
+import os
+import queue
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.sandbox.cgroups import Group, make_group
+from infra.sandbox.interface import SandboxUnavailable
+
+FIRST_UID = 62_000
+UIDS = 1_000
+"""Users that no distribution gives to anybody, and that systemd knows as dynamic. Only root can become them."""
+
+NOBODY = 65534
+"""Where we are not root, programs are nobody inside and we outside."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One box's place."""
+
+    uid: int
+    """User and group of the programs, inside and, where we are root, outside as well: the kernel exempts the real root
+    from limits even in a user namespace."""
+    group: Group | None
+
+
+class Slots:
+    """A fixed number of slots, two at least, shared by threads. A slot's user is no other process's at that time."""
+
+    def __init__(self, count: int) -> None:
+        self._locks: list[int] = []
+        self._all = [self._make(number) for number in range(max(2, count))]
+        self._pairs = threading.Lock()
+        # Last in, first out: what the last box used is still in the caches.
+        self._free: queue.LifoQueue[Slot] = queue.LifoQueue()
+        for slot in self._all:
+            self._free.put(slot)
+
+    def _make(self, number: int) -> Slot:
+        if os.geteuid() != 0:
+            return Slot(NOBODY, make_group(f"longhaul-box-{os.getpid()}-{number}"))
+        uid = self._claim_uid()
+        return Slot(uid, make_group(f"longhaul-box-{uid}"))
+
+    def _claim_uid(self) -> int:
+        folder = Path(tempfile.gettempdir(), "longhaul-boxes")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid != 0:
+            raise SandboxUnavailable(f"{folder} is not root's: remove it")
+        for uid in range(FIRST_UID, FIRST_UID + UIDS):
+            descriptor = os.open(folder / str(uid), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                continue
+            self._locks.append(descriptor)
+            return uid
+        raise SandboxUnavailable(f"all {UIDS} users of sandboxes are in use on this machine")
+
+    @contextmanager
+    def taken(self) -> Iterator[Slot]:
+        """A slot for as long as the block runs; waits until one is free."""
+        slot = self._free.get()
+        try:
+            yield slot
+        finally:
+            self._free.put(slot)
+
+    @contextmanager
+    def two_taken(self) -> Iterator[tuple[Slot, Slot]]:
+        """Two slots at once. Whoever waits for a second one holds the first: nobody else does meanwhile."""
+        with ExitStack() as stack:
+            with self._pairs:
+                pair = stack.enter_context(self.taken()), stack.enter_context(self.taken())
+            yield pair
+
+    def close(self) -> None:
+        """Remove the groups and give the users back, once no box runs any more."""
+        for _ in self._all:
+            slot = self._free.get()
+            if slot.group:
+                slot.group.remove()
+        for descriptor in self._locks:
+            os.close(descriptor)
+        self._locks.clear()
+        self._all.clear()
