@@ -19,8 +19,8 @@ go on in the next iteration; `oversampling` keeps enough of them at work.
 
 Not alike:
 - Longhaul generates with vLLM and TRL with transformers' `generate`. TRL's vLLM modes do not run on a CPU: colocated,
-  its weight update fails (`'Parameter' object has no attribute 'weight_loader'`), and the server mode updates over NCCL. transformers' continuous batching runs, at a small part of `generate`'s
-  speed.
+  its weight update fails (`'Parameter' object has no attribute 'weight_loader'`), and the server mode updates over
+  NCCL. transformers' continuous batching runs, at a small part of `generate`'s speed.
 - Longhaul does not train on groups whose rewards are all equal (`no_signal_share`); TRL does, with advantages of 0. In
   the uniform case hardly any response would be right: judging is done as always, and the reward then drawn from the
   response's text, so that nearly every group is trained on.

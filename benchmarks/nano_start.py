@@ -29,6 +29,10 @@ class NanoStart:
     """Curated prompts (`steps.problem.Problem`)."""
     pass_rates: dict[str, float]
     test: list[Any]
+    prompts: Path
+    """The curation stage's output."""
+    data: Path
+    """The data stage's output."""
     recipe: Any
     """configs/nano.yaml (`steps.recipe.Recipe`), its seed as the file has it."""
 
@@ -54,6 +58,8 @@ def nano_start(store: str, run: str | None = None) -> NanoStart:
         problems=load_problems(prompts / "problems.jsonl"),
         pass_rates=json.loads((prompts / "pass_rates.json").read_text()),
         test=load_problems(data / "test.jsonl"),
+        prompts=prompts,
+        data=data,
         recipe=load_recipe(ROOT / "configs" / "nano.yaml"),
     )
 
@@ -69,7 +75,12 @@ def machine() -> dict[str, Any]:
 
 
 def learn(
-    start: NanoStart, config: Any, seed: int, every: int, enough: Callable[[float], bool] = lambda tokens: False
+    start: NanoStart,
+    config: Any,
+    seed: int,
+    every: int,
+    enough: Callable[[float], bool] = lambda tokens: False,
+    reward_models: Callable[[], dict[str, Any]] = dict,
 ) -> dict[str, Any]:
     """RL with a configuration, held-out accuracy and length measured every few iterations and at the end.
 
@@ -84,7 +95,7 @@ def learn(
     samples = tokens = 0.0
     with (
         tempfile.TemporaryDirectory() as folder,
-        Workbench(start.model, start.recipe.engine, start.recipe.trainer, seed) as bench,
+        Workbench(start.model, start.recipe.engine, start.recipe.trainer, seed, reward_models=reward_models) as bench,
     ):
         run = Reinforcement(bench, start.problems, start.pass_rates, config, Checkpoints(Path(folder)))
         while True:
@@ -103,8 +114,9 @@ def learn(
             metrics = run.iterate()
             samples += metrics["groups_done"] * config.responses
             tokens += metrics["rollout_tokens"]
+        verdicts = dict(bench.scorer.counts)
     outcomes = Counter(entry.outcome for entry in run.ledger)
-    return {"points": points, "judged": judged, "ledger": outcomes, "history": run.history}
+    return {"points": points, "judged": judged, "ledger": outcomes, "history": run.history, "verdicts": verdicts}
 
 
 def held_out(bench: Any, start: NanoStart) -> list[tuple[int, float]]:

@@ -38,7 +38,9 @@ from nano_start import NanoStart, endless, learn, machine, nano_start
 
 from infra.environment import enter_engine_environment
 
-IN_FLIGHT = 512
+IN_FLIGHT = 256
+"""The nano recipe's engine.max_sequences."""
+
 FLAT_UP_TO = 512
 PROMPT = 40
 BUDGETS_IN_LONGEST = 8

@@ -1,0 +1,245 @@
+"""Thousands of mixed runs in the sandbox, and what they leave behind on this machine: nothing.
+
+    python benchmarks/sandbox_endurance.py [--runs 10000] [--backend bubblewrap]
+
+Right, wrong, crashing and hostile programs, drawn by a seed, in a process of its own with as many threads as cores.
+Once that process is gone, this one looks for what it left: processes of the slots' users, control groups, mounts,
+files. While it runs, its own memory, descriptors and threads, and the machine's shared and unreclaimable memory, are
+compared between a tenth of the runs and all of them.
+
+The last line is JSON. The exit code is 1 where anything was left, grew, or ended otherwise than it had to.
+
+NOTE: the machine's memory is shared with whatever else runs on it; have nothing else run.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import psutil
+from nano_start import machine
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from infra.environment import CACHE
+from infra.sandbox import Limits, Result, SandboxConfig, open_sandbox
+
+MIB = 2**20
+ORDINARY = Limits()
+HOSTILE = Limits(wall_seconds=0.3, cpu_seconds=1, memory_mb=64, output_bytes=100_000, processes=8, file_mb=2)
+EARLY = 0.1
+"""The share of the runs after which growth is measured from: by then all that is made once has been made."""
+
+GROWTH = {"rss_mb": 32.0, "descriptors": 8.0, "threads": 4.0, "host_shared_mb": 64.0, "host_unreclaimable_mb": 128.0}
+"""What may be more at the end than at a tenth of the runs. Ten thousand leaks of 8 KiB are 80 MB."""
+
+FORK_BOMB = """
+import os
+while True:
+    try:
+        os.fork()
+    except OSError:
+        pass
+"""
+DAEMON = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        for descriptor in range(3):
+            os.close(descriptor)
+        time.sleep(60)
+    os._exit(0)
+print('gone')
+"""
+FILLS = """
+number = 0
+while True:
+    number += 1
+    with open(f'/tmp/{number}', 'w') as file:
+        file.write('x' * 10_000)
+"""
+STOPS = "import os, signal\nif os.fork() == 0:\n    os.kill(os.getppid(), signal.SIGSTOP)\nimport time\ntime.sleep(60)"
+IGNORES = "import signal\nfor n in set(range(1, 32)) - {9, 19}:\n    signal.signal(n, signal.SIG_IGN)\nwhile True: pass"
+SHARES = "import os, mmap, time\nm = mmap.mmap(-1, 2**25)\nfor _ in range(6): os.fork()\nm.write(bytes(2**25))"
+
+PROGRAMS: dict[str, tuple[int, str, Limits, set[str]]] = {
+    "right": (60, "import os\nprint(os.getuid())", ORDINARY, {"finished"}),
+    "wrong": (30, "print('no')", ORDINARY, {"finished"}),
+    "reads": (20, "import sys\nprint(len(sys.stdin.read()))", ORDINARY, {"finished"}),
+    "raises": (15, "1 / 0", ORDINARY, {"finished"}),
+    "is none": (5, "def", ORDINARY, {"finished"}),
+    "exits": (10, "import os\nos._exit(7)", ORDINARY, {"finished"}),
+    "crashes": (10, "import os\nos.kill(os.getpid(), 11)", ORDINARY, {"signal"}),
+    "daemon": (4, DAEMON, ORDINARY, {"finished"}),
+    "kills its parent": (4, "import os, time\nos.kill(os.getppid(), 9)\ntime.sleep(60)", HOSTILE, {"time", "signal"}),
+    "memory": (4, "x = []\nwhile True: x.append(' ' * 10**6)", HOSTILE, {"memory", "time"}),
+    "shared memory": (4, SHARES, HOSTILE, {"memory", "time", "finished", "pids"}),
+    "output": (4, "while True: print('x' * 1000)", HOSTILE, {"output"}),
+    "fills files": (4, FILLS, HOSTILE, {"finished", "time", "memory"}),
+    "fork bomb": (4, FORK_BOMB, HOSTILE, {"time", "pids"}),
+    "sleeps": (4, "import os, time\nos.close(1)\nos.close(2)\ntime.sleep(60)", HOSTILE, {"time"}),
+    "stops": (4, STOPS, HOSTILE, {"time", "pids"}),
+    "ignores signals": (4, IGNORES, HOSTILE, {"time"}),
+}
+"""Weight in the mix, text, limits, and the ways in which it may end."""
+
+INPUTS = 3
+"""Of a run-each, of which the last is not asked for."""
+
+
+def work(connection: Connection, runs: int, backend: str, seed: int) -> None:
+    """Do the runs and send what was measured."""
+    threads = len(os.sched_getaffinity(0))
+    sandbox = open_sandbox(SandboxConfig.model_validate({"backend": backend, "slots": threads}))
+    ends: Counter[str] = Counter()
+    wrong: Counter[str] = Counter()
+    not_held: set[str] = set()
+    users: set[int] = set()
+    lock = threading.Lock()
+
+    def note(name: str, result: Result) -> None:
+        with lock:
+            ends[f"{name}: {result.ended}"] += 1
+            not_held.update(result.not_held)
+            if result.ended not in PROGRAMS[name][3]:
+                wrong[f"{name}: {result.ended}, exit code {result.exit_code}, {result.stderr[-200:]}"] += 1
+            elif name == "right":
+                users.add(int(result.stdout))
+
+    def one(name: str, each: bool) -> None:
+        _, text, limits, _ = PROGRAMS[name]
+        if not each:
+            note(name, sandbox.run(text, "x" * 1000, limits))
+            return
+        results = sandbox.run_each(text, ["x" * 1000] * INPUTS, limits)
+        for _ in range(INPUTS - 1):
+            note(name, next(results))
+        results.close()  # type: ignore[attr-defined]  # a generator
+
+    draw = random.Random(seed)
+    names = draw.choices(list(PROGRAMS), [program[0] for program in PROGRAMS.values()], k=runs)
+    each = [draw.random() < 0.05 for _ in names]
+    early: dict[str, float] = {}
+    start = time.monotonic()
+    columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with ThreadPoolExecutor(threads) as pool, Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=runs)
+        for done, _ in enumerate(pool.map(one, names, each), 1):
+            progress.advance(task)
+            if done == int(runs * EARLY):
+                early = usage()
+    late = usage()
+    seconds = time.monotonic() - start
+    sandbox.close()
+    connection.send(
+        {
+            "seconds": seconds,
+            "ended": dict(sorted(ends.items())),
+            "wrong": dict(wrong),
+            "not_held": sorted(not_held),
+            "users": sorted(users),
+            "at_a_tenth": early,
+            "at_the_end": late,
+        }
+    )
+
+
+def usage() -> dict[str, float]:
+    """What this process and the machine use."""
+    process = psutil.Process()
+    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    host = {fields[0].rstrip(":"): int(fields[1]) / 1024 for fields in lines}
+    return {
+        "rss_mb": process.memory_info().rss / MIB,
+        "descriptors": process.num_fds(),
+        "threads": process.num_threads(),
+        "host_shared_mb": host["Shmem"],
+        "host_unreclaimable_mb": host["SUnreclaim"],
+    }
+
+
+def processes(users: set[int], ours: set[int]) -> set[str]:
+    """Processes of these users, or children of this process that are not among `ours`, zombies included."""
+    found = set()
+    for process in psutil.process_iter(["pid", "ppid", "uids", "status", "cmdline"]):
+        info = process.info
+        child = info["ppid"] == os.getpid() and info["pid"] not in ours
+        if child or (info["uids"] and info["uids"].real in users):
+            found.add(f"{info['pid']} ({info['status']}): {' '.join(info['cmdline'] or [])[:100]}")
+    return found
+
+
+def control_groups() -> set[str]:
+    """Control groups of boxes."""
+    return {folder for folder, _, _ in os.walk("/sys/fs/cgroup") if "longhaul-box" in os.path.basename(folder)}
+
+
+def mounts() -> set[str]:
+    """What is mounted."""
+    return set(Path("/proc/self/mountinfo").read_text().splitlines())
+
+
+def files(users: set[int]) -> set[str]:
+    """Files and folders of ours where boxes could leave some: of their users, or by our name."""
+    found = set()
+    for folder in {Path(tempfile.gettempdir()), Path("/tmp"), Path("/dev/shm"), CACHE / "sandbox"}:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if "longhaul" in path.name or folder.name == "sandbox" or path.lstat().st_uid in users:
+                found.add(str(path))
+    return found
+
+
+def main() -> None:
+    """Run, look, print JSON."""
+    parser = argparse.ArgumentParser(description="Thousands of mixed runs, and what they leave behind.")
+    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--backend", default="auto", choices=["auto", "bubblewrap", "crun"])
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    # Roots of images and the locks of users are made once and kept: they are there before we look.
+    open_sandbox(SandboxConfig.model_validate({"backend": arguments.backend})).close()
+    looks: dict[str, Callable[[], set[str]]] = {"control groups": control_groups, "mounts": mounts}
+    before = {name: look() for name, look in looks.items()}
+    files_before = files(set())
+    ours = {child.pid for child in psutil.Process().children()}
+    here, there = multiprocessing.Pipe(duplex=False)
+    context = multiprocessing.get_context("spawn")
+    worker = context.Process(target=work, args=(there, arguments.runs, arguments.backend, arguments.seed))
+    worker.start()
+    there.close()
+    ours |= {child.pid for child in psutil.Process().children()}
+    try:
+        measured: dict[str, Any] = here.recv()
+    except EOFError:
+        sys.exit("the process with the runs ended before them")
+    worker.join()
+    users = {user for user in measured["users"] if os.geteuid() == 0}
+    left = {name: sorted(look() - before[name]) for name, look in looks.items()}
+    left["processes"] = sorted(processes(users, ours))
+    left["files"] = sorted(files(users) - files_before)
+    early, late = measured["at_a_tenth"], measured["at_the_end"]
+    grown = {name: late[name] - early[name] for name, most in GROWTH.items() if late[name] - early[name] > most}
+    faults = {name: things for name, things in (left | {"grown": grown, "wrong": measured["wrong"]}).items() if things}
+    console = Console(stderr=True)
+    console.print(f"{arguments.runs} runs, {measured['seconds']:.0f} s", highlight=False)
+    for name, things in faults.items():
+        console.print(f"{name}: {things}", markup=False, style="red", soft_wrap=True)
+    print(json.dumps({"runs": arguments.runs, **measured, "left": left, "grown": grown, "machine": machine()}))
+    sys.exit(1 if faults else 0)
+
+
+if __name__ == "__main__":
+    main()
