@@ -6,6 +6,7 @@ the running Python, which the box's init needs, at /opt/python wherever it lives
 same on every machine.
 """
 
+import compileall
 import functools
 import glob
 import hashlib
@@ -29,7 +30,7 @@ from infra.sandbox.interface import SandboxUnavailable
 
 PYTHON_HOME = "/opt/python"
 LANGUAGES = Path(__file__).with_name("images")
-_FORMAT = 1
+_FORMAT = 2
 _LIBRARY_FOLDERS = ("/usr/lib", "/usr/lib64", "/usr/lib32", "/lib", "/lib64", "/lib32")
 _NOT_FOR_PROGRAMS = {
     *("site-packages", "dist-packages", "test", "tests", "idlelib", "idle_test", "tkinter", "turtledemo"),
@@ -166,7 +167,11 @@ def _make(root: Path, files: dict[str, Path]) -> None:
         place = root / inside.lstrip("/")
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(outside, place)
+        # Python compares a module's time with that in its compiled file.
+        shutil.copystat(outside, place)
         place.chmod(0o755 if os.access(outside, os.X_OK) else 0o644)
+    if (packages := root / site_packages().lstrip("/")).is_dir():
+        compileall.compile_dir(packages, quiet=2, stripdir=root)
     for name in MOUNT_POINTS:
         (root / name).mkdir()
     for folder, _, _ in os.walk(root):
