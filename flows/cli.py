@@ -8,7 +8,6 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
 
 import click
 import yaml
@@ -16,7 +15,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from flows.overrides import apply_overrides
+from flows.sandbox_cli import sandbox
+from flows.terminal import fail, printable
 from infra.environment import engine_environment
 
 HOME = Path(os.environ.get("LONGHAUL_HOME", ".longhaul"))
@@ -24,15 +24,12 @@ FLOW = Path(__file__).parent / "post_train.py"
 DEFAULT_CONFIG = "configs/nano.yaml"
 
 
-def fail(message: str) -> NoReturn:
-    """End with one clear message."""
-    Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
-    sys.exit(1)
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def main() -> None:
     """From a pretrained checkpoint to a reasoning model, by the recipe of the Kimi k1.5 report."""
+
+
+main.add_command(sandbox)
 
 
 @main.command()
@@ -49,6 +46,7 @@ def main() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON at the end.")
 def run(config_path: str, seed: int | None, settings: tuple[str, ...], retries: int, as_json: bool) -> None:
     """Run the whole chain. Stages that ran before with the same key are used again."""
+    from flows.overrides import apply_overrides
     from infra.progress_view import ProgressView
     from steps.recipe import ConfigRefused, check_recipe, load_recipe
 
@@ -191,7 +189,7 @@ def sample(
             written.append(token)
             text = chat.text(written)
             if not as_json and not text.endswith("\ufffd"):
-                output.write(_printable(text[len(shown) :]))
+                output.write(printable(text[len(shown) :]))
                 output.flush()
                 shown = text
         engine.close()
@@ -200,11 +198,6 @@ def sample(
         click.echo(json.dumps(answer))
     else:
         click.echo()
-
-
-def _printable(text: str) -> str:
-    """Model output without the control characters that could drive a terminal."""
-    return "".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text)
 
 
 @main.command()

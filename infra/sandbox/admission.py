@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 
 class Full(Exception):
@@ -20,6 +21,16 @@ class Draining(Exception):
     """Nothing new starts any more."""
 
 
+@dataclass(frozen=True, eq=False)
+class Ticket:
+    """A request's turn."""
+
+    slots: int
+    called: asyncio.Future[None]
+    """Done once the slots are its own; raises Draining if they will not be. NOTE: wait for it by asyncio.wait, for who
+    awaits it and is cancelled cancels it."""
+
+
 class Admission:
     """Counts who is inside."""
 
@@ -28,15 +39,17 @@ class Admission:
         self.queue = queue
         self.places = 0
         """Requests inside."""
-        self.running = 0
-        """Those of them that have a slot."""
+        self.served = 0
+        """Those of them that have their slots."""
+        self.in_use = 0
+        """Slots that they have."""
         self.draining = False
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[Ticket] = deque()
 
     @property
     def waiting(self) -> int:
         """Requests inside that have no slot yet."""
-        return self.places - self.running
+        return self.places - self.served
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -51,21 +64,22 @@ class Admission:
         finally:
             self.places -= 1
 
-    def ticket(self) -> asyncio.Future[None]:
-        """A future that is done once a slot is its own, and raises Draining if none will be. Give it to `give_back`."""
-        ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def ticket(self, slots: int = 1) -> Ticket:
+        """Stand in the queue for slots, or for all that there are. Give it to `give_back` in any case."""
+        ticket = Ticket(min(slots, self.slots), asyncio.get_running_loop().create_future())
         self._waiting.append(ticket)
         self._call_next()
         return ticket
 
-    def give_back(self, ticket: asyncio.Future[None]) -> None:
-        """Free the ticket's slot, or take it out of the queue."""
-        if not ticket.done():
-            ticket.cancel()
+    def give_back(self, ticket: Ticket) -> None:
+        """Free the ticket's slots, or take it out of the queue."""
+        if not ticket.called.done():
+            ticket.called.cancel()
             self._waiting.remove(ticket)
-        elif not ticket.cancelled() and ticket.exception() is None:
-            self.running -= 1
-            self._call_next()
+        elif ticket.called.exception() is None:
+            self.served -= 1
+            self.in_use -= ticket.slots
+        self._call_next()
 
     def drain(self) -> None:
         """From now on nothing starts: who waits and who comes is refused."""
@@ -73,10 +87,11 @@ class Admission:
         self._call_next()
 
     def _call_next(self) -> None:
-        while self._waiting and (self.draining or self.running < self.slots):
+        while self._waiting and (self.draining or self.in_use + self._waiting[0].slots <= self.slots):
             ticket = self._waiting.popleft()
             if self.draining:
-                ticket.set_exception(Draining())
+                ticket.called.set_exception(Draining())
             else:
-                self.running += 1
-                ticket.set_result(None)
+                self.served += 1
+                self.in_use += ticket.slots
+                ticket.called.set_result(None)

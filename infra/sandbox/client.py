@@ -3,7 +3,7 @@
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from typing import NoReturn
 
@@ -98,7 +98,7 @@ class SandboxClient:
         files: Mapping[str, bytes] = NO_FILES,
     ) -> Result:
         """See `Sandbox.run`."""
-        body = request_body(program, limits, language, files, stdin=stdin)
+        body = request_body(limits, program=program, stdin=stdin, language=language, files=files)
         (result,) = self._results("/v1/run", 1, lambda done: body, limits)
         return result
 
@@ -110,7 +110,7 @@ class SandboxClient:
         *,
         language: str = "python",
         files: Mapping[str, bytes] = NO_FILES,
-    ) -> Iterator[Result]:
+    ) -> Generator[Result, None, None]:
         """See `Sandbox.run_each`.
 
         NOTE: very many or very long standard inputs are sent in several requests, each with a box of its own.
@@ -118,9 +118,29 @@ class SandboxClient:
         for batch in _batches(stdins):
 
             def body(done: int, batch: list[str] = batch) -> bytes:
-                return request_body(program, limits, language, files, stdins=batch[done:])
+                return request_body(limits, program=program, stdins=batch[done:], language=language, files=files)
 
             yield from self._results("/v1/run-each", len(batch), body, limits)
+
+    def run_joined(
+        self,
+        first: str,
+        second: str,
+        limits: Limits = Limits(),  # noqa: B008 - it is frozen
+        *,
+        first_files: Mapping[str, bytes] = NO_FILES,
+        second_files: Mapping[str, bytes] = NO_FILES,
+    ) -> tuple[Result, Result]:
+        """See `Sandbox.run_joined`."""
+        body = request_body(limits, first=first, second=second, first_files=first_files, second_files=second_files)
+        patience = _Patience(self._url, self._patience_seconds)
+        while True:
+            try:
+                with closing(self._ask("/v1/run-joined", body, 2, limits)) as results:
+                    asked, answered = results
+                return asked, answered
+            except _Again as again:
+                patience.wait(again)
 
     def close(self) -> None:
         """Close the connections."""
@@ -140,7 +160,7 @@ class SandboxClient:
             except _Again as again:
                 patience.wait(again)
 
-    def _ask(self, path: str, body: bytes, count: int, limits: Limits) -> Iterator[Result]:
+    def _ask(self, path: str, body: bytes, count: int, limits: Limits) -> Generator[Result, None, None]:
         """The results of one request. Raises _Again where they are fewer than `count`."""
         read = WAIT_SECONDS + limits.wall_seconds + _OVERHEAD_SECONDS
         timeout = httpx.Timeout(connect=_CONNECT_SECONDS, write=_WRITE_SECONDS, read=read, pool=None)

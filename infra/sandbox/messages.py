@@ -1,8 +1,9 @@
 """What the sandbox's service and its client say to each other, as JSON.
 
 `POST /v1/run` takes a RunRequest and answers with a result. `POST /v1/run-each` takes a RunEachRequest and answers with
-lines, one result each, as they are done. What is no result is `{"error": "what and the way out"}`, with a status of its
-own or, where results came before it, as the last line.
+lines, one result each, as they are done; `POST /v1/run-joined` takes a RunJoinedRequest and answers with two. What is
+no result is `{"error": "what and the way out"}`, with a status of its own or, where results came before it, as the last
+line.
 """
 
 import base64
@@ -10,7 +11,7 @@ import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 
@@ -42,35 +43,49 @@ Base64 = Annotated[
 ]
 
 
+Files = Annotated[dict[str, Base64], Field(max_length=64)]
+"""Read-only files by name, as base64."""
+
+
 class _Request(BaseModel):
+    # NOTE: no text here has constraints: with some, pydantic refuses lone surrogates, which a model may write.
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    # NOTE: no constraints on these two: with some, pydantic refuses lone surrogates, which a model may write.
-    program: str = Field(description="The program's text.")
     limits: Limits = Field(Limits(), description="Of each run; the service's own maxima bound them.")
+
+
+class _ProgramRequest(_Request):
+    program: str = Field(description="The program's text.")
     language: str = Field("python", pattern=r"^[a-z][a-z0-9_]{0,31}$", description="The image to run in.")
-    files: dict[str, Base64] = Field(
-        default_factory=dict, max_length=64, description="Read-only files by name, as base64."
-    )
+    files: Files = {}
 
 
-class RunRequest(_Request):
+class RunRequest(_ProgramRequest):
     """One run."""
 
     stdin: str = Field("", description="The program's standard input.")
 
 
-class RunEachRequest(_Request):
+class RunEachRequest(_ProgramRequest):
     """Several runs of one program, one after the other."""
 
     stdins: tuple[str, ...] = Field(max_length=10_000, description="Standard inputs, one for each run.")
 
 
+class RunJoinedRequest(_Request):
+    """Two Python programs, each the other's standard input and output."""
+
+    first: str = Field(description="A program's text.")
+    second: str = Field(description="A program's text.")
+    first_files: Files = {}
+    second_files: Files = {}
+
+
+AnyRequest = RunRequest | RunEachRequest | RunJoinedRequest
+
+
 class Malformed(ValueError):
     """A request that is not one; the message names the key."""
-
-
-AnyRequest = TypeVar("AnyRequest", RunRequest, RunEachRequest)
 
 
 def parse_request(body: bytes, model: type[AnyRequest], maxima: Limits) -> AnyRequest:
@@ -96,19 +111,13 @@ def parse_request(body: bytes, model: type[AnyRequest], maxima: Limits) -> AnyRe
     return request
 
 
-def request_body(
-    program: str,
-    limits: Limits,
-    language: str,
-    files: Mapping[str, bytes],
-    *,
-    stdins: list[str] | None = None,
-    stdin: str = "",
-) -> bytes:
-    """The body of a RunEachRequest where there are `stdins`, else of a RunRequest."""
-    body: dict[str, Any] = {"program": program, "limits": asdict(limits), "language": language}
-    body["files"] = {name: base64.b64encode(content).decode() for name, content in files.items()}
-    body |= {"stdin": stdin} if stdins is None else {"stdins": stdins}
+def request_body(limits: Limits, **fields: object) -> bytes:
+    """The body of a request with these fields; mappings are files."""
+    body: dict[str, object] = {"limits": asdict(limits)}
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            value = {file: base64.b64encode(content).decode() for file, content in value.items()}
+        body[name] = value
     return json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 

@@ -24,7 +24,7 @@ class Metrics:
         )
         gauges = {
             "longhaul_sandbox_waiting": ("Requests that wait for a slot.", lambda: admission.waiting),
-            "longhaul_sandbox_in_use": ("Slots in use.", lambda: admission.running),
+            "longhaul_sandbox_in_use": ("Slots in use.", lambda: admission.in_use),
             "longhaul_sandbox_slots": ("Slots.", lambda: admission.slots),
             "longhaul_sandbox_queue": ("Requests that may wait.", lambda: admission.queue),
         }

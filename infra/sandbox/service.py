@@ -2,7 +2,7 @@
 
 | | |
 |---|---|
-| POST /v1/run, /v1/run-each | run programs (infra/sandbox/messages.py) |
+| POST /v1/run, /v1/run-each, /v1/run-joined | run programs (infra/sandbox/messages.py) |
 | GET /healthz | 200 where programs can be run: a trial of one now and then, and none where others just ran |
 | GET /readyz | 200 until the service drains |
 | GET /metrics | Prometheus |
@@ -20,7 +20,7 @@ import ipaddress
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from types import FrameType
@@ -39,8 +39,10 @@ from infra.sandbox.admission import Admission, Draining, Full
 from infra.sandbox.interface import Limits, Result, Sandbox, SandboxUnavailable
 from infra.sandbox.messages import (
     WAIT_SECONDS,
+    AnyRequest,
     Malformed,
     RunEachRequest,
+    RunJoinedRequest,
     RunRequest,
     error_line,
     parse_request,
@@ -126,6 +128,7 @@ class Service:
         routes = [
             Route("/v1/run", _Runs(self, RunRequest, "application/json"), methods=["POST"]),
             Route("/v1/run-each", _Runs(self, RunEachRequest, "application/x-ndjson"), methods=["POST"]),
+            Route("/v1/run-joined", _Runs(self, RunJoinedRequest, "application/x-ndjson"), methods=["POST"]),
             Route("/healthz", self._health),
             Route("/readyz", self._ready),
             Route("/metrics", self._metrics),
@@ -147,29 +150,36 @@ class Service:
             self.stopping.set()
         return self.admission.places == 0 or self.stopping.is_set()
 
-    def results(self, asked: RunRequest | RunEachRequest) -> Iterator[Result]:
+    def results(self, asked: AnyRequest) -> Generator[Result, None, None]:
         """Run what is asked, in the calling thread; notes whether the sandbox works."""
-        if self.admission.running == 1:
+        if self.admission.served == 1:
             self._progress = time.monotonic()
         try:
-            for result in self._runs(asked):
-                self._proven = self._progress = time.monotonic()
-                self._fault = None
-                self.metrics.ran(asked.language, result)
-                yield result
+            with closing(self._runs(asked)) as runs:
+                for result in runs:
+                    self._proven = self._progress = time.monotonic()
+                    self._fault = None
+                    language = "python" if isinstance(asked, RunJoinedRequest) else asked.language
+                    self.metrics.ran(language, result)
+                    yield result
         except SandboxUnavailable as error:
             self._fault = str(error)
             raise
 
-    def _runs(self, asked: RunRequest | RunEachRequest) -> Iterator[Result]:
-        program, limits, language, files = asked.program, asked.limits, asked.language, asked.files
+    def _runs(self, asked: AnyRequest) -> Generator[Result, None, None]:
+        limits = asked.limits
+        if isinstance(asked, RunJoinedRequest):
+            files = {"first_files": asked.first_files, "second_files": asked.second_files}
+            yield from self.sandbox.run_joined(asked.first, asked.second, limits, **files)
+            return
+        program, language = asked.program, asked.language
         if isinstance(asked, RunEachRequest):
-            yield from self.sandbox.run_each(program, asked.stdins, limits, language=language, files=files)
+            yield from self.sandbox.run_each(program, asked.stdins, limits, language=language, files=asked.files)
         else:
-            yield self.sandbox.run(program, asked.stdin, limits, language=language, files=files)
+            yield self.sandbox.run(program, asked.stdin, limits, language=language, files=asked.files)
 
     async def _health(self, request: Request) -> Response:
-        if self.admission.running and self._fault is None:
+        if self.admission.served and self._fault is None:
             still = time.monotonic() - self._progress
             if still > self.config.maxima.wall_seconds + _STUCK_SECONDS:
                 return JSONResponse({"error": f"no run has ended for {still:.0f} s"}, 503)
@@ -247,7 +257,7 @@ class _Answer:
 class _Runs:
     """An endpoint that runs programs."""
 
-    def __init__(self, service: Service, model: type[RunRequest] | type[RunEachRequest], media_type: str) -> None:
+    def __init__(self, service: Service, model: type[AnyRequest], media_type: str) -> None:
         self.service = service
         self._config = service.config
         self._admission = service.admission
@@ -282,14 +292,14 @@ class _Runs:
         """Read the request, wait for a slot, run, and answer. Where the client is gone by then, none of it."""
         asked = await self._read(request)
         gone = asyncio.create_task(_disconnected(request))
-        ticket = self._admission.ticket()
+        ticket = self._admission.ticket(2 if isinstance(asked, RunJoinedRequest) else 1)
         try:
-            await asyncio.wait({ticket, gone}, timeout=WAIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({ticket.called, gone}, timeout=WAIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if gone.done():
                 return
-            if not ticket.done():
+            if not ticket.called.done():
                 raise _Refused(429, "queue", f"no slot of the sandbox became free within {WAIT_SECONDS:.0f} s")
-            ticket.result()
+            ticket.called.result()
             left = threading.Event()
             gone.add_done_callback(lambda _: left.set())
             loop = asyncio.get_running_loop()
@@ -299,7 +309,7 @@ class _Runs:
             gone.cancel()
             self._admission.give_back(ticket)
 
-    async def _read(self, request: Request) -> RunRequest | RunEachRequest:
+    async def _read(self, request: Request) -> AnyRequest:
         # A web page may send other types anywhere without being asked whether it may.
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise _Refused(415, "malformed", "the request's Content-Type must be application/json")
@@ -322,7 +332,7 @@ class _Runs:
 
     def _drive(
         self,
-        asked: RunRequest | RunEachRequest,
+        asked: AnyRequest,
         answer: _Answer,
         left: threading.Event,
         loop: asyncio.AbstractEventLoop,
