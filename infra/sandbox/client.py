@@ -113,6 +113,8 @@ class SandboxClient:
     ) -> Generator[Result, None, None]:
         """See `Sandbox.run_each`.
 
+        Leaving the generator ends the request; the next run may have started by then, and is its last.
+
         NOTE: very many or very long standard inputs are sent in several requests, each with a box of its own.
         """
         for batch in _batches(stdins):

@@ -18,7 +18,8 @@ import pytest
 from infra.sandbox import Limits, Result, Sandbox, SandboxConfig, SandboxUnavailable, open_sandbox
 from infra.sandbox.client import SandboxClient
 from infra.sandbox.interface import NO_FILES
-from infra.sandbox.service import Server, Service, ServiceConfig, serve
+from infra.sandbox.runner import Runner
+from infra.sandbox.service import Server, ServiceConfig, serve
 from infra.sandbox.token import TokenRefused, read_token
 
 ROOT = Path(__file__).parents[2]
@@ -32,8 +33,8 @@ def served(
 ) -> Iterator[tuple[str, Server]]:
     """A service around a sandbox, in a thread: its address and its server."""
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
-        service = Service(sandbox, slots, ServiceConfig.model_validate(config), token)
-        server = Server(service)
+        runner = Runner(sandbox, slots, ServiceConfig.model_validate(config))
+        server = Server(runner, token)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
@@ -41,7 +42,7 @@ def served(
         finally:
             server.should_exit = True
             thread.join()
-            service.threads.shutdown()
+            runner.threads.shutdown()
 
 
 @contextmanager
@@ -182,13 +183,13 @@ def test_joined_programs_take_two_slots() -> None:
     held = Held()
     with served(held, slots=3) as (url, server), client_of(url) as client:
         joined = [in_background(lambda: client.run_joined("", "")[1].stdout) for _ in range(2)]
-        eventually(lambda: server.service.admission.waiting == 1)
-        assert server.service.admission.in_use == 2 and held.started == ["first"]
+        eventually(lambda: server.runner.admission.waiting == 1)
+        assert server.runner.admission.in_use == 2 and held.started == ["first"]
         held.let_go.release(4)
         for thread, _ in joined:
             thread.join()
         assert [outcome for _, outcome in joined] == [["second"], ["second"]]
-        assert server.service.admission.in_use == 0
+        assert server.runner.admission.in_use == 0
 
 
 def test_many_threads_share_a_client(client: SandboxClient) -> None:
@@ -267,7 +268,7 @@ def test_one_more_than_may_wait_is_refused_and_tried_again() -> None:
         waiting = []
         for number in range(3):
             waiting.append(in_background(lambda n=number: post(url, {"program": "", "stdin": str(n)}).json()["stdout"]))
-            eventually(lambda n=number: server.service.admission.places == n + 1)
+            eventually(lambda n=number: server.runner.admission.places == n + 1)
         refused = post(url, {"program": ""})
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
         assert "2 requests wait" in refused.json()["error"]
@@ -284,7 +285,7 @@ def test_one_more_than_may_wait_is_refused_and_tried_again() -> None:
 def test_a_client_that_is_gone_leaves_the_queue_and_its_runs_stop() -> None:
     held = Held()
     with served(held, slots=1, queue=5) as (url, server), client_of(url) as client:
-        admission = server.service.admission
+        admission = server.runner.admission
         results = client.run_each("", ["a", "b", "c", "d"])
         first = in_background(lambda: next(results).stdout)
         eventually(lambda: held.started == ["a"])
@@ -316,7 +317,7 @@ def test_draining_finishes_what_runs_and_refuses_what_waits_and_comes() -> None:
         running = in_background(lambda: post(url, {"program": "", "stdin": "running"}))
         eventually(lambda: held.started == ["running"])
         waiting = in_background(lambda: post(url, {"program": ""}))
-        eventually(lambda: server.service.admission.waiting == 1)
+        eventually(lambda: server.runner.admission.waiting == 1)
         server.handle_exit(signal.SIGTERM, None)
         waiting[0].join()
         (answer,) = waiting[1]
@@ -341,7 +342,7 @@ def test_a_drain_ends_a_long_run_each_and_the_client_gets_the_rest_elsewhere() -
         assert next(results).stdout == "a"
         eventually(lambda: old.started == ["a", "b"])
         server.handle_exit(signal.SIGTERM, None)
-        eventually(lambda: server.service.stopping.is_set())
+        eventually(lambda: server.runner.stopping.is_set())
         client._url = new_url  # as a cluster's Service does
         old.let_go.release()
         assert [result.stdout for result in results] == ["b", "c"]
