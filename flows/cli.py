@@ -17,6 +17,7 @@ from rich.table import Table
 
 from flows.sandbox_cli import sandbox
 from flows.terminal import fail, printable
+from flows.test_cases_cli import test_cases
 from infra.environment import engine_environment
 
 HOME = Path(os.environ.get("LONGHAUL_HOME", ".longhaul"))
@@ -30,6 +31,7 @@ def main() -> None:
 
 
 main.add_command(sandbox)
+main.add_command(test_cases)
 
 
 @main.command()

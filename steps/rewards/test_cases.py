@@ -18,7 +18,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,13 +175,20 @@ class _Maker:
     """Makes the test cases of one problem, in runs that other problems' runs stand in line with."""
 
     def __init__(
-        self, problem: UntestedProblem, config: TestCasesConfig, sandbox: Sandbox, runs: Executor, progress: Task
+        self,
+        problem: UntestedProblem,
+        config: TestCasesConfig,
+        sandbox: Sandbox,
+        runs: Executor,
+        progress: Task,
+        stop: threading.Event,
     ) -> None:
         self._problem = problem
         self._config = config
         self._sandbox = sandbox
         self._runs = runs
         self._progress = progress
+        self._stop = stop
         self._outputs: dict[str, str] = {}  # one object for each, however many submissions print it
         self._runs_left = config.runs
         self._lock = threading.Lock()
@@ -238,6 +245,8 @@ class _Maker:
         )
 
     def _count_run(self) -> None:
+        if self._stop.is_set():
+            raise CancelledError
         with self._lock:
             self._runs_left -= 1
         self._progress.advance(1)
@@ -274,7 +283,10 @@ class _Maker:
                 counts = ", ".join(f"{count} × {fault}" for fault, count in faults.most_common())
                 return [], f"{config.valid} different cases are out of reach after {case} of {config.cases}: {counts}"
         last, text = list(inputs.values())[-1]
-        if self._generate(program, last).stdout != text:
+        again = self._generate(program, last)
+        if fault := _run_fault(again):
+            return [], f"case {last} cannot be made again: {fault}"
+        if again.stdout != text:
             return [], f"case {last} is another when it is made again: it does not depend on the seed alone"
         return [text for _, text in inputs.values()], ""
 
@@ -378,17 +390,19 @@ def make_test_cases(
         if kept is not None and key in kept.outcomes:
             progress.advance(config.runs)
             return kept.outcomes[key]
-        outcome = _Maker(problem, config, sandbox, runs, progress).make(no_generator)
+        outcome = _Maker(problem, config, sandbox, runs, progress, stop).make(no_generator)
         if kept is not None:
             kept.add(key, outcome)
         return outcome
 
     # Two pools: what waits for runs may not hold the threads that run.
+    stop = threading.Event()
     runs, waiting = ThreadPoolExecutor(slots, "runs"), ThreadPoolExecutor(slots, "problems")
     try:
         with task("test cases", total=len(problems) * config.runs, unit="runs") as progress:
             return list(waiting.map(make, problems))
     finally:
+        stop.set()
         waiting.shutdown(wait=False, cancel_futures=True)
         runs.shutdown(cancel_futures=True)
         waiting.shutdown()
