@@ -143,6 +143,11 @@ def _written_by(
     except (ModelNotFound, StoreError) as error:
         fail(str(error))
     os.environ.update(engine_environment())
+    from transformers import AutoConfig
+
+    longest = getattr(AutoConfig.from_pretrained(folder, local_files_only=True), "max_position_embeddings", context)
+    if context > longest:
+        fail(f"--context is {context}, and {model} reads {longest} tokens: give --context and --response-tokens")
     from infra.engine import EngineConfig
     from infra.logs import quiet_to
     from infra.trainer import TrainerConfig
@@ -150,7 +155,8 @@ def _written_by(
     from steps.workbench import Workbench
 
     with quiet_to(HOME / "test-cases.log"):
-        engine = EngineConfig(context=context, max_sequences=16)
+        cache = 256 if "DS_ACCELERATOR" in os.environ else None  # on a GPU vLLM decides
+        engine = EngineConfig(context=context, max_sequences=16, kv_cache_mb=cache)
         with Workbench(folder, engine, TrainerConfig(), config.seed) as bench:
             asked = GeneratorConfig(max_response_tokens=response_tokens)
             return write_generators(bench, problems, config.cases, asked)
