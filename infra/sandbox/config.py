@@ -3,7 +3,7 @@
 import os
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from infra.sandbox.bubblewrap import Bubblewrap
 from infra.sandbox.crun import Crun
@@ -19,14 +19,46 @@ class SandboxConfig(BaseModel):
     backend: Literal["auto", "bubblewrap", "crun"] = Field(
         "auto", description="What makes the boxes; auto: bubblewrap, or crun where that does not work."
     )
+    service: str | None = Field(
+        None,
+        description="URL of a service to use in place of boxes here; its token: $LONGHAUL_SANDBOX_TOKEN.",
+    )
     slots: int = Field(0, ge=0, le=1000, description="Programs at one time; 0: one for each core.")
 
 
 BACKENDS = {"bubblewrap": Bubblewrap, "crun": Crun}
 
+SANDBOX_VARIABLE = "LONGHAUL_SANDBOX"
 
-def open_sandbox(config: SandboxConfig = SandboxConfig()) -> Sandbox:  # noqa: B008 - it is frozen
-    """The sandbox that is asked for. Raises SandboxUnavailable saying what is missing, and what to install."""
+
+def configured_sandbox() -> SandboxConfig:
+    """What $LONGHAUL_SANDBOX says: auto, a backend, or a service's URL. Raises SandboxUnavailable for anything else.
+
+    Not a key of the recipe: where programs run is the machine's affair, and changes nothing that a stage makes.
+    """
+    wanted = os.environ.get(SANDBOX_VARIABLE, "auto")
+    try:
+        if wanted.startswith(("http://", "https://")):
+            return SandboxConfig(service=wanted)
+        return SandboxConfig.model_validate({"backend": wanted})
+    except ValidationError as error:
+        names = ", ".join(BACKENDS)
+        raise SandboxUnavailable(
+            f"{SANDBOX_VARIABLE} is {wanted!r}; expected auto, {names}, or the URL of a service"
+        ) from error
+
+
+def open_sandbox(config: SandboxConfig | None = None) -> Sandbox:
+    """The sandbox that is asked for, or configured for this machine.
+
+    Raises SandboxUnavailable saying what is missing, and what to install.
+    """
+    config = config or configured_sandbox()
+    if config.service:
+        from infra.sandbox.client import SandboxClient
+        from infra.sandbox.token import read_token
+
+        return SandboxClient(config.service, read_token(None))
     names = tuple(BACKENDS) if config.backend == "auto" else (config.backend,)
     slots = config.slots or len(os.sched_getaffinity(0))
     reasons = []

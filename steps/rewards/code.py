@@ -66,6 +66,10 @@ class CodeVerifier:
                 self._seen.popitem(last=False)
         return verdict
 
+    def close(self) -> None:
+        """Close the sandbox."""
+        self._sandbox.close()
+
     def _run_tests(self, program: str, problem: Problem) -> Verdict:
         inputs = [stdin for stdin, _ in problem.tests]
         with closing(self._sandbox.run_each(program, inputs, self._limits)) as results:

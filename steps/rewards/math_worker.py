@@ -8,11 +8,13 @@ seconds. CPU and not wall seconds, so that a busy machine does not change a verd
 raise outside a main thread, and are off. MathPool is the other end.
 """
 
+import functools
 import json
 import logging
 import resource
 import signal
 import sys
+from typing import Any
 
 from math_verify import LatexExtractionConfig, parse, verify
 
@@ -23,12 +25,15 @@ DECIMALS = 12
 """Decimal places in which a number and a formula must agree: more than a rounded guess gives."""
 
 
+@functools.lru_cache(1000)
+def _parsed(text: str) -> list[Any]:
+    """A formula as math-verify reads it; a group's responses share their reference."""
+    return list(parse(f"${text}$", [LatexExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=None))
+
+
 def compare(reference: str, answer: str) -> Comparison:
     """Whether two LaTeX formulas (without dollar signs) are equal for math-verify."""
-    parsed = [
-        parse(f"${text}$", [LatexExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=None)
-        for text in (reference, answer)
-    ]
+    parsed = [_parsed(reference), _parsed(answer)]
     if not parsed[0]:
         return "unreadable reference"
     if not parsed[1]:

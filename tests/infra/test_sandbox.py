@@ -10,8 +10,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from boxes import left_behind
 
-from infra.sandbox import Limits, Sandbox, SandboxConfig, SandboxUnavailable, open_sandbox
+from infra.sandbox import Limits, Sandbox, SandboxConfig, SandboxUnavailable, configured_sandbox, open_sandbox
 from infra.sandbox.bubblewrap import INIT, Bubblewrap
 from infra.sandbox.cgroups import GroupV1, GroupV2, make_group
 from infra.sandbox.local import LocalSandbox
@@ -120,8 +121,7 @@ def test_a_fork_bomb_is_contained_and_leaves_nothing(sandbox: Sandbox) -> None:
         time.sleep(0.05)
     assert 1 < most <= SHORT.processes + 3  # and the init, and bwrap
     assert not box_processes()
-    left = [p for p in psutil.process_iter(["cmdline"]) if p.pid not in before]
-    assert not [p for p in left if "/opt/python/bin/python" in (p.info["cmdline"] or [])]
+    assert not left_behind(sandbox, before)
 
 
 def test_a_program_may_have_as_many_processes_as_its_limit_says_and_no_more(sandbox: Sandbox) -> None:
@@ -366,6 +366,15 @@ def test_a_backend_whose_python_fails_is_refused_at_once(monkeypatch: pytest.Mon
     monkeypatch.setattr("infra.sandbox.bubblewrap.INIT", (*INIT[:-1], "print('hello')"))
     with pytest.raises(SandboxUnavailable, match="no box could be made"):
         LocalSandbox(Bubblewrap(), 2)
+
+
+def test_the_machine_says_which_sandbox_to_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert configured_sandbox() == SandboxConfig()
+    monkeypatch.setenv("LONGHAUL_SANDBOX", "http://sandbox:8080")
+    assert configured_sandbox().service == "http://sandbox:8080"
+    monkeypatch.setenv("LONGHAUL_SANDBOX", "docker")
+    with pytest.raises(SandboxUnavailable, match="LONGHAUL_SANDBOX is 'docker'; expected auto, bubblewrap, crun"):
+        open_sandbox()
 
 
 def test_a_limit_of_nothing_is_refused_by_name() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from boxes import left_behind
 
 from infra.sandbox import Limits, Sandbox
 
@@ -314,8 +315,7 @@ print("parent done")
 """
     result = sandbox.run(program, "", LIMITS)
     assert (result.stdout, result.ended) == ("parent done\n", "finished") and result.wall_seconds < 1.5
-    left = [p for p in psutil.process_iter(["cmdline", "pid"]) if p.pid not in before]
-    assert not [p for p in left if "/opt/python/bin/python" in (p.info["cmdline"] or [])]
+    assert not left_behind(sandbox, before)
 
 
 def test_what_a_program_says_of_itself_is_not_believed(sandbox: Sandbox) -> None:
