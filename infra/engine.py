@@ -93,22 +93,39 @@ def _transfer_backend(config: EngineConfig, transport: Transport) -> str:
     return "in_process" if config.tensor_parallel == 1 else "ipc"
 
 
+def _start(model: Path, config: EngineConfig, **options: Any) -> Any:
+    """vLLM with what all engines share, and with options of its own."""
+    from vllm import LLM
+
+    # vLLM collects garbage five times while it starts, each time through all that was imported: that is no garbage.
+    gc.freeze()
+    if config.kv_cache_mb is not None:
+        options["kv_cache_memory_bytes"] = config.kv_cache_mb * 2**20
+    if torch.cuda.is_available():
+        options["gpu_memory_utilization"] = config.gpu_memory_share
+    else:
+        options["enforce_eager"] = True
+    return LLM(
+        model=str(model),
+        dtype=config.dtype,
+        max_model_len=config.context,
+        max_num_seqs=config.max_sequences,
+        max_num_batched_tokens=max(config.max_batched_tokens, config.context),
+        block_size=config.block_size,
+        tensor_parallel_size=config.tensor_parallel,
+        enable_prefix_caching=True,
+        disable_log_stats=True,
+        trust_remote_code=False,
+        **options,
+    )
+
+
 class Engine:
     """vLLM around one model folder. Start one per process; `close` it before starting another."""
 
     def __init__(self, model: Path, config: EngineConfig, transport: Transport = "memory") -> None:
-        from vllm import LLM
-
-        # vLLM collects garbage five times while it starts, each time through all that was imported: that is no garbage.
-        gc.freeze()
         cuda = torch.cuda.is_available()
-        options: dict[str, Any] = {}
-        if config.kv_cache_mb is not None:
-            options["kv_cache_memory_bytes"] = config.kv_cache_mb * 2**20
-        if cuda:
-            options |= {"gpu_memory_utilization": config.gpu_memory_share, "enable_sleep_mode": True}
-        else:
-            options["enforce_eager"] = True
+        options: dict[str, Any] = {"enable_sleep_mode": cuda}
         if transport == "checkpoint_engine":
             # A process cannot map the memory that it offers itself: the worker has to be another one.
             options |= {
@@ -117,21 +134,13 @@ class Engine:
             }
         self.config = config
         self._backend = _transfer_backend(config, transport)
-        self.llm = LLM(
-            model=str(model),
-            dtype=config.dtype,
-            max_model_len=config.context,
-            max_num_seqs=config.max_sequences,
-            max_num_batched_tokens=max(config.max_batched_tokens, config.context),
-            block_size=config.block_size,
-            tensor_parallel_size=config.tensor_parallel,
-            enable_prefix_caching=True,
+        self.llm = _start(
+            model,
+            config,
             # For a seeded request whose prompt is cut into chunks vLLM rewinds the generator; one on CPU cannot be.
             enable_chunked_prefill=cuda,
             logprobs_mode="processed_logprobs",
             weight_transfer_config={"backend": self._backend},
-            disable_log_stats=True,
-            trust_remote_code=False,
             generation_config="vllm",
             **options,
         )
@@ -290,6 +299,36 @@ class Engine:
         """
         if self.llm.llm_engine.is_sleeping():
             self.llm.wake_up([part])
+
+    def close(self) -> None:
+        """Free the engine's memory."""
+        self.llm.llm_engine.engine_core.shutdown()
+        del self.llm
+
+
+class ValueEngine:
+    """vLLM around a model with a value head, which gives one number per sequence. Start one per process."""
+
+    def __init__(self, model: Path, config: EngineConfig) -> None:
+        self.config = config
+        self.llm = _start(model, config, runner="pooling", convert="classify")
+
+    def values(self, sequences: Sequence[Sequence[int]]) -> list[float]:
+        """What the head gives at each sequence's last token, before any sigmoid, in the order of the sequences.
+
+        Raises ValueError for a sequence that is empty or longer than the context.
+        """
+        from vllm import PoolingParams, TokensPrompt
+
+        for index, tokens in enumerate(sequences):
+            if not 0 < len(tokens) <= self.config.context:
+                raise ValueError(
+                    f"sequence {index} has {len(tokens)} tokens; expected 1 to engine.context, {self.config.context}"
+                )
+        prompts = [TokensPrompt(prompt_token_ids=list(tokens)) for tokens in sequences]
+        plain = PoolingParams(use_activation=False)
+        outputs = self.llm.encode(prompts, plain, pooling_task="classify", use_tqdm=False)
+        return [output.outputs.data.item() for output in outputs]
 
     def close(self) -> None:
         """Free the engine's memory."""

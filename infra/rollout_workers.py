@@ -35,6 +35,19 @@ class RolloutWorkersDied(RuntimeError):
     """Rollout workers died again and again."""
 
 
+def join_ray(workers: int) -> bool:
+    """Join the cluster at RAY_ADDRESS, or start a Ray of our own; whether that was left to do in this process."""
+    import ray
+
+    if ray.is_initialized():
+        return False
+    address = os.environ.get("RAY_ADDRESS")
+    # A Ray of our own has room for the workers, however few cores there are.
+    own: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
+    ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
+    return True
+
+
 class _Worker:
     """The actor: an engine, and what has to be called in its process."""
 
@@ -94,12 +107,7 @@ class RolloutWorkers:
                 f"engine.workers {config.workers} with engine.tensor_parallel {config.tensor_parallel} need {needed} "
                 f"GPUs, and this machine has {there}: lower them, or name a Ray cluster in RAY_ADDRESS"
             )
-        self._started_ray = not ray.is_initialized()
-        if self._started_ray:
-            address = os.environ.get("RAY_ADDRESS")
-            # A Ray of our own has room for the workers, however few cores there are.
-            own: dict[str, Any] = {} if address else {"num_cpus": config.workers, "include_dashboard": False}
-            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
+        self._started_ray = join_ray(config.workers)
         self._weights: tuple[Any, int] | None = None
         """The newest ones, in Ray's object store, and their version."""
         self._replaced = 0

@@ -1,7 +1,7 @@
-"""The trainer: DeepSpeed around a Hugging Face causal language model.
+"""The trainer: DeepSpeed around a Hugging Face causal language model, or around one whose head gives a value.
 
-It knows rows of tokens and positions, log-probabilities, and optimizer steps on a loss that is handed in; what is
-trained for is the recipe's business (`steps/`).
+It knows rows of tokens and positions, log-probabilities or values, and optimizer steps on a loss that is handed in;
+what is trained for is the recipe's business (`steps/`).
 
 `Trainer` is one rank. Under torchrun's variables there are several: every rank then calls the same methods with the
 same arguments in the same order, the micro-batches are spread over the ranks, and every rank returns the same.
@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from infra.checkpoint_engine import Sockets, WeightServer
 from infra.environment import CACHE
@@ -43,6 +43,15 @@ class TrainerConfig(BaseModel):
     clip_gradient_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")
     betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's moving averages.")
+
+
+Head = Literal["next_token", "value"]
+"""What a model ends in: a distribution over the next token, or one number for the whole row, as reward models have."""
+
+_MODELS: dict[Head, Any] = {"next_token": AutoModelForCausalLM, "value": AutoModelForSequenceClassification}
+
+PADDING = 0
+"""The token that rows are filled up with."""
 
 
 class LossNotFinite(RuntimeError):
@@ -114,9 +123,12 @@ def load_operators() -> None:
 
 
 class Trainer:
-    """One policy under training, or one rank of it."""
+    """One model under training, or one rank of it.
 
-    def __init__(self, model: Path, config: TrainerConfig, seed: int) -> None:
+    A value head that the checkpoint does not have yet begins with random weights, from the seed.
+    """
+
+    def __init__(self, model: Path, config: TrainerConfig, seed: int, head: Head = "next_token") -> None:
         import deepspeed
 
         torch.manual_seed(seed)
@@ -124,9 +136,8 @@ class Trainer:
         _join_one_process_group()
         self.config = config
         self.folder = model
-        module = AutoModelForCausalLM.from_pretrained(
-            model, dtype=getattr(torch, config.dtype), attn_implementation="sdpa", local_files_only=True
-        )
+        self.head = head
+        module = self._load(model)
         module.config.use_cache = False
         self.engine, *_ = deepspeed.initialize(
             model=module,
@@ -152,6 +163,16 @@ class Trainer:
         # Some of DeepSpeed's optimizers begin with a step on zeros, which the bias correction would count.
         self.reset_optimizer()
 
+    def _load(self, model: Path) -> Any:
+        options: dict[str, Any] = {"num_labels": 1} if self.head == "value" else {}
+        module = _MODELS[self.head].from_pretrained(
+            model, dtype=getattr(torch, self.config.dtype), attn_implementation="sdpa", local_files_only=True, **options
+        )
+        if self.head == "value":
+            # By it the model finds a row's last token; some checkpoints have none, or one that ends prompts.
+            module.config.get_text_config().pad_token_id = PADDING
+        return module
+
     @property
     def device(self) -> torch.device:
         """Where the model lives."""
@@ -175,6 +196,25 @@ class Trainer:
             logits = logits / temperature
         flat = functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
         return -flat.view(tokens.shape[0], -1)
+
+    def values(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """What the value head gives for each row, at its last token that is not PADDING.
+
+        Args:
+            tokens: [rows, length]; one example in a row, PADDING after it.
+            positions: [rows, length]; from 0 on.
+
+        Returns:
+            [rows] in float32.
+        """
+        tokens, positions = tokens.to(self.device), positions.to(self.device)
+        values: Tensor = self.engine(input_ids=tokens, position_ids=positions, use_cache=False).logits
+        return values[:, 0].float()
+
+    def _outputs(self, batch: Rows, temperature: float) -> Tensor:
+        if self.head == "value":
+            return self.values(batch.tokens, batch.positions)
+        return self.logprobs(batch.tokens, batch.positions, temperature)
 
     @torch.no_grad()
     def reference_logprobs(self, batches: Sequence[Rows], temperature: float = 1.0) -> list[Tensor]:
@@ -204,7 +244,8 @@ class Trainer:
 
         Args:
             batches: at least one; more than ranks, or some of them compute for nothing.
-            loss: from a micro-batch's log-probabilities [rows, length - 1], and the batch, to its share of the loss.
+            loss: from a micro-batch's log-probabilities [rows, length - 1], or its values [rows] from a value head,
+                and the batch, to its share of the loss.
 
         Raises:
             LossNotFinite: on all ranks, before the weights are touched.
@@ -213,7 +254,7 @@ class Trainer:
             group["lr"] = learning_rate
         total, sums = 0.0, dict[str, Tensor]()
         for place, batch in self._shares(batches):
-            value = loss(self.logprobs(batch.tokens, batch.positions, temperature), batch)
+            value = loss(self._outputs(batch, temperature), batch)
             counts = int(place < len(batches))
             losses = self._of_all_ranks(value.loss.detach())
             first = place - self.rank
@@ -323,9 +364,7 @@ class Trainer:
         """Go on from the weights of another checkpoint of the same shape; the optimizer starts anew."""
         from deepspeed.runtime.zero import GatheredParameters
 
-        source = AutoModelForCausalLM.from_pretrained(
-            model, dtype=getattr(torch, self.config.dtype), local_files_only=True
-        )
+        source = self._load(model)
         with torch.no_grad():
             own = dict(self.engine.module.named_parameters())
             for name, parameter in source.named_parameters():

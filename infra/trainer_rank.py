@@ -13,13 +13,13 @@ from contextlib import suppress
 from datetime import timedelta
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from safetensors.torch import save_file
 from torch import distributed
 
 from infra.checkpoint_engine import Sockets
-from infra.trainer import Trainer, TrainerConfig
+from infra.trainer import Head, Trainer, TrainerConfig
 
 KEY = "LONGHAUL_RANKS_KEY"
 """The environment variable with the key that driver and first rank know each other by, in hexadecimal digits."""
@@ -48,9 +48,9 @@ class ToReceive:
 class _Rank:
     """One rank's process. The first one speaks with the driver."""
 
-    def __init__(self, place: Path, model: Path, config: TrainerConfig, seed: int) -> None:
+    def __init__(self, place: Path, model: Path, config: TrainerConfig, seed: int, head: Head) -> None:
         self.place = place
-        self.trainer = Trainer(model, config, seed)
+        self.trainer = Trainer(model, config, seed, head)
         # A group of their own: the trainer's may be NCCL's, and gives up when nothing happens for half an hour.
         self.group = distributed.new_group(timeout=_FOREVER, backend="gloo")
         distributed.barrier(self.group)
@@ -128,10 +128,10 @@ def _end_with_the_driver(place: Path) -> None:
 
 
 def main() -> None:
-    """Command line: python -m infra.trainer_rank PLACE MODEL CONFIG SEED, under torchrun."""
-    place, model, config, seed = sys.argv[1:]
+    """Command line: python -m infra.trainer_rank PLACE MODEL CONFIG SEED HEAD, under torchrun."""
+    place, model, config, seed, head = sys.argv[1:]
     threading.Thread(target=_end_with_the_driver, args=(Path(place),), daemon=True).start()
-    _Rank(Path(place), Path(model), TrainerConfig.model_validate_json(config), int(seed)).serve()
+    _Rank(Path(place), Path(model), TrainerConfig.model_validate_json(config), int(seed), cast(Head, head)).serve()
 
 
 if __name__ == "__main__":

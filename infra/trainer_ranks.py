@@ -29,7 +29,7 @@ from torch import Tensor
 
 from infra.checkpoint_engine import Sockets
 from infra.environment import shared_engine_environment
-from infra.trainer import LossValue, Rows, RowsT, StepResult, Trainer, TrainerConfig
+from infra.trainer import Head, LossValue, Rows, RowsT, StepResult, Trainer, TrainerConfig
 from infra.trainer_rank import KEY, Failed, ToReceive
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -43,7 +43,7 @@ class TrainerRankDied(RuntimeError):
 class TrainerRanks:
     """One policy under training by `config.ranks` processes. Any method may raise TrainerRankDied."""
 
-    def __init__(self, model: Path, config: TrainerConfig, seed: int) -> None:
+    def __init__(self, model: Path, config: TrainerConfig, seed: int, head: Head = "next_token") -> None:
         if torch.cuda.is_available() and torch.cuda.device_count() < config.ranks:
             raise ValueError(f"trainer.ranks is {config.ranks}, and this machine has {torch.cuda.device_count()} GPUs")
         self.config = config
@@ -57,7 +57,7 @@ class TrainerRanks:
             [
                 *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"),
                 *("--nproc-per-node", str(config.ranks), "-m", "infra.trainer_rank"),
-                *(str(self._place), str(model.absolute()), config.model_dump_json(), str(seed)),
+                *(str(self._place), str(model.absolute()), config.model_dump_json(), str(seed), head),
             ],
             env=_environment(config.ranks) | {KEY: key.hex()},
             stdin=subprocess.PIPE,
@@ -195,7 +195,12 @@ class TrainerRanks:
 
 
 AnyTrainer = Trainer | TrainerRanks
-"""A policy under training, in this process or in several."""
+"""A model under training, in this process or in several."""
+
+
+def open_trainer(model: Path, config: TrainerConfig, seed: int, head: Head = "next_token") -> AnyTrainer:
+    """A trainer with as many ranks as the configuration says."""
+    return (TrainerRanks if config.ranks > 1 else Trainer)(model, config, seed, head)
 
 
 def _environment(ranks: int) -> dict[str, str]:
