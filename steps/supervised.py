@@ -7,7 +7,7 @@ a start and an end for each phase.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -70,7 +70,7 @@ def train(
     """
     if not examples:
         raise ValueError(f"{name}: there are no examples to train on")
-    steps = _optimizer_steps(examples, phase, rng)
+    steps = optimizer_steps(examples, phase, rng)
     micro = max(1, trainer.config.micro_batch_tokens // phase.sequence_length)
     with task(name, total=len(steps), unit="steps") as progress:
         for number, chosen in enumerate(steps):
@@ -83,13 +83,23 @@ def train(
     return len(steps)
 
 
-def _optimizer_steps(examples: Sequence[TokenExample], phase: PhaseConfig, rng: Random) -> list[list[TokenExample]]:
+class InTokens(Protocol):
+    """An example of whatever kind."""
+
+    @property
+    def tokens(self) -> Sequence[int]: ...
+
+
+ExampleT = TypeVar("ExampleT", bound=InTokens)
+
+
+def optimizer_steps(examples: Sequence[ExampleT], phase: PhaseConfig, rng: Random) -> list[list[ExampleT]]:
     """The examples of each optimizer step: shuffled per epoch, cut where a step's tokens are full."""
-    steps: list[list[TokenExample]] = []
+    steps: list[list[ExampleT]] = []
     for _ in range(phase.epochs):
         order = list(examples)
         rng.shuffle(order)
-        chosen: list[TokenExample] = []
+        chosen: list[ExampleT] = []
         tokens = 0
         for example in order:
             if chosen and tokens + len(example.tokens) > phase.tokens_per_step:

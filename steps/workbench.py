@@ -1,6 +1,6 @@
 """What a stage works with: one model's tokenizer, engine and trainer, a scorer, seeds, and where its metrics go."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from random import Random
@@ -11,9 +11,10 @@ from infra.engine import Completion, Engine, EngineConfig, Repetition, Request
 from infra.handover import HandOver, HandoverConfig
 from infra.progress import task
 from infra.rollout_workers import RolloutWorkers
-from infra.trainer import Trainer, TrainerConfig
-from infra.trainer_ranks import AnyTrainer, TrainerRanks
+from infra.trainer import TrainerConfig
+from infra.trainer_ranks import AnyTrainer, open_trainer
 from steps.chat import Chat
+from steps.rewards.reward_model import RewardModel
 from steps.rewards.scorer import Scorer
 
 
@@ -28,14 +29,16 @@ class Workbench:
         seed: int,
         log: Callable[[dict[str, Any]], None] = lambda metrics: None,
         handover: HandoverConfig | None = None,
+        reward_models: Callable[[], Mapping[str, RewardModel]] = dict,
     ) -> None:
         self.model = model
         self.seed = seed
         self.log = log
         self.engine_config = engine
-        self._trainer_config = trainer
+        self.trainer_config = trainer
         self._handover_config = handover or HandoverConfig()
         self._handover_config.check_machine(engine)
+        self._open_reward_models = reward_models
 
     def __enter__(self) -> "Workbench":
         return self
@@ -55,8 +58,7 @@ class Workbench:
     @cached_property
     def trainer(self) -> AnyTrainer:
         """DeepSpeed around the model, in this process or in several ranks."""
-        trainer = TrainerRanks if self._trainer_config.ranks > 1 else Trainer
-        return trainer(self.model, self._trainer_config, self.seed)
+        return open_trainer(self.model, self.trainer_config, self.seed)
 
     @cached_property
     def engine(self) -> Engine | RolloutWorkers:
@@ -79,8 +81,8 @@ class Workbench:
 
     @cached_property
     def scorer(self) -> Scorer:
-        """Judges responses."""
-        return Scorer()
+        """Judges responses. Reward models are opened with it."""
+        return Scorer(models=self._open_reward_models())
 
     def random(self, purpose: str) -> Random:
         """A random generator of its own for each purpose, from the run's seed."""

@@ -1,0 +1,142 @@
+"""The classic reward model (§2.3.5): question, reference answer and response → scalar, by a value head on the policy's
+architecture.
+
+Trained with a binary cross-entropy on labelled answers; an answer is right where the sigmoid of its value is above the
+threshold.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Protocol
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional
+
+from infra.progress import task
+from infra.trainer import PADDING, LossValue
+from infra.trainer_ranks import AnyTrainer
+from steps.rewards.reward_model import NoVerdict, Reader, RewardModel, Tokens
+from steps.rewards.score import Verdict
+from steps.supervised import PhaseConfig, learning_rate, optimizer_steps
+
+VERSION = "classic_rm@1"
+
+
+class ClassicRmConfig(BaseModel):
+    """The classic reward model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    phase: PhaseConfig = Field(
+        PhaseConfig(sequence_length=256, epochs=2, tokens_per_step=1024, learning_rate=1e-3, final_learning_rate=1e-4),
+        description="Its training.",
+    )
+    threshold: float = Field(0.5, gt=0, lt=1, description="Probability from which on an answer is right.")
+
+
+@dataclass(frozen=True)
+class ValueExample:
+    """What the model reads, and whether the answer in it is right."""
+
+    tokens: Tokens
+    right: bool
+
+
+@dataclass(frozen=True)
+class ValueRows:
+    """A micro-batch of one example per row."""
+
+    tokens: Tensor
+    """int64 [rows, length], filled up with PADDING."""
+    positions: Tensor
+    """int64 [rows, length]"""
+    right: Tensor
+    """float32 [rows]: 1 for a right answer, 0 for a wrong one."""
+
+
+def value_rows(examples: Sequence[ValueExample], most_tokens: int) -> list[ValueRows]:
+    """Micro-batches of at least one row and at most `most_tokens` tokens, padding counted; like lengths together."""
+    batches: list[list[ValueExample]] = [[]]
+    for example in sorted(examples, key=lambda example: len(example.tokens)):
+        if batches[-1] and (len(batches[-1]) + 1) * len(example.tokens) > most_tokens:
+            batches.append([])
+        batches[-1].append(example)
+    return [_rows(batch) for batch in batches if batch]
+
+
+def _rows(examples: Sequence[ValueExample]) -> ValueRows:
+    tokens = torch.full((len(examples), max(len(example.tokens) for example in examples)), PADDING)
+    for row, example in zip(tokens, examples, strict=True):
+        row[: len(example.tokens)] = torch.tensor(example.tokens)
+    positions = torch.arange(tokens.shape[1]).expand_as(tokens)
+    return ValueRows(tokens, positions, torch.tensor([float(example.right) for example in examples]))
+
+
+@dataclass(frozen=True)
+class BinaryCrossEntropy:
+    """Mean binary cross-entropy of one optimizer step, micro-batch by micro-batch."""
+
+    count: int
+    """Examples in the whole step."""
+
+    def __call__(self, values: Tensor, rows: ValueRows) -> LossValue:
+        right = rows.right.to(values.device)
+        loss = functional.binary_cross_entropy_with_logits(values, right, reduction="sum") / self.count
+        return LossValue(loss, {"agrees": ((values > 0) == (right > 0)).sum()})
+
+
+def train_classic_rm(
+    trainer: AnyTrainer,
+    examples: Sequence[ValueExample],
+    phase: PhaseConfig,
+    rng: Random,
+    log: Callable[[dict[str, Any]], None],
+) -> None:
+    """Train the trainer's value head and all below it. Raises ValueError where there is nothing to train on."""
+    if not examples:
+        raise ValueError("classic reward model: there are no labelled answers to train on")
+    steps = optimizer_steps(examples, phase, rng)
+    name = "classic reward model"
+    with task(name, total=len(steps), unit="steps") as progress:
+        for number, chosen in enumerate(steps):
+            rows = value_rows(chosen, trainer.config.micro_batch_tokens)
+            rate = learning_rate(phase, number, len(steps))
+            result = trainer.step(rows, BinaryCrossEntropy(len(chosen)), rate)
+            agrees = float(result.sums["agrees"]) / len(chosen)
+            log({f"{name}/loss": result.loss, f"{name}/gradient_norm": result.gradient_norm, f"{name}/rate": rate})
+            progress.advance(1)
+            progress.note(f"loss {result.loss:.3f}, {agrees:.0%} judged as labelled")
+
+
+class Values(Protocol):
+    """What the model asks of an engine; described at `infra.engine.ValueEngine`."""
+
+    def values(self, sequences: Sequence[Sequence[int]]) -> list[float]: ...
+
+    def close(self) -> None: ...
+
+
+class ClassicRm(RewardModel):
+    """The trained model."""
+
+    def __init__(self, reader: Reader, version: str, engine: Values, threshold: float) -> None:
+        super().__init__(reader, version)
+        self._engine = engine
+        self._least = math.log(threshold / (1 - threshold))
+
+    def decide(self, prompts: Sequence[Tokens]) -> list[Verdict | NoVerdict]:
+        """Right above the threshold, wrong below, and no verdict where the value is no number."""
+        return [self._verdict(value) for value in self._engine.values(prompts)]
+
+    def _verdict(self, value: float) -> Verdict | NoVerdict:
+        if not math.isfinite(value):
+            return NoVerdict(f"the value head gave {value}")
+        return Verdict(value > self._least, "right" if value > self._least else "wrong")
+
+    def close(self) -> None:
+        """End the engine."""
+        self._engine.close()

@@ -1,0 +1,97 @@
+"""What both reward models share (§2.3.5): what they read, what they remember, what they answer.
+
+The report's models read the question, the reference answer and the response. Of the response ours read the final answer
+alone, in one line and without tokens of the chat format: a policy that learns from them cannot argue with its judge.
+"""
+
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from steps.chat import Chat
+from steps.problem import Problem
+from steps.rewards.score import Verdict, boxed_answer
+
+REMEMBERED = 100_000
+"""Verdicts kept: the responses to one problem often end in the same answer."""
+
+Tokens = tuple[int, ...]
+
+
+class NoVerdict(RuntimeError):
+    """A reward model came to no verdict. The response goes without a reward, and nothing is learned from it."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A final answer of which it is known whether it is right."""
+
+    problem: Problem
+    answer: str
+    form: str
+    """How it is written, or "sampled" where a model wrote it."""
+    right: bool
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Lays out what a reward model reads."""
+
+    chat: Chat
+    max_answer_tokens: int
+
+    def prompt(self, problem: Problem, answer: str) -> Tokens:
+        """Question, reference answer and final answer, up to where the model's own turn begins."""
+        asked = f"{problem.text}\nReference: {problem.answer}\nAnswer: {answer}"
+        return tuple(self.chat.prompt(asked))
+
+    def read(self, problem: Problem, response: str) -> Tokens | Verdict:
+        """The prompt for a response's final answer; wrong, without asking the model, where that cannot be read."""
+        answer = boxed_answer(response)
+        if answer is None:
+            return Verdict(False, "no answer")
+        if not answer:
+            return Verdict(False, "empty answer")
+        if not answer.isprintable() or any(token in answer for token in self._chat_tokens):
+            return Verdict(False, "unreadable answer")
+        if len(self.chat.encode(answer)) > self.max_answer_tokens:
+            return Verdict(False, "answer too long")
+        return self.prompt(problem, answer)
+
+    @property
+    def _chat_tokens(self) -> list[str]:
+        added = self.chat.tokenizer.added_tokens_decoder.values()
+        return [token.content for token in added if token.special]
+
+
+class RewardModel(ABC):
+    """Judges responses in batches. Used by one thread at a time; the same answer gets the same verdict."""
+
+    def __init__(self, reader: Reader, version: str) -> None:
+        self.version = version
+        """Name, version and the beginning of the model's digest: `cot_rm@1:1f2e3d4c5b6a`."""
+        self._reader = reader
+        self._seen: OrderedDict[Tokens, Verdict | NoVerdict] = OrderedDict()
+
+    def judge(self, pairs: Sequence[tuple[Problem, str]]) -> list[Verdict | NoVerdict]:
+        """Verdicts on responses, in the order of the pairs; NoVerdict stands where the model came to none."""
+        read = [self._reader.read(problem, response) for problem, response in pairs]
+        new = dict.fromkeys(one for one in read if not isinstance(one, Verdict) and one not in self._seen)
+        fresh = dict(zip(new, self.decide(list(new)), strict=True)) if new else {}
+        known = {one: self._seen[one] for one in read if not isinstance(one, Verdict) and one in self._seen}
+        known |= fresh
+        for prompt in known:
+            self._seen[prompt] = known[prompt]
+            self._seen.move_to_end(prompt)
+        while len(self._seen) > REMEMBERED:
+            self._seen.popitem(last=False)
+        return [one if isinstance(one, Verdict) else known[one] for one in read]
+
+    @abstractmethod
+    def decide(self, prompts: Sequence[Tokens]) -> list[Verdict | NoVerdict]:
+        """What the model says of each prompt that the reader laid out."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the model's engine."""
