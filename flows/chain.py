@@ -11,14 +11,24 @@ from infra.files import write_text_atomically
 from infra.stages import Body, StageRecord, StageRunner
 from infra.store import Store
 from steps.recipe import Recipe
-from steps.stages import curation, data, import_checkpoint, long2short, long_cot_sft, rl, vanilla_sft
+from steps.stages import (
+    curation,
+    data,
+    import_checkpoint,
+    long2short,
+    long_cot_sft,
+    reward_models,
+    rl,
+    vanilla_sft,
+)
 from steps.stages.common import StageSettings
 
 HOME = Path(os.environ.get("LONGHAUL_HOME", ".longhaul"))
 """Runs, logs, caches and offline tracking; the store too, unless the recipe says otherwise."""
 
 
-def _with_shared(recipe: Recipe, own: BaseModel) -> BaseModel:
+def _with_shared(recipe: Recipe, own: BaseModel | None) -> BaseModel:
+    assert own is not None, "a stage whose section is missing is not run"
     return StageSettings(
         own=own,
         engine=recipe.engine,
@@ -34,6 +44,7 @@ STAGES: dict[str, tuple[Body, Callable[[Recipe], BaseModel]]] = {
     "vanilla_sft": (vanilla_sft.run, lambda r: _with_shared(r, r.vanilla_sft)),
     "curation": (curation.run, lambda r: _with_shared(r, r.curation)),
     "long_cot_sft": (long_cot_sft.run, lambda r: _with_shared(r, r.long_cot_sft)),
+    "reward_models": (reward_models.run, lambda r: _with_shared(r, r.reward_models)),
     "rl": (rl.run, lambda r: _with_shared(r, r.rl)),
     "long2short/merge": (long2short.run_merge, lambda r: _with_shared(r, r.long2short.merge)),
     "long2short/shortest": (long2short.run_shortest, lambda r: _with_shared(r, r.long2short.shortest)),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 import yaml
@@ -128,12 +129,12 @@ def report(run_name: str | None, store: str, as_json: bool) -> None:
 def _print_report(store: str, run_name: str | None, as_json: bool) -> None:
     from flows.models import run_records
     from infra.store import Store
-    from steps.report.table import report_rows
+    from steps.report.table import report_rows, reward_model_rows
 
     records = run_records(Store(store, HOME / "cache" / "store"), run_name)
-    rows = report_rows(records)
+    rows, judges = report_rows(records), reward_model_rows(records)
     if as_json:
-        click.echo(json.dumps({"stages": rows}))
+        click.echo(json.dumps({"stages": rows, "reward_models": judges}))
         return
     caption = "tokens: of a response, mean and 99th percentile"
     table = Table(title=f"run {records[0].run}", caption=caption, box=box.SIMPLE, pad_edge=False, collapse_padding=True)
@@ -151,9 +152,22 @@ def _print_report(store: str, run_name: str | None, as_json: bool) -> None:
         )
     console = Console()
     console.print(table)
+    if judges:
+        console.print(_reward_models(judges))
     page = HOME / "runs" / records[0].run / "report.html"
     if page.exists():
         console.print(f"report: {page}", highlight=False)
+
+
+def _reward_models(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="reward models, by spot check", box=box.SIMPLE, pad_edge=False, collapse_padding=True)
+    for column in ("model", "accuracy", "in the report", "answers", "no verdict", "wrong called right"):
+        table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
+    for row in rows:
+        shares = [_number(row[key], ".1%") for key in ("accuracy", "reported")]
+        counts = [_number(row[key], "d") for key in ("answers", "no_verdict", "wrong_called_right")]
+        table.add_row(row["model"], *shares, *counts)
+    return table
 
 
 def _number(value: float | None, form: str) -> str:

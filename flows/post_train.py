@@ -1,6 +1,8 @@
 """The chain: a pretrained checkpoint goes in, a reasoning model comes out.
 
-    import → vanilla SFT → curation → long-CoT SFT → RL → long2short (four branches) → report
+    import → vanilla SFT → curation → long-CoT SFT → reward models → RL → long2short (four branches) → report
+
+Reward models are made only where the recipe has a section for them.
 
 Run it with `longhaul run --config configs/nano.yaml`, or as a plain Metaflow flow:
 
@@ -64,6 +66,10 @@ class PostTrain(FlowSpec):
         records = {name: StageRecord.model_validate(record) for name, record in inputs.items()}
         return chain.run(stage, records).model_dump(mode="json")
 
+    def judge(self, reward: str) -> dict[str, dict[str, Any]]:
+        """The reward model that RL with this `reward` depends on, as an input of its stage."""
+        return {} if reward == "rules" or self.judges is None else {reward: self.judges}
+
     def show(self, *records: dict[str, Any]) -> None:
         """Draw the step's card from stage records."""
         self.html = render_report(self.recipe.name, [StageRecord.model_validate(record) for record in records])
@@ -110,6 +116,17 @@ class PostTrain(FlowSpec):
         """Long-CoT SFT (§2.2)."""
         self.long_cot = self.run_stage("long_cot_sft", model=self.sft, data=self.data, prompts=self.curated)
         self.show(self.long_cot)
+        self.next(self.reward_models)
+
+    @card(type="html")
+    @resources(cpu=2, memory=8000)
+    @step
+    def reward_models(self) -> None:
+        """Train reward models for mathematics (§2.3.5), where the recipe asks for them."""
+        self.judges = None
+        if self.recipe.reward_models is not None:
+            self.judges = self.run_stage("reward_models", model=self.long_cot, data=self.data, prompts=self.curated)
+        self.show(*([self.judges] if self.judges else []))
         self.next(self.rl)
 
     @card(type="html")
@@ -117,7 +134,8 @@ class PostTrain(FlowSpec):
     @step
     def rl(self) -> None:
         """Reinforcement learning (§2.3)."""
-        self.reasoner = self.run_stage("rl", model=self.long_cot, data=self.data, prompts=self.curated)
+        judge = self.judge(self.recipe.rl.reward)
+        self.reasoner = self.run_stage("rl", model=self.long_cot, data=self.data, prompts=self.curated, **judge)
         self.show(self.reasoner)
         self.next(self.merge, self.shortest, self.dpo, self.short_rl)
 
@@ -153,7 +171,8 @@ class PostTrain(FlowSpec):
     @step
     def short_rl(self) -> None:
         """Long2short by RL (§2.4)."""
-        self.short = self.run_stage("long2short/rl", model=self.reasoner, data=self.data, prompts=self.curated)
+        judge = self.judge(self.recipe.long2short.rl.reward)
+        self.short = self.run_stage("long2short/rl", model=self.reasoner, data=self.data, prompts=self.curated, **judge)
         self.show(self.short)
         self.next(self.report)
 
@@ -163,6 +182,7 @@ class PostTrain(FlowSpec):
         """Gather the four branches and write the report."""
         self.merge_artifacts(inputs, exclude=["short", "html"])
         records = [self.imported, self.sft, self.curated, self.long_cot, self.reasoner]
+        records += [self.judges] if self.judges else []
         records += [branch.short for branch in inputs]
         self.records = sorted(records, key=lambda record: Chain.order(record["stage"]))
         self.show(self.data, *self.records)

@@ -22,6 +22,7 @@ from steps.long2short.merge import MergeConfig
 from steps.long2short.shortest import ShortestConfig
 from steps.long_cot import LongCotConfig
 from steps.recipe_data import DataConfig
+from steps.reward_models import RewardModelsConfig
 from steps.rl.config import RlConfig
 from steps.sft import SftConfig
 
@@ -59,6 +60,9 @@ class Recipe(BaseModel):
     vanilla_sft: SftConfig
     curation: CurationConfig = CurationConfig()
     long_cot_sft: LongCotConfig
+    reward_models: RewardModelsConfig | None = Field(
+        None, description="Reward models for mathematics; without the section none is trained."
+    )
     rl: RlConfig
     long2short: Long2ShortConfig
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -67,6 +71,21 @@ class Recipe(BaseModel):
     @model_validator(mode="after")
     def _hands_over(self) -> "Recipe":
         self.handover.check(self.engine, self.trainer)
+        return self
+
+    @model_validator(mode="after")
+    def _has_the_rewards_that_it_names(self) -> "Recipe":
+        for key, section in (("rl", self.rl), ("long2short.rl", self.long2short.rl)):
+            if section.reward != "rules" and self.reward_models is None:
+                raise ValueError(
+                    f"{key}.reward is {section.reward}, and there is no section reward_models to train it: add "
+                    f"`reward_models: {{}}`, or set {key}.reward to rules"
+                )
+        if self.reward_models is not None and self.data.nano_world is None:
+            raise ValueError(
+                "reward_models learns from answers of data.nano_world, written in many forms, and data.files has no "
+                "such: leave the section out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -87,6 +106,8 @@ class Recipe(BaseModel):
                     f"engine.context is {self.engine.context}, shorter than curation.max_prompt_tokens ({prompt}) plus "
                     f"{key} ({tokens}): raise engine.context or lower one of the two"
                 )
+        if self.reward_models is not None:
+            self.reward_models.check(prompt, self.engine.context)
         short = self.long2short
         rows = {
             "rl": (self.rl.sequence_length, "rl"),

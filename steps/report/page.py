@@ -14,7 +14,7 @@ from markupsafe import Markup
 from infra.gates import GateResult, render_html
 from infra.stages import StageRecord
 from steps.report import figures
-from steps.report.table import by_stage, evaluation_of, report_rows
+from steps.report.table import by_stage, evaluation_of, report_rows, reward_model_rows
 from steps.report.text import shown, shown_deep
 
 NONE = "–"
@@ -52,6 +52,7 @@ def render_report(name: str, records: Sequence[StageRecord]) -> str:
             domains=_domains(made),
             curation=_curation(found.get("curation")),
             long_cot=_long_cot(found.get("long_cot_sft")),
+            reward_models=reward_model_rows(records),
             gates=_gates(found.values()),
             samples=_samples(made),
             stages=[_stage(record) for record in found.values()],

@@ -87,3 +87,32 @@ def report_rows(records: Sequence[StageRecord]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+REWARD_MODELS = {"classic_rm": "classic", "cot_rm": "chain of thought"}
+"""The reward models by the names of their outputs, and what they are called."""
+
+
+def reward_model_rows(records: Sequence[StageRecord]) -> list[dict[str, Any]]:
+    """Rows on the reward models' spot check: model, digest, accuracy, reported (the report's own figure), answers,
+    no_verdict, wrong_called_right, right_called_wrong, per_second. None where no reward model was trained."""
+    record = by_stage(records).get("reward_models")
+    checks = record.metrics.get("spot_checks", {}) if record else {}
+    columns = (
+        "accuracy",
+        "reported",
+        "answers",
+        "no_verdict",
+        "wrong_called_right",
+        "right_called_wrong",
+        "per_second",
+    )
+    return [
+        {
+            "model": told,
+            "digest": record.outputs[name].digest[:MODEL_DIGITS] if name in record.outputs else None,
+            **{column: checks[name].get(column) for column in columns},
+        }
+        for name, told in REWARD_MODELS.items()
+        if record and name in checks
+    ]

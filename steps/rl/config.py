@@ -58,6 +58,9 @@ class RlConfig(BaseModel):
     max_staleness: int = Field(4, ge=0, description="Iterations that a group may go on beyond its first.")
     when_stale: Literal["drop", "finish"] = Field("finish", description="What happens to a group that is older.")
     sequence_length: int = Field(512, ge=16, description="Tokens in a packed training row.")
+    reward: Literal["rules", "classic_rm", "cot_rm"] = Field(
+        "rules", description="Who judges mathematics: the rules, or a model that the section reward_models trains."
+    )
     repetition: RepetitionConfig = RepetitionConfig()
     length_reward: LengthRewardConfig = LengthRewardConfig()
     sampling: SamplingConfig = SamplingConfig()

@@ -1,6 +1,6 @@
 """What the stages' bodies share: their settings, reading and gating data, evaluating and storing a model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -16,6 +16,7 @@ from infra.trainer import TrainerConfig
 from steps.chat import Chat
 from steps.evaluation import EvaluationConfig, evaluate
 from steps.problem import Example, Problem, load_examples, load_problems
+from steps.rewards.reward_model import RewardModel
 from steps.workbench import Workbench
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
@@ -77,9 +78,14 @@ def problem_frame(problems: Sequence[Problem]) -> pd.DataFrame:
 
 
 @contextmanager
-def workbench(context: StageContext, settings: StageSettings[Any], model: Path) -> Iterator[Workbench]:
+def workbench(
+    context: StageContext,
+    settings: StageSettings[Any],
+    model: Path,
+    reward_models: Callable[[], Mapping[str, RewardModel]] = dict,
+) -> Iterator[Workbench]:
     """A bench around `model` whose metrics go to the stage's log."""
-    shared = (settings.engine, settings.trainer, context.seed, context.log, settings.handover)
+    shared = (settings.engine, settings.trainer, context.seed, context.log, settings.handover, reward_models)
     with Workbench(model, *shared) as bench:
         yield bench
 

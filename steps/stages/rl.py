@@ -1,28 +1,47 @@
 """The RL stage, and long2short RL, which is the same with other settings."""
 
 import json
+from collections.abc import Sequence
 
 from infra.stages import StageContext, StageOutput
-from steps.problem import save_rows
+from steps.problem import Problem, save_rows
+from steps.rewards.reward_model import RewardModel
+from steps.rewards.stored import open_reward_model
 from steps.rl.checkpoint import Checkpoints
 from steps.rl.config import RlConfig
 from steps.rl.iteration import reinforce
 from steps.stages.common import StageSettings, finished, gated_problems, held_out, workbench
 
 
+def judged_by(problems: Sequence[Problem], config: RlConfig) -> list[Problem]:
+    """The problems, those of mathematics with the verifier that the configuration chooses. Programs are always run."""
+    if config.reward == "rules":
+        return list(problems)
+    return [p.model_copy(update={"verifier": config.reward}) if p.verifier == "math" else p for p in problems]
+
+
 def run(context: StageContext, settings: StageSettings[RlConfig]) -> StageOutput:
-    """Outputs the policy after the last iteration, and the ledger of the prompts that it was trained on."""
+    """Outputs the policy after the last iteration, and the ledger of the prompts that it was trained on.
+
+    The input `classic_rm` or `cot_rm` is there where `reward` names it. What the policy is evaluated by are the rules.
+    """
     test = held_out(context)
     prompts = context.inputs["prompts"]
-    problems = gated_problems(context, prompts / "problems.jsonl", "RL prompts", test)
+    problems = judged_by(gated_problems(context, prompts / "problems.jsonl", "RL prompts", test), settings.own)
     pass_rates = json.loads((prompts / "pass_rates.json").read_text())
-    with workbench(context, settings, context.inputs["model"]) as bench:
+
+    def reward_models() -> dict[str, RewardModel]:
+        reward = settings.own.reward
+        return {} if reward == "rules" else {reward: open_reward_model(context.inputs[reward], settings.engine)}
+
+    with workbench(context, settings, context.inputs["model"], reward_models) as bench:
         state = reinforce(bench, problems, pass_rates, settings.own, Checkpoints(context.checkpoints))
         history = state.history
         save_rows(context.folder / "ledger" / "ledger.jsonl", state.ledger)
         metrics = {name: value for name, value in history[-1].items() if name != "iteration"}
         metrics |= {
             "iterations": len(history),
+            "verdicts": dict(bench.scorer.counts),
             "tokens": sum(one["rollout_tokens"] for one in history),
             "handover_share": sum(one["handover_seconds"] for one in history)
             / sum(one["handover_seconds"] + one["rollout_seconds"] + one["training_seconds"] for one in history),

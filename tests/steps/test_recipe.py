@@ -113,6 +113,36 @@ def test_lengths_that_do_not_fit_each_other_are_refused_by_both_names(keys: dict
     assert all(part in str(refused.value) for part in named), refused.value
 
 
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"rl__reward": "cot_rm"}, "rl.reward is cot_rm, and there is no section reward_models to train it"),
+        ({"long2short__rl__reward": "classic_rm"}, "long2short.rl.reward is classic_rm, and there is no section"),
+        ({"rl__reward": "judge"}, "rl.reward: Input should be 'rules', 'classic_rm' or 'cot_rm'"),
+        (
+            {"reward_models": {}, "data": {"files": {"train": "a", "test": "b", "sft": "c", "long_cot": "d"}}},
+            "data.files has no such: leave the section out",
+        ),
+        ({"reward_models": {"spot_check": 1.0}}, "reward_models.spot_check: Input should be less than 1"),
+        ({"reward_models": {"cot": {"temperature": 0}}}, "reward_models.cot.temperature"),
+        (
+            {"reward_models": {"max_answer_tokens": 200}},
+            "a judgement can take 624 tokens: curation.max_prompt_tokens (96), twice reward_models.max_answer_tokens",
+        ),
+    ],
+)
+def test_a_reward_that_nothing_can_give_is_refused_by_its_key(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigRefused) as refused:
+        check_recipe(changed(**keys), "test.yaml")
+    assert message in str(refused.value), refused.value
+
+
+def test_a_reward_model_is_accepted_with_its_section_alone() -> None:
+    recipe = check_recipe(changed(reward_models={}, rl__reward="cot_rm"), "test.yaml")
+    assert recipe.reward_models is not None and recipe.rl.reward == "cot_rm"
+    assert check_recipe(changed(), "test.yaml").reward_models is None
+
+
 def test_a_hand_over_that_cannot_work_is_refused_by_both_names() -> None:
     with pytest.raises(ConfigRefused, match=r"handover\.share_device needs trainer\.zero_stage"):
         check_recipe(changed(handover__share_device=True), "test.yaml")

@@ -9,7 +9,7 @@ from outline import Outline
 from infra.stages import StageRecord
 from steps.report import figures
 from steps.report.page import render_report
-from steps.report.table import report_rows
+from steps.report.table import report_rows, reward_model_rows
 
 
 def test_rows_stand_in_the_order_of_the_chain_with_exactly_the_promised_keys(run: list[StageRecord]) -> None:
@@ -53,3 +53,21 @@ def test_data_has_no_row_and_two_records_of_a_stage_are_refused() -> None:
     assert report_rows([record("data")]) == []
     with pytest.raises(ValueError, match="'rl' has two records"):
         report_rows([record("rl"), record("rl")])
+
+
+def test_reward_models_stand_beside_the_reports_figures_and_have_no_row_of_their_own(run: list[StageRecord]) -> None:
+    check = {"answers": 400, "accuracy": 0.9, "reported": 0.844, "no_verdict": 2, "forms": {"plain": 1.0}}
+    judges = record(
+        "reward_models",
+        outputs={"classic_rm": ref("model", "classic"), "cot_rm": ref("model", "cot")},
+        metrics={"spot_checks": {"classic_rm": check, "cot_rm": check | {"accuracy": 0.97, "reported": 0.985}}},
+        evaluation=None,
+    )
+    first, second = reward_model_rows([*run, judges])
+    assert (first["model"], first["digest"], first["accuracy"]) == ("classic", digest("classic")[:12], 0.9)
+    assert (second["accuracy"], second["reported"], second["no_verdict"]) == (0.97, 0.985, 2)
+    assert report_rows([*run, judges]) == report_rows(run)
+    assert reward_model_rows(run) == []
+    texts = " ".join(Outline(render_report("nano", [*run, judges])).texts)
+    assert "Reward models" in texts and "98.5%" in texts
+    assert "Reward models" not in " ".join(Outline(render_report("nano", run)).texts)

@@ -1,0 +1,193 @@
+"""Reward models for mathematics (§2.3.5): labelled answers, both models trained on them, and the spot check.
+
+Answers come from the policy and from rewriting reference answers into many forms; the rules label them, so that the
+models can be held against what is known. The spot check's problems are none of those that were trained on.
+"""
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from infra.trainer_ranks import AnyTrainer, open_trainer
+from steps.nano_world.answers import judgement, rewritten
+from steps.nano_world.task import boxed
+from steps.problem import Problem
+from steps.rewards.classic_rm import ClassicRmConfig, ValueExample, train_classic_rm
+from steps.rewards.cot_rm import CotRm, CotRmConfig, judgement_example, verdict_text
+from steps.rewards.reward_model import Labelled, NoVerdict, Reader, RewardModel
+from steps.rewards.score import boxed_answer
+from steps.rewards.stored import Settings, keep_settings
+from steps.supervised import train
+from steps.workbench import Workbench
+
+REPORTED = {"classic_rm": 0.844, "cot_rm": 0.985}
+"""Accuracy in the report's own spot checks."""
+
+_AROUND = 32
+"""Tokens of the chat format and of the words around question and answers; the engine is asked for room for them."""
+
+
+class RewardModelsConfig(BaseModel):
+    """The two reward models and what they are trained on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    problems: int = Field(400, ge=2, description="Most curated problems of mathematics whose answers are labelled.")
+    samples: int = Field(2, ge=0, description="Responses of the policy to each; their final answers are labelled.")
+    max_response_tokens: int = Field(288, ge=1, description="Longest response.")
+    rewritten: int = Field(8, ge=1, description="Reference answers, or numbers near them, written anew for each.")
+    spot_check: float = Field(0.2, gt=0, lt=1, description="Share of the problems kept for the spot check.")
+    max_answer_tokens: int = Field(48, ge=1, description="Longest final answer that is judged; a longer one is wrong.")
+    classic: ClassicRmConfig = ClassicRmConfig()
+    cot: CotRmConfig = CotRmConfig()
+
+    def check(self, prompt: int, context: int) -> None:
+        """Raises ValueError, with the keys' names, where question, both answers and judgement can outgrow a context."""
+        needed = prompt + 2 * self.max_answer_tokens + _AROUND + self.cot.max_response_tokens
+        if needed > context:
+            raise ValueError(
+                f"engine.context is {context}, and a judgement can take {needed} tokens: curation.max_prompt_tokens "
+                f"({prompt}), twice reward_models.max_answer_tokens ({self.max_answer_tokens}), {_AROUND} around them "
+                f"and reward_models.cot.max_response_tokens ({self.cot.max_response_tokens}); raise engine.context or "
+                "lower one of the others"
+            )
+
+
+@dataclass(frozen=True)
+class LabelledAnswers:
+    """Labelled answers, by what they are for."""
+
+    train: list[Labelled]
+    spot_check: list[Labelled]
+    """Of other problems."""
+
+
+class SpotCheck(BaseModel):
+    """How a reward model did on answers that it has not seen."""
+
+    answers: int
+    accuracy: float
+    """No verdict counts as a wrong one."""
+    reported: float
+    """The report's figure."""
+    no_verdict: int
+    right_called_wrong: int
+    wrong_called_right: int
+    """What a policy would learn to give."""
+    forms: dict[str, float]
+    """Accuracy by how the answer is written."""
+    per_second: float
+    """Answers judged in a second."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A spot check, and the verdict on each answer: None where there is none."""
+
+    result: SpotCheck
+    verdicts: list[bool | None] = field(repr=False)
+
+
+def label_answers(bench: Workbench, problems: Sequence[Problem], config: RewardModelsConfig) -> LabelledAnswers:
+    """Final answers to problems of mathematics, each with what the rules say of it.
+
+    Raises ValueError where there are not two problems, one to train on and one to check with.
+    """
+    suitable = [problem for problem in problems if problem.verifier == "math"]
+    rng = bench.random("reward models")
+    chosen = rng.sample(suitable, min(config.problems, len(suitable)))
+    checked = max(1, round(config.spot_check * len(chosen)))
+    if len(chosen) <= checked:
+        raise ValueError(f"reward_models: {len(suitable)} problems of mathematics are curated, too few to learn from")
+    answers = _sampled(bench, chosen, config)
+    for problem in chosen:
+        own = answers[problem.id]
+        for form, answer in rewritten(rng, problem.answer, config.rewritten):
+            own.setdefault(answer, form)
+    pairs = [(problem, answer, form) for problem in chosen for answer, form in answers[problem.id].items()]
+    scores = bench.scorer.score_many([(problem, boxed(answer)) for problem, answer, _ in pairs])
+    labelled = [Labelled(*pair, right=score.value > 0) for pair, score in zip(pairs, scores, strict=True)]
+    kept = {problem.id for problem in chosen[:checked]}
+    return LabelledAnswers(
+        train=[one for one in labelled if one.problem.id not in kept],
+        spot_check=[one for one in labelled if one.problem.id in kept],
+    )
+
+
+def _sampled(
+    bench: Workbench, problems: Sequence[Problem], config: RewardModelsConfig
+) -> defaultdict[str, dict[str, str]]:
+    """By problem: the distinct final answers of the policy that can be judged, each with the form "sampled"."""
+    found: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    if config.samples == 0:
+        return found
+    prompts = [bench.chat.prompt(problem) for problem in problems]
+    rows = bench.sample(prompts, config.samples, config.max_response_tokens, 1.0, name="responses to label")
+    reader = Reader(bench.chat, config.max_answer_tokens)
+    for problem, row in zip(problems, rows, strict=True):
+        for completion in row:
+            response = bench.chat.text(completion.tokens)
+            answer = boxed_answer(response)
+            if answer and isinstance(reader.read(problem, response), tuple):
+                found[problem.id][answer] = "sampled"
+    return found
+
+
+def check(model: RewardModel, name: str, labelled: Sequence[Labelled]) -> Checked:
+    """The spot check of one model."""
+    started = time.perf_counter()
+    found = model.judge([(one.problem, boxed(one.answer)) for one in labelled])
+    seconds = time.perf_counter() - started
+    verdicts = [None if isinstance(verdict, NoVerdict) else verdict.right for verdict in found]
+    agree = [verdict is one.right for verdict, one in zip(verdicts, labelled, strict=True)]
+    by_form: defaultdict[str, list[bool]] = defaultdict(list)
+    for one, agrees in zip(labelled, agree, strict=True):
+        by_form[one.form].append(agrees)
+    result = SpotCheck(
+        answers=len(labelled),
+        accuracy=statistics.fmean(agree),
+        reported=REPORTED[name],
+        no_verdict=verdicts.count(None),
+        right_called_wrong=sum(v is False and one.right for v, one in zip(verdicts, labelled, strict=True)),
+        wrong_called_right=sum(v is True and not one.right for v, one in zip(verdicts, labelled, strict=True)),
+        forms={form: statistics.fmean(agrees) for form, agrees in sorted(by_form.items())},
+        per_second=len(labelled) / seconds,
+    )
+    return Checked(result, verdicts)
+
+
+def train_cot(bench: Workbench, answers: LabelledAnswers, config: RewardModelsConfig, folder: Path) -> Checked:
+    """Fine-tune the bench's model on written judgements, save it, and check it."""
+    reader = Reader(bench.chat, config.max_answer_tokens)
+    examples = []
+    for one in answers.train:
+        written = judgement(one.problem.answer, one.answer, one.right) + verdict_text(one.right)
+        examples.append(judgement_example(bench.chat, reader.prompt(one.problem, one.answer), written))
+    name = "chain-of-thought reward model"
+    train(bench.trainer, examples, config.cot.phase, bench.random(name), name, bench.log)
+    bench.hand_over()
+    checked = check(CotRm(reader, "under training", bench.engine, config.cot), "cot_rm", answers.spot_check)
+    bench.take_back()
+    bench.trainer.save(folder)
+    keep_settings(folder, Settings(name="cot_rm", max_answer_tokens=config.max_answer_tokens, model=config.cot))
+    return checked
+
+
+def train_classic(bench: Workbench, answers: LabelledAnswers, config: RewardModelsConfig, folder: Path) -> AnyTrainer:
+    """Train a value head on the bench's checkpoint and all below it, and save it.
+
+    Returns its trainer, to be closed after the bench: in one process both are of one process group.
+    """
+    reader = Reader(bench.chat, config.max_answer_tokens)
+    examples = [ValueExample(reader.prompt(one.problem, one.answer), one.right) for one in answers.train]
+    trainer = open_trainer(bench.model, bench.trainer_config, bench.seed, head="value")
+    train_classic_rm(trainer, examples, config.classic.phase, bench.random("classic reward model"), bench.log)
+    trainer.save(folder)
+    settings = Settings(name="classic_rm", max_answer_tokens=config.max_answer_tokens, model=config.classic)
+    keep_settings(folder, settings)
+    return trainer

@@ -1,0 +1,65 @@
+"""The stage of the reward models (§2.3.5). It makes no policy, and so has no evaluation but its spot check."""
+
+from pydantic import BaseModel
+
+from infra.stages import StageContext, StageOutput
+from steps.problem import save_rows
+from steps.reward_models import Checked, RewardModelsConfig, check, label_answers, train_classic, train_cot
+from steps.rewards.reward_model import Labelled
+from steps.rewards.stored import open_reward_model
+from steps.stages.common import StageSettings, gated_problems, held_out, workbench
+
+
+class LabelledRow(BaseModel):
+    """A labelled answer as it is kept."""
+
+    problem_id: str
+    reference: str
+    answer: str
+    form: str
+    right: bool
+    classic_rm: bool | None = None
+    """Verdict in the spot check."""
+    cot_rm: bool | None = None
+
+
+def run(context: StageContext, settings: StageSettings[RewardModelsConfig]) -> StageOutput:
+    """Outputs `classic_rm` and `cot_rm`, and the labelled answers: `train.jsonl`, `spot_check.jsonl`."""
+    test = held_out(context)
+    problems = gated_problems(context, context.inputs["prompts"] / "problems.jsonl", "RL prompts", test)
+    folders = {name: context.folder / name for name in ("classic_rm", "cot_rm")}
+    with workbench(context, settings, context.inputs["model"]) as bench:
+        answers = label_answers(bench, problems, settings.own)
+        trainer = train_classic(bench, answers, settings.own, folders["classic_rm"])
+        cot = train_cot(bench, answers, settings.own, folders["cot_rm"])
+    trainer.close()
+    model = open_reward_model(folders["classic_rm"], settings.engine)
+    try:
+        classic = check(model, "classic_rm", answers.spot_check)
+    finally:
+        model.close()
+    labelled = context.folder / "labelled"
+    save_rows(labelled / "train.jsonl", [_row(one) for one in answers.train])
+    save_rows(labelled / "spot_check.jsonl", _checked_rows(answers.spot_check, classic, cot))
+    metrics = {
+        "labelled": len(answers.train) + len(answers.spot_check),
+        "trained_on": len(answers.train),
+        "right_share": sum(one.right for one in answers.train) / len(answers.train),
+        "spot_checks": {"classic_rm": classic.result.model_dump(), "cot_rm": cot.result.model_dump()},
+    }
+    outputs = {name: ("model", folder) for name, folder in folders.items()} | {"labelled": ("dataset", labelled)}
+    headline = f"spot checks: classic {classic.result.accuracy:.1%}, chain of thought {cot.result.accuracy:.1%}"
+    return StageOutput(outputs, metrics, headline=headline)
+
+
+def _row(one: Labelled) -> LabelledRow:
+    return LabelledRow(
+        problem_id=one.problem.id, reference=one.problem.answer, answer=one.answer, form=one.form, right=one.right
+    )
+
+
+def _checked_rows(labelled: list[Labelled], classic: Checked, cot: Checked) -> list[LabelledRow]:
+    return [
+        _row(one).model_copy(update={"classic_rm": said_classic, "cot_rm": said_cot})
+        for one, said_classic, said_cot in zip(labelled, classic.verdicts, cot.verdicts, strict=True)
+    ]
