@@ -22,8 +22,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -171,35 +171,57 @@ def usage() -> dict[str, float]:
     }
 
 
-def processes(users: set[int], ours: set[int]) -> set[str]:
-    """Processes of these users, or children of this process that are not among `ours`, zombies included."""
-    found = set()
-    for process in psutil.process_iter(["pid", "ppid", "uids", "status", "cmdline"]):
-        info = process.info
-        child = info["ppid"] == os.getpid() and info["pid"] not in ours
-        if child or (info["uids"] and info["uids"].real in users):
-            found.add(f"{info['pid']} ({info['status']}): {' '.join(info['cmdline'] or [])[:100]}")
-    return found
+@dataclass(frozen=True)
+class Worker:
+    """What the things that the runs may have left can be told by."""
 
+    pid: int
+    users: frozenset[int]
+    """Of its slots; none where we are not root, and programs are nobody's."""
+    others: frozenset[int]
+    """Children of this process that have nothing to do with it."""
 
-def control_groups() -> set[str]:
-    """Control groups of boxes."""
-    return {folder for folder, _, _ in os.walk("/sys/fs/cgroup") if "longhaul-box" in os.path.basename(folder)}
+    def processes(self) -> set[str]:
+        """Processes of its users, and children of this process, zombies included."""
+        found = set()
+        for process in psutil.process_iter(["pid", "ppid", "uids", "status", "cmdline"]):
+            info = process.info
+            child = info["ppid"] == os.getpid() and info["pid"] not in self.others
+            if child or (info["uids"] and info["uids"].real in self.users):
+                found.add(f"{info['pid']} ({info['status']}): {' '.join(info['cmdline'] or [])[:100]}")
+        return found
 
+    def control_groups(self) -> set[str]:
+        """Control groups of its slots, which are named after their user or its process."""
+        names = tuple(f"longhaul-box-{number}" for number in (*self.users, self.pid))
+        return {folder for folder, _, _ in os.walk("/sys/fs/cgroup") if os.path.basename(folder).startswith(names)}
 
-def mounts() -> set[str]:
-    """What is mounted."""
-    return set(Path("/proc/self/mountinfo").read_text().splitlines())
+    def mounts(self) -> set[str]:
+        """What is mounted."""
+        return set(Path("/proc/self/mountinfo").read_text().splitlines())
 
+    def files(self) -> set[str]:
+        """Files and folders where boxes could leave some: of its users, by our name, or images half made."""
+        found = set()
+        for folder in {Path(tempfile.gettempdir()), Path("/tmp"), Path("/dev/shm")}:
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if "longhaul" in path.name or path.lstat().st_uid in self.users:
+                    found.add(str(path))
+        return found | {str(path) for path in (CACHE / "sandbox").glob(".*")}
 
-def files(users: set[int]) -> set[str]:
-    """Files and folders of ours where boxes could leave some: of their users, or by our name."""
-    found = set()
-    for folder in {Path(tempfile.gettempdir()), Path("/tmp"), Path("/dev/shm"), CACHE / "sandbox"}:
-        for path in folder.iterdir() if folder.is_dir() else ():
-            if "longhaul" in path.name or folder.name == "sandbox" or path.lstat().st_uid in users:
-                found.add(str(path))
-    return found
+    def left(self, before: dict[str, set[str]] | None = None) -> dict[str, set[str]]:
+        """What there is, or what is there that was not before and stays: other sandboxes' things come and go."""
+        looks = {"processes": self.processes, "control groups": self.control_groups}
+        looks |= {"mounts": self.mounts, "files": self.files}
+        found = {name: look() for name, look in looks.items()}
+        if before is None:
+            return found
+        found = {name: found[name] - before[name] for name in found}
+        for _ in range(10):
+            if any(found.values()):
+                time.sleep(1)
+                found = {name: found[name] & look() for name, look in looks.items()}
+        return found
 
 
 def main() -> None:
@@ -209,27 +231,23 @@ def main() -> None:
     parser.add_argument("--backend", default="auto", choices=["auto", "bubblewrap", "crun"])
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    # Roots of images and the locks of users are made once and kept: they are there before we look.
+    # The image's root and the locks of users are made once and kept: they are there before we look.
     open_sandbox(SandboxConfig.model_validate({"backend": arguments.backend})).close()
-    looks: dict[str, Callable[[], set[str]]] = {"control groups": control_groups, "mounts": mounts}
-    before = {name: look() for name, look in looks.items()}
-    files_before = files(set())
-    ours = {child.pid for child in psutil.Process().children()}
+    before = Worker(0, frozenset(), frozenset()).left()
     here, there = multiprocessing.Pipe(duplex=False)
-    context = multiprocessing.get_context("spawn")
-    worker = context.Process(target=work, args=(there, arguments.runs, arguments.backend, arguments.seed))
-    worker.start()
+    process = multiprocessing.get_context("spawn").Process(
+        target=work, args=(there, arguments.runs, arguments.backend, arguments.seed)
+    )
+    process.start()
     there.close()
-    ours |= {child.pid for child in psutil.Process().children()}
+    others = frozenset(child.pid for child in psutil.Process().children())  # multiprocessing's own
     try:
         measured: dict[str, Any] = here.recv()
     except EOFError:
         sys.exit("the process with the runs ended before them")
-    worker.join()
-    users = {user for user in measured["users"] if os.geteuid() == 0}
-    left = {name: sorted(look() - before[name]) for name, look in looks.items()}
-    left["processes"] = sorted(processes(users, ours))
-    left["files"] = sorted(files(users) - files_before)
+    process.join()
+    users = frozenset(measured["users"]) if os.geteuid() == 0 else frozenset()
+    left = {name: sorted(found) for name, found in Worker(process.pid or 0, users, others).left(before).items()}
     early, late = measured["at_a_tenth"], measured["at_the_end"]
     grown = {name: late[name] - early[name] for name, most in GROWTH.items() if late[name] - early[name] > most}
     faults = {name: things for name, things in (left | {"grown": grown, "wrong": measured["wrong"]}).items() if things}
