@@ -66,7 +66,8 @@ class GroupV1:
             folder.mkdir(exist_ok=True)
         self._memory, self._pids, self._cpu = folders["memory"], folders["pids"], folders["cpuacct"]
         self._folders = tuple(folders.values())
-        self.entrances = tuple(folder / "cgroup.procs" for folder in self._folders)
+        # By single threads: the kernel need not wait for anything when a thread moves itself.
+        self.entrances = tuple(folder / "tasks" for folder in self._folders)
         self._limits: tuple[int, int] | None = None
         _fields(self._memory / "memory.oom_control")
 

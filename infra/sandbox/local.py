@@ -144,6 +144,9 @@ class LocalSandbox:
             making = self.backend.command(slot, language, program, files, limits, sockets[1].fileno())
             command, descriptors = resources.enter_context(making)
             return Box(command, descriptors, sockets, slot, resources)
+        except OSError as error:
+            resources.close()
+            raise SandboxUnavailable(f"no box could be made: {error}") from error
         except BaseException:
             resources.close()
             raise

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -82,6 +84,36 @@ class Point:
 print(pickle.loads(pickle.dumps(Point(1))), sys.argv)
 """
     assert sandbox.run(program, "", SHORT).stdout == "Point(x=1) ['/box/program.py']\n"
+
+
+ENDINGS = {
+    "a file of its own": ("import os\nout = os.fdopen(os.dup(1), 'w')\nout.write('kept')", "kept", 0),
+    "another standard output": (
+        "import io, sys\nsys.stdout = open(1, 'w', closefd=False)\nprint('kept', end='')",
+        "kept",
+        0,
+    ),
+    "atexit": ("import atexit\natexit.register(print, 'kept', end='')\nexit(4)", "kept", 4),
+    "a thread": (
+        "import threading, time\ndef f():\n    time.sleep(0.2)\n    print('kept', end='')\n"
+        "threading.Thread(target=f).start()",
+        "kept",
+        0,
+    ),
+    "a finaliser": ("class A:\n    def __del__(self): print('kept', end='')\na = A()", "kept", 0),
+    "a text for exit": ("import sys\nsys.exit('why')", "", 1),
+    "a large number for exit": ("exit(256 + 7)", "", 7),
+    "no number for exit": ("exit(None)", "", 0),
+    "a closed output": ("import sys\nprint('kept', end='', flush=True)\nsys.stdout.close()", "kept", 0),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_a_program_ends_as_in_python(sandbox: Sandbox, name: str) -> None:
+    program, stdout, exit_code = ENDINGS[name]
+    result = sandbox.run(program, "", SHORT)
+    python = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (result.stdout, result.exit_code) == (python.stdout, python.returncode) == (stdout, exit_code), result
 
 
 def test_the_order_of_a_set_is_the_same_in_every_run(sandbox: Sandbox) -> None:
