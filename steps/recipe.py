@@ -100,6 +100,8 @@ class Recipe(BaseModel):
             "long2short.shortest.responses.max_response_tokens": self.long2short.shortest.responses.max_response_tokens,
             "long2short.dpo.responses.max_response_tokens": self.long2short.dpo.responses.max_response_tokens,
         }
+        if self.reward_models is not None:
+            responses["reward_models.max_response_tokens"] = self.reward_models.max_response_tokens
         for key, tokens in responses.items():
             if prompt + tokens > self.engine.context:
                 raise ValueError(

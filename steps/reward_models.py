@@ -56,6 +56,16 @@ class RewardModelsConfig(BaseModel):
                 f"and reward_models.cot.max_response_tokens ({self.cot.max_response_tokens}); raise engine.context or "
                 "lower one of the others"
             )
+        for name, length, longest in (
+            ("classic", self.classic.phase.sequence_length, needed - self.cot.max_response_tokens),
+            ("cot", self.cot.phase.sequence_length, needed),
+        ):
+            if length < longest:
+                raise ValueError(
+                    f"reward_models.{name}.phase.sequence_length is {length}, and what is trained on can take "
+                    f"{longest} tokens: raise it, or lower curation.max_prompt_tokens ({prompt}) or "
+                    f"reward_models.max_answer_tokens ({self.max_answer_tokens})"
+                )
 
 
 @dataclass(frozen=True)
@@ -128,7 +138,7 @@ def _sampled(
         return found
     prompts = [bench.chat.prompt(problem) for problem in problems]
     rows = bench.sample(prompts, config.samples, config.max_response_tokens, 1.0, name="responses to label")
-    reader = Reader(bench.chat, config.max_answer_tokens)
+    reader = _reader(bench, config)
     for problem, row in zip(problems, rows, strict=True):
         for completion in row:
             response = bench.chat.text(completion.tokens)
@@ -136,6 +146,11 @@ def _sampled(
             if answer and isinstance(reader.read(problem, response), tuple):
                 found[problem.id][answer] = "sampled"
     return found
+
+
+def _reader(bench: Workbench, config: RewardModelsConfig) -> Reader:
+    room = bench.engine_config.context - config.cot.max_response_tokens
+    return Reader(bench.chat, config.max_answer_tokens, room)
 
 
 def check(model: RewardModel, name: str, labelled: Sequence[Labelled]) -> Checked:
@@ -163,7 +178,7 @@ def check(model: RewardModel, name: str, labelled: Sequence[Labelled]) -> Checke
 
 def train_cot(bench: Workbench, answers: LabelledAnswers, config: RewardModelsConfig, folder: Path) -> Checked:
     """Fine-tune the bench's model on written judgements, save it, and check it."""
-    reader = Reader(bench.chat, config.max_answer_tokens)
+    reader = _reader(bench, config)
     examples = []
     for one in answers.train:
         written = judgement(one.problem.answer, one.answer, one.right) + verdict_text(one.right)
@@ -183,7 +198,7 @@ def train_classic(bench: Workbench, answers: LabelledAnswers, config: RewardMode
 
     Returns its trainer, to be closed after the bench: in one process both are of one process group.
     """
-    reader = Reader(bench.chat, config.max_answer_tokens)
+    reader = _reader(bench, config)
     examples = [ValueExample(reader.prompt(one.problem, one.answer), one.right) for one in answers.train]
     trainer = open_trainer(bench.model, bench.trainer_config, bench.seed, head="value")
     train_classic_rm(trainer, examples, config.classic.phase, bench.random("classic reward model"), bench.log)

@@ -40,14 +40,19 @@ class Reader:
 
     chat: Chat
     max_answer_tokens: int
+    max_prompt_tokens: int
+    """What the model's context has room for."""
 
     def prompt(self, problem: Problem, answer: str) -> Tokens:
         """Question, reference answer and final answer, up to where the model's own turn begins."""
         asked = f"{problem.text}\nReference: {problem.answer}\nAnswer: {answer}"
         return tuple(self.chat.prompt(asked))
 
-    def read(self, problem: Problem, response: str) -> Tokens | Verdict:
-        """The prompt for a response's final answer; wrong, without asking the model, where that cannot be read."""
+    def read(self, problem: Problem, response: str) -> Tokens | Verdict | NoVerdict:
+        """The prompt for a response's final answer; wrong, without asking the model, where that cannot be read.
+
+        No verdict where question and reference answer are too long for the model: that is no fault of the response.
+        """
         answer = boxed_answer(response)
         if answer is None:
             return Verdict(False, "no answer")
@@ -57,7 +62,10 @@ class Reader:
             return Verdict(False, "unreadable answer")
         if len(self.chat.encode(answer)) > self.max_answer_tokens:
             return Verdict(False, "answer too long")
-        return self.prompt(problem, answer)
+        prompt = self.prompt(problem, answer)
+        if len(prompt) > self.max_prompt_tokens:
+            return NoVerdict(f"problem {problem.id}: {len(prompt)} tokens to read, room for {self.max_prompt_tokens}")
+        return prompt
 
     @property
     def _chat_tokens(self) -> list[str]:
@@ -77,16 +85,15 @@ class RewardModel(ABC):
     def judge(self, pairs: Sequence[tuple[Problem, str]]) -> list[Verdict | NoVerdict]:
         """Verdicts on responses, in the order of the pairs; NoVerdict stands where the model came to none."""
         read = [self._reader.read(problem, response) for problem, response in pairs]
-        new = dict.fromkeys(one for one in read if not isinstance(one, Verdict) and one not in self._seen)
-        fresh = dict(zip(new, self.decide(list(new)), strict=True)) if new else {}
-        known = {one: self._seen[one] for one in read if not isinstance(one, Verdict) and one in self._seen}
-        known |= fresh
-        for prompt in known:
-            self._seen[prompt] = known[prompt]
+        prompts = dict.fromkeys(one for one in read if isinstance(one, tuple))
+        new = [prompt for prompt in prompts if prompt not in self._seen]
+        self._seen |= zip(new, self.decide(new) if new else [], strict=True)
+        for prompt in prompts:
             self._seen.move_to_end(prompt)
+        verdicts = [self._seen[one] if isinstance(one, tuple) else one for one in read]
         while len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
-        return [one if isinstance(one, Verdict) else known[one] for one in read]
+        return verdicts
 
     @abstractmethod
     def decide(self, prompts: Sequence[Tokens]) -> list[Verdict | NoVerdict]:

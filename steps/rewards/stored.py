@@ -44,10 +44,11 @@ def open_reward_model(folder: Path, engine: EngineConfig) -> RewardModel:
         settings = Settings.model_validate_json((folder / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder} is no reward model of the stage reward_models: {error}") from error
-    reader = Reader(Chat(folder), settings.max_answer_tokens)
     digest = Manifest.of(folder).digest[:12]
     alone = engine.model_copy(update={"workers": 1})
     if isinstance(settings.model, ClassicRmConfig):
+        reader = Reader(Chat(folder), settings.max_answer_tokens, engine.context)
         values = EngineApart(ValueEngine, folder, alone)
         return ClassicRm(reader, f"{classic_rm.VERSION}:{digest}", values, settings.model.threshold)
+    reader = Reader(Chat(folder), settings.max_answer_tokens, engine.context - settings.model.max_response_tokens)
     return CotRm(reader, f"{cot_rm.VERSION}:{digest}", EngineApart(Engine, folder, alone), settings.model)

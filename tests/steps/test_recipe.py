@@ -126,6 +126,10 @@ def test_lengths_that_do_not_fit_each_other_are_refused_by_both_names(keys: dict
         ({"reward_models": {"spot_check": 1.0}}, "reward_models.spot_check: Input should be less than 1"),
         ({"reward_models": {"cot": {"temperature": 0}}}, "reward_models.cot.temperature"),
         (
+            {"reward_models": {"cot": {"phase": PHASE | {"sequence_length": 128}}}},
+            "reward_models.cot.phase.sequence_length is 128, and what is trained on can take 320 tokens",
+        ),
+        (
             {"reward_models": {"max_answer_tokens": 200}},
             "a judgement can take 624 tokens: curation.max_prompt_tokens (96), twice reward_models.max_answer_tokens",
         ),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from infra.trainer import Trainer
 from steps.packing import TokenExample, pack
-from steps.supervised import PhaseConfig, _optimizer_steps, learning_rate, response_loss, train
+from steps.supervised import PhaseConfig, learning_rate, optimizer_steps, response_loss, train
 
 
 def phase(**settings: Any) -> PhaseConfig:
@@ -47,7 +47,7 @@ EXAMPLES = st.lists(st.integers(2, 32), min_size=1, max_size=30).map(
 def test_every_epoch_sees_every_example_once_in_steps_that_are_full_but_not_too_full(
     examples: list[TokenExample], tokens: int, epochs: int, seed: int
 ) -> None:
-    steps = _optimizer_steps(examples, phase(tokens_per_step=tokens, epochs=epochs), Random(seed))
+    steps = optimizer_steps(examples, phase(tokens_per_step=tokens, epochs=epochs), Random(seed))
     order = [example.tokens[0] for step in steps for example in step]
     for epoch in range(epochs):
         share = order[epoch * len(examples) : (epoch + 1) * len(examples)]
@@ -55,7 +55,7 @@ def test_every_epoch_sees_every_example_once_in_steps_that_are_full_but_not_too_
     sizes = [sum(len(example.tokens) for example in step) for step in steps]
     assert all(size <= tokens or len(step) == 1 for size, step in zip(sizes, steps, strict=True))
     assert len(order) == epochs * len(examples)
-    assert steps == _optimizer_steps(examples, phase(tokens_per_step=tokens, epochs=epochs), Random(seed))
+    assert steps == optimizer_steps(examples, phase(tokens_per_step=tokens, epochs=epochs), Random(seed))
 
 
 def test_a_long_example_weighs_by_its_tokens_whatever_the_micro_batches() -> None:

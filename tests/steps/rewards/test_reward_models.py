@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+import psutil
 import pytest
 import torch
 from hypothesis import given
@@ -36,7 +37,7 @@ PROBLEM = Problem(id="p", prompt="Start with 4. Add 8. What is the result?", ans
 
 @pytest.fixture(scope="module")
 def reader(base: Path) -> Reader:
-    return Reader(Chat(base), CONFIG.max_answer_tokens)
+    return Reader(Chat(base), CONFIG.max_answer_tokens, 400)
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +128,15 @@ def test_engine_and_trainer_give_the_same_values(classic: Classic, reader: Reade
                 tokens = next(t for t in by_tokens if list(t) == row[: len(t)] and not any(row[len(t) :]))
                 assert abs(by_tokens[tokens] - value) < 1e-4
     assert max(served) - min(served) > 0.1
+
+
+def test_an_engine_whose_process_dies_is_started_anew_and_says_the_same(classic: Classic, reader: Reader) -> None:
+    prompts = [reader.prompt(PROBLEM, answer) for answer in ("12", "13")]
+    engine = classic.model._engine  # type: ignore[attr-defined]
+    before = engine.values(prompts)
+    (process,) = [p for p in psutil.Process().children(recursive=True) if "ray::_Apart" in " ".join(p.cmdline())]
+    process.kill()
+    assert engine.values(prompts) == before
 
 
 def test_a_saved_value_head_is_a_hugging_face_checkpoint_and_comes_back(classic: Classic) -> None:
@@ -274,6 +284,16 @@ def test_no_text_breaks_the_parser(text: str) -> None:
 )
 def test_an_answer_cannot_speak_to_its_judge(reader: Reader, response: str, reason: str) -> None:
     assert reader.read(PROBLEM, response) == Verdict(False, reason)
+
+
+def test_a_question_that_is_too_long_for_the_judge_gets_no_verdict_and_stops_no_other(reader: Reader) -> None:
+    engine = Canned(reader.chat, '{"right": true}')
+    long = PROBLEM.model_copy(update={"prompt": "Add 3. " * 400})
+    with Scorer(models={"cot_rm": CotRm(reader, "cot_rm@1:test", engine, CONFIG.cot)}) as scorer:
+        lost, judged = scorer.submit(long, boxed(12)), scorer.submit(PROBLEM, boxed(12))
+        assert judged.result().value == 1.0
+        with pytest.raises(NoVerdict, match=r"problem p: .* tokens to read, room for 400"):
+            lost.result()
 
 
 class Slow(RewardModel):
