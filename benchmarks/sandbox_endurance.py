@@ -87,14 +87,14 @@ PROGRAMS: dict[str, tuple[int, str, Limits, set[str]]] = {
     "kills its parent": (4, "import os, time\nos.kill(os.getppid(), 9)\ntime.sleep(60)", HOSTILE, {"time", "signal"}),
     "memory": (4, "x = []\nwhile True: x.append(' ' * 10**6)", HOSTILE, {"memory", "time"}),
     "shared memory": (4, SHARES, HOSTILE, {"memory", "time", "finished", "pids"}),
-    "output": (4, "while True: print('x' * 1000)", HOSTILE, {"output"}),
+    "output": (4, "while True: print('x' * 1000)", HOSTILE, {"output", "time"}),
     "fills files": (4, FILLS, HOSTILE, {"finished", "time", "memory"}),
     "fork bomb": (4, FORK_BOMB, HOSTILE, {"time", "pids"}),
     "sleeps": (4, "import os, time\nos.close(1)\nos.close(2)\ntime.sleep(60)", HOSTILE, {"time"}),
     "stops": (4, STOPS, HOSTILE, {"time", "pids"}),
     "ignores signals": (4, IGNORES, HOSTILE, {"time"}),
 }
-"""Weight in the mix, text, limits, and the ways in which it may end."""
+"""Weight in the mix, text, limits, and the ways in which it may end. On a busy machine, hostile ones run out of time."""
 
 INPUTS = 3
 """Of a run-each, of which the last is not asked for."""
