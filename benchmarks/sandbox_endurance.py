@@ -94,7 +94,7 @@ PROGRAMS: dict[str, tuple[int, str, Limits, set[str]]] = {
     "stops": (4, STOPS, HOSTILE, {"time", "pids"}),
     "ignores signals": (4, IGNORES, HOSTILE, {"time"}),
 }
-"""Weight in the mix, text, limits, and the ways in which it may end. On a busy machine, hostile ones run out of time."""
+"""Weight in the mix, text, limits, and the ways in which it may end: on a busy machine, hostile ones by time."""
 
 INPUTS = 3
 """Of a run-each, of which the last is not asked for."""
