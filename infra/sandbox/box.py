@@ -6,16 +6,15 @@ import selectors
 import signal
 import socket
 import struct
-import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from fcntl import F_ADD_SEALS, F_SEAL_GROW, F_SEAL_SHRINK, F_SEAL_WRITE, fcntl
 from pathlib import Path
 
 from infra.sandbox.cgroups import Usage
 from infra.sandbox.interface import Ended, Limits, Result, SandboxUnavailable
+from infra.sandbox.memory_file import memory_file, text_of
 from infra.sandbox.slots import Slot
 
 MIB = 2**20
@@ -26,21 +25,6 @@ START_SECONDS = 30.0
 
 _CPU_CHECK_SECONDS = 0.2
 _CREDENTIALS = struct.Struct("3i")
-
-
-@contextmanager
-def memory_file(name: str, content: bytes = b"", *, sealed: bool = False) -> Iterator[int]:
-    """The descriptor of a file in memory, at its start. Sealed, nobody who inherits it can write to it."""
-    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        with open(descriptor, "wb", closefd=False) as file:
-            file.write(content)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        if sealed:
-            fcntl(descriptor, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK)
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 @dataclass
@@ -60,34 +44,23 @@ class Box:
 
     Args:
         command: what makes the box.
-        descriptors: what the command inherits, apart from the init's socket.
-        sockets: the outer end and the init's, which is closed here once the command has it.
+        descriptors: what the command inherits, after the init's socket.
+        slot: whose launcher starts the command.
         resources: what has to last as long as the box; closed with it.
     """
 
-    def __init__(
-        self,
-        command: Sequence[str],
-        descriptors: Sequence[int],
-        sockets: tuple[socket.socket, socket.socket],
-        slot: Slot,
-        resources: ExitStack,
-    ) -> None:
+    def __init__(self, command: Sequence[str], descriptors: Sequence[int], slot: Slot, resources: ExitStack) -> None:
+        assert slot.launcher is not None
         self._slot = slot
+        self._launcher = slot.launcher
         self._stack = resources
-        self._outside, inside = sockets
+        self._outside, inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._stack.enter_context(self._outside)
         # The kernel then says who sends, as seen from here.
         self._outside.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        with inside:
-            errors = self._stack.enter_context(memory_file("errors"))
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                pass_fds=[*descriptors, inside.fileno()],
-                env={},  # what a library to preload says would stand among the errors
-            )
+        errors = self._stack.enter_context(memory_file("errors"))
+        with inside, suppress(OSError):  # what is wrong with the launcher is said below
+            self._launcher.start(command, errors, [inside.fileno(), *descriptors])
         self._init = self._wait_until_made(errors)
         self._stack.callback(os.close, self._init)
 
@@ -102,15 +75,17 @@ class Box:
                 return os.pidfd_open(pid)
         except (OSError, IndexError):
             pass
-        self._process.kill()
-        self._process.wait()
-        said = os.pread(errors, 4096, 0).decode(errors="replace").strip()
-        raise SandboxUnavailable(f"no box could be made: {said or 'what makes it ended without a word'}")
+        try:
+            said = self._launcher.wait(1.0)
+        except TimeoutError:
+            self._launcher.close()
+            said = f"it was not made in {START_SECONDS:.0f} s"
+        raise SandboxUnavailable(f"no box could be made: {text_of(errors) or said or 'what makes it said nothing'}")
 
     @property
     def alive(self) -> bool:
         """Whether another program can run in it."""
-        return self._process.poll() is None
+        return self._launcher.still_running()
 
     def run(
         self,
@@ -207,7 +182,7 @@ class Box:
         """
         with suppress(ProcessLookupError):  # it may have died by itself by now
             signal.pidfd_send_signal(self._init, signal.SIGKILL)
-        self._process.wait()
+        self._launcher.wait()
 
     def close(self) -> None:
         """End all in the box and forget it."""

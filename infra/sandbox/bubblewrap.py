@@ -13,9 +13,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from infra.sandbox import images, seccomp
-from infra.sandbox.box import BOX_INIT, MIB, memory_file
+from infra.sandbox.box import BOX_INIT, MIB
 from infra.sandbox.images import PYTHON_HOME, Image
 from infra.sandbox.interface import Limits, SandboxUnavailable
+from infra.sandbox.launcher import FIRST_DESCRIPTOR, Launcher
+from infra.sandbox.memory_file import memory_file
 from infra.sandbox.slots import Slot
 
 ENVIRONMENT = {
@@ -33,14 +35,11 @@ BUILD_MB = 64
 
 DEVICES = ("null", "zero", "random", "urandom")
 
-# Enters the control group by the files named before the --, and becomes the command after it.
-_ENTER_GROUP = 'while [ "$1" != -- ]; do echo 0 >"$1"; shift; done; shift; exec "$@"'
-
-# A tmpfs over /tmp, in a mount namespace that nobody else sees, with the root in it.
+# A tmpfs over /tmp, in a mount namespace that nobody else sees, with the roots in it.
 _MOUNT_READABLY = """
 mount -t tmpfs -o mode=755 none /tmp
-mkdir /tmp/root
-mount --bind "$1" /tmp/root
+mkdir /tmp/images
+mount --bind "$1" /tmp/images
 """
 
 _HOLD = """
@@ -56,13 +55,6 @@ def environment(image: Image) -> dict[str, str]:
     return ENVIRONMENT | {"PYTHONPATH": images.site_packages()}
 
 
-def entering(slot: Slot) -> list[str]:
-    """What to put before a command so that it runs in the slot's control group."""
-    if slot.group is None:
-        return []
-    return ["/bin/sh", "-c", _ENTER_GROUP, "sh", *map(str, slot.group.entrances), "--"]
-
-
 def mount_namespace(script: str, *arguments: str) -> int:
     """A file descriptor of a mount namespace of our own, in which a shell script has mounted something; it lasts as
     long as this process. Raises SandboxUnavailable with what the script said."""
@@ -76,12 +68,18 @@ def mount_namespace(script: str, *arguments: str) -> int:
 
 
 @functools.cache
-def _mounted_readably(root: Path) -> int:
-    """A mount namespace in which /tmp/root is the root.
+def _images_mounted() -> int:
+    """A mount namespace in which /tmp/images holds all roots.
 
-    A root in a folder that root alone may enter could not be found by bwrap, which is started as another user.
+    Roots in a folder that root alone may enter could not be found by bwrap, which is started as another user.
     """
-    return mount_namespace(_MOUNT_READABLY, str(root))
+    images.FOLDER.mkdir(parents=True, exist_ok=True)
+    return mount_namespace(_MOUNT_READABLY, str(images.FOLDER))
+
+
+def _seen(root: Path) -> str:
+    """Where a launcher sees a root."""
+    return f"/tmp/images/{root.name}" if os.geteuid() == 0 else str(root)
 
 
 class Bubblewrap:
@@ -97,27 +95,29 @@ class Bubblewrap:
                 raise SandboxUnavailable(f"no `{tool}` on PATH: apt-get install bubblewrap util-linux")
         self._bwrap, self._nsenter = str(found["bwrap"]), str(found.get("nsenter"))
 
+    def launcher(self, slot: Slot) -> Launcher:
+        """See `Backend.launcher`."""
+        prefix = []
+        if os.geteuid() == 0:
+            namespace = f"/proc/{os.getpid()}/fd/{_images_mounted()}"
+            prefix = [self._nsenter, f"--mount={namespace}", "--setuid", str(slot.uid), "--setgid", str(slot.uid), "--"]
+        return Launcher(slot.group.entrances if slot.group else (), prefix, _seen(images.root("python")))
+
     @contextmanager
     def command(
-        self, slot: Slot, language: str, program: bytes, files: Mapping[str, bytes], limits: Limits, socket: int
+        self, slot: Slot, language: str, program: bytes, files: Mapping[str, bytes], limits: Limits
     ) -> Iterator[tuple[list[str], Sequence[int]]]:
         """See `Backend.command`."""
         image, root = images.image(language), images.root(language)
-        launcher, inside = entering(slot), str(root)
-        if os.geteuid() == 0:
-            # By our own /proc entry, so that no descriptor of the outer mounts is open in a box.
-            namespace, inside = f"/proc/{os.getpid()}/fd/{_mounted_readably(root)}", "/tmp/root"
-            uid = str(slot.uid)
-            launcher += [self._nsenter, f"--mount={namespace}", "--setuid", uid, "--setgid", uid]
         with ExitStack() as stack:
-            descriptors = []
+            descriptors: list[int] = []
 
             def given(name: str, content: bytes) -> str:
                 descriptors.append(stack.enter_context(memory_file(name, content)))
-                return str(descriptors[-1])
+                return str(FIRST_DESCRIPTOR + len(descriptors))
 
             arguments = [*_namespaces(slot), "--seccomp", given("seccomp", seccomp.compiled())]
-            arguments += _image_mounts(str(root), inside)
+            arguments += _image_mounts(str(root), _seen(root))
             arguments += ["--file", given("program", program), f"/box/{image.source}"]
             for device in DEVICES:
                 arguments += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
@@ -131,7 +131,7 @@ class Bubblewrap:
             arguments += ["--remount-ro", "/", "--chdir", "/tmp"]
             for name, value in environment(image).items():
                 arguments += ["--setenv", name, value]
-            yield [*launcher, self._bwrap, *arguments, "--", *INIT, str(socket)], descriptors
+            yield [self._bwrap, *arguments, "--", *INIT, str(FIRST_DESCRIPTOR)], descriptors
 
 
 def _namespaces(slot: Slot) -> tuple[str, ...]:

@@ -32,8 +32,10 @@ class Usage:
 class Group(Protocol):
     """A control group."""
 
-    entrances: tuple[Path, ...]
-    """The files that a process writes 0 into to enter."""
+    @property
+    def entrances(self) -> tuple[Path, ...]:
+        """The files that a process writes 0 into to enter."""
+        ...
 
     def limit(self, limits: Limits, processes: int) -> None:
         """Set the limits of the next box, and forget the peak of the last one."""
@@ -107,7 +109,7 @@ class GroupV2:
     def __init__(self, parent: Path, name: str) -> None:
         self._folder = parent / name
         self._folder.mkdir(exist_ok=True)
-        self.entrances = (self._folder / "cgroup.procs",)
+        self.entrances: tuple[Path, ...] = (self._folder / "cgroup.procs",)
         self._limits: tuple[int, int] | None = None
         self.limit(Limits(), Limits().processes)
         self.usage()
@@ -157,7 +159,7 @@ def _own_folder(root: str, mount_point: Path, path: str) -> Path:
 
 
 def _v1_parents(mountinfo: str, own: dict[str, str]) -> dict[str, Path] | None:
-    parents = {}
+    parents: dict[str, Path] = {}
     for kind, root, mount_point, options in _mounts(mountinfo):
         for controller in {"memory", "pids", "cpuacct"} & options if kind == "cgroup" else ():
             if controller in own:

@@ -26,7 +26,7 @@ class SandboxConfig(BaseModel):
     slots: int = Field(0, ge=0, le=1000, description="Programs at one time; 0: one for each core.")
 
 
-BACKENDS = {"bubblewrap": Bubblewrap, "crun": Crun}
+BACKENDS: dict[str, type[Bubblewrap] | type[Crun]] = {"bubblewrap": Bubblewrap, "crun": Crun}
 
 SANDBOX_VARIABLE = "LONGHAUL_SANDBOX"
 

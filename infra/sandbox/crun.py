@@ -13,8 +13,9 @@ from pathlib import Path
 
 from infra.sandbox import images, seccomp
 from infra.sandbox.box import MIB
-from infra.sandbox.bubblewrap import BUILD_MB, INIT, entering, environment, mount_namespace
+from infra.sandbox.bubblewrap import BUILD_MB, INIT, environment, mount_namespace
 from infra.sandbox.interface import Limits, SandboxUnavailable
+from infra.sandbox.launcher import FIRST_DESCRIPTOR, Launcher
 from infra.sandbox.slots import Slot
 
 FILES = 1024
@@ -35,18 +36,24 @@ class Crun:
             raise SandboxUnavailable("no `crun` on PATH: apt-get install crun")
         if os.geteuid() != 0:
             raise SandboxUnavailable("crun needs root here; bubblewrap does not")
-        self._crun = [crun]
+        self._crun = crun
+        self._prefix: list[str] = []
         if _hybrid_cgroups():
             # crun ends at the sight of them, even where it is told to leave control groups alone.
             nsenter = shutil.which("nsenter")
             if nsenter is None:
                 raise SandboxUnavailable("no `nsenter` on PATH: apt-get install util-linux")
             namespace = mount_namespace("mount -t tmpfs none /sys/fs/cgroup")
-            self._crun = [nsenter, f"--mount=/proc/{os.getpid()}/fd/{namespace}", "--", crun]
+            self._prefix = [nsenter, f"--mount=/proc/{os.getpid()}/fd/{namespace}", "--"]
+
+    def launcher(self, slot: Slot) -> Launcher:
+        """See `Backend.launcher`."""
+        entrances = slot.group.entrances if slot.group else ()
+        return Launcher(entrances, self._prefix, str(images.root("python")))
 
     @contextmanager
     def command(
-        self, slot: Slot, language: str, program: bytes, files: Mapping[str, bytes], limits: Limits, socket: int
+        self, slot: Slot, language: str, program: bytes, files: Mapping[str, bytes], limits: Limits
     ) -> Iterator[tuple[list[str], Sequence[int]]]:
         """See `Backend.command`."""
         image = images.image(language)
@@ -73,7 +80,7 @@ class Crun:
                 "process": {
                     "terminal": False,
                     "user": {"uid": slot.uid, "gid": slot.uid},
-                    "args": [*INIT, str(socket)],
+                    "args": [*INIT, str(FIRST_DESCRIPTOR)],
                     "env": [f"{name}={value}" for name, value in environment(image).items()],
                     "cwd": "/tmp",
                     "capabilities": {},
@@ -89,7 +96,7 @@ class Crun:
             }
             (bundle / "config.json").write_text(json.dumps(config))
             run = ["--root", f"{folder}/state", "--cgroup-manager=disabled", "run", "--bundle", folder]
-            yield [*entering(slot), *self._crun, *run, f"--preserve-fds={socket - 2}", bundle.name], ()
+            yield [self._crun, *run, f"--preserve-fds={FIRST_DESCRIPTOR - 2}", bundle.name], ()
 
 
 def _hybrid_cgroups() -> bool:

@@ -29,6 +29,9 @@ from infra.files import folder_written_aside
 from infra.sandbox.interface import SandboxUnavailable
 
 PYTHON_HOME = "/opt/python"
+FOLDER = (CACHE / "sandbox").resolve()
+"""Where roots are."""
+
 LANGUAGES = Path(__file__).with_name("images")
 _FORMAT = 2
 _LIBRARY_FOLDERS = ("/usr/lib", "/usr/lib64", "/usr/lib32", "/lib", "/lib64", "/lib32")
@@ -183,7 +186,7 @@ def root(language: str) -> Path:
     """A language's root folder, made where it is missing. Raises KeyError, and SandboxUnavailable naming a package."""
     wanted = image(language)
     files = {inside: outside for inside, outside in _files(wanted).items() if outside.is_file()}
-    folder = (CACHE / "sandbox" / f"{language}-{_made_of(wanted, files)}").resolve()
+    folder = FOLDER / f"{language}-{_made_of(wanted, files)}"
     if not folder.is_dir():
         with folder_written_aside(folder) as aside:
             _make(aside, files)

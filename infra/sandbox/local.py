@@ -6,13 +6,13 @@ import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing
-from socket import AF_UNIX, SOCK_SEQPACKET, socketpair
 from typing import Protocol
 
 from infra.sandbox import images
 from infra.sandbox.box import Box
 from infra.sandbox.images import Image
 from infra.sandbox.interface import NO_FILES, Limits, Result, SandboxUnavailable
+from infra.sandbox.launcher import Launcher
 from infra.sandbox.slots import Slot, Slots
 
 COMPILATION = Limits(wall_seconds=60.0, cpu_seconds=30, memory_mb=1024, file_mb=64, processes=16)
@@ -21,8 +21,8 @@ LONGEST_PROGRAM = 2**20
 
 MOST_FILES = 64
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
-_OWN_PROCESSES = 2
-"""The init, and what made the box and waits for it."""
+_OWN_PROCESSES = 3
+"""The launcher, what makes the box and waits for it, and the init."""
 
 
 class Backend(Protocol):
@@ -30,12 +30,16 @@ class Backend(Protocol):
 
     name: str
 
+    def launcher(self, slot: Slot) -> Launcher:
+        """A new launcher for a slot."""
+        ...
+
     def command(
-        self, slot: Slot, language: str, program: bytes, files: Mapping[str, bytes], limits: Limits, socket: int
+        self, slot: Slot, language: str, program: bytes, files: Mapping[str, bytes], limits: Limits
     ) -> AbstractContextManager[tuple[list[str], Sequence[int]]]:
         """The command that makes a box, and the descriptors that it inherits; both last as long as the block.
 
-        It inherits the init's socket too, as that number.
+        The first number that it sees, before those, is the init's socket.
         """
         ...
 
@@ -80,7 +84,6 @@ class LocalSandbox:
         files: Mapping[str, bytes] = NO_FILES,
     ) -> Generator[Result, None, None]:
         """See `Sandbox.run_each`."""
-        began = time.monotonic()
         # A lone surrogate is the program's mistake, and Python in the box says so.
         source = program.encode("utf-8", "surrogatepass")
         if reason := _refusal(source, language, files):
@@ -88,18 +91,22 @@ class LocalSandbox:
                 yield Result("", reason, 1, "refused", 0.0, None, None)
             return
         image = images.image(language)
+        images.root(language)  # the first time it takes seconds, which are no run's
         with self._slots.taken() as slot:
             box: Box | None = None
+            failed: Result | None = None
             try:
                 for stdin in stdins:
+                    began = time.monotonic()
                     if box is None or not box.alive:
                         if box is not None:
                             box.close()
                         box = self._start(slot, language, source, files, limits)
-                        failed = self._compile(box, slot, image, began)
+                        if image.compile:
+                            failed = self._compile(box, slot, image)
+                            began = time.monotonic()
                     data = stdin.encode("utf-8", "surrogatepass")
                     yield failed or self._run(box, slot, image, data, limits, began)
-                    began = time.monotonic()
             finally:
                 if box is not None:
                     box.close()
@@ -114,7 +121,6 @@ class LocalSandbox:
         second_files: Mapping[str, bytes] = NO_FILES,
     ) -> tuple[Result, Result]:
         """See `Sandbox.run_joined`."""
-        began = time.monotonic()
         programs = [(first.encode("utf-8", "surrogatepass"), first_files)]
         programs += [(second.encode("utf-8", "surrogatepass"), second_files)]
         for program, files in programs:
@@ -122,7 +128,9 @@ class LocalSandbox:
                 refused = Result("", reason, 1, "refused", 0.0, None, None)
                 return refused, refused
         image = images.image("python")
+        images.root("python")
         with self._slots.two_taken() as slots, ExitStack() as stack:
+            began = time.monotonic()
             boxes = []
             for slot, (program, files) in zip(slots, programs, strict=True):
                 boxes.append(self._start(slot, "python", program, files, limits))
@@ -135,15 +143,14 @@ class LocalSandbox:
                 return asked, answer.result()
 
     def _start(self, slot: Slot, language: str, program: bytes, files: Mapping[str, bytes], limits: Limits) -> Box:
-        self._limit(slot, limits, 0)
         resources = ExitStack()
         try:
-            sockets = socketpair(AF_UNIX, SOCK_SEQPACKET)
-            for one in sockets:
-                resources.callback(one.close)
-            making = self.backend.command(slot, language, program, files, limits, sockets[1].fileno())
+            self._limit(slot, limits, 0)
+            if slot.launcher is None or not slot.launcher.alive:
+                slot.launcher = self.backend.launcher(slot)
+            making = self.backend.command(slot, language, program, files, limits)
             command, descriptors = resources.enter_context(making)
-            return Box(command, descriptors, sockets, slot, resources)
+            return Box(command, descriptors, slot, resources)
         except OSError as error:
             resources.close()
             raise SandboxUnavailable(f"no box could be made: {error}") from error
@@ -151,12 +158,10 @@ class LocalSandbox:
             resources.close()
             raise
 
-    def _compile(self, box: Box, slot: Slot, image: Image, began: float) -> Result | None:
-        """Compile the program in a new box, where its language is compiled; the failure, if it is one."""
-        if not image.compile:
-            return None
+    def _compile(self, box: Box, slot: Slot, image: Image) -> Result | None:
+        """Compile the program in a new box; the failure, if it is one."""
         processes = self._limit(slot, COMPILATION, 0)
-        result = box.run(b"", COMPILATION, began=began, command=image.compile, processes=processes)
+        result = box.run(b"", COMPILATION, began=time.monotonic(), command=image.compile, processes=processes)
         return None if result.ended == "finished" and result.exit_code == 0 else result
 
     def _run(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from infra.sandbox.cgroups import Group, make_group
 from infra.sandbox.interface import SandboxUnavailable
+from infra.sandbox.launcher import Launcher
 
 FIRST_UID = 62_000
 UIDS = 1_000
@@ -21,7 +22,7 @@ NOBODY = 65534
 """Where we are not root, programs are nobody inside and we outside."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Slot:
     """One box's place."""
 
@@ -29,6 +30,15 @@ class Slot:
     """User and group of the programs, inside and, where we are root, outside as well: the kernel exempts the real root
     from limits even in a user namespace."""
     group: Group | None
+    launcher: Launcher | None = None
+    """What starts its boxes, once there was one."""
+
+    def close(self) -> None:
+        """End the launcher and remove the group; no box may run."""
+        if self.launcher:
+            self.launcher.close()
+        if self.group:
+            self.group.remove()
 
 
 class Slots:
@@ -85,9 +95,7 @@ class Slots:
     def close(self) -> None:
         """Remove the groups and give the users back, once no box runs any more."""
         for _ in self._all:
-            slot = self._free.get()
-            if slot.group:
-                slot.group.remove()
+            self._free.get().close()
         for descriptor in self._locks:
             os.close(descriptor)
         self._locks.clear()

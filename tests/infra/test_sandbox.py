@@ -327,6 +327,39 @@ def test_the_generator_library_is_in_its_own_image_only(sandbox: Sandbox) -> Non
     assert "ModuleNotFoundError" in sandbox.run(program).stderr
 
 
+def test_a_launcher_that_is_killed_is_replaced(sandbox: Sandbox) -> None:
+    assert isinstance(sandbox, LocalSandbox)
+    sandbox.run_joined("pass", "pass", SHORT)
+    for slot in sandbox._slots._all:
+        assert slot.launcher
+        slot.launcher._process.kill()
+        slot.launcher._process.wait()
+    assert [sandbox.run("print(1)", "", SHORT).stdout for _ in range(2)] == ["1\n", "1\n"]
+
+
+def test_boxes_die_with_the_process_that_asked_for_them(sandbox: Sandbox) -> None:
+    code = """
+from infra.sandbox import Limits, SandboxConfig, open_sandbox
+sandbox = open_sandbox(SandboxConfig(backend="bubblewrap"))
+print("ready", flush=True)
+sandbox.run("import time; time.sleep(77)", "", Limits(wall_seconds=99))
+"""
+    before = {process.pid for process in psutil.process_iter()}
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+        time.sleep(0.5)
+
+        def inside() -> list[psutil.Process]:
+            new = [p for p in psutil.process_iter(["cmdline", "ppid"]) if p.pid not in before]
+            return [p for p in new if "/opt/python/bin/python" in " ".join(p.info["cmdline"] or [])]
+
+        own = [p for p in inside() if process.pid in {parent.pid for parent in p.parents()}]
+        assert len(own) >= 3  # the launcher, the init, the program
+        process.kill()
+    psutil.wait_procs(own, 5)
+    assert not [p for p in own if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
 def test_closing_gives_back_control_groups_and_users() -> None:
     sandbox = open_sandbox(SandboxConfig(backend="bubblewrap", slots=3))
     assert isinstance(sandbox, LocalSandbox)
