@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from infra.sandbox.cgroups import Usage
 from infra.sandbox.interface import Ended, Limits, Result, SandboxUnavailable
@@ -18,7 +17,6 @@ from infra.sandbox.memory_file import memory_file, text_of
 from infra.sandbox.slots import Slot
 
 MIB = 2**20
-BOX_INIT = Path(__file__).with_name("box_init.py").read_text(encoding="utf-8")
 OPEN_FILES = 64
 START_SECONDS = 30.0
 """How long a box may take to be made before its maker is killed."""
@@ -188,6 +186,7 @@ class Box:
         """End all in the box and forget it."""
         try:
             self.kill()
+            self._slot.wait_until_empty()
         finally:
             self._stack.close()
 

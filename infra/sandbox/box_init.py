@@ -1,10 +1,10 @@
 """The first process (PID 1) of a box: runs programs in children under their limits, reaps, and reports what they used.
 
-Never imported: the text of this file goes to the box's Python as `-c`, followed by the number of a socket to the
-outside. A message is a command (its words on lines; none for the program in this Python) and the limits, separated by
-zero bytes, with the three descriptors that become its standard input, output and error. The answer is one line: wait
-status, CPU seconds, peak KiB.
-No program ever has the socket, and none can trace this process, so that the answers are true.
+Never imported: every image holds this file, compiled, and the box's Python is started with it and the number of a
+socket to the outside. A message is a command (its words on lines; none for the program in this Python) and the limits,
+separated by zero bytes, with the three descriptors that become its standard input, output and error. The answer is one
+line: wait status, CPU seconds, peak KiB. No program ever has the socket, and none can trace this process, so that the
+answers are true.
 
 When PID 1 ends, the kernel kills whatever is left in the box, so no daemon of the program outlives it. `posix` and
 `_socket` stand in for `os` and `socket`, which an interpreter without `site` has not loaded yet: those imports would be

@@ -5,6 +5,7 @@ What a program sees: its image, read-only; an empty environment but for the few 
 """
 
 import functools
+import itertools
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from infra.sandbox import images, seccomp
-from infra.sandbox.box import BOX_INIT, MIB
+from infra.sandbox.box import MIB
 from infra.sandbox.images import PYTHON_HOME, Image
 from infra.sandbox.interface import Limits, SandboxUnavailable
 from infra.sandbox.launcher import FIRST_DESCRIPTOR, Launcher
@@ -29,17 +30,22 @@ ENVIRONMENT = {
     "TMPDIR": "/tmp",
 }
 # Not -I, which would ignore the hash seed; -P and -s are the rest of it.
-INIT = (f"{PYTHON_HOME}/bin/python", "-P", "-s", "-S", "-B", "-c", BOX_INIT)
+INIT = (f"{PYTHON_HOME}/bin/python", "-P", "-s", "-S", "-B", images.INIT)
 BUILD_MB = 64
 """MiB of /build, where an image's compiler writes."""
 
-DEVICES = ("null", "zero", "random", "urandom")
 
-# A tmpfs over /tmp, in a mount namespace that nobody else sees, with the roots in it.
+# A tmpfs over /tmp, in a mount namespace that nobody else sees, with the roots in it, and a /dev for boxes.
 _MOUNT_READABLY = """
 mount -t tmpfs -o mode=755 none /tmp
 mkdir /tmp/images
 mount --bind "$1" /tmp/images
+mkdir /tmp/dev
+mknod -m 666 /tmp/dev/null c 1 3
+mknod -m 666 /tmp/dev/zero c 1 5
+mknod -m 666 /tmp/dev/random c 1 8
+mknod -m 666 /tmp/dev/urandom c 1 9
+ln -s /tmp /tmp/dev/shm
 """
 
 _HOLD = """
@@ -119,9 +125,7 @@ class Bubblewrap:
             arguments = [*_namespaces(slot), "--seccomp", given("seccomp", seccomp.compiled())]
             arguments += _image_mounts(str(root), _seen(root))
             arguments += ["--file", given("program", program), f"/box/{image.source}"]
-            for device in DEVICES:
-                arguments += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
-            arguments += ["--symlink", "/tmp", "/dev/shm"]
+            arguments += _devices()
             arguments += ["--size", str(limits.file_mb * MIB), "--perms", "1777", "--tmpfs", "/tmp"]
             for name, content in files.items():
                 arguments += ["--perms", "0444", "--ro-bind-data", given("file", content), f"/tmp/{name}"]
@@ -141,6 +145,14 @@ def _namespaces(slot: Slot) -> tuple[str, ...]:
         *("--unshare-pid", "--as-pid-1", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
         *("--hostname", "box", "--new-session", "--die-with-parent", "--clearenv"),
     )
+
+
+def _devices() -> list[str]:
+    """bwrap's arguments for /dev: as root, one mount does for all."""
+    if os.geteuid() == 0:
+        return ["--dev-bind", "/tmp/dev", "/dev"]
+    bound = [["--dev-bind", f"/dev/{name}", f"/dev/{name}"] for name in ("null", "zero", "random", "urandom")]
+    return [*itertools.chain(*bound), "--symlink", "/tmp", "/dev/shm"]
 
 
 def _image_mounts(root: str, inside: str) -> list[str]:

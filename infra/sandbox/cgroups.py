@@ -45,6 +45,10 @@ class Group(Protocol):
         """What has been used so far."""
         ...
 
+    def processes(self) -> set[int]:
+        """Who is in it."""
+        ...
+
     def remove(self) -> None:
         """Remove the group; nothing may run in it."""
         ...
@@ -96,6 +100,10 @@ class GroupV1:
             denied_processes=_fields(self._pids / "pids.events")["max"],
         )
 
+    def processes(self) -> set[int]:
+        """See `Group.processes`."""
+        return set(map(int, (self._pids / "cgroup.procs").read_text().split()))
+
     def remove(self) -> None:
         """See `Group.remove`."""
         for folder in dict.fromkeys(self._folders):
@@ -135,6 +143,10 @@ class GroupV2:
             killed_for_memory=_fields(self._folder / "memory.events")["oom_kill"],
             denied_processes=_fields(self._folder / "pids.events")["max"],
         )
+
+    def processes(self) -> set[int]:
+        """See `Group.processes`."""
+        return set(map(int, (self._folder / "cgroup.procs").read_text().split()))
 
     def remove(self) -> None:
         """See `Group.remove`."""

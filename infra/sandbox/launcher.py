@@ -49,6 +49,11 @@ class Launcher:
         self.running = False
 
     @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    @property
     def alive(self) -> bool:
         """Whether it can start anything."""
         return self._process.poll() is None

@@ -5,6 +5,7 @@ import os
 import queue
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ NOBODY = 65534
 """Where we are not root, programs are nobody inside and we outside."""
 
 
+EMPTY_SECONDS = 60.0
+
+
 @dataclass(eq=False)
 class Slot:
     """One box's place."""
@@ -33,10 +37,25 @@ class Slot:
     launcher: Launcher | None = None
     """What starts its boxes, once there was one."""
 
+    def wait_until_empty(self) -> None:
+        """Wait until a box's processes are gone, which memory without end may keep busy with dying for a while.
+
+        Raises SandboxUnavailable where they do not go.
+        """
+        if self.group is None:
+            return
+        launcher = {self.launcher.pid} if self.launcher else set()
+        deadline = time.monotonic() + EMPTY_SECONDS
+        while left := self.group.processes() - launcher:
+            if time.monotonic() > deadline:
+                raise SandboxUnavailable(f"processes of a box do not end: {', '.join(map(str, left))}")
+            time.sleep(0.001)
+
     def close(self) -> None:
         """End the launcher and remove the group; no box may run."""
         if self.launcher:
             self.launcher.close()
+        self.wait_until_empty()
         if self.group:
             self.group.remove()
 

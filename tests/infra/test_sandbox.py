@@ -428,7 +428,7 @@ def test_a_box_that_cannot_be_made_is_no_verdict_on_the_program(monkeypatch: pyt
 
 
 def test_a_backend_whose_python_fails_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.sandbox.bubblewrap.INIT", (*INIT[:-1], "print('hello')"))
+    monkeypatch.setattr("infra.sandbox.bubblewrap.INIT", (*INIT[:-1], "-c", "print('hello')"))
     with pytest.raises(SandboxUnavailable, match="no box could be made"):
         LocalSandbox(Bubblewrap(), 2)
 
