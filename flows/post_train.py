@@ -118,7 +118,7 @@ class PostTrain(FlowSpec):
         self.show(self.long_cot)
         self.next(self.reward_models)
 
-    @card(type="html")
+    # No card: making one takes longer than passing through, where there is nothing to train.
     @resources(cpu=2, memory=8000)
     @step
     def reward_models(self) -> None:
@@ -126,7 +126,6 @@ class PostTrain(FlowSpec):
         self.judges = None
         if self.recipe.reward_models is not None:
             self.judges = self.run_stage("reward_models", model=self.long_cot, data=self.data, prompts=self.curated)
-        self.show(*([self.judges] if self.judges else []))
         self.next(self.rl)
 
     @card(type="html")

@@ -119,6 +119,25 @@ def test_a_changed_key_reruns_its_stage_and_what_follows_alone(
     assert all(f"{stage}: reused from run" in said for stage in STAGES if stage != "long2short/dpo")
 
 
+def test_reward_models_are_trained_selected_as_the_reward_and_reported(
+    home: Home, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    phase = "sequence_length: 384, epochs: 3, tokens_per_step: 512, learning_rate: 2.0e-3, final_learning_rate: 2.0e-4"
+    section = f"reward_models={{problems: 48, samples: 1, cot: {{phase: {{{phase}}}}}}}"
+    chosen = [section, "rl.reward=classic_rm", "long2short.rl.reward=cot_rm"]
+    done = home.run("--json", *[part for setting in chosen for part in ("--set", setting)])
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert all(f"{stage}: reused from run" in done.stderr for stage in STAGES[:4])
+    classic, cot = json.loads(done.stdout)["reward_models"]
+    assert (classic["reported"], cot["reported"]) == (0.844, 0.985)
+    assert 0 < classic["accuracy"] <= 1 and 0 < cot["accuracy"] <= 1
+    records = [json.loads(path.read_text()) for path in home.store.glob("records/stages/*/*.json")]
+    for stage, model in (("rl", "classic_rm"), ("long2short/rl", "cot_rm")):
+        (record,) = [r for r in records if r["stage"] == stage and model in r["inputs"]]
+        version = f"{model}@1:{record['inputs'][model]['digest'][:12]}"
+        assert any(reason.startswith(version) for reason in record["metrics"]["verdicts"])
+
+
 def test_report_says_the_same_later(home: Home, first_run: subprocess.CompletedProcess[str]) -> None:
     oldest = min(path.parent.name for path in home.folder.glob("runs/*/report.html"))
     report = home.longhaul("report", "--run", oldest, "--store", str(home.store), "--json")
