@@ -7,8 +7,6 @@ beside bare Python (`python -S -c` as a subprocess, no sandbox) and the report's
 120 containers a second on 16 cores).
 
 - `median_ms`: of single runs, one after the other.
-- `cpu_ms`: CPU time of a run, that of all its processes and of the calling one; tells on a busy machine too. Not
-  of the service, whose processes are not the benchmark's.
 - `per_second_per_core`: runs a second by as many threads as there are cores, over the cores; the median of the rounds.
 
 The backends take turns, so that a machine that becomes slower or faster does so for all. The last line is JSON.
@@ -17,7 +15,6 @@ The backends take turns, so that a machine that becomes slower or faster does so
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -55,12 +52,6 @@ def seconds_of(run: Callable[[], str]) -> float:
     if written != "1\n":
         sys.exit(f"the program printed {written!r}, expected '1\\n'")
     return seconds
-
-
-def cpu_seconds() -> float:
-    """CPU seconds of this process and of all children that have ended."""
-    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in both)
 
 
 def per_second(run: Callable[[], str], threads: ThreadPoolExecutor, runs: int) -> float:
@@ -106,15 +97,12 @@ def measure(runs: int, rounds: int) -> dict[str, Any]:
         ways["service"] = lambda: client.run(PROGRAM).stdout
     single: dict[str, list[float]] = {name: [] for name in ways}
     together: dict[str, list[float]] = {name: [] for name in ways}
-    used = dict.fromkeys(ways, 0.0)
     with stack, ThreadPoolExecutor(cores) as threads:
         for run in ways.values():
             per_second(run, threads, WARM_UP)
         for number in range(rounds):
             for name, run in ways.items():
-                before = cpu_seconds()
                 single[name] += [seconds_of(run) for _ in range(runs)]
-                used[name] += cpu_seconds() - before
                 together[name].append(per_second(run, threads, runs * cores) / cores)
                 at = f"round {number + 1} of {rounds}, {name}"
                 console.print(f"{at}: {together[name][-1]:.1f} a second and core", markup=False, highlight=False)
@@ -125,8 +113,6 @@ def measure(runs: int, rounds: int) -> dict[str, Any]:
             "median_ms": statistics.median(single[name]) * 1000,
             "per_second_per_core": statistics.median(together[name]),
         }
-        if name != "service":
-            figures[name]["cpu_ms"] = used[name] / len(single[name]) * 1000
     return figures
 
 

@@ -52,6 +52,8 @@ class Box:
         self._slot = slot
         self._launcher = slot.launcher
         self._stack = resources
+        self._clean = True
+        """Whether the init has told that each run's processes are gone."""
         self._outside, inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._stack.enter_context(self._outside)
         # The kernel then says who sends, as seen from here.
@@ -108,7 +110,7 @@ class Box:
         memory = limits.memory_mb * MIB if address_space else 0
         numbers = (memory, limits.file_mb * MIB, processes, math.ceil(limits.cpu_seconds), OPEN_FILES)
         message = b"\0".join(["\n".join(command).encode(), *(str(number).encode() for number in numbers)])
-        before = self._slot.group.usage() if self._slot.group else None
+        before = self._slot.usage()
         run = _Run(bytearray(), bytearray())
         with ExitStack() as stack:
             outputs = {}
@@ -126,7 +128,7 @@ class Box:
                 for descriptor in given[isinstance(stdin, bytes) :]:
                     os.close(descriptor)
             self._watch(run, outputs, began + limits.wall_seconds, limits, before)
-        after = self._slot.group.usage() if self._slot.group else None
+        after = self._slot.usage(anew=True)
         return self._result(run, limits, began, before, after)
 
     def _watch(
@@ -159,6 +161,7 @@ class Box:
                     run.stopped = "time"  # each process has its own limit; this one is of all of them together
                     break
         if run.report is None:
+            self._clean = False
             self.kill()
 
     def _used_since(self, before: Usage) -> float:
@@ -186,7 +189,8 @@ class Box:
         """End all in the box and forget it."""
         try:
             self.kill()
-            self._slot.wait_until_empty()
+            if not self._clean:
+                self._slot.wait_until_empty()
         finally:
             self._stack.close()
 

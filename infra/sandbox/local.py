@@ -145,7 +145,6 @@ class LocalSandbox:
     def _start(self, slot: Slot, language: str, program: bytes, files: Mapping[str, bytes], limits: Limits) -> Box:
         resources = ExitStack()
         try:
-            self._limit(slot, limits, 0)
             if slot.launcher is None or not slot.launcher.alive:
                 slot.launcher = self.backend.launcher(slot)
             making = self.backend.command(slot, language, program, files, limits)

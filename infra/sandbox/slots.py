@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.sandbox.cgroups import Group, make_group
+from infra.sandbox.cgroups import Group, Usage, make_group
 from infra.sandbox.interface import SandboxUnavailable
 from infra.sandbox.launcher import Launcher
 
@@ -36,6 +36,13 @@ class Slot:
     group: Group | None
     launcher: Launcher | None = None
     """What starts its boxes, once there was one."""
+    _usage: Usage | None = None
+
+    def usage(self, *, anew: bool = False) -> Usage | None:
+        """What its boxes have used; as it was last read, since nothing runs between them, unless it is read anew."""
+        if self.group and (anew or self._usage is None):
+            self._usage = self.group.usage()
+        return self._usage
 
     def wait_until_empty(self) -> None:
         """Wait until a box's processes are gone, which memory without end may keep busy with dying for a while.
