@@ -17,6 +17,7 @@ import sys
 from typing import Any
 
 from math_verify import LatexExtractionConfig, parse, verify
+from sympy import Expr, Rational
 
 from steps.rewards.math_pool import Comparison
 
@@ -31,6 +32,22 @@ def _parsed(text: str) -> list[Any]:
     return list(parse(f"${text}$", [LatexExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=None))
 
 
+def _differ_somewhere(reference: Any, answer: Any) -> bool:
+    """Whether two expressions in the same variables have different values at one point: they are not equal then, which
+    an algebra system may need a second to see."""
+    if not (isinstance(reference, Expr) and isinstance(answer, Expr)):
+        return False
+    symbols = reference.free_symbols
+    if not symbols or symbols != answer.free_symbols:
+        return False
+    point = {symbol: Rational(101 + 7 * place, 89) for place, symbol in enumerate(sorted(symbols, key=str))}
+    try:
+        left, right = (complex(expression.subs(point).evalf(20)) for expression in (reference, answer))
+    except (TypeError, ValueError, ArithmeticError):
+        return False  # no number there
+    return abs(left - right) > 1e-9 * max(1.0, abs(left), abs(right))
+
+
 def compare(reference: str, answer: str) -> Comparison:
     """Whether two LaTeX formulas (without dollar signs) are equal for math-verify."""
     parsed = [_parsed(reference), _parsed(answer)]
@@ -38,6 +55,8 @@ def compare(reference: str, answer: str) -> Comparison:
         return "unreadable reference"
     if not parsed[1]:
         return "unreadable answer"
+    if _differ_somewhere(parsed[0][0], parsed[1][0]):
+        return "different"
     return "equal" if verify(*parsed, float_rounding=DECIMALS, timeout_seconds=None) else "different"
 
 
