@@ -18,7 +18,7 @@ from steps.rewards.math_pool import MathPool
 from steps.rewards.quantity import read_quantity, without_wrapping
 from steps.rewards.score import Verdict, boxed_answer
 
-VERSION = "math@1"
+VERSION = "math@2"
 LONGEST_ANSWER = 256
 """Characters; a longer answer is wrong."""
 
