@@ -41,11 +41,15 @@ mount -t tmpfs -o mode=755 none /tmp
 mkdir /tmp/images
 mount --bind "$1" /tmp/images
 mkdir /tmp/dev
-mknod -m 666 /tmp/dev/null c 1 3
-mknod -m 666 /tmp/dev/zero c 1 5
-mknod -m 666 /tmp/dev/random c 1 8
-mknod -m 666 /tmp/dev/urandom c 1 9
 ln -s /tmp /tmp/dev/shm
+device() {
+    # Without the capability to make one, the machine's own is mounted.
+    mknod -m 666 "/tmp/dev/$1" c 1 "$2" 2>/dev/null || { : >"/tmp/dev/$1"; mount --bind "/dev/$1" "/tmp/dev/$1"; }
+}
+device null 3
+device zero 5
+device random 8
+device urandom 9
 """
 
 _HOLD = """

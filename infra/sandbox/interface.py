@@ -112,5 +112,5 @@ class Sandbox(Protocol):
         ...
 
     def close(self) -> None:
-        """End what still runs, and give back what the sandbox holds of the machine."""
+        """Wait for what runs, and give back what the sandbox holds of the machine."""
         ...
