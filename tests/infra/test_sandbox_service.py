@@ -2,6 +2,7 @@
 whose runs end when the test says so."""
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -157,6 +158,7 @@ def test_the_client_answers_as_the_sandbox_itself(
     assert there.stdout[:5000] == here.stdout[:5000]
 
 
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node here")
 def test_files_and_the_language_reach_the_box(client: SandboxClient) -> None:
     source = "const fs = require('fs'); process.stdout.write(fs.readFileSync('data').toString('hex'))"
     result = client.run(source, "", Limits(), language="javascript", files={"data": b"\x00\xff"})
