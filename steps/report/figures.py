@@ -20,9 +20,9 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from infra.stages import StageRecord
+from infra.text import visible
 from steps.report.labels import Box, place
 from steps.report.table import MODEL_STAGES, by_stage
-from steps.report.text import visible
 
 INK = "#010203"
 """Stands for the page's text colour until the SVG is written."""

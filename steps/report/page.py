@@ -13,9 +13,9 @@ from markupsafe import Markup
 
 from infra.gates import GateResult, render_html
 from infra.stages import StageRecord
+from infra.text import shown, shown_deep
 from steps.report import figures
 from steps.report.table import by_stage, evaluation_of, report_rows, reward_model_rows
-from steps.report.text import shown, shown_deep
 
 NONE = "–"
 """What stands in a table where there is no figure."""

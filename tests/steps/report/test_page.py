@@ -9,8 +9,8 @@ from made_up_run import HOSTILE, STAGES, digest, evaluation, gate, record
 from outline import Outline
 
 from infra.stages import StageRecord
+from infra.text import SHOWN_CHARACTERS, shown, visible
 from steps.report.page import render_report
-from steps.report.text import SHOWN_CHARACTERS, shown, visible
 
 
 @pytest.mark.parametrize("stage", STAGES)
