@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 SCHEME = "s3://"
 # S3 takes 10,000 parts: 16 MiB each allow files of 156 GiB, with at most 160 MiB in memory.
 TRANSFER = TransferConfig(multipart_threshold=16 << 20, multipart_chunksize=16 << 20)
+CONNECTIONS = 16
 ABSENT = {"NoSuchKey", "404"}
 
 
@@ -43,7 +45,9 @@ def connect() -> "S3Client":
     custom = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     # A server of one's own seldom has a host name for every bucket.
     style = Config(s3={"addressing_style": "path"}) if custom else Config()
-    retries = Config(retries={"mode": "standard", "max_attempts": 6}, connect_timeout=10, max_pool_connections=16)
+    retries = Config(
+        retries={"mode": "standard", "max_attempts": 6}, connect_timeout=10, max_pool_connections=CONNECTIONS
+    )
     return boto3.session.Session().client("s3", config=retries.merge(style))
 
 
@@ -110,6 +114,10 @@ class S3Backend:
                     return None
                 raise
             return body.read()
+
+    def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            return list(pool.map(self.read, keys))
 
     def write_text(self, key: str, text: str) -> None:
         with naming(f"{self.address}/{key}"):

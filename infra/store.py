@@ -15,24 +15,17 @@ the stored copy again: `fetch` and `verify` do.
 import hashlib
 import json
 import os
-import re
-import time
-import uuid
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from infra.backend import Backend, LocalBackend, StoreError, Upload, folder_sizes
+from infra.backend import Backend, Corrupted, LocalBackend, StoreError, Upload, folder_sizes
+from infra.record_log import RecordLog
 from infra.s3 import SCHEME, S3Backend
 
 __all__ = ["Corrupted", "FileEntry", "Manifest", "Ref", "Store", "StoreError"]
-
-RECORD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=-]*")
-
-
-class Corrupted(StoreError):
-    """What is stored is not what was put; the message names the file."""
 
 
 class Ref(BaseModel):
@@ -132,6 +125,7 @@ class Store:
         Raises StoreError for a root that is neither.
         """
         self.backend = backend_at(root)
+        self._records = RecordLog(self.backend)
         self.cache = cache or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "longhaul"
 
     def put(self, folder: Path, kind: str) -> Ref:
@@ -183,26 +177,27 @@ class Store:
 
         Raises ValueError for a name whose parts have other characters than letters, digits and ._=-
         """
-        _check_record_name(name)
-        text = json.dumps(data, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        self.backend.write_text(f"records/{name}/{time.time_ns():020d}-{uuid.uuid4().hex}.json", text)
+        self._records.append(name, data)
 
     def read_records(self, prefix: str) -> list[dict[str, Any]]:
         """The records whose name is `prefix` or lies below it ('stages' has 'stages/rl'), oldest first.
 
-        NOTE: the order is that of the writers' clocks. Raises Corrupted naming a record that is not JSON.
+        NOTE: within one name the order is that of appending; between names, that of the writers' clocks. Raises
+        Corrupted naming a record that is not a JSON object.
         """
-        _check_record_name(prefix)
-        # Part of the folder may be a record that is being written aside: its name begins with a dot.
-        names = [n for n in self.backend.sizes(f"records/{prefix}") if not PurePosixPath(n).name.startswith(".")]
-        records = []
-        for name in sorted(names, key=lambda name: PurePosixPath(name).name):
-            key = f"records/{prefix}/{name}"
-            try:
-                records.append(json.loads(self.backend.read(key) or b""))
-            except ValueError as error:
-                raise Corrupted(f"{self.backend.address}/{key} is not JSON ({error})") from error
-        return records
+        return self._records.read(self._records.keys(prefix))
+
+    def list_records(self, prefix: str = "") -> list[str]:
+        """Keys of those records ('stages/<key>/<file>.json'), oldest first; of all records without a prefix."""
+        return self._records.keys(prefix)
+
+    def read_record(self, key: str) -> dict[str, Any]:
+        """One record by its key. Raises StoreError where it is missing, Corrupted where it is not a JSON object."""
+        return self._records.read([key])[0]
+
+    def read_many(self, keys: Sequence[str]) -> list[dict[str, Any]]:
+        """Records by their keys, in the same order, many at a time. Raises as read_record does."""
+        return self._records.read(keys)
 
     def _address(self, digest: str) -> str:
         return f"{self.backend.address}/{_home(digest)}/content"
@@ -231,10 +226,3 @@ def backend_at(root: str | Path) -> Backend:
 
 def _home(digest: str) -> str:
     return f"objects/{digest[:2]}/{digest}"
-
-
-def _check_record_name(name: str) -> None:
-    if not all(RECORD_NAME.fullmatch(part) for part in name.split("/")):
-        raise ValueError(
-            f"record name {name!r}: parts between '/' are letters, digits and ._=-, and begin with none of .=-"
-        )
