@@ -205,7 +205,8 @@ def main() -> None:
     rng.shuffle(nano)
     lognormal = [min(1024, max(1, round(rng.lognormvariate(4.382, 1.0)))) for _ in range(4096)]
     with tempfile.TemporaryDirectory() as folder, quiet_to(log):
-        from infra.engine import Engine, EngineConfig
+        from infra.configs import EngineConfig
+        from infra.engine import Engine
 
         config = EngineConfig(context=1280, max_sequences=IN_FLIGHT, kv_cache_mb=768)
         engine = Engine(endless(start.model, Path(folder), 1280), config)

@@ -30,9 +30,9 @@ REWARDS = ("rules", "classic_rm", "cot_rm")
 def train_models(start: NanoStart, folder: Path) -> dict[str, Any]:
     """Run the stage's body on the nano run's outputs. Returns its metrics and seconds."""
     from infra.stages import StageContext
-    from steps.reward_models import RewardModelsConfig
+    from steps.configs.reward_models import RewardModelsConfig
     from steps.stages import reward_models
-    from steps.stages.common import StageSettings
+    from steps.stages.settings import StageSettings
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

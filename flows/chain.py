@@ -21,7 +21,7 @@ from steps.stages import (
     rl,
     vanilla_sft,
 )
-from steps.stages.common import StageSettings
+from steps.stages.settings import StageSettings
 
 HOME = Path(os.environ.get("LONGHAUL_HOME", ".longhaul"))
 """Runs, logs, caches and offline tracking; the store too, unless the recipe says otherwise."""

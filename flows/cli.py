@@ -191,7 +191,8 @@ def sample(
     """
     folder = _model_folder(store, model)
     os.environ.update(engine_environment())
-    from infra.engine import Engine, EngineConfig, Request
+    from infra.configs import EngineConfig
+    from infra.engine import Engine, Request
     from infra.logs import output, quiet_to
     from steps.chat import Chat
 

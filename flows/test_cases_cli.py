@@ -148,9 +148,8 @@ def _written_by(
     longest = getattr(AutoConfig.from_pretrained(folder, local_files_only=True), "max_position_embeddings", context)
     if context > longest:
         fail(f"--context is {context}, and {model} reads {longest} tokens: give --context and --response-tokens")
-    from infra.engine import EngineConfig
+    from infra.configs import EngineConfig, TrainerConfig
     from infra.logs import quiet_to
-    from infra.trainer import TrainerConfig
     from steps.rewards.generators import GeneratorConfig, write_generators
     from steps.workbench import Workbench
 

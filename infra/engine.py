@@ -12,26 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
-Transport = Literal["memory", "checkpoint_engine"]
-"""How weights reach an engine: within the machine, or through the package that infra/checkpoint_engine.py speaks to."""
-
-
-class EngineConfig(BaseModel):
-    """How vLLM runs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of weights and activations.")
-    context: int = Field(512, ge=16, description="Longest prompt plus response, in tokens.")
-    workers: int = Field(1, ge=1, description="Rollout workers; 1 generates in the stage's own process.")
-    max_sequences: int = Field(256, ge=1, description="Sequences that a worker generates at once.")
-    max_batched_tokens: int = Field(4096, ge=64, description="Most tokens in one forward pass.")
-    block_size: int = Field(32, ge=16, description="Tokens per KV-cache block; short prefixes cache with small blocks.")
-    kv_cache_mb: int | None = Field(64, ge=8, description="Size of the KV cache in MiB; null lets vLLM decide (GPU).")
-    tensor_parallel: int = Field(1, ge=1, description="GPUs per engine.")
-    gpu_memory_share: float = Field(0.5, gt=0, le=1, description="Share of GPU memory, where there is a GPU.")
+from infra.configs import EngineConfig, Transport
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from infra.engine import Completion, Engine, EngineConfig, Request, ValueEngine
+from infra.configs import EngineConfig
+from infra.engine import Completion, Engine, Request, ValueEngine
 from infra.environment import shared_engine_environment
 from infra.progress import say
 from infra.rollout_workers import join_ray

@@ -9,77 +9,16 @@ is asleep before anything of the trainer returns. So the GPU holds at most two c
 cache beside the optimizer.
 """
 
-import importlib.util
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from infra.checkpoint_engine import Sockets
-from infra.engine import EngineConfig, Transport
-from infra.trainer import TrainerConfig
-
-
-class HandoverConfig(BaseModel):
-    """How trainer and engine hand over."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    share_device: bool = Field(False, description="Trainer and engine take turns in the GPU's memory.")
-    transport: Transport = Field(
-        "memory", description="How weights reach the engine: in memory, or through Moonshot's checkpoint-engine."
-    )
-
-    def check(self, engine: EngineConfig, trainer: TrainerConfig) -> None:
-        """Raises ValueError, with the keys' names, for sections that cannot work together on any machine."""
-        if self.share_device and trainer.zero_stage == 0:
-            raise ValueError(
-                "handover.share_device needs trainer.zero_stage 1, 2 or 3: DeepSpeed cannot offload what an optimizer "
-                "without ZeRO holds"
-            )
-        if self.share_device and trainer.zero_stage == 3 and not trainer.fused_adam:
-            raise ValueError(
-                "handover.share_device with trainer.zero_stage 3 needs trainer.fused_adam: DeepSpeed offloads the "
-                "shards of no other optimizer"
-            )
-        if self.transport == "checkpoint_engine" and engine.workers > 1:
-            raise ValueError(f"handover.transport checkpoint_engine needs engine.workers 1, which is {engine.workers}")
-        if self.transport == "checkpoint_engine" and trainer.ranks != engine.tensor_parallel:
-            raise ValueError(
-                f"handover.transport checkpoint_engine needs one trainer rank on each of the engine's GPUs: "
-                f"trainer.ranks is {trainer.ranks}, engine.tensor_parallel {engine.tensor_parallel}"
-            )
-
-    def check_machine(self, engine: EngineConfig) -> None:
-        """Raises HandoverRefused, with the key's name, for what this machine cannot do."""
-        gpus = torch.cuda.device_count()
-        if self.share_device and not gpus:
-            raise HandoverRefused("handover.share_device: there is no GPU here to share; set it to false")
-        # Several workers may be on other machines of a Ray cluster.
-        if engine.workers == 1 and engine.tensor_parallel > max(1, gpus):
-            raise HandoverRefused(
-                f"engine.tensor_parallel is {engine.tensor_parallel}, and this machine has {gpus} GPUs: lower it"
-            )
-        if self.transport == "checkpoint_engine":
-            if importlib.util.find_spec("checkpoint_engine") is None:
-                raise HandoverRefused(
-                    "handover.transport checkpoint_engine: the package is not installed; "
-                    "pip install 'longhaul[checkpoint-engine]', or set it to memory"
-                )
-            if not gpus:
-                raise HandoverRefused(
-                    "handover.transport checkpoint_engine: it moves weights between GPUs, and there is none here; "
-                    "set it to memory"
-                )
-
-
-class HandoverRefused(RuntimeError):
-    """A hand-over as configured cannot work on this machine; the message names the key and the way out."""
+from infra.configs import EngineConfig, HandoverConfig
 
 
 class TrainingSide(Protocol):

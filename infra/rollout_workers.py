@@ -20,7 +20,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from infra.engine import Completion, Engine, EngineConfig, Request, check_room
+from infra.configs import EngineConfig
+from infra.engine import Completion, Engine, Request, check_room
 from infra.environment import shared_engine_environment
 from infra.progress import say
 

@@ -20,30 +20,14 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from infra.checkpoint_engine import Sockets, WeightServer
+from infra.configs import TrainerConfig
 from infra.environment import CACHE
 from infra.files import folder_written_aside
-
-
-class TrainerConfig(BaseModel):
-    """How DeepSpeed trains."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of weights and activations.")
-    ranks: int = Field(1, ge=1, description="Trainer processes; 1 trains in the stage's own process.")
-    zero_stage: Literal[0, 1, 2, 3] = Field(0, description="ZeRO stage: what is sharded over ranks.")
-    fused_adam: bool = Field(False, description="DeepSpeed's AdamW, compiled at the first start, in place of torch's.")
-    micro_batch_tokens: int = Field(8192, ge=64, description="Tokens in one forward and backward pass.")
-    clip_gradient_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")
-    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's moving averages.")
-
 
 Head = Literal["next_token", "value"]
 """What a model ends in: a distribution over the next token, or one number for the whole row, as reward models have."""

@@ -19,7 +19,8 @@ from safetensors.torch import save_file
 from torch import distributed
 
 from infra.checkpoint_engine import Sockets
-from infra.trainer import Head, Trainer, TrainerConfig
+from infra.configs import TrainerConfig
+from infra.trainer import Head, Trainer
 
 KEY = "LONGHAUL_RANKS_KEY"
 """The environment variable with the key that driver and first rank know each other by, in hexadecimal digits."""

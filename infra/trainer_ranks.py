@@ -28,8 +28,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from infra.checkpoint_engine import Sockets
+from infra.configs import TrainerConfig
 from infra.environment import shared_engine_environment
-from infra.trainer import Head, LossValue, Rows, RowsT, StepResult, Trainer, TrainerConfig
+from infra.trainer import Head, LossValue, Rows, RowsT, StepResult, Trainer
 from infra.trainer_rank import KEY, Failed, ToReceive
 
 SHARED_MEMORY = Path("/dev/shm")

@@ -10,7 +10,8 @@ enter_engine_environment()
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from infra.engine import Engine, EngineConfig, Request  # noqa: E402
+from infra.configs import EngineConfig  # noqa: E402
+from infra.engine import Engine, Request  # noqa: E402
 from infra.logs import quiet_to  # noqa: E402
 from infra.trainer import Trainer, TrainerConfig  # noqa: E402
 

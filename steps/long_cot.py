@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from steps.configs.long_cot import LongCotConfig
 from steps.problem import Example, Problem
-from steps.supervised import PhaseConfig, train
+from steps.supervised import train
 from steps.workbench import Workbench
 
 BEHAVIOURS = {
@@ -24,15 +23,6 @@ BEHAVIOURS = {
     "exploration": re.compile(r"\b(try|no|alternatively|instead)\b", re.IGNORECASE),
 }
 """What a long path shows, by the words that announce it."""
-
-
-class LongCotConfig(BaseModel):
-    """Long-CoT SFT."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    paths: int = Field(400, ge=1, description="Most verified paths that are trained on.")
-    phase: PhaseConfig = Field(description="The light SFT.")
 
 
 @dataclass(frozen=True)

@@ -10,21 +10,17 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from infra.engine import EngineConfig
-from infra.handover import HandoverConfig
+from infra.configs import EngineConfig, HandoverConfig, TrainerConfig
 from infra.tracking import TrackingConfig
-from infra.trainer import TrainerConfig
-from steps.curation import CurationConfig
-from steps.evaluation import EvaluationConfig
-from steps.import_checkpoint import ImportConfig
-from steps.long2short.dpo import DpoConfig
-from steps.long2short.merge import MergeConfig
-from steps.long2short.shortest import ShortestConfig
-from steps.long_cot import LongCotConfig
+from steps.configs.curation import CurationConfig
+from steps.configs.evaluation import EvaluationConfig
+from steps.configs.import_checkpoint import ImportConfig
+from steps.configs.long2short import DpoConfig, MergeConfig, ShortestConfig
+from steps.configs.long_cot import LongCotConfig
+from steps.configs.reward_models import RewardModelsConfig
+from steps.configs.sft import SftConfig
 from steps.recipe_data import DataConfig
-from steps.reward_models import RewardModelsConfig
 from steps.rl.config import RlConfig
-from steps.sft import SftConfig
 
 
 class ConfigRefused(ValueError):

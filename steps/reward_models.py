@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
 from infra.trainer_ranks import AnyTrainer, open_trainer
+from steps.configs.reward_models import RewardModelsConfig
 from steps.nano_world.answers import judgement, rewritten
 from steps.nano_world.task import boxed
 from steps.problem import Problem
-from steps.rewards.classic_rm import ClassicRmConfig, ValueExample, train_classic_rm
-from steps.rewards.cot_rm import CotRm, CotRmConfig, judgement_example, verdict_text
+from steps.rewards.classic_rm import ValueExample, train_classic_rm
+from steps.rewards.cot_rm import CotRm, judgement_example, verdict_text
 from steps.rewards.reward_model import Labelled, NoVerdict, Reader, RewardModel
 from steps.rewards.score import boxed_answer
 from steps.rewards.stored import Settings, keep_settings
@@ -27,45 +28,6 @@ from steps.workbench import Workbench
 
 REPORTED = {"classic_rm": 0.844, "cot_rm": 0.985}
 """Accuracy in the report's own spot checks."""
-
-_AROUND = 32
-"""Tokens of the chat format and of the words around question and answers; the engine is asked for room for them."""
-
-
-class RewardModelsConfig(BaseModel):
-    """The two reward models and what they are trained on."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    problems: int = Field(400, ge=2, description="Most curated problems of mathematics whose answers are labelled.")
-    samples: int = Field(2, ge=0, description="Responses of the policy to each; their final answers are labelled.")
-    max_response_tokens: int = Field(288, ge=1, description="Longest response.")
-    rewritten: int = Field(8, ge=1, description="Reference answers, or numbers near them, written anew for each.")
-    spot_check: float = Field(0.2, gt=0, lt=1, description="Share of the problems kept for the spot check.")
-    max_answer_tokens: int = Field(48, ge=1, description="Longest final answer that is judged; a longer one is wrong.")
-    classic: ClassicRmConfig = ClassicRmConfig()
-    cot: CotRmConfig = CotRmConfig()
-
-    def check(self, prompt: int, context: int) -> None:
-        """Raises ValueError, with the keys' names, where question, both answers and judgement can outgrow a context."""
-        needed = prompt + 2 * self.max_answer_tokens + _AROUND + self.cot.max_response_tokens
-        if needed > context:
-            raise ValueError(
-                f"engine.context is {context}, and a judgement can take {needed} tokens: curation.max_prompt_tokens "
-                f"({prompt}), twice reward_models.max_answer_tokens ({self.max_answer_tokens}), {_AROUND} around them "
-                f"and reward_models.cot.max_response_tokens ({self.cot.max_response_tokens}); raise engine.context or "
-                "lower one of the others"
-            )
-        for name, length, longest in (
-            ("classic", self.classic.phase.sequence_length, needed - self.cot.max_response_tokens),
-            ("cot", self.cot.phase.sequence_length, needed),
-        ):
-            if length < longest:
-                raise ValueError(
-                    f"reward_models.{name}.phase.sequence_length is {length}, and what is trained on can take "
-                    f"{longest} tokens: raise it, or lower curation.max_prompt_tokens ({prompt}) or "
-                    f"reward_models.max_answer_tokens ({self.max_answer_tokens})"
-                )
 
 
 @dataclass(frozen=True)

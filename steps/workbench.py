@@ -7,11 +7,11 @@ from random import Random
 from types import TracebackType
 from typing import Any
 
-from infra.engine import Completion, Engine, EngineConfig, Repetition, Request
-from infra.handover import HandOver, HandoverConfig
+from infra.configs import EngineConfig, HandoverConfig, TrainerConfig
+from infra.engine import Completion, Engine, Repetition, Request
+from infra.handover import HandOver
 from infra.progress import task
 from infra.rollout_workers import RolloutWorkers
-from infra.trainer import TrainerConfig
 from infra.trainer_ranks import AnyTrainer, open_trainer
 from steps.chat import Chat
 from steps.rewards.reward_model import RewardModel

@@ -29,7 +29,8 @@ def base() -> Path:
 @pytest.fixture(scope="session")
 def trainer(base: Path) -> "Trainer":  # noqa: F821
     """DeepSpeed around the base in float32; a test that trains it puts the weights back."""
-    from infra.trainer import Trainer, TrainerConfig
+    from infra.configs import TrainerConfig
+    from infra.trainer import Trainer
 
     return Trainer(base, TrainerConfig(), seed=0)
 
@@ -37,7 +38,8 @@ def trainer(base: Path) -> "Trainer":  # noqa: F821
 @pytest.fixture(scope="session")
 def engine(trainer: "Trainer", base: Path) -> "Engine":  # noqa: F821
     """vLLM around the base in float32; a test that changes its weights puts them back."""
-    from infra.engine import Engine, EngineConfig
+    from infra.configs import EngineConfig
+    from infra.engine import Engine
 
     return Engine(base, EngineConfig(max_sequences=64))
 

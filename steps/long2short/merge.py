@@ -3,17 +3,8 @@
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from safetensors import safe_open
 from safetensors.torch import save_file
-
-
-class MergeConfig(BaseModel):
-    """Model merging."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    long_weight: float = Field(0.5, ge=0, le=1, description="Share of the long-CoT model; the rest is the short one's.")
 
 
 class MergeRefused(ValueError):

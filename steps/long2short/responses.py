@@ -3,21 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from steps.configs.long2short import ResponsesConfig
 from steps.problem import Problem
 from steps.workbench import Workbench
-
-
-class ResponsesConfig(BaseModel):
-    """How responses are sampled."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    problems: int = Field(200, ge=1, description="Problems, drawn from the RL prompt set.")
-    samples: int = Field(8, ge=2, description="n, responses to each.")
-    temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
-    max_response_tokens: int = Field(320, ge=1, description="Longest response.")
 
 
 @dataclass(frozen=True)

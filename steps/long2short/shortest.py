@@ -3,22 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from steps.long2short.responses import Responses, ResponsesConfig, sample_responses
+from steps.configs.long2short import ShortestConfig
+from steps.long2short.responses import Responses, sample_responses
 from steps.packing import TokenExample
 from steps.problem import Problem
-from steps.supervised import PhaseConfig, train
+from steps.supervised import train
 from steps.workbench import Workbench
-
-
-class ShortestConfig(BaseModel):
-    """Shortest rejection sampling."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    responses: ResponsesConfig = ResponsesConfig()
-    phase: PhaseConfig = Field(description="The fine-tuning.")
 
 
 def shortest_examples(responses: Sequence[Responses]) -> list[TokenExample]:

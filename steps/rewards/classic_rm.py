@@ -12,30 +12,18 @@ from random import Random
 from typing import Any, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
 
 from infra.progress import task
 from infra.trainer import PADDING, LossValue
 from infra.trainer_ranks import AnyTrainer
+from steps.configs.phase import PhaseConfig
 from steps.rewards.reward_model import NoVerdict, Reader, RewardModel, Tokens
 from steps.rewards.score import Verdict
-from steps.supervised import PhaseConfig, learning_rate, optimizer_steps
+from steps.supervised import learning_rate, optimizer_steps
 
 VERSION = "classic_rm@1"
-
-
-class ClassicRmConfig(BaseModel):
-    """The classic reward model."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    phase: PhaseConfig = Field(
-        PhaseConfig(sequence_length=256, epochs=2, tokens_per_step=1024, learning_rate=1e-3, final_learning_rate=1e-4),
-        description="Its training.",
-    )
-    threshold: float = Field(0.5, gt=0, lt=1, description="Probability from which on an answer is right.")
 
 
 @dataclass(frozen=True)

@@ -10,33 +10,17 @@ import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from infra.engine import Completion, Request
 from steps.chat import Chat
+from steps.configs.reward_models import CotRmConfig
 from steps.packing import TokenExample
 from steps.rewards.reward_model import NoVerdict, Reader, RewardModel, Tokens
 from steps.rewards.score import Verdict, after_thinking
-from steps.supervised import PhaseConfig
 
 VERSION = "cot_rm@1"
 
 LONGEST_VERDICT = 64
 """Characters; the verdict that the model learns has 15."""
-
-
-class CotRmConfig(BaseModel):
-    """The chain-of-thought reward model."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    phase: PhaseConfig = Field(
-        PhaseConfig(sequence_length=384, epochs=3, tokens_per_step=1024, learning_rate=1e-3, final_learning_rate=1e-4),
-        description="Its training.",
-    )
-    max_response_tokens: int = Field(96, ge=1, description="Longest reasoning and verdict.")
-    temperature: float = Field(0.2, gt=0, description="Sampling temperature; another seed has to change something.")
-    attempts: int = Field(3, ge=1, description="How often it is asked before there is no verdict.")
 
 
 class MalformedVerdict(ValueError):

@@ -8,14 +8,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from infra.engine import Engine, EngineConfig, ValueEngine
+from infra.configs import EngineConfig
+from infra.engine import Engine, ValueEngine
 from infra.engine_apart import EngineApart
 from infra.files import write_text_atomically
 from infra.store import Manifest
 from steps.chat import Chat
+from steps.configs.reward_models import ClassicRmConfig, CotRmConfig
 from steps.rewards import classic_rm, cot_rm
-from steps.rewards.classic_rm import ClassicRm, ClassicRmConfig
-from steps.rewards.cot_rm import CotRm, CotRmConfig
+from steps.rewards.classic_rm import ClassicRm
+from steps.rewards.cot_rm import CotRm
 from steps.rewards.reward_model import Reader, RewardModel
 
 FILE = "reward_model.json"

@@ -1,12 +1,19 @@
 """Every setting of the RL stage."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from infra.engine import Repetition
-from steps.rl.objective import Baseline, Objective
 from steps.rl.prompt_sampling import SamplingConfig
+
+if TYPE_CHECKING:
+    from infra.engine import Repetition
+
+Objective = Literal["mirror_descent", "token_level", "rest"]
+"""The losses of `steps.rl.objective`."""
+
+Baseline = Literal["mean", "log_z"]
+"""What is subtracted from a reward: the group's mean, or τ·log Z estimated from the group."""
 
 
 class RepetitionConfig(BaseModel):
@@ -18,8 +25,10 @@ class RepetitionConfig(BaseModel):
     min_count: int = Field(6, ge=2, description="How often it must stand in a row.")
     penalty: float = Field(0.0, ge=0, description="Subtracted from the reward of a response that repeats itself.")
 
-    def for_engine(self) -> Repetition:
+    def for_engine(self) -> "Repetition":
         """As the engine takes it."""
+        from infra.engine import Repetition
+
         return Repetition(self.max_pattern, self.min_count)
 
 

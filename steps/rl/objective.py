@@ -16,15 +16,11 @@ and `surrogate_loss` is the scalar whose negative gradient it is. Two others sta
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Objective = Literal["mirror_descent", "token_level", "rest"]
-
-Baseline = Literal["mean", "log_z"]
-"""What is subtracted from a reward: the group's mean, or τ·log Z estimated from the group."""
+from steps.rl.config import Baseline, Objective
 
 
 def baseline(rewards: Tensor, tau: float, kind: Baseline) -> Tensor:

@@ -10,8 +10,8 @@ from torch import Tensor
 from infra.trainer import LossValue
 from infra.trainer_ranks import AnyTrainer
 from steps.packing import PackedRows, TokenExample, pack
-from steps.rl.config import RlConfig
-from steps.rl.objective import LossInputs, Objective, surrogate_loss
+from steps.rl.config import Objective, RlConfig
+from steps.rl.objective import LossInputs, surrogate_loss
 from steps.rl.trajectory import Trajectory
 from steps.workbench import Workbench
 

@@ -3,35 +3,18 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, SerializeAsAny
 
-from infra.engine import EngineConfig
 from infra.gates import examples_gate, problems_gate
-from infra.handover import HandoverConfig
 from infra.stages import StageContext, StageOutput
-from infra.trainer import TrainerConfig
 from steps.chat import Chat
-from steps.evaluation import EvaluationConfig, evaluate
+from steps.evaluation import evaluate
 from steps.problem import Example, Problem, load_examples, load_problems
 from steps.rewards.reward_model import RewardModel
+from steps.stages.settings import StageSettings
 from steps.workbench import Workbench
-
-SettingsT = TypeVar("SettingsT", bound=BaseModel)
-
-
-class StageSettings(BaseModel, Generic[SettingsT]):
-    """A stage's own section of the recipe, and the sections that it shares with others."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    own: SerializeAsAny[SettingsT]
-    engine: EngineConfig
-    trainer: TrainerConfig
-    handover: HandoverConfig
-    evaluation: EvaluationConfig
 
 
 def held_out(context: StageContext) -> list[Problem]:

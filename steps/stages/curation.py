@@ -4,9 +4,11 @@ import json
 
 from infra.files import write_text_atomically
 from infra.stages import StageContext, StageOutput
-from steps.curation import CurationConfig, curate
+from steps.configs.curation import CurationConfig
+from steps.curation import curate
 from steps.problem import save_rows
-from steps.stages.common import StageSettings, gated_problems, held_out, workbench
+from steps.stages.common import gated_problems, held_out, workbench
+from steps.stages.settings import StageSettings
 
 
 def run(context: StageContext, settings: StageSettings[CurationConfig]) -> StageOutput:

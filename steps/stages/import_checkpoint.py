@@ -4,9 +4,11 @@ from typing import Any
 
 from infra import progress
 from infra.stages import StageContext, StageOutput
+from steps.configs.import_checkpoint import ImportConfig
 from steps.evaluation import evaluate
-from steps.import_checkpoint import ImportConfig, import_checkpoint
-from steps.stages.common import StageSettings, held_out, workbench
+from steps.import_checkpoint import import_checkpoint
+from steps.stages.common import held_out, workbench
+from steps.stages.settings import StageSettings
 
 
 def run(context: StageContext, settings: StageSettings[ImportConfig]) -> StageOutput:

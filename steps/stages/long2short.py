@@ -6,11 +6,13 @@ import pandas as pd
 
 from infra.gates import preferences_gate
 from infra.stages import StageContext, StageOutput
+from steps.configs.long2short import DpoConfig, MergeConfig, ShortestConfig
 from steps.evaluation import evaluate
-from steps.long2short.dpo import DpoConfig, dpo, sample_pairs
-from steps.long2short.merge import MergeConfig, merge_weights
-from steps.long2short.shortest import ShortestConfig, shortest_rejection_sampling
-from steps.stages.common import StageSettings, finished, gated_problems, held_out, workbench
+from steps.long2short.dpo import dpo, sample_pairs
+from steps.long2short.merge import merge_weights
+from steps.long2short.shortest import shortest_rejection_sampling
+from steps.stages.common import finished, gated_problems, held_out, workbench
+from steps.stages.settings import StageSettings
 
 
 def run_merge(context: StageContext, settings: StageSettings[MergeConfig]) -> StageOutput:

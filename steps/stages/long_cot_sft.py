@@ -1,9 +1,11 @@
 """The long-CoT SFT stage."""
 
 from infra.stages import StageContext, StageOutput
-from steps.long_cot import LongCotConfig, long_cot_sft
+from steps.configs.long_cot import LongCotConfig
+from steps.long_cot import long_cot_sft
 from steps.problem import save_rows
-from steps.stages.common import StageSettings, finished, gated_examples, gated_problems, held_out, workbench
+from steps.stages.common import finished, gated_examples, gated_problems, held_out, workbench
+from steps.stages.settings import StageSettings
 
 
 def run(context: StageContext, settings: StageSettings[LongCotConfig]) -> StageOutput:

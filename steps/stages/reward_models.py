@@ -3,11 +3,13 @@
 from pydantic import BaseModel
 
 from infra.stages import StageContext, StageOutput
+from steps.configs.reward_models import RewardModelsConfig
 from steps.problem import save_rows
-from steps.reward_models import Checked, RewardModelsConfig, check, label_answers, train_classic, train_cot
+from steps.reward_models import Checked, check, label_answers, train_classic, train_cot
 from steps.rewards.reward_model import Labelled
 from steps.rewards.stored import open_reward_model
-from steps.stages.common import StageSettings, gated_problems, held_out, workbench
+from steps.stages.common import gated_problems, held_out, workbench
+from steps.stages.settings import StageSettings
 
 
 class LabelledRow(BaseModel):

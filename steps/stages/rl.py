@@ -10,7 +10,8 @@ from steps.rewards.stored import open_reward_model
 from steps.rl.checkpoint import Checkpoints
 from steps.rl.config import RlConfig
 from steps.rl.iteration import reinforce
-from steps.stages.common import StageSettings, finished, gated_problems, held_out, workbench
+from steps.stages.common import finished, gated_problems, held_out, workbench
+from steps.stages.settings import StageSettings
 
 
 def judged_by(problems: Sequence[Problem], config: RlConfig) -> list[Problem]:

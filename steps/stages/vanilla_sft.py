@@ -1,9 +1,11 @@
 """The vanilla SFT stage."""
 
 from infra.stages import StageContext, StageOutput
+from steps.configs.sft import SftConfig
 from steps.problem import save_rows
-from steps.sft import SftConfig, vanilla_sft
-from steps.stages.common import StageSettings, finished, gated_examples, gated_problems, held_out, workbench
+from steps.sft import vanilla_sft
+from steps.stages.common import finished, gated_examples, gated_problems, held_out, workbench
+from steps.stages.settings import StageSettings
 
 
 def run(context: StageContext, settings: StageSettings[SftConfig]) -> StageOutput:

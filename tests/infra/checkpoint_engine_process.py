@@ -22,10 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infra.engine import Engine, EngineConfig
-from infra.handover import HandOver, HandoverConfig
+from infra.configs import EngineConfig, HandoverConfig, TrainerConfig
+from infra.engine import Engine
+from infra.handover import HandOver
 from infra.logs import output, quiet_to
-from infra.trainer import Trainer, TrainerConfig
+from infra.trainer import Trainer
 from tests.infra.engine_process import mismatch, train_a_little
 
 OFFERED: list[Tensor] = []

@@ -21,10 +21,11 @@ from typing import Any, Literal, TypedDict
 import torch
 from torch import Tensor
 
-from infra.engine import Completion, Engine, EngineConfig, Request
-from infra.handover import HandOver, HandoverConfig
+from infra.configs import EngineConfig, HandoverConfig, TrainerConfig
+from infra.engine import Completion, Engine, Request
+from infra.handover import HandOver
 from infra.logs import output, quiet_to
-from infra.trainer import Trainer, TrainerConfig
+from infra.trainer import Trainer
 from steps.packing import PackedRows, TokenExample, pack
 from steps.supervised import response_loss
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from infra.engine import Engine, EngineConfig, Request
-from infra.handover import HandOver, HandoverConfig, HandoverRefused
-from infra.trainer import Trainer, TrainerConfig
+from infra.configs import EngineConfig, HandoverConfig, HandoverRefused, TrainerConfig
+from infra.engine import Engine, Request
+from infra.handover import HandOver
+from infra.trainer import Trainer
 from steps.packing import TokenExample, pack
 from tests.infra.engine_process import Rounded, Turns, mismatch, requests, run, train_a_little
 

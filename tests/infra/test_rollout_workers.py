@@ -7,7 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra.engine import Completion, Engine, EngineConfig, Request
+from infra.configs import EngineConfig
+from infra.engine import Completion, Engine, Request
 from infra.handover import HandOver
 from infra.rollout_workers import RolloutWorkers
 from infra.trainer import Trainer

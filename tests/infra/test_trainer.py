@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from infra.trainer import LossNotFinite, LossValue, Trainer, TrainerConfig
+from infra.configs import TrainerConfig
+from infra.trainer import LossNotFinite, LossValue, Trainer
 from steps.packing import PackedRows, TokenExample, pack
 from steps.supervised import response_loss
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from infra.trainer import LossNotFinite, StepResult, Trainer, TrainerConfig
+from infra.configs import TrainerConfig
+from infra.trainer import LossNotFinite, StepResult, Trainer
 from infra.trainer_ranks import TrainerRankDied, TrainerRanks
 from steps.supervised import response_loss
 from tests.infra.losses import ROWS, Endless, Poisoned

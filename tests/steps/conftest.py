@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from infra.trainer import Trainer, TrainerConfig
+from infra.configs import TrainerConfig
+from infra.trainer import Trainer
 
 VOCABULARY = 64
 

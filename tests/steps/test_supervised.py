@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.trainer import Trainer
+from steps.configs.phase import PhaseConfig
 from steps.packing import TokenExample, pack
-from steps.supervised import PhaseConfig, learning_rate, optimizer_steps, response_loss, train
+from steps.supervised import learning_rate, optimizer_steps, response_loss, train
 
 
 def phase(**settings: Any) -> PhaseConfig:

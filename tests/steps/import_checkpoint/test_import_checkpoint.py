@@ -26,7 +26,8 @@ from small_checkpoint import (
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2MoeConfig
 
 from infra.store import Manifest
-from steps.import_checkpoint import CheckpointRefused, ImportConfig, check_checkpoint, import_checkpoint
+from steps.configs.import_checkpoint import ImportConfig
+from steps.import_checkpoint import CheckpointRefused, check_checkpoint, import_checkpoint
 
 
 def test_a_whole_checkpoint_is_imported_unchanged_and_described(base: Path, tmp_path: Path) -> None:

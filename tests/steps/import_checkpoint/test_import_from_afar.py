@@ -13,7 +13,8 @@ import pytest
 from small_checkpoint import KEPT, names, only_a_pickle
 
 from infra.store import Manifest, StoreError
-from steps.import_checkpoint import CheckpointRefused, ImportConfig, import_checkpoint
+from steps.configs.import_checkpoint import ImportConfig
+from steps.import_checkpoint import CheckpointRefused, import_checkpoint
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.trainer import Trainer
-from steps.long2short.dpo import DpoConfig, Pair, StepLoss, dpo_loss, micro_batches, pair_rows, preference_pairs
+from steps.configs.long2short import DpoConfig
+from steps.long2short.dpo import Pair, StepLoss, dpo_loss, micro_batches, pair_rows, preference_pairs
 from steps.long2short.responses import JudgedResponse, Responses
 from steps.packing import TokenExample
 from steps.problem import Problem

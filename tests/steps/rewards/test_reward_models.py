@@ -13,21 +13,24 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.engine import Completion, Engine, EngineConfig, Request
+from infra.configs import EngineConfig, TrainerConfig
+from infra.engine import Completion, Engine, Request
 from infra.handover import HandOver
-from infra.trainer import Trainer, TrainerConfig
+from infra.trainer import Trainer
 from steps.chat import Chat
+from steps.configs.phase import PhaseConfig
+from steps.configs.reward_models import ClassicRmConfig, CotRmConfig, RewardModelsConfig
 from steps.nano_world.answers import FORMS, judgement, rewritten
 from steps.nano_world.task import boxed
 from steps.problem import Problem
-from steps.reward_models import LabelledAnswers, RewardModelsConfig, check, label_answers
-from steps.rewards.classic_rm import ClassicRmConfig, ValueExample, train_classic_rm, value_rows
-from steps.rewards.cot_rm import CotRm, CotRmConfig, MalformedVerdict, judgement_example, parse_verdict, verdict_text
+from steps.reward_models import LabelledAnswers, check, label_answers
+from steps.rewards.classic_rm import ValueExample, train_classic_rm, value_rows
+from steps.rewards.cot_rm import CotRm, MalformedVerdict, judgement_example, parse_verdict, verdict_text
 from steps.rewards.reward_model import NoVerdict, Reader, RewardModel, Tokens
 from steps.rewards.score import Verdict
 from steps.rewards.scorer import NoSuchVerifier, Scorer
 from steps.rewards.stored import Settings, keep_settings, open_reward_model
-from steps.supervised import PhaseConfig, train
+from steps.supervised import train
 from steps.workbench import Workbench
 
 PHASE = PhaseConfig(sequence_length=128, tokens_per_step=512, epochs=2, learning_rate=2e-3, final_learning_rate=2e-4)

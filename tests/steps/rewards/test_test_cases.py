@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from pydantic import ValidationError
 
 from flows.cli import main
-from infra.engine import Completion, EngineConfig
+from infra.configs import EngineConfig, TrainerConfig
+from infra.engine import Completion
 from infra.sandbox import Sandbox, SandboxConfig, open_sandbox
-from infra.trainer import TrainerConfig
 from steps.problem import MalformedRow, load_problems, save_rows
 from steps.rewards.code import CodeVerifier
 from steps.rewards.generators import GeneratorConfig, write_generators

@@ -21,9 +21,9 @@ import vllm  # noqa: F401  (before the forks, as what follows)
 
 import steps.rl.checkpoint
 import steps.rl.iteration
-from infra.engine import EngineConfig
+from infra.configs import EngineConfig, TrainerConfig
 from infra.logs import output, quiet_to
-from infra.trainer import Trainer, TrainerConfig
+from infra.trainer import Trainer
 from steps.nano_world.world import NanoWorldConfig, generate
 from steps.rewards.scorer import Scorer
 from steps.rl.checkpoint import Checkpoints

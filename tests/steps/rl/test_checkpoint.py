@@ -14,12 +14,13 @@ import pytest
 
 from infra.trainer import Trainer
 from steps.chat import Chat
+from steps.configs.phase import PhaseConfig
 from steps.nano_world.world import NanoWorldConfig, generate
 from steps.problem import Problem
 from steps.rl.checkpoint import Checkpoints, LedgerEntry, RlState
 from steps.rl.prompt_sampling import PromptSampler, SamplerState, SamplingConfig
 from steps.rl.trajectory import Group, Segment, Stop, Trajectory
-from steps.supervised import PhaseConfig, train
+from steps.supervised import train
 
 ROOT = Path(__file__).parents[3]
 KILLS = 20

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from infra.engine import Engine, EngineConfig
-from infra.trainer import Trainer, TrainerConfig
+from infra.configs import EngineConfig, TrainerConfig
+from infra.engine import Engine
+from infra.trainer import Trainer
 from steps.rewards.score import Score
 from steps.rl.checkpoint import Checkpoints, RlState
 from steps.rl.config import RlConfig
