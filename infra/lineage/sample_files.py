@@ -1,0 +1,150 @@
+"""The samples of a stage: one row for each response that it trained on, or sampled to train on, in Parquet files.
+
+The schema is the same for all stages; what a stage does not know is null. Files hold no time and no machine: the same
+rows make the same bytes. Questions are asked in `infra.lineage.samples`, a module apart, so that a change there leaves
+the keys of the stages that write as they are.
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra.files import sync_folder
+
+KIND = "samples"
+"""The kind of the artifacts that hold such files."""
+
+Role = Literal["rollout", "imitated", "chosen", "rejected", "labelled", "judgement"]
+"""What a response is to the training: sampled and rewarded, to be imitated, the better or the worse of a pair, an
+answer of which it is known whether it is right, or the judgement of one."""
+
+Outcome = Literal["trained", "no_signal", "stale", "failed"]
+"""What became of a response. `no_signal`: its group's rewards were all equal; `stale`: its group was given up before it
+was done; `failed`: it could not be judged."""
+
+
+@dataclass(frozen=True)
+class PolicySpan:
+    """So many of a response's tokens are by the policy of that iteration. A partial rollout has several spans."""
+
+    iteration: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """One response, and what came of it."""
+
+    problem_id: str
+    prompt_digest: str
+    """`infra.lineage.prompt_digest` of the prompt."""
+    prompt: str
+    response: str
+    """Half characters and the like, which UTF-8 cannot hold, are written as U+FFFD."""
+    tokens: int
+    """Of the response."""
+    role: Role
+    outcome: Outcome
+    passes: int
+    """How often the optimizer saw it."""
+    iteration: int | None = None
+    """The iteration in which it left the replay buffer; None outside RL."""
+    started: int | None = None
+    """The iteration in which its group began."""
+    policies: Sequence[PolicySpan] = ()
+    """Who wrote it, in the order of its tokens; none outside RL."""
+    seed: int | None = None
+    """What its sampling was seeded from."""
+    stop: str | None = None
+    """Why the sampling ended."""
+    reward: float | None = None
+    """The verifier's; None where it was not judged."""
+    reward_reason: str | None = None
+    verifier: str | None = None
+    """Name and version, as in `math@2`."""
+    total_reward: float | None = None
+    """With what RL adds for its length and takes for repetition."""
+    advantage: float | None = None
+    """What it was weighted with."""
+    pair: int | None = None
+    """The number of its preference pair, from 0."""
+    source: str | None = None
+    """Where the example, or the problem, comes from."""
+    licence: str | None = None
+
+
+_SPANS = pa.list_(pa.struct([("iteration", pa.int32()), ("tokens", pa.int32())]))
+SCHEMA = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("prompt_digest", pa.string()),
+        ("prompt", pa.string()),
+        ("response", pa.string()),
+        ("tokens", pa.int32()),
+        ("role", pa.string()),
+        ("outcome", pa.string()),
+        ("passes", pa.int32()),
+        ("iteration", pa.int32()),
+        ("started", pa.int32()),
+        ("policies", _SPANS),
+        ("seed", pa.int64()),
+        ("stop", pa.string()),
+        ("reward", pa.float64()),
+        ("reward_reason", pa.string()),
+        ("verifier", pa.string()),
+        ("total_reward", pa.float64()),
+        ("advantage", pa.float64()),
+        ("pair", pa.int32()),
+        ("source", pa.string()),
+        ("licence", pa.string()),
+    ]
+)
+"""The columns, in the order of SampleRow's fields."""
+
+ROW_GROUP = 1024
+"""Rows that are written, and later read, together. Of long responses that is some 100 MB."""
+
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")
+
+
+def write_samples(path: Path, rows: Iterable[SampleRow]) -> int:
+    """Write a file of samples, which appears whole or not at all, and replaces one that is there. Returns its rows.
+
+    `rows` may be a generator: no more than ROW_GROUP of them are held at once.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    written, waiting = 0, iter(rows)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            options = {"compression": "zstd", "bloom_filter_options": {"prompt_digest": {"ndv": ROW_GROUP}}}
+            with pq.ParquetWriter(file, SCHEMA, **options) as writer:
+                while some := list(islice(waiting, ROW_GROUP)):
+                    writer.write_table(_table(some))
+                    written += len(some)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(aside, 0o644)
+        os.replace(aside, path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+    return written
+
+
+def _table(rows: Sequence[SampleRow]) -> pa.Table:
+    def plain(value: Any) -> Any:
+        if isinstance(value, str):
+            return _NOT_UTF8.sub("\ufffd", value)
+        return [asdict(span) for span in value] if isinstance(value, Sequence) else value
+
+    return pa.Table.from_pydict({n: [plain(getattr(row, n)) for row in rows] for n in SCHEMA.names}, schema=SCHEMA)
