@@ -102,7 +102,7 @@ def profile_iterations(start: NanoStart, iterations: int) -> dict[str, Any]:
                     taken.clear()
                 began = time.perf_counter()
                 metrics = run.iterate()
-                checkpoints.save(run.state, bench.trainer)
+                checkpoints.save(run.state, bench.trainer, run.samples)
                 if number >= WARM_UP:
                     seconds.append(time.perf_counter() - began)
                     tokens += metrics["rollout_tokens"]

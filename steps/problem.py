@@ -5,10 +5,8 @@ difficulty, so they carry a difficulty; and answers that can be evaluated, so th
 """
 
 import gzip
-import hashlib
 import json
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from infra.files import write_text_atomically
+from infra.lineage.prompt_digest import prompt_digest
 
 
 class MalformedRow(ValueError):
@@ -94,13 +93,8 @@ class Problem(BaseModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the prompt's normalised text and of its images' addresses.
-
-        Two prompts that differ in case or white space share it; the same question about two images does not.
-        """
-        folded = unicodedata.normalize("NFKC", self.text).casefold()
-        read = [re.sub(r"\s+", " ", folded).strip(), *self.images]
-        return hashlib.sha256("\n".join(read).encode()).hexdigest()
+        """What the prompt is recognised by: SHA-256 of its normalised text and of its images' addresses."""
+        return prompt_digest(self.text, self.images)
 
 
 class Example(BaseModel):

@@ -5,9 +5,14 @@ not at all: the weights, the replay buffer, success rates and random state of th
 and the ledger of prompts. The optimizer is not in it, for it starts anew in each iteration (§2.3.2). What an iteration
 samples depends on that folder and on seeds alone: one that was cut off is run again from its start, and comes out the
 same.
+
+Beside these folders stands `samples/`, a file for each iteration with the responses that it was trained on. An
+iteration's file is there before its folder, and files of iterations that are run again are dropped: at any time the
+files are those of the iterations that are done, and after a kill they are those of a run that was not killed.
 """
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +20,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, RootModel
 
 from infra.files import folder_written_aside, write_text_atomically
+from infra.lineage.sample_files import SampleRow, write_samples
 from infra.trainer_ranks import AnyTrainer
 from steps.rl.prompt_sampling import SamplerState
 from steps.rl.trajectory import Group
@@ -49,21 +55,32 @@ class RlState(BaseModel):
     ledger: list[LedgerEntry]
 
 
+class SamplesMissing(RuntimeError):
+    """A finished iteration has no file of samples; the message names it and the way out."""
+
+
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of one stage: a folder per iteration, of which the newest is kept."""
+    """The checkpoints of one stage: a folder per iteration, of which the newest is kept, and all samples so far."""
 
     folder: Path
 
-    def save(self, state: RlState, trainer: AnyTrainer) -> None:
-        """Write the state before the next iteration, and drop older ones once it is there."""
+    @property
+    def samples(self) -> Path:
+        """The folder of the samples: `000012.parquet` holds those of iteration 12."""
+        return self.folder / "samples"
+
+    def save(self, state: RlState, trainer: AnyTrainer, samples: Iterable[SampleRow]) -> None:
+        """Write the state before the next iteration, with the samples of the one that is done, and drop older states
+        once it is there."""
+        write_samples(self.samples / _file_of(state.next_iteration - 1), samples)
         place = self.folder / f"{state.next_iteration:06d}"
         with folder_written_aside(place) as aside:
             trainer.save(aside / "model")
             write_text_atomically(aside / "state.json", state.model_dump_json())
         for other in self.folder.iterdir():
             # Names that begin with a dot are what a killed process was writing.
-            if other != place:
+            if other not in (place, self.samples):
                 shutil.rmtree(other)
 
     def save_batch(self, iteration: int, groups: list[Group]) -> Path:
@@ -73,10 +90,28 @@ class Checkpoints:
         return place
 
     def restore(self, trainer: AnyTrainer) -> RlState | None:
-        """The newest state, its weights put into the trainer; None where there is none."""
+        """The newest state, its weights put into the trainer; None where there is none. Raises SamplesMissing."""
         whole = sorted(path for path in self.folder.glob("[0-9]*") if path.is_dir())
         if not whole:
+            self._keep_samples(0)
             return None
         state = RlState.model_validate_json((whole[-1] / "state.json").read_text(encoding="utf-8"))
+        self._keep_samples(state.next_iteration)
         trainer.load_weights(whole[-1] / "model")
         return state
+
+    def _keep_samples(self, iterations: int) -> None:
+        """Drop the samples of later iterations, and what a killed process was writing."""
+        kept = {_file_of(iteration) for iteration in range(iterations)}
+        there = {path.name: path for path in self.samples.iterdir()} if self.samples.exists() else {}
+        for name in there.keys() - kept:
+            there[name].unlink()
+        if missing := kept - there.keys():
+            raise SamplesMissing(
+                f"{self.samples / min(missing)} is missing, and held what a finished iteration was trained on: "
+                f"put it back, or delete {self.folder} to begin anew"
+            )
+
+
+def _file_of(iteration: int) -> str:
+    return f"{iteration:06d}.parquet"

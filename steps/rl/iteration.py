@@ -11,45 +11,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from infra.lineage.sample_files import SampleRow
 from infra.progress import say, task
 from infra.trainer import LossNotFinite
 from steps.problem import Problem
 from steps.rl.checkpoint import Checkpoints, LedgerEntry, RlState
 from steps.rl.config import RlConfig
-from steps.rl.length_reward import length_rewards, weight_at
-from steps.rl.objective import advantages, best_responses
+from steps.rl.credit import credit
 from steps.rl.prompt_sampling import PromptSampler
 from steps.rl.replay_buffer import ReplayBuffer
 from steps.rl.rollout import rollout, rollout_metrics
-from steps.rl.trajectory import Group, Stop
+from steps.rl.samples import sample_rows
+from steps.rl.trajectory import Group
 from steps.rl.update import Sample, Update, update, update_metrics
 from steps.workbench import Workbench
-
-
-def total_rewards(group: Group, config: RlConfig, iteration: int) -> list[float]:
-    """Of each judged response: the verifier's reward, plus the weighted length reward, minus the penalty for
-    repetition."""
-    weight = weight_at(iteration, config.length_reward.weight, config.length_reward.warmup_iterations)
-    lengths = [trajectory.length for trajectory in group.judged]
-    shorter = length_rewards(lengths, [reward > 0 for reward in group.rewards])
-    return [
-        reward + weight * short - (config.repetition.penalty if trajectory.stop is Stop.REPETITION else 0.0)
-        for reward, short, trajectory in zip(group.rewards, shorter, group.judged, strict=True)
-    ]
 
 
 def train_on(bench: Workbench, groups: Sequence[Group], config: RlConfig, iteration: int) -> dict[str, float]:
     """The training phase on groups that are done. Returns its metrics."""
     started = time.perf_counter()
-    rewards = [total_rewards(group, config, iteration) for group in groups]
-    kept = []
-    for group, row in zip(groups, rewards, strict=True):
-        values = best_responses(row) if config.objective == "rest" else advantages(row, config.tau, config.baseline)
-        if any(values):
-            kept.append([Sample(group.prompt, *one) for one in zip(group.judged, values, strict=True)])
+    credited = [credit(group, config, iteration) for group in groups]
+    kept = [
+        [Sample(group.prompt, one.trajectory, one.advantage) for one in row]
+        for group, row in zip(groups, credited, strict=True)
+        if any(one.advantage for one in row)
+    ]
     metrics = {"no_signal_share": 1 - len(kept) / len(groups) if groups else 0.0}
-    if rewards:
-        metrics["reward"] = statistics.fmean(reward for row in rewards for reward in row)
+    if credited:
+        metrics["reward"] = statistics.fmean(one.total_reward for row in credited for one in row)
     bench.random(f"updates {iteration}").shuffle(kept)
     bench.trainer.reset_optimizer()
     shares = [share for start in range(config.updates) if (share := kept[start :: config.updates])]
@@ -102,6 +91,8 @@ class Reinforcement:
         self.buffer = ReplayBuffer()
         self.history: list[dict[str, Any]] = []
         self.ledger: list[LedgerEntry] = []
+        self.samples: list[SampleRow] = []
+        """The responses of the groups that left the replay buffer in the last iteration."""
 
     @property
     def state(self) -> RlState:
@@ -144,6 +135,7 @@ class Reinforcement:
             for groups, outcome in left
             for group in groups
         ]
+        self.samples = list(sample_rows(self.bench.chat, result, self.config, iteration))
         self.history.append({"iteration": iteration, **metrics})
         return metrics
 
@@ -185,7 +177,7 @@ def reinforce(
                     state = run.state
                 run.go_on(state)
                 continue
-            checkpoints.save(run.state, bench.trainer)
+            checkpoints.save(run.state, bench.trainer, run.samples)
             bench.log({f"rl/{name}": value for name, value in metrics.items()})
             progress.advance(1)
             progress.note(f"accuracy {metrics.get('accuracy', 0):.2f}, {metrics.get('response_tokens', 0):.0f} tokens")

@@ -156,7 +156,7 @@ def _take_judgements(judging: list[tuple[Trajectory, Future[Score]]]) -> None:
             score = future.result()
             if not math.isfinite(score.value):
                 raise ValueError(f"verifier {score.verifier} gave the reward {score.value}")
-            trajectory.reward, trajectory.reason = score.value, score.reason
+            trajectory.reward, trajectory.reason, trajectory.verifier = score.value, score.reason, score.verifier
         except SandboxUnavailable:
             raise
         except Exception as error:  # whatever a verifier raises: one response must not end the run

@@ -56,6 +56,8 @@ class Trajectory:
     """The verifier's reward; None until the trajectory is done and judged."""
     reason: str = ""
     """Why the verifier gave that reward."""
+    verifier: str = ""
+    """Name and version of the verifier, as in `math@2`."""
 
     @property
     def tokens(self) -> list[int]:

@@ -48,12 +48,14 @@ def run(model: Path, folder: Path, tell: Callable[[str], None]) -> dict[str, Any
     problems = [
         p for p in generate(NanoWorldConfig(train_problems=48), 0).train if p.domain in ("arithmetic", "search")
     ]
+    checkpoints = Checkpoints(folder)
     with Workbench(model, EngineConfig(max_sequences=32), TrainerConfig(), seed=0) as bench:
         phases(tell)
-        state = steps.rl.iteration.reinforce(bench, problems, {}, CONFIG, Checkpoints(folder))
+        state = steps.rl.iteration.reinforce(bench, problems, {}, CONFIG, checkpoints)
         saved = bench.trainer.save(folder / "final")
     return {
         "weights": hashlib.sha256((saved / "model.safetensors").read_bytes()).hexdigest(),
+        "samples": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in checkpoints.samples.iterdir()},
         "ledger": [entry.model_dump() for entry in state.ledger],
         "history": [{name: v for name, v in one.items() if not name.endswith("_seconds")} for one in state.history],
     }
@@ -73,6 +75,9 @@ def phases(tell: Callable[[str], None]) -> None:
     Scorer.submit = told("reward", Scorer.submit)  # type: ignore[method-assign]
     Trainer.step = told("training", Trainer.step)  # type: ignore[method-assign]
     Checkpoints.save = told("saving", Checkpoints.save)  # type: ignore[method-assign]
+    steps.rl.checkpoint.folder_written_aside = told(  # type: ignore[attr-defined]
+        "samples saved", steps.rl.checkpoint.folder_written_aside
+    )
     steps.rl.checkpoint.shutil.rmtree = told("pruning", steps.rl.checkpoint.shutil.rmtree)  # type: ignore[attr-defined]
 
 
@@ -112,11 +117,11 @@ def main() -> None:
     model, folder, rng, kills = Path(sys.argv[1]), Path(sys.argv[2]), Random(sys.argv[3]), int(sys.argv[4])
     _, undisturbed = attempt(model, folder / "undisturbed", folder / "log", None, None)
     killed: list[str] = []
-    points = ["rollout", "reward", "training", "saving", "pruning"]
+    points = ["rollout", "reward", "training", "saving", "samples saved", "pruning"]
     result = None
     while result is None:
         place = points.pop() if points else None
-        after = rng.uniform(0, 0.6) if len(killed) < kills + 5 else None
+        after = rng.uniform(0, 0.6) if len(killed) < kills + 6 else None
         phase, result = attempt(model, folder / "killed", folder / "log", None if place else after, place)
         if result is None:
             killed.append(phase)

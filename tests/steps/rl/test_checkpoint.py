@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from infra.lineage.sample_files import SampleRow, write_samples
 from infra.trainer import Trainer
 from steps.chat import Chat
 from steps.configs.phase import PhaseConfig
 from steps.nano_world.world import NanoWorldConfig, generate
 from steps.problem import Problem
-from steps.rl.checkpoint import Checkpoints, LedgerEntry, RlState
+from steps.rl.checkpoint import Checkpoints, LedgerEntry, RlState, SamplesMissing
 from steps.rl.prompt_sampling import PromptSampler, SamplerState, SamplingConfig
 from steps.rl.trajectory import Group, Segment, Stop, Trajectory
 from steps.supervised import train
@@ -41,23 +42,54 @@ def state(iteration: int) -> RlState:
     )
 
 
+def samples(number: int) -> list[SampleRow]:
+    return [SampleRow("p", "d", "1 + 1?", f"2, or {number}", 2, "rollout", "trained", 1)]
+
+
 def test_what_is_restored_is_what_was_saved_last(trainer: Trainer, base: Path, tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     assert checkpoints.restore(trainer) is None
-    for iteration in (1, 2, 10):
-        checkpoints.save(state(iteration), trainer)
+    for iteration in range(1, 11):
+        checkpoints.save(state(iteration), trainer, samples(iteration))
     assert checkpoints.restore(trainer) == state(10)
-    assert [path.name for path in checkpoints.folder.iterdir()] == ["000010"]
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["000010", "samples"]
 
 
 def test_a_checkpoint_that_was_cut_off_is_not_seen_and_goes_with_the_next(trainer: Trainer, tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "checkpoints")
-    checkpoints.save(state(1), trainer)
+    checkpoints.save(state(1), trainer, samples(1))
     shutil.copytree(checkpoints.folder / "000001", checkpoints.folder / ".000002.x1y2")
     (checkpoints.folder / ".000002.x1y2" / "state.json").write_text('{"next_it')
     assert checkpoints.restore(trainer) == state(1)
-    checkpoints.save(state(2), trainer)
-    assert [path.name for path in checkpoints.folder.iterdir()] == ["000002"]
+    checkpoints.save(state(2), trainer, samples(2))
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["000002", "samples"]
+
+
+def test_samples_of_iterations_that_are_not_done_are_dropped_and_the_others_kept(
+    trainer: Trainer, tmp_path: Path
+) -> None:
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    # The first iteration was killed between its samples and its checkpoint, and the third while it wrote.
+    write_samples(checkpoints.samples / "000000.parquet", samples(7))
+    assert checkpoints.restore(trainer) is None and not list(checkpoints.samples.iterdir())
+    for iteration in (1, 2):
+        checkpoints.save(state(iteration), trainer, samples(iteration))
+    kept = {path.name: path.read_bytes() for path in checkpoints.samples.iterdir()}
+    write_samples(checkpoints.samples / "000002.parquet", samples(7))
+    (checkpoints.samples / ".000003.parquet.x1y2").write_bytes(b"PAR1")
+    assert checkpoints.restore(trainer) == state(2)
+    assert {path.name: path.read_bytes() for path in checkpoints.samples.iterdir()} == kept
+
+
+def test_a_finished_iteration_without_its_samples_is_an_error_that_names_the_file(
+    trainer: Trainer, tmp_path: Path
+) -> None:
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    for iteration in (1, 2):
+        checkpoints.save(state(iteration), trainer, samples(iteration))
+    (checkpoints.samples / "000000.parquet").unlink()
+    with pytest.raises(SamplesMissing, match=r"samples/000000\.parquet is missing.*begin anew"):
+        checkpoints.restore(trainer)
 
 
 def test_a_restored_sampler_draws_what_the_other_would_have_drawn() -> None:
@@ -96,9 +128,11 @@ def rl_killed(model: Path, folder: Path, seed: int, kills: int) -> dict[str, Any
 def test_rl_that_is_killed_again_and_again_ends_as_rl_that_is_not(short_model: Path, tmp_path: Path) -> None:
     result = rl_killed(short_model, tmp_path / "rl", seed=0, kills=KILLS)
     assert len(result["phases"]) >= KILLS
-    assert {"rollout", "reward", "training", "saving", "pruning"} <= set(result["phases"])
+    assert {"rollout", "reward", "training", "saving", "samples saved", "pruning"} <= set(result["phases"])
     assert result["killed"]["ledger"] == result["undisturbed"]["ledger"]
     assert result["killed"]["history"] == result["undisturbed"]["history"]
+    assert sorted(result["undisturbed"]["samples"]) == [f"{iteration:06d}.parquet" for iteration in range(12)]
+    assert result["killed"]["samples"] == result["undisturbed"]["samples"]
     assert result["killed"]["weights"] == result["undisturbed"]["weights"]
     ledger = result["undisturbed"]["ledger"]
     assert any(entry["ended"] > entry["started"] for entry in ledger), "no rollout went on: partial rollouts unseen"
