@@ -13,6 +13,7 @@ from random import Random
 
 from steps.configs.long_cot import LongCotConfig
 from steps.problem import Example, Problem
+from steps.rewards.score import Score
 from steps.supervised import train
 from steps.workbench import Workbench
 
@@ -33,6 +34,8 @@ class LongCotResult:
     of_curated_problems: int
     verified: int
     chosen: list[Example]
+    scores: list[Score]
+    """What the verifiers said of each chosen path."""
     behaviours: dict[str, int]
     """How many chosen paths show each behaviour."""
 
@@ -74,7 +77,8 @@ def long_cot_sft(
     known = {problem.id: problem for problem in problems}
     own = [path for path in paths if path.problem_id in known]
     scores = bench.scorer.score_many([(known[path.problem_id], path.response) for path in own])
-    verified = [path for path, score in zip(own, scores, strict=True) if score.value > 0]
+    right = {id(path): score for path, score in zip(own, scores, strict=True) if score.value > 0}
+    verified = [path for path in own if id(path) in right]
     if not verified:
         raise ValueError("long_cot: none of the paths belongs to a curated problem and is right")
     chosen = choose(verified, config.paths, bench.random("long-CoT paths"))
@@ -82,4 +86,5 @@ def long_cot_sft(
     train(bench.trainer, tokenised, config.phase, bench.random("long-CoT SFT"), "long-CoT SFT", bench.log)
     bench.hand_over()
     counts = Counter(name for path in chosen for name in behaviours(path.response))
-    return LongCotResult(len(paths), len(own), len(verified), chosen, dict(counts))
+    said = [right[id(path)] for path in chosen]
+    return LongCotResult(len(paths), len(own), len(verified), chosen, said, dict(counts))

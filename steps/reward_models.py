@@ -138,13 +138,18 @@ def check(model: RewardModel, name: str, labelled: Sequence[Labelled]) -> Checke
     return Checked(result, verdicts)
 
 
+def written_judgement(one: Labelled) -> str:
+    """What the chain-of-thought reward model learns to write of a labelled answer."""
+    return judgement(one.problem.answer, one.answer, one.right) + verdict_text(one.right)
+
+
 def train_cot(bench: Workbench, answers: LabelledAnswers, config: RewardModelsConfig, folder: Path) -> Checked:
     """Fine-tune the bench's model on written judgements, save it, and check it."""
     reader = _reader(bench, config)
     examples = []
     for one in answers.train:
-        written = judgement(one.problem.answer, one.answer, one.right) + verdict_text(one.right)
-        examples.append(judgement_example(bench.chat, reader.prompt(one.problem, one.answer), written))
+        prompt = reader.prompt(one.problem, one.answer)
+        examples.append(judgement_example(bench.chat, prompt, written_judgement(one)))
     name = "chain-of-thought reward model"
     train(bench.trainer, examples, config.cot.phase, bench.random(name), name, bench.log)
     bench.hand_over()

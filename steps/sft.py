@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from steps.configs.sft import ExpansionConfig, SftConfig
 from steps.problem import Example, Problem
+from steps.rewards.score import Score
 from steps.supervised import train
 from steps.workbench import Workbench
 
@@ -20,11 +21,15 @@ class SftResult:
     examples: int
     expanded: list[Example]
     """The examples that rejection sampling added."""
+    scores: list[Score]
+    """What the verifiers said of each of them."""
     sampled: int
     """Answers that were sampled for it."""
 
 
-def rejection_sample(bench: Workbench, problems: Sequence[Problem], config: ExpansionConfig) -> list[Example]:
+def rejection_sample(
+    bench: Workbench, problems: Sequence[Problem], config: ExpansionConfig
+) -> list[tuple[Example, Score]]:
     """Right answers of the model in the bench's engine, at most `keep` different ones of each problem."""
     prompts = [bench.chat.prompt(problem) for problem in problems]
     answers = bench.sample(
@@ -35,21 +40,20 @@ def rejection_sample(bench: Workbench, problems: Sequence[Problem], config: Expa
         for problem, row in zip(problems, answers, strict=True)
         for text in dict.fromkeys(bench.chat.text(a.tokens) for a in row if a.ended == "stop")
     ]
-    kept: dict[str, list[Example]] = {}
+    kept: dict[str, list[tuple[Example, Score]]] = {}
     for (problem, text), score in zip(pairs, bench.scorer.score_many(pairs), strict=True):
         chosen = kept.setdefault(problem.id, [])
         if score.value > 0 and len(chosen) < config.keep:
-            chosen.append(
-                Example(
-                    problem_id=problem.id,
-                    prompt=problem.text,
-                    response=text,
-                    kind="reasoning",
-                    source=f"rejection sampling on {problem.source}",
-                    licence=problem.licence,
-                )
+            example = Example(
+                problem_id=problem.id,
+                prompt=problem.text,
+                response=text,
+                kind="reasoning",
+                source=f"rejection sampling on {problem.source}",
+                licence=problem.licence,
             )
-    return [example for row in kept.values() for example in row]
+            chosen.append((example, score))
+    return [one for row in kept.values() for one in row]
 
 
 def vanilla_sft(
@@ -60,13 +64,14 @@ def vanilla_sft(
     tokenised = [bench.chat.example(example.prompt, example.response) for example in examples]
     train(bench.trainer, tokenised, first, bench.random("sft phase 1"), "SFT phase 1", bench.log)
     chosen = bench.random("expansion").sample(list(problems), min(config.expansion.problems, len(problems)))
-    expanded: list[Example] = []
+    expanded: list[tuple[Example, Score]] = []
     if chosen:
         bench.hand_over()
         expanded = rejection_sample(bench, chosen, config.expansion)
         bench.take_back()
-    tokenised += [bench.chat.example(example.prompt, example.response) for example in expanded]
+    tokenised += [bench.chat.example(example.prompt, example.response) for example, _ in expanded]
     bench.trainer.reset_optimizer()
     train(bench.trainer, tokenised, second, bench.random("sft phase 2"), "SFT phase 2", bench.log)
     bench.hand_over()
-    return SftResult(len(examples), expanded, len(chosen) * config.expansion.samples)
+    added, scores = [example for example, _ in expanded], [score for _, score in expanded]
+    return SftResult(len(examples), added, scores, len(chosen) * config.expansion.samples)

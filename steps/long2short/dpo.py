@@ -5,6 +5,7 @@ Chosen: the shortest right response. Rejected: longer ones, both wrong ones and 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from random import Random
 from typing import Any
 
@@ -15,7 +16,7 @@ from infra.progress import task
 from infra.trainer import LossValue
 from infra.trainer_ranks import AnyTrainer
 from steps.configs.long2short import DpoConfig
-from steps.long2short.responses import Responses, sample_responses
+from steps.long2short.responses import JudgedResponse, Responses, sample_responses
 from steps.packing import PackedRows, TokenExample, pack
 from steps.problem import Problem
 from steps.workbench import Workbench
@@ -25,8 +26,20 @@ from steps.workbench import Workbench
 class Pair:
     """A preference: two responses to one prompt."""
 
-    chosen: TokenExample
-    rejected: TokenExample
+    responses: Responses
+    """The responses that both are of."""
+    better: JudgedResponse
+    worse: JudgedResponse
+
+    @cached_property
+    def chosen(self) -> TokenExample:
+        """The better response, as it is trained on."""
+        return self.responses.example(self.better)
+
+    @cached_property
+    def rejected(self) -> TokenExample:
+        """The worse one."""
+        return self.responses.example(self.worse)
 
 
 def preference_pairs(responses: Sequence[Responses], config: DpoConfig, rng: Random) -> list[Pair]:
@@ -42,10 +55,8 @@ def preference_pairs(responses: Sequence[Responses], config: DpoConfig, rng: Ran
             if len(response.tokens) > len(best.tokens)
             and (not response.right or len(response.tokens) >= config.longer * len(best.tokens))
         ]
-        chosen = TokenExample([*one.prompt, *best.tokens], len(one.prompt))
         pairs += [
-            Pair(chosen, TokenExample([*one.prompt, *rejected.tokens], len(one.prompt)))
-            for rejected in rng.sample(worse, min(config.pairs_per_problem, len(worse)))
+            Pair(one, best, rejected) for rejected in rng.sample(worse, min(config.pairs_per_problem, len(worse)))
         ]
     return pairs
 

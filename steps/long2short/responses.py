@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steps.configs.long2short import ResponsesConfig
+from steps.packing import TokenExample
 from steps.problem import Problem
+from steps.rewards.score import Score
 from steps.workbench import Workbench
 
 
@@ -14,6 +16,10 @@ class JudgedResponse:
 
     tokens: list[int]
     right: bool
+    reason: str = ""
+    """Why the verifier called it right or wrong."""
+    verifier: str = ""
+    """Name and version of the verifier."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,10 @@ class Responses:
         """The right response with the fewest tokens, if there is a right one."""
         return min((r for r in self.judged if r.right), key=lambda r: len(r.tokens), default=None)
 
+    def example(self, response: JudgedResponse) -> TokenExample:
+        """One of the responses, as it is trained on."""
+        return TokenExample([*self.prompt, *response.tokens], len(self.prompt))
+
 
 def sample_responses(bench: Workbench, problems: Sequence[Problem], config: ResponsesConfig) -> list[Responses]:
     """Responses of the model in the bench's engine; those that ran out of tokens are left out."""
@@ -41,6 +51,10 @@ def sample_responses(bench: Workbench, problems: Sequence[Problem], config: Resp
     ]
     scores = iter(bench.scorer.score_many(pairs))
     return [
-        Responses(problem, prompt, [JudgedResponse(tokens, next(scores).value > 0) for tokens in row])
+        Responses(problem, prompt, [_judged(tokens, next(scores)) for tokens in row])
         for problem, prompt, row in zip(chosen, prompts, finished, strict=True)
     ]
+
+
+def _judged(tokens: list[int], score: Score) -> JudgedResponse:
+    return JudgedResponse(tokens, score.value > 0, score.reason, score.verifier)

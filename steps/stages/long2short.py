@@ -5,12 +5,15 @@ import shutil
 import pandas as pd
 
 from infra.gates import preferences_gate
-from infra.stages import StageContext, StageOutput
+from infra.stage import StageContext, StageOutput
 from steps.configs.long2short import DpoConfig, MergeConfig, ShortestConfig
 from steps.evaluation import evaluate
 from steps.long2short.dpo import dpo, sample_pairs
 from steps.long2short.merge import merge_weights
-from steps.long2short.shortest import shortest_rejection_sampling
+from steps.long2short.responses import sample_responses
+from steps.long2short.samples import preference_rows, response_row
+from steps.long2short.shortest import shortest, shortest_rejection_sampling
+from steps.samples import keep_samples
 from steps.stages.common import finished, gated_problems, held_out, workbench
 from steps.stages.settings import StageSettings
 
@@ -35,8 +38,11 @@ def run_shortest(context: StageContext, settings: StageSettings[ShortestConfig])
     test = held_out(context)
     problems = gated_problems(context, context.inputs["prompts"] / "problems.jsonl", "RL prompts", test)
     with workbench(context, settings, context.inputs["model"]) as bench:
-        metrics = shortest_rejection_sampling(bench, problems, settings.own)
-        return finished(context, bench, settings, test, metrics)
+        responses = sample_responses(bench, problems, settings.own.responses)
+        metrics = shortest_rejection_sampling(bench, responses, settings.own)
+        epochs = settings.own.phase.epochs
+        rows = (response_row(bench.chat, *one, "imitated", epochs) for one in shortest(responses))
+        return finished(context, bench, settings, test, metrics, {"samples": keep_samples(context.folder, rows)})
 
 
 def run_dpo(context: StageContext, settings: StageSettings[DpoConfig]) -> StageOutput:
@@ -54,4 +60,5 @@ def run_dpo(context: StageContext, settings: StageSettings[DpoConfig]) -> StageO
         )
         context.gates.append(preferences_gate("preference pairs", frame))
         metrics = dpo(bench, pairs, settings.own)
-        return finished(context, bench, settings, test, metrics)
+        rows = preference_rows(bench.chat, pairs, settings.own.epochs)
+        return finished(context, bench, settings, test, metrics, {"samples": keep_samples(context.folder, rows)})

@@ -1,15 +1,16 @@
 """The long-CoT SFT stage."""
 
-from infra.stages import StageContext, StageOutput
+from infra.stage import StageContext, StageOutput
 from steps.configs.long_cot import LongCotConfig
 from steps.long_cot import long_cot_sft
 from steps.problem import save_rows
+from steps.samples import example_rows, keep_samples
 from steps.stages.common import finished, gated_examples, gated_problems, held_out, workbench
 from steps.stages.settings import StageSettings
 
 
 def run(context: StageContext, settings: StageSettings[LongCotConfig]) -> StageOutput:
-    """Outputs the model and the verified paths it was trained on."""
+    """Outputs the model and the verified paths it was trained on, as data and as samples."""
     test = held_out(context)
     with workbench(context, settings, context.inputs["model"]) as bench:
         row = settings.own.phase.sequence_length
@@ -24,5 +25,9 @@ def run(context: StageContext, settings: StageSettings[LongCotConfig]) -> StageO
             "chosen": len(result.chosen),
             "behaviours": result.behaviours,
         }
-        outputs = {"paths": ("dataset", context.folder / "paths")}
+        rows = example_rows(bench.chat, result.chosen, settings.own.phase.epochs, result.scores)
+        outputs = {
+            "paths": ("dataset", context.folder / "paths"),
+            "samples": keep_samples(context.folder, rows),
+        }
         return finished(context, bench, settings, test, metrics, outputs)

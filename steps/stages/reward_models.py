@@ -1,13 +1,18 @@
 """The stage of the reward models (§2.3.5). It makes no policy, and so has no evaluation but its spot check."""
 
+from collections.abc import Callable, Iterator, Sequence
+
 from pydantic import BaseModel
 
-from infra.stages import StageContext, StageOutput
+from infra.lineage.sample_files import Role, SampleRow
+from infra.stage import StageContext, StageOutput
+from steps.chat import Chat
 from steps.configs.reward_models import RewardModelsConfig
 from steps.problem import save_rows
-from steps.reward_models import Checked, check, label_answers, train_classic, train_cot
+from steps.reward_models import Checked, check, label_answers, train_classic, train_cot, written_judgement
 from steps.rewards.reward_model import Labelled
 from steps.rewards.stored import open_reward_model
+from steps.samples import keep_samples
 from steps.stages.common import gated_problems, held_out, workbench
 from steps.stages.settings import StageSettings
 
@@ -26,7 +31,9 @@ class LabelledRow(BaseModel):
 
 
 def run(context: StageContext, settings: StageSettings[RewardModelsConfig]) -> StageOutput:
-    """Outputs `classic_rm` and `cot_rm`, and the labelled answers: `train.jsonl`, `spot_check.jsonl`."""
+    """Outputs `classic_rm`, `cot_rm`, the labelled answers (`train.jsonl`, `spot_check.jsonl`), and the samples: what
+    each of the two was trained on.
+    """
     test = held_out(context)
     problems = gated_problems(context, context.inputs["prompts"] / "problems.jsonl", "RL prompts", test)
     folders = {name: context.folder / name for name in ("classic_rm", "cot_rm")}
@@ -49,7 +56,10 @@ def run(context: StageContext, settings: StageSettings[RewardModelsConfig]) -> S
         "right_share": sum(one.right for one in answers.train) / len(answers.train),
         "spot_checks": {"classic_rm": classic.result.model_dump(), "cot_rm": cot.result.model_dump()},
     }
-    outputs = {name: ("model", folder) for name, folder in folders.items()} | {"labelled": ("dataset", labelled)}
+    outputs = {name: ("model", folder) for name, folder in folders.items()} | {
+        "labelled": ("dataset", labelled),
+        "samples": keep_samples(context.folder, _sample_rows(bench.chat, answers.train, settings.own)),
+    }
     headline = f"spot checks: classic {classic.result.accuracy:.1%}, chain of thought {cot.result.accuracy:.1%}"
     return StageOutput(outputs, metrics, headline=headline)
 
@@ -65,3 +75,26 @@ def _checked_rows(labelled: list[Labelled], classic: Checked, cot: Checked) -> l
         _row(one).model_copy(update={"classic_rm": said_classic, "cot_rm": said_cot})
         for one, said_classic, said_cot in zip(labelled, classic.verdicts, cot.verdicts, strict=True)
     ]
+
+
+def _sample_rows(chat: Chat, answers: Sequence[Labelled], config: RewardModelsConfig) -> Iterator[SampleRow]:
+    """What the classic model was trained on, with the label as reward, and then what the other learned to write."""
+    kinds: list[tuple[Role, int, Callable[[Labelled], str]]] = [
+        ("labelled", config.classic.phase.epochs, lambda one: one.answer),
+        ("judgement", config.cot.phase.epochs, written_judgement),
+    ]
+    for role, passes, text in kinds:
+        for one in answers:
+            yield SampleRow(
+                problem_id=one.problem.id,
+                prompt_digest=one.problem.digest,
+                prompt=one.problem.text,
+                response=text(one),
+                tokens=len(chat.encode(text(one))),
+                role=role,
+                outcome="trained",
+                passes=passes,
+                reward=float(one.right),
+                source=one.problem.source,
+                licence=one.problem.licence,
+            )

@@ -3,7 +3,8 @@
 import json
 from collections.abc import Sequence
 
-from infra.stages import StageContext, StageOutput
+from infra.lineage.sample_files import KIND
+from infra.stage import StageContext, StageOutput
 from steps.problem import Problem, save_rows
 from steps.rewards.reward_model import RewardModel
 from steps.rewards.stored import open_reward_model
@@ -22,7 +23,8 @@ def judged_by(problems: Sequence[Problem], config: RlConfig) -> list[Problem]:
 
 
 def run(context: StageContext, settings: StageSettings[RlConfig]) -> StageOutput:
-    """Outputs the policy after the last iteration, and the ledger of the prompts that it was trained on.
+    """Outputs the policy after the last iteration, the ledger of the prompts that it was trained on, and the samples:
+    a file of responses for each iteration.
 
     The input `classic_rm` or `cot_rm` is there where `reward` names it. What the policy is evaluated by are the rules.
     """
@@ -35,8 +37,9 @@ def run(context: StageContext, settings: StageSettings[RlConfig]) -> StageOutput
         reward = settings.own.reward
         return {} if reward == "rules" else {reward: open_reward_model(context.inputs[reward], settings.engine)}
 
+    checkpoints = Checkpoints(context.checkpoints)
     with workbench(context, settings, context.inputs["model"], reward_models) as bench:
-        state = reinforce(bench, problems, pass_rates, settings.own, Checkpoints(context.checkpoints))
+        state = reinforce(bench, problems, pass_rates, settings.own, checkpoints)
         history = state.history
         save_rows(context.folder / "ledger" / "ledger.jsonl", state.ledger)
         metrics = {name: value for name, value in history[-1].items() if name != "iteration"}
@@ -47,5 +50,5 @@ def run(context: StageContext, settings: StageSettings[RlConfig]) -> StageOutput
             "handover_share": sum(one["handover_seconds"] for one in history)
             / sum(one["handover_seconds"] + one["rollout_seconds"] + one["training_seconds"] for one in history),
         }
-        outputs = {"ledger": ("dataset", context.folder / "ledger")}
+        outputs = {"ledger": ("dataset", context.folder / "ledger"), "samples": (KIND, checkpoints.samples)}
         return finished(context, bench, settings, test, metrics, outputs)

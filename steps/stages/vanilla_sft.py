@@ -1,15 +1,18 @@
 """The vanilla SFT stage."""
 
-from infra.stages import StageContext, StageOutput
+from itertools import chain
+
+from infra.stage import StageContext, StageOutput
 from steps.configs.sft import SftConfig
 from steps.problem import save_rows
+from steps.samples import example_rows, keep_samples
 from steps.sft import vanilla_sft
 from steps.stages.common import finished, gated_examples, gated_problems, held_out, workbench
 from steps.stages.settings import StageSettings
 
 
 def run(context: StageContext, settings: StageSettings[SftConfig]) -> StageOutput:
-    """Outputs the model and the examples that rejection sampling added."""
+    """Outputs the model, the examples that rejection sampling added, and the samples: all that was trained on."""
     data = context.inputs["data"]
     test = held_out(context)
     with workbench(context, settings, context.inputs["model"]) as bench:
@@ -19,5 +22,13 @@ def run(context: StageContext, settings: StageSettings[SftConfig]) -> StageOutpu
         result = vanilla_sft(bench, examples, problems, settings.own)
         save_rows(context.folder / "expanded" / "sft.jsonl", result.expanded)
         metrics = {"examples": result.examples, "sampled": result.sampled, "expanded": len(result.expanded)}
-        outputs = {"expanded": ("dataset", context.folder / "expanded")}
+        first, second = (phase.epochs for phase in settings.own.phases)
+        rows = chain(
+            example_rows(bench.chat, examples, first + second),
+            example_rows(bench.chat, result.expanded, second, result.scores),
+        )
+        outputs = {
+            "expanded": ("dataset", context.folder / "expanded"),
+            "samples": keep_samples(context.folder, rows),
+        }
         return finished(context, bench, settings, test, metrics, outputs)

@@ -12,7 +12,6 @@ from infra.trainer import Trainer
 from steps.configs.long2short import DpoConfig
 from steps.long2short.dpo import Pair, StepLoss, dpo_loss, micro_batches, pair_rows, preference_pairs
 from steps.long2short.responses import JudgedResponse, Responses
-from steps.packing import TokenExample
 from steps.problem import Problem
 
 PROBLEM = Problem(id="p", prompt="?", answer="1", verifier="math")
@@ -81,7 +80,12 @@ def test_the_gradient_raises_the_chosen_response_and_lowers_the_rejected_one() -
 
 def some_pairs() -> list[Pair]:
     return [
-        Pair(TokenExample([*PROMPT, 10 + i, 11], 3), TokenExample([*PROMPT, *range(20 + i, 30)], 3)) for i in range(4)
+        Pair(
+            Responses(PROBLEM, PROMPT, []),
+            JudgedResponse([10 + i, 11], True),
+            JudgedResponse([*range(20 + i, 30)], False),
+        )
+        for i in range(4)
     ]
 
 

@@ -1,0 +1,43 @@
+"""What supervised stages leave of their examples for whoever asks later what a model was trained on.
+
+What is kept of responses to choose from is in `steps.long2short.samples`, of rollouts in `steps.rl.samples`: apart, so
+that a stage's key depends on no other's code.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
+from pathlib import Path
+
+from infra.lineage.prompt_digest import prompt_digest
+from infra.lineage.sample_files import KIND, SampleRow, write_samples
+from steps.chat import Chat
+from steps.problem import Example
+from steps.rewards.score import Score
+
+
+def keep_samples(folder: Path, rows: Iterable[SampleRow]) -> tuple[str, Path]:
+    """Write rows below a stage's folder. Returns kind and folder of the output."""
+    write_samples(folder / "samples" / "samples.parquet", rows)
+    return KIND, folder / "samples"
+
+
+def example_rows(
+    chat: Chat, examples: Sequence[Example], passes: int, scores: Sequence[Score] | None = None
+) -> Iterator[SampleRow]:
+    """Rows of examples that the optimizer saw so many times; `scores` is what the verifiers said of them, if asked."""
+    for example, score in zip(examples, scores or repeat(None, len(examples)), strict=True):
+        yield SampleRow(
+            problem_id=example.problem_id,
+            prompt_digest=prompt_digest(example.prompt),
+            prompt=example.prompt,
+            response=example.response,
+            tokens=len(chat.encode(example.response)) + 1,  # the end token
+            role="imitated",
+            outcome="trained",
+            passes=passes,
+            reward=score.value if score else None,
+            reward_reason=score.reason if score else None,
+            verifier=score.verifier if score else None,
+            source=example.source,
+            licence=example.licence,
+        )
