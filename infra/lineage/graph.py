@@ -1,12 +1,13 @@
 """The graph's vocabulary: what its nodes are called and what an edge means.
 
     source ─▶ execution ─▶ artifact ─▶ execution ─▶ artifact …
-                 │                        ▲
-                 ▼                        │
-                gate                     run          tag ─▶ artifact
+                 │ │                      │
+                 │ └───▶ run              └───▶ tag
+                 └─────▶ gate
 
-An execution is one stage that really ran; runs that used its outputs again point to it. Edges go the way that data
-flows, so `upstream` walks against them.
+An execution is one stage that really ran. It leads to the gates that it passed, and to the run that it was part of and
+those that used its outputs again. Edges go the way that data flows, from a node to what depends on it, so `upstream`
+walks against them: from a tag to its model and all that made it, from a run to all that its stages read.
 """
 
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ class Edge:
     source: str
     target: str
     role: str
-    """The input's or output's name; `uses`, `checks`, `tags` for the others."""
+    """The input's or output's name, `reads` from a source, `checks` to a gate, `uses` to a run, `tags` to a tag."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,118 @@
+"""What the index answers with: rows of tables, a run in full, and what an update did."""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from infra.records import RunRecord, StageRecord
+
+RowT = TypeVar("RowT")
+
+
+@dataclass(frozen=True)
+class Page(Generic[RowT]):
+    """Some rows of a table."""
+
+    rows: tuple[RowT, ...]
+    total: int
+    """Rows that the whole table has, as far as the text that was looked for leaves any."""
+    offset: int
+    """Number of rows before the first of these."""
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run, in a line. Texts come from users."""
+
+    id: str
+    """The node's id."""
+    run: str
+    recipe: str | None
+    status: str
+    """running, succeeded, failed or interrupted; unknown where the run's own records are missing. A run that was killed
+    stays running."""
+    started: str
+    """UTC, ISO 8601."""
+    seconds: float | None
+    """From its start to its end; None before that."""
+    stages: int
+    """Stages that it ran, used again, or failed at."""
+    reused: int
+    """Those of them that it used again."""
+    failed_stage: str | None
+    accuracy: float | None
+    """Of the last model that was evaluated, 0 to 1."""
+    seed: int | None
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """A model, in a line, with the first execution that made it."""
+
+    id: str
+    """The node's id."""
+    digest: str
+    name: str
+    """The output's name."""
+    stage: str | None
+    """None where no record tells what made the model; `run` and `started` are so then as well."""
+    run: str | None
+    started: str | None
+    accuracy: float | None
+    """0 to 1."""
+    mean_tokens: float | None
+    """Of a response."""
+    size: int | None
+    """Bytes."""
+    address: str
+    tags: tuple[str, ...]
+    """Those that are set to it now."""
+
+
+@dataclass(frozen=True)
+class DataRow:
+    """An artifact that is no model, or a file that was read from outside the store, in a line."""
+
+    id: str
+    """The node's id."""
+    source: bool
+    """Whether it was read from outside the store."""
+    digest: str
+    kind: str
+    """The artifact's kind; `file` for what was read from outside."""
+    name: str
+    """The output's name, or the file's address."""
+    stage: str | None
+    """What made it, or what read it first where it comes from outside; `run` and `started` likewise."""
+    run: str | None
+    started: str | None
+    size: int | None
+    """Bytes; None for what was read from outside."""
+    files: int | None
+    address: str
+
+
+@dataclass(frozen=True)
+class RunDetail:
+    """All that is recorded of a run."""
+
+    row: RunRow
+    start: RunRecord | None
+    """The newest, where the run was started again; None where it is missing."""
+    end: RunRecord | None
+    """None where the run has not ended since."""
+    stages: tuple[StageRecord, ...]
+    """In the order in which they were recorded. Of a stage that was used again: the record of the run that ran it, with
+    `reused_from`."""
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What bringing the index up to date did."""
+
+    new: int
+    """Records that were added."""
+    total: int
+    """Records that the index now has."""
+    seconds: float
+    problems: tuple[str, ...]
+    """Records that were passed over because they cannot be read, and why. They are tried again every time."""

@@ -1,0 +1,270 @@
+"""The index's tables, and the engines that hold them: a SQLite file, or PostgreSQL.
+
+Invariant: whoever writes holds the one lock of the index from the start of his transaction to its end, so that two
+processes that bring it up to date at once do so one after the other. Readers wait for nobody.
+"""
+
+import json
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    any_,
+    bindparam,
+    create_engine,
+    event,
+    func,
+    select,
+    text,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, OperationalError
+
+SCHEMA = 1
+"""Version of these tables. An older index is made anew; a newer one is refused."""
+
+WAIT_SECONDS = 300
+"""How long a writer waits for another: a rebuild from a store afar takes minutes."""
+
+LOCK = 0x6C6F6E67
+"""Number of the advisory lock in PostgreSQL that writers hold."""
+
+metadata = MetaData()
+
+meta = Table(
+    "lineage_meta",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("value", String, nullable=False),
+)
+
+records = Table(
+    "lineage_records",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("problem", String),  # why it was passed over; NULL where it was not
+)
+
+nodes = Table(
+    "lineage_nodes",
+    metadata,
+    Column("node", Integer, primary_key=True, autoincrement=False),
+    Column("id", String, nullable=False, unique=True),
+    Column("kind", String, nullable=False),
+    Column("label", String, nullable=False),
+    Column("facts", String, nullable=False),  # JSON
+)
+
+edges = Table(
+    "lineage_edges",
+    metadata,
+    Column("source", Integer, primary_key=True, autoincrement=False),
+    Column("target", Integer, primary_key=True, autoincrement=False),
+    Column("role", String, primary_key=True),
+    Index("lineage_edges_back", "target", "source"),
+    sqlite_with_rowid=False,
+)
+
+executions = Table(
+    "lineage_executions",
+    metadata,
+    Column("node", Integer, primary_key=True, autoincrement=False),
+    Column("run", String, nullable=False),
+    Column("stage", String, nullable=False),
+    Column("stamp", String, nullable=False),  # which record it was taken from; the greatest wins
+    Column("key", String, nullable=False, index=True),
+    Column("started", String, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("seed", BigInteger),
+    Column("failed", Boolean, nullable=False),
+    Column("accuracy", Float),
+    Column("mean_tokens", Float),
+    Column("body", LargeBinary, nullable=False),  # the record, compressed JSON
+    Index("lineage_executions_name", "run", "stage", unique=True),
+    Index("lineage_executions_stage", "stage", "started"),
+)
+
+stage_runs = Table(
+    "lineage_stage_runs",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("stage", String, primary_key=True),
+    Column("stamp", String, nullable=False),
+    Column("execution", Integer, nullable=False, index=True),
+    Column("reused", Boolean, nullable=False),
+)
+
+run_events = Table(
+    "lineage_run_events",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("stamp", String, nullable=False),
+    Column("run", String, nullable=False, index=True),
+    Column("event", String, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+tag_events = Table(
+    "lineage_tag_events",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("stamp", String, nullable=False),
+    Column("tag", String, nullable=False, index=True),
+    Column("body", LargeBinary, nullable=False),
+)
+
+tags = Table(
+    "lineage_tags",
+    metadata,
+    Column("tag", String, primary_key=True),
+    Column("node", Integer, nullable=False),
+    Column("artifact", Integer, nullable=False, index=True),
+)
+
+runs = Table(
+    "lineage_runs",
+    metadata,
+    Column("node", Integer, primary_key=True, autoincrement=False),
+    Column("run", String, nullable=False, unique=True),
+    Column("recipe", String),
+    Column("status", String, nullable=False),
+    Column("started", String, nullable=False, index=True),
+    Column("seconds", Float),
+    Column("stages", Integer, nullable=False),
+    Column("reused", Integer, nullable=False),
+    Column("failed_stage", String),
+    Column("accuracy", Float),
+    Column("seed", BigInteger),
+    Column("search", String, nullable=False),
+)
+
+items = Table(
+    "lineage_items",
+    metadata,
+    Column("node", Integer, primary_key=True, autoincrement=False),
+    Column("source", Boolean, nullable=False),  # read from outside the store; otherwise an artifact
+    Column("model", Boolean, nullable=False),
+    Column("digest", String, nullable=False, index=True),
+    Column("kind", String, nullable=False),
+    Column("name", String, nullable=False),  # of the output, or the file's address
+    Column("address", String, nullable=False),
+    Column("files", BigInteger),
+    Column("size", BigInteger),
+    Column("stage", String),
+    Column("run", String),
+    Column("started", String),
+    Column("accuracy", Float),
+    Column("mean_tokens", Float),
+    Column("tags", String, nullable=False),  # JSON
+    Column("search", String, nullable=False),
+    Index("lineage_items_newest", "model", "started", "node"),
+    Index("lineage_items_name", "source", "name"),
+)
+
+
+class LineageError(RuntimeError):
+    """The index cannot do what was asked; the message says why, and the way out."""
+
+
+def open_engine(url: str) -> Engine:
+    """An engine on an index, with its tables made where there are none.
+
+    Raises LineageError for another kind of address, for a database that cannot be opened, and for an index that a newer
+    version made.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise LineageError(f"{url!r} is no address of an index: {_FORMS}") from error
+    if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
+        engine = create_engine(parsed, connect_args={"timeout": WAIT_SECONDS})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    elif parsed.drivername == "postgresql+psycopg":
+        engine = create_engine(parsed)
+    else:
+        raise LineageError(f"{parsed.render_as_string()}: an index cannot be kept there; {_FORMS}")
+    try:
+        _make_tables(engine, parsed.render_as_string())
+    except OperationalError as error:
+        raise LineageError(f"{parsed.render_as_string()} cannot be opened: {error.orig}") from error
+    return engine
+
+
+_FORMS = "it is sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE"
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # Transactions are begun below, so that a writer takes the lock before it reads what it builds on.
+    connection.isolation_level = None
+    until = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            break
+        except Exception as error:  # the mode is switched without waiting for others that open the file just now
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writing") else "BEGIN")
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction that is the only one to write, and is kept when the block ends well."""
+    with engine.connect() as connection:
+        connection = connection.execution_options(writing=True)
+        with connection.begin():
+            if engine.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+            yield connection
+
+
+def _make_tables(engine: Engine, shown: str) -> None:
+    with writing(engine) as connection:
+        there = schema_of(connection)
+        if there is not None and there > SCHEMA:
+            raise LineageError(
+                f"{shown} was made by a newer version of Longhaul (schema {there}; this one knows up to {SCHEMA}): "
+                "upgrade it, or name another index"
+            )
+        if there != SCHEMA:
+            # It holds nothing that the store's records do not.
+            metadata.drop_all(connection)
+            metadata.create_all(connection)
+            connection.execute(meta.insert(), {"name": "schema", "value": str(SCHEMA)})
+
+
+def schema_of(connection: Connection) -> int | None:
+    """Version of the tables that are there; None where there are none."""
+    if not connection.dialect.has_table(connection, meta.name):
+        return None
+    value = connection.execute(select(meta.c.value).where(meta.c.name == "schema")).scalar()
+    return int(value) if value is not None else None
+
+
+def among(connection: Connection, column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:
+    """Whether a column's value is one of any number of values: one parameter, however many there are."""
+    if connection.dialect.name == "postgresql":
+        return column == any_(bindparam(None, list(values), type_=ARRAY(column.type), unique=True))
+    return column.in_(select(func.json_each(json.dumps(list(values))).table_valued("value").c.value))
