@@ -9,7 +9,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -82,8 +82,15 @@ class SampleRow:
 
 
 _SPANS = pa.list_(pa.struct([("iteration", pa.int32()), ("tokens", pa.int32())]))
+FORMAT = 1
+"""The newest format of these files that this version reads, and the one that it writes."""
+
+FORMAT_KEY = b"longhaul_samples"
+"""Where a file's own metadata say its format."""
+
 SCHEMA = pa.schema(
     [
+        ("number", pa.int32()),
         ("problem_id", pa.string()),
         ("prompt_digest", pa.string()),
         ("prompt", pa.string()),
@@ -105,9 +112,10 @@ SCHEMA = pa.schema(
         ("pair", pa.int32()),
         ("source", pa.string()),
         ("licence", pa.string()),
-    ]
+    ],
+    metadata={FORMAT_KEY: str(FORMAT)},
 )
-"""The columns, in the order of SampleRow's fields."""
+"""The columns: a row's place in its file, from 0, and then SampleRow's fields."""
 
 ROW_GROUP = 1024
 """Rows that are written, and later read, together. Of long responses that is some 100 MB."""
@@ -128,7 +136,7 @@ def write_samples(path: Path, rows: Iterable[SampleRow]) -> int:
             options = {"compression": "zstd", "bloom_filter_options": {"prompt_digest": {"ndv": ROW_GROUP}}}
             with pq.ParquetWriter(file, SCHEMA, **options) as writer:
                 while some := list(islice(waiting, ROW_GROUP)):
-                    writer.write_table(_table(some))
+                    writer.write_table(_table(some, written))
                     written += len(some)
             file.flush()
             os.fsync(file.fileno())
@@ -141,10 +149,12 @@ def write_samples(path: Path, rows: Iterable[SampleRow]) -> int:
     return written
 
 
-def _table(rows: Sequence[SampleRow]) -> pa.Table:
+def _table(rows: Sequence[SampleRow], first: int) -> pa.Table:
     def plain(value: Any) -> Any:
         if isinstance(value, str):
             return _NOT_UTF8.sub("\ufffd", value)
         return [asdict(span) for span in value] if isinstance(value, Sequence) else value
 
-    return pa.Table.from_pydict({n: [plain(getattr(row, n)) for row in rows] for n in SCHEMA.names}, schema=SCHEMA)
+    columns: dict[str, Any] = {"number": range(first, first + len(rows))}
+    columns |= {field.name: [plain(getattr(row, field.name)) for row in rows] for field in fields(SampleRow)}
+    return pa.Table.from_pydict(columns, schema=SCHEMA)

@@ -39,6 +39,7 @@ def test_an_example_is_kept_with_its_prompt_its_passes_and_what_the_verifier_sai
     judged = written(tmp_path / "judged", example_rows(chat, examples, 3, scores))[1]
     tokens = len(chat.example("1 + 1 = ?", "2").response)
     expected = {
+        "number": 1,
         "problem_id": "p",
         "prompt_digest": prompt_digest("1 + 1 = ?"),
         "prompt": "1 + 1 = ?",

@@ -1,0 +1,189 @@
+"""Questions about the samples of a stage: what a model was trained on, iteration by iteration, prompt by prompt.
+
+DuckDB answers them from the Parquet files. It never opens a file itself: the files are read for it, and its own access
+to files, network and settings is off, so that a question in free SQL can see the samples and nothing else.
+
+NOTE: a folder of samples is compared with its manifest when a process first asks about it, and taken to be the same
+from then on. Whatever stands in prompts and responses was written by others: escape it, and let no terminal act on it.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.dataset
+import pyarrow.parquet
+
+from infra.lineage.prompt_digest import prompt_digest
+from infra.lineage.sample_files import FORMAT, FORMAT_KEY, KIND, SCHEMA
+from infra.store import Corrupted, Ref, Store
+
+SAMPLE_ORDERS = ("number", "iteration", "problem_id", "tokens", "reward", "total_reward", "advantage", "started")
+PROMPT_ORDERS = ("problem_id", "responses", "passes", "iterations", "mean_tokens", "first_reward", "last_reward")
+"""Columns that samples and prompts can be ordered by; with a minus in front, greatest first."""
+
+_CLOSED: dict[str, str | bool | int | float | list[str]] = {
+    "enable_external_access": False,
+    "python_enable_replacements": False,  # a name in SQL would otherwise find a variable of this process
+    "temp_directory": "",
+}
+
+_ITERATIONS = """
+    SELECT iteration, count(DISTINCT prompt_digest) AS prompts, count(*) AS responses, sum(passes) AS passes,
+        avg(reward) AS mean_reward, avg(total_reward) AS mean_total_reward, avg(tokens) AS mean_tokens,
+        max(tokens) AS longest, histogram(outcome) AS outcomes,
+        min(list_min(list_transform(policies, lambda span: span.iteration))) AS oldest_policy
+    FROM samples GROUP BY iteration ORDER BY iteration
+"""
+
+_PROMPTS = """
+    WITH parts AS (
+        SELECT prompt_digest, coalesce(iteration, 0) AS part, arg_min(problem_id, number) AS problem_id,
+            arg_min(prompt, number) AS prompt, count(*) AS responses, sum(passes) AS passes,
+            sum(tokens) AS tokens, avg(reward) AS mean_reward
+        FROM samples GROUP BY ALL
+    )
+    SELECT prompt_digest, arg_min(problem_id, part) AS problem_id, arg_min(prompt, part) AS prompt,
+        sum(responses)::BIGINT AS responses, sum(passes)::BIGINT AS passes, count(*) AS iterations,
+        sum(tokens) / sum(responses) AS mean_tokens,
+        arg_min(mean_reward, part) AS first_reward, arg_max(mean_reward, part) AS last_reward
+    FROM parts GROUP BY prompt_digest
+"""
+
+
+class SamplesError(ValueError):
+    """A question that cannot be answered; the message says why and what can be asked."""
+
+
+def as_digest(prompt: str) -> str:
+    """A prompt's digest, from the digest or the text. Of a prompt with images only the digest will do."""
+    return prompt if re.fullmatch("[0-9a-f]{64}", prompt) else prompt_digest(prompt)
+
+
+def samples_of(
+    store: Store,
+    ref: Ref,
+    iteration: int | None = None,
+    outcome: str | None = None,
+    prompt: str | None = None,
+    order: str = "number",
+    limit: int | None = 100,
+    offset: int = 0,
+) -> list[dict[str, Any]]:
+    """Rows of SCHEMA, of one iteration, outcome or prompt (text or digest) where these are given.
+
+    By default in the order in which they were written. Raises SamplesError for an order that there is not, and for an
+    artifact that holds no samples; StoreError where its files cannot be had.
+    """
+    where, values = _where(iteration, outcome, prompt)
+    by = _order(order, SAMPLE_ORDERS, then="iteration, number")
+    with _opened(store, ref) as samples:
+        return _rows(samples.execute(f"SELECT * FROM samples {where} {by} LIMIT ? OFFSET ?", [*values, limit, offset]))
+
+
+def count_of(
+    store: Store, ref: Ref, iteration: int | None = None, outcome: str | None = None, prompt: str | None = None
+) -> int:
+    """How many rows samples_of has without a limit."""
+    where, values = _where(iteration, outcome, prompt)
+    with _opened(store, ref) as samples:
+        return int(_rows(samples.execute(f"SELECT count(*) AS count FROM samples {where}", values))[0]["count"])
+
+
+def iterations_of(store: Store, ref: Ref) -> list[dict[str, Any]]:
+    """What each iteration was trained on; outside RL there is one, whose number is None.
+
+    Of each: iteration, prompts (different ones), responses, passes, mean_reward, mean_total_reward, mean_tokens,
+    longest (tokens), outcomes (responses by outcome), oldest_policy (the earliest iteration whose policy wrote a part).
+    """
+    with _opened(store, ref) as samples:
+        return _rows(samples.execute(_ITERATIONS))
+
+
+def prompts_of(
+    store: Store, ref: Ref, order: str = "problem_id", limit: int | None = 100, offset: int = 0
+) -> list[dict[str, Any]]:
+    """What came of each prompt.
+
+    Of each: prompt_digest, problem_id, prompt, responses, passes (how often the optimizer saw one of them), iterations
+    (in how many it was handed out), mean_tokens, first_reward and last_reward (means in the first and last of these).
+    """
+    by = _order(order, PROMPT_ORDERS, then="prompt_digest")
+    with _opened(store, ref) as samples:
+        return _rows(samples.execute(f"{_PROMPTS} {by} LIMIT ? OFFSET ?", [limit, offset]))
+
+
+def query(store: Store, ref: Ref, sql: str, most: int | None = None) -> list[dict[str, Any]]:
+    """The first `most` rows that one SELECT has; the samples are the view `samples`.
+
+    It reads nothing else and writes nothing. Raises SamplesError for what is no SELECT, or fails.
+    """
+    with _opened(store, ref) as samples:
+        try:
+            statements = samples.extract_statements(sql)
+            if len(statements) != 1 or statements[0].type is not duckdb.StatementType.SELECT:
+                raise SamplesError(
+                    "one SELECT can be asked, as in: SELECT iteration, avg(reward) FROM samples GROUP BY 1"
+                )
+            return _rows(samples.execute(statements[0]), most)
+        except duckdb.Error as error:
+            raise SamplesError(f"{error}\nThe columns of samples: {', '.join(SCHEMA.names)}") from error
+
+
+def _where(iteration: int | None, outcome: str | None, prompt: str | None) -> tuple[str, list[Any]]:
+    digest = None if prompt is None else as_digest(prompt)
+    asked = {"iteration": iteration, "outcome": outcome, "prompt_digest": digest}
+    given = {column: value for column, value in asked.items() if value is not None}
+    where = " AND ".join(f"{column} = ?" for column in given)
+    return (f"WHERE {where}" if where else ""), list(given.values())
+
+
+def _order(order: str, known: Sequence[str], then: str) -> str:
+    column = order.removeprefix("-")
+    if column not in known:
+        raise SamplesError(f"{order!r}: the order is one of {', '.join(known)}, with a minus for greatest first")
+    if order == "number":
+        return f"ORDER BY {then}"
+    return f"ORDER BY {column} {'DESC' if order.startswith('-') else 'ASC'} NULLS LAST, {then}"
+
+
+def _rows(result: duckdb.DuckDBPyConnection, most: int | None = None) -> list[dict[str, Any]]:
+    names = [column[0] for column in result.description or ()]
+    found = result.fetchall() if most is None else result.fetchmany(most)
+    return [dict(zip(names, row, strict=True)) for row in found]
+
+
+@contextmanager
+def _opened(store: Store, ref: Ref) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection that has the samples as the view `samples`, and no way to anything else."""
+    files = sample_paths(store, ref)
+    with duckdb.connect(config=_CLOSED) as connection:
+        connection.register("samples", pyarrow.dataset.dataset(files, schema=SCHEMA, format="parquet"))
+        connection.execute("SET lock_configuration = true")
+        yield connection
+
+
+def sample_paths(store: Store, ref: Ref) -> list[str]:
+    """The files of a folder of samples on this machine, in the order of their iterations. Raises as samples_of."""
+    if ref.kind != KIND:
+        raise SamplesError(f"{ref.digest[:12]} is of kind {ref.kind!r}, and samples are of kind {KIND!r}")
+    paths = sorted(_fetched(store, ref).iterdir())
+    try:
+        told = int((pyarrow.parquet.read_schema(paths[-1]).metadata or {})[FORMAT_KEY])
+    except (KeyError, ValueError, OSError) as error:
+        raise Corrupted(f"{paths[-1]} is no file of samples: {error}") from error
+    if told > FORMAT:
+        raise SamplesError(
+            f"{paths[-1]} was written by a newer version of Longhaul (format {told}; this one reads up to {FORMAT}): "
+            "upgrade it"
+        )
+    return [str(path) for path in paths]
+
+
+@lru_cache(maxsize=4096)
+def _fetched(store: Store, ref: Ref) -> Path:
+    return store.fetch(ref)

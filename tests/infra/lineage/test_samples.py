@@ -1,0 +1,294 @@
+"""Samples: written as the same bytes each time, whole or not at all, and asked about without a way to anything else."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from statistics import fmean
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import infra.lineage.sample_files as sample_files
+from infra.lineage.prompt_digest import prompt_digest
+from infra.lineage.sample_files import FORMAT_KEY, KIND, SCHEMA, PolicySpan, SampleRow, write_samples
+from infra.lineage.samples import (
+    SamplesError,
+    count_of,
+    iterations_of,
+    prompts_of,
+    query,
+    samples_of,
+)
+from infra.store import Corrupted, Ref, Store
+
+HOSTILE = "<script>alert(1)</script>\x1b[2J'; DROP TABLE samples; --\0 \u202e"
+
+
+def rollout(iteration: int, number: int, **changed: Any) -> SampleRow:
+    """A response of an iteration; of each prompt there are four, and every fifth prompt is stale."""
+    rng = Random(f"{iteration} {number}")
+    stale = number // 4 % 5 == 4
+    prompt = f"prompt {number // 4}"
+    values: dict[str, Any] = {
+        "problem_id": f"p{number // 4}",
+        "prompt_digest": prompt_digest(prompt),
+        "prompt": prompt,
+        "response": HOSTILE if number == 3 else "so " * rng.randint(1, 90),
+        "tokens": rng.randint(1, 90),
+        "role": "rollout",
+        "outcome": "stale" if stale else "trained",
+        "passes": int(not stale),
+        "iteration": iteration,
+        "started": max(0, iteration - 1),
+        "policies": [PolicySpan(max(0, iteration - 1), 5), PolicySpan(iteration, 7)],
+        "seed": rng.getrandbits(31),
+        "stop": "end",
+        "reward": None if stale else float(rng.random() < 0.5),
+        "reward_reason": "right",
+        "verifier": "math@2",
+        "total_reward": None if stale else rng.random(),
+        "advantage": None if stale else rng.random() - 0.5,
+    }
+    return SampleRow(**values | changed)
+
+
+ROWS = [[rollout(iteration, number) for number in range(40)] for iteration in range(3)]
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Ref]:
+    # The folder's name holds what SQL and file patterns act on.
+    place = tmp_path_factory.mktemp("stored")
+    for iteration, rows in enumerate(ROWS):
+        write_samples(place / "samples" / f"{iteration:06d}.parquet", rows)
+    store = Store(place / "it's [a] st*re")
+    return store, store.put(place / "samples", KIND)
+
+
+def digest(folder: Path) -> str:
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.iterdir()))).hexdigest()
+
+
+def test_the_same_rows_are_the_same_bytes_and_nothing_of_time_or_place_is_in_them(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        write_samples(tmp_path / folder / "000000.parquet", iter(ROWS[0]))
+        os.utime(tmp_path / folder / "000000.parquet", (0, 0))
+    assert digest(tmp_path / "a") == digest(tmp_path / "b")
+    file = pq.ParquetFile(tmp_path / "a" / "000000.parquet")
+    assert file.schema_arrow.metadata == {FORMAT_KEY: b"1"}
+    assert file.metadata.created_by.startswith("parquet-cpp-arrow version")
+    assert {file.metadata.row_group(0).column(i).compression for i in range(file.metadata.num_columns)} == {"ZSTD"}
+
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(TEXT, TEXT, st.none() | st.floats(allow_nan=False)), max_size=12), st.integers(1, 5))
+def test_any_text_and_reward_come_back_as_they_were_across_row_groups(
+    tmp_path_factory: pytest.TempPathFactory, values: list[tuple[str, str, float | None]], group: int
+) -> None:
+    rows = [rollout(0, 0, prompt=prompt, response=response, reward=reward) for prompt, response, reward in values]
+    path = tmp_path_factory.mktemp("any") / "000000.parquet"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sample_files, "ROW_GROUP", group)
+        assert write_samples(path, rows) == len(rows)
+    read = pq.read_table(path).to_pylist()
+    assert [(row["prompt"], row["response"], row["reward"]) for row in read] == values
+    assert [row["number"] for row in read] == list(range(len(rows)))
+
+
+def test_half_a_character_does_not_end_a_stage(tmp_path: Path) -> None:
+    write_samples(tmp_path / "a.parquet", [rollout(0, 0, response="a\ud800b", reward_reason="\udfff")])
+    (row,) = pq.read_table(tmp_path / "a.parquet").to_pylist()
+    assert (row["response"], row["reward_reason"]) == ("a\ufffdb", "\ufffd")
+
+
+def test_a_file_that_could_not_be_written_leaves_the_one_before_and_nothing_else(tmp_path: Path) -> None:
+    write_samples(tmp_path / "000000.parquet", ROWS[0])
+    before = digest(tmp_path)
+
+    def broken() -> Any:
+        yield ROWS[1][0]
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_samples(tmp_path / "000000.parquet", broken())
+    assert [path.name for path in tmp_path.iterdir()] == ["000000.parquet"] and digest(tmp_path) == before
+
+
+def test_an_iteration_that_handed_nothing_out_is_a_file_without_rows(tmp_path: Path) -> None:
+    write_samples(tmp_path / "samples" / "000000.parquet", [])
+    store = Store(tmp_path / "store")
+    ref = store.put(tmp_path / "samples", KIND)
+    assert samples_of(store, ref) == iterations_of(store, ref) == prompts_of(store, ref) == []
+
+
+def test_samples_come_in_the_order_of_training_with_every_column(stored: tuple[Store, Ref]) -> None:
+    found = samples_of(*stored, limit=None)
+    flat = [row for rows in ROWS for row in rows]
+    assert [list(row) for row in found] == [SCHEMA.names] * len(flat)
+    assert [(row["iteration"], row["number"], row["response"]) for row in found] == [
+        (row.iteration, number % 40, row.response) for number, row in enumerate(flat)
+    ]
+    assert found[40]["policies"] == [{"iteration": 0, "tokens": 5}, {"iteration": 1, "tokens": 7}]
+
+
+def test_samples_are_chosen_ordered_and_paged(stored: tuple[Store, Ref]) -> None:
+    chosen = [row for row in ROWS[1] if row.outcome == "trained"]
+    longest = sorted((row.tokens for row in chosen), reverse=True)
+    pages = [
+        samples_of(*stored, iteration=1, outcome="trained", order="-tokens", limit=10, offset=offset)
+        for offset in range(0, 40, 10)
+    ]
+    assert [row["tokens"] for page in pages for row in page] == longest
+    assert count_of(*stored, iteration=1, outcome="trained") == len(chosen)
+    assert {row["prompt"] for row in samples_of(*stored, prompt="  PROMPT\n7")} == {"prompt 7"}
+    assert samples_of(*stored, prompt=prompt_digest("prompt 7")) == samples_of(*stored, prompt="prompt 7")
+    assert samples_of(*stored, outcome="' OR 1=1 --") == []
+    # The stale ones have no reward, and come last whichever way.
+    assert [row["reward"] for row in samples_of(*stored, order="-reward", limit=None)][-24:] == [None] * 24
+    for order in ("reward; DROP TABLE samples", "response", ""):
+        with pytest.raises(SamplesError, match="the order is one of number, iteration"):
+            samples_of(*stored, order=order)
+
+
+def test_iterations_are_summed_up(stored: tuple[Store, Ref]) -> None:
+    for iteration, (found, rows) in enumerate(zip(iterations_of(*stored), ROWS, strict=True)):
+        assert found.pop("mean_reward") == pytest.approx(fmean(r.reward for r in rows if r.reward is not None))
+        assert found.pop("mean_total_reward") == pytest.approx(
+            fmean(r.total_reward for r in rows if r.total_reward is not None)
+        )
+        assert found.pop("mean_tokens") == pytest.approx(fmean(r.tokens for r in rows))
+        assert found == {
+            "iteration": iteration,
+            "prompts": 10,
+            "responses": 40,
+            "passes": sum(row.passes for row in rows),
+            "longest": max(row.tokens for row in rows),
+            "outcomes": dict(Counter(row.outcome for row in rows)),
+            "oldest_policy": max(0, iteration - 1),
+        }
+
+
+def test_prompts_are_summed_up_from_their_first_iteration_to_their_last(stored: tuple[Store, Ref]) -> None:
+    found = {row["problem_id"]: row for row in prompts_of(*stored)}
+    assert len(found) == 10
+
+    def mean(iteration: int) -> float:
+        return fmean(row.reward or 0.0 for row in ROWS[iteration] if row.problem_id == "p2")
+
+    two = found["p2"]
+    assert (two["prompt"], two["prompt_digest"]) == ("prompt 2", prompt_digest("prompt 2"))
+    assert (two["responses"], two["passes"], two["iterations"]) == (12, 12, 3)
+    assert (two["first_reward"], two["last_reward"]) == (mean(0), mean(2))
+    assert (found["p4"]["passes"], found["p4"]["first_reward"]) == (0, None)
+    assert [row["problem_id"] for row in prompts_of(*stored, order="-problem_id", limit=2)] == ["p9", "p8"]
+
+
+def test_outside_rl_there_is_one_iteration_without_a_number(tmp_path: Path) -> None:
+    rows = [SampleRow("p", prompt_digest("?"), "?", "1", 2, "imitated", "trained", 3)]
+    write_samples(tmp_path / "samples" / "samples.parquet", rows)
+    store = Store(tmp_path / "store")
+    ref = store.put(tmp_path / "samples", KIND)
+    (iteration,) = iterations_of(store, ref)
+    assert (iteration["iteration"], iteration["passes"], iteration["mean_reward"]) == (None, 3, None)
+    assert [row["passes"] for row in prompts_of(store, ref)] == [3]
+
+
+def test_free_sql_is_answered(stored: tuple[Store, Ref]) -> None:
+    sql = "SELECT iteration, count(*) AS n FROM samples WHERE outcome = 'stale' GROUP BY 1 ORDER BY 1"
+    assert query(*stored, sql) == [{"iteration": iteration, "n": 8} for iteration in range(3)]
+    assert query(*stored, "FROM samples", most=5) == samples_of(*stored, limit=5)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_csv('{secret}')",
+        "SELECT * FROM read_text('{secret}')",
+        "SELECT * FROM '{secret}'",
+        "SELECT * FROM read_parquet('{parquet}')",
+        "SELECT * FROM glob('/*')",
+        "SELECT * FROM secret_frame",
+        "SELECT getenv('HOME')",
+        "COPY samples TO '{out}'",
+        "COPY (SELECT 1) TO '{out}'",
+        "EXPORT DATABASE '{out}'",
+        "ATTACH '{out}'",
+        "CREATE TABLE own AS SELECT 1",
+        "SET enable_external_access = true",
+        "RESET lock_configuration",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "PRAGMA database_list",
+        "SELECT 1; COPY samples TO '{out}'",
+        "DROP VIEW samples; SELECT 1",
+        "",
+        "SELECT nothing FROM samples",
+        "SELEC",
+    ],
+)
+def test_free_sql_has_no_way_to_files_settings_or_variables(
+    stored: tuple[Store, Ref], tmp_path: Path, sql: str
+) -> None:
+    secret_frame = pa.table({"secret": [1]})
+    (tmp_path / "secret").write_text("secret")
+    pq.write_table(secret_frame, tmp_path / "secret.parquet")
+    names = {"secret": tmp_path / "secret", "parquet": tmp_path / "secret.parquet", "out": tmp_path / "out"}
+    with pytest.raises(SamplesError):
+        query(*stored, sql.format(**names))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["secret", "secret.parquet"]
+
+
+def changed(tmp_path: Path, change: Any, names: Sequence[str] = ("000000.parquet",)) -> tuple[Store, Ref]:
+    for name in names:
+        write_samples(tmp_path / "samples" / name, ROWS[0])
+    change(tmp_path / "samples")
+    store = Store(tmp_path / "store")
+    return store, store.put(tmp_path / "samples", KIND)
+
+
+def test_samples_of_a_newer_version_are_refused(tmp_path: Path) -> None:
+    def newer(folder: Path) -> None:
+        table = pq.read_table(folder / "000000.parquet").replace_schema_metadata({FORMAT_KEY: "2"})
+        pq.write_table(table, folder / "000000.parquet")
+
+    with pytest.raises(SamplesError, match=r"newer version of Longhaul \(format 2; this one reads up to 1\): upgrade"):
+        iterations_of(*changed(tmp_path, newer))
+
+
+def test_what_holds_no_samples_is_refused(tmp_path: Path, stored: tuple[Store, Ref]) -> None:
+    store, ref = stored
+    with pytest.raises(SamplesError, match="is of kind 'model', and samples are of kind 'samples'"):
+        iterations_of(store, ref.model_copy(update={"kind": "model"}))
+    with pytest.raises(Corrupted, match="is no file of samples"):
+        iterations_of(*changed(tmp_path, lambda folder: (folder / "000000.parquet").write_bytes(b"PAR1 no")))
+
+
+def test_a_stored_file_that_was_changed_is_not_read(tmp_path: Path) -> None:
+    store, ref = changed(tmp_path, lambda folder: None)
+    (file,) = Path(ref.address).iterdir()
+    file.chmod(0o644)
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(Corrupted, match=r"000000\.parquet"):
+        samples_of(store, ref)
+
+
+def test_samples_in_s3_are_read_as_local_ones(s3: None, tmp_path: Path, stored: tuple[Store, Ref]) -> None:
+    import boto3
+
+    boto3.client("s3").create_bucket(Bucket="samples")
+    for iteration, rows in enumerate(ROWS):
+        write_samples(tmp_path / "samples" / f"{iteration:06d}.parquet", rows)
+    store = Store("s3://samples/store", tmp_path / "cache")
+    ref = store.put(tmp_path / "samples", KIND)
+    assert iterations_of(store, ref) == iterations_of(*stored)
+    assert samples_of(store, ref, iteration=2) == samples_of(*stored, iteration=2)
