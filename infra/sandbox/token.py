@@ -1,24 +1,29 @@
-"""The secret that a sandbox's service and its clients share. It comes from a file or the environment, and never from a
-command line, which every user of a machine can read."""
+"""The secret that a service of ours (the sandbox's, the lineage page) and its clients share. It comes from a file or
+the environment, and never from a command line, which every user of a machine can read."""
 
 import os
 from pathlib import Path
 
 TOKEN_VARIABLE = "LONGHAUL_SANDBOX_TOKEN"
 SHORTEST_TOKEN = 16
-HOW_TO_SET_A_TOKEN = (
-    f"set {TOKEN_VARIABLE}, or name a file that holds it (--token-file); `openssl rand -hex 32` makes a token"
-)
+
+
+def how_to_set_a_token(variable: str) -> str:
+    """What to do where a token is missing."""
+    return f"set {variable}, or name a file that holds it (--token-file); `openssl rand -hex 32` makes a token"
+
+
+HOW_TO_SET_A_TOKEN = how_to_set_a_token(TOKEN_VARIABLE)
 
 
 class TokenRefused(ValueError):
     """There is no token where one is needed, or it is none."""
 
 
-def read_token(file: Path | None) -> str | None:
+def read_token(file: Path | None, variable: str = TOKEN_VARIABLE) -> str | None:
     """The token in a file, else the one in the environment, else None. Raises TokenRefused naming where it stands."""
     if file is None:
-        token, place = os.environ.get(TOKEN_VARIABLE), TOKEN_VARIABLE
+        token, place = os.environ.get(variable), variable
         if token is None:
             return None
     else:

@@ -1,0 +1,110 @@
+"""What differs between two runs: configuration, code, data, packages and results, stage by stage."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from infra.lineage.histories import changes, flat
+from infra.lineage.rows import RunDetail
+from infra.lineage.web import told
+from infra.records import StageRecord
+
+
+@dataclass(frozen=True)
+class Line:
+    """A value in both runs; None where a run has none."""
+
+    name: str
+    first: Any
+    second: Any
+
+    @property
+    def change(self) -> float | None:
+        """Second minus first, of two numbers."""
+        numbers = [value for value in (self.first, self.second) if told.is_number(value)]
+        return numbers[1] - numbers[0] if len(numbers) == 2 else None
+
+
+@dataclass(frozen=True)
+class StageDifference:
+    """A stage in two runs; None where a run has none."""
+
+    stage: str
+    first: StageRecord | None
+    second: StageRecord | None
+    config: Sequence[Line]
+    """Of all below, only lines that differ."""
+    modules: Sequence[Line]
+    packages: Sequence[Line]
+    sources: Sequence[Line]
+    inputs: Sequence[Line]
+    metrics: Sequence[Line]
+    """All figures, also those that are the same."""
+
+    @property
+    def same_key(self) -> bool:
+        """Whether both ran with the same of everything that shapes the outputs."""
+        return self.first is not None and self.second is not None and self.first.key == self.second.key
+
+    @property
+    def accuracy(self) -> Line | None:
+        """Of the models, where either was evaluated."""
+        return next((line for line in self.metrics if line.name == "evaluation.accuracy"), None)
+
+    @property
+    def causes(self) -> list[str]:
+        """What differs, in words."""
+        if self.first is None or self.second is None:
+            return ["only in the second run" if self.first is None else "only in the first run"]
+        counts = {"setting": self.config, "module": self.modules, "package": self.packages, "source": self.sources}
+        words = [f"{len(lines)} {name}{'s' if len(lines) > 1 else ''}" for name, lines in counts.items() if lines]
+        if self.first.seed != self.second.seed:
+            words.append("seed")
+        if self.inputs:
+            words.append("what came before")
+        return words
+
+
+def differences(first: RunDetail, second: RunDetail) -> list[StageDifference]:
+    """The stages of two runs, in the order of the first and then of the second."""
+    stages = [{record.stage: record for record in detail.stages} for detail in (first, second)]
+    names = list(dict.fromkeys([*stages[0], *stages[1]]))
+    return [_difference(name, stages[0].get(name), stages[1].get(name)) for name in names]
+
+
+def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Line]:
+    """The names whose values differ."""
+    return [
+        Line(name, first.get(name), second.get(name))
+        for name in dict.fromkeys([*first, *second])
+        if first.get(name) != second.get(name)
+    ]
+
+
+def _difference(stage: str, first: StageRecord | None, second: StageRecord | None) -> StageDifference:
+    lines: defaultdict[str, list[Line]] = defaultdict(list)
+    if first is not None and second is not None:
+        for change in changes(first, second):
+            lines[change.what].append(Line(change.name or stage, change.before, change.after))
+    figures = [_figures(record) for record in (first, second)]
+    names = dict.fromkeys([*figures[0], *figures[1]])
+    return StageDifference(
+        stage,
+        first,
+        second,
+        config=lines["config"],
+        modules=lines["code"],
+        packages=lines["package"],
+        sources=lines["data"],
+        inputs=lines["input"],
+        metrics=[Line(name, figures[0].get(name), figures[1].get(name)) for name in names],
+    )
+
+
+def _figures(record: StageRecord | None) -> dict[str, Any]:
+    if record is None:
+        return {}
+    evaluation = {f"evaluation.{name}": value for name, value in told.evaluation_figures(record).items()}
+    metrics = {name: value for name, value in flat(record.metrics).items() if told.is_number(value)}
+    return evaluation | metrics | {"seconds": record.seconds, "peak_memory_mb": record.peak_memory_mb}

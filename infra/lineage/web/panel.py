@@ -1,0 +1,114 @@
+"""What the panel beside the graph tells of a node."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from infra.lineage.graph import Node
+from infra.lineage.histories import flat
+from infra.lineage.tables import LineageError
+from infra.lineage.web import told
+from infra.lineage.web.samples_shown import SamplesShown, samples_shown
+from infra.lineage.web.site import Site
+from infra.records import StageRecord, TagRecord
+from infra.store import FileEntry, StoreError
+
+NEIGHBOURS = 40
+FILES = 200
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A node at the other end of an edge."""
+
+    node: Node
+    role: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """All that is told of a node; what does not apply is empty."""
+
+    node: Node
+    upstream: Sequence[Neighbour]
+    downstream: Sequence[Neighbour]
+    more: int
+    """Neighbours beyond those that are listed."""
+    facts: Sequence[tuple[str, Any]]
+    record: StageRecord | None = None
+    """Of the execution, or of the one that made the artifact or was checked by the gate."""
+    gates: Sequence[told.Gate] = ()
+    gate: told.Gate | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    files: Sequence[FileEntry] = ()
+    files_left_out: int = 0
+    problem: str = ""
+    """Why the files cannot be listed."""
+    samples: SamplesShown | None = None
+    history: Sequence[TagRecord] = ()
+
+
+def panel_of(site: Site, id: str, offset: int = 0, iteration: int | None = None) -> Panel:
+    """What there is to tell of a node; samples from `offset` on. Raises LineageError where there is no such node."""
+    around = site.index.neighbourhood(id, 1, NEIGHBOURS)
+    nodes = {node.id: node for node in around.nodes}
+    node = nodes[id]
+    basis: dict[str, Any] = {
+        "node": node,
+        "upstream": [Neighbour(nodes[e.source], e.role) for e in around.edges if e.target == id],
+        "downstream": [Neighbour(nodes[e.target], e.role) for e in around.edges if e.source == id],
+        "more": around.cut,
+        "facts": [(name, value) for name, value in node.facts.items() if value not in (None, "", [])],
+    }
+    if node.kind == "execution":
+        run, _, stage = id.removeprefix("execution:").partition(":")
+        return Panel(**basis, **_record(site.index.stage_record(run, stage)))
+    if node.kind == "gate":
+        return _gate(site, id, basis)
+    if node.kind == "artifact":
+        return _artifact(site, node, basis, offset, iteration)
+    if node.kind == "tag":
+        return Panel(**basis, history=site.index.tag_history(id.removeprefix("tag:")))
+    return Panel(**basis)
+
+
+def _record(record: StageRecord) -> dict[str, Any]:
+    return {
+        "record": record,
+        "gates": told.gates_of(record),
+        "config": flat(record.config),
+        "metrics": flat(record.metrics),
+        "evaluation": told.evaluation_figures(record),
+    }
+
+
+def _gate(site: Site, id: str, basis: dict[str, Any]) -> Panel:
+    name, _, number = id.removeprefix("gate:").rpartition(":")
+    run, _, stage = name.partition(":")
+    record = site.index.stage_record(run, stage)
+    return Panel(**basis, record=record, gate=told.gates_of(record)[int(number)])
+
+
+def _artifact(site: Site, node: Node, basis: dict[str, Any], offset: int, iteration: int | None) -> Panel:
+    digest = node.id.removeprefix("artifact:")
+    made: dict[str, Any] = {}
+    ref = None
+    run, stage = node.facts.get("run"), node.facts.get("stage")
+    if run and stage:
+        try:
+            record = site.index.stage_record(run, stage)
+        except LineageError:  # its record was overwritten by another execution of the same name
+            record = None
+        if record is not None:
+            made = _record(record)
+            ref = next((each for each in record.outputs.values() if each.digest == digest), None)
+    kind = str(node.facts.get("kind", "artifact"))
+    try:
+        entries = site.store.manifest(digest).files
+    except StoreError as error:
+        return Panel(**basis, **made, problem=str(error))
+    samples = samples_shown(site, ref, iteration, offset) if ref is not None and kind == "samples" else None
+    left_out = max(0, len(entries) - FILES)
+    return Panel(**basis, **made, files=entries[:FILES], files_left_out=left_out, samples=samples)

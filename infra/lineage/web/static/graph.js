@@ -1,0 +1,328 @@
+// Draws the graph, moves through it by mouse and by keys, and keeps the address and the panel in step.
+(() => {
+  const place = document.getElementById("graph");
+  const said = document.getElementById("graph-said");
+  const cut = document.getElementById("graph-cut");
+  const shapes = {
+    artifact: "ellipse",
+    execution: "round-rectangle",
+    source: "barrel",
+    gate: "diamond",
+    run: "hexagon",
+    tag: "tag",
+  };
+  const probe = document.createElement("span");
+  const colour = (name) => {
+    probe.style.color = `var(--${name})`;
+    document.body.append(probe);
+    const found = getComputedStyle(probe).color;
+    probe.remove();
+    return found;
+  };
+
+  const style = () => {
+    const ink = colour("ink");
+    const card = colour("card");
+    const below = {
+      "text-valign": "bottom",
+      "text-margin-y": 6,
+      color: ink,
+      "text-background-color": card,
+      "text-background-opacity": 0.85,
+      "text-background-padding": 2,
+    };
+    return [
+      {
+        selector: "node",
+        style: {
+          width: 30,
+          height: 30,
+          label: "data(label)",
+          color: ink,
+          "font-family": "system-ui, sans-serif",
+          "font-size": 12,
+          "line-height": 1.25,
+          "text-wrap": "wrap",
+          "text-max-width": 170,
+          "border-width": 2,
+          "border-color": card,
+          ...below,
+        },
+      },
+      ...Object.entries(shapes).map(([kind, shape]) => ({
+        selector: `node[kind = "${kind}"]`,
+        style: { shape, "background-color": colour(kind) },
+      })),
+      {
+        selector: 'node[kind = "execution"], node[kind = "tag"]',
+        style: {
+          width: "data(width)",
+          height: 34,
+          "text-valign": "center",
+          "text-margin-y": 0,
+          color: card,
+          "font-weight": 600,
+          "text-background-opacity": 0,
+        },
+      },
+      { selector: 'node[kind = "gate"]', style: { width: 26, height: 26 } },
+      {
+        selector: "node[more > 0]",
+        style: { "border-style": "dashed", "border-color": ink, "border-width": 2 },
+      },
+      { selector: "node[?broken]", style: { "border-color": colour("bad"), "border-width": 4, "border-style": "solid" } },
+      {
+        selector: "node.centre",
+        style: { "outline-width": 2, "outline-color": colour("edge"), "outline-offset": 4 },
+      },
+      {
+        selector: "node.chosen",
+        style: { "outline-width": 4, "outline-color": colour("focus"), "outline-offset": 3 },
+      },
+      {
+        selector: "edge",
+        style: {
+          width: 1.6,
+          "curve-style": "bezier",
+          "line-color": colour("edge"),
+          "target-arrow-color": colour("edge"),
+          "target-arrow-shape": "triangle",
+          "arrow-scale": 0.9,
+        },
+      },
+      {
+        selector: "edge.near",
+        style: {
+          width: 2.4,
+          "line-color": colour("focus"),
+          "target-arrow-color": colour("focus"),
+          label: "data(role)",
+          "font-size": 10.5,
+          color: ink,
+          "text-background-color": card,
+          "text-background-opacity": 0.9,
+          "text-background-padding": 2,
+        },
+      },
+      { selector: "core", style: { "active-bg-opacity": 0, "selection-box-opacity": 0 } },
+    ];
+  };
+
+  const measure = document.createElement("canvas").getContext("2d");
+  measure.font = "600 12px system-ui, sans-serif";
+  const elements = (graph) => [
+    ...graph.nodes.map((node) => {
+      const failed = node.broken ? "✕ " : "";
+      const more = node.more > 0 ? ` +${node.more}` : "";
+      const label = `${failed}${node.label}${more}`;
+      const widest = Math.max(...label.split("\n").map((line) => measure.measureText(line).width));
+      return { data: { ...node, label, width: Math.min(190, widest + 26) } };
+    }),
+    ...graph.edges.map((edge) => ({ data: { ...edge, id: JSON.stringify([edge.source, edge.target, edge.role]) } })),
+  ];
+
+  let cy;
+  let chosen = place.dataset.selected;
+  let drawing = new URL(place.dataset.drawing, location.href);
+  const calm = matchMedia("(prefers-reduced-motion: reduce)");
+
+  const address = () => {
+    const url = new URL("/graph", location.href);
+    url.search = drawing.search;
+    if (url.searchParams.get("hops") === "2") url.searchParams.delete("hops");
+    if (chosen !== place.dataset.node) url.searchParams.set("selected", chosen);
+    return url.pathname + url.search;
+  };
+
+  async function read() {
+    const response = await fetch(drawing, { headers: { Accept: "application/json" } });
+    if (!response.ok) throw new Error(`the server answers ${response.status}`);
+    return response.json();
+  }
+
+  function arrange(animate) {
+    const layout = cy.layout({
+      name: "dagre",
+      rankDir: "LR",
+      nodeSep: 34,
+      rankSep: 78,
+      edgeSep: 14,
+      nodeDimensionsIncludeLabels: true,
+      animate: animate && !calm.matches,
+      animationDuration: 250,
+      fit: true,
+      padding: 36,
+    });
+    layout.one("layoutstop", () => {
+      if (cy.zoom() > 1.25) cy.zoom({ level: 1.25, renderedPosition: { x: cy.width() / 2, y: cy.height() / 2 } });
+      if (cy.zoom() > 1.24) cy.center();
+    });
+    layout.run();
+  }
+
+  function tell(graph) {
+    cut.hidden = !graph.cut;
+    cut.textContent = graph.cut ? `${graph.cut} more nodes are not drawn: choose a smaller distance, or centre another node.` : "";
+  }
+
+  function mark() {
+    cy.batch(() => {
+      cy.elements().removeClass("chosen near centre");
+      cy.getElementById(place.dataset.node).addClass("centre");
+      const node = cy.getElementById(chosen);
+      node.addClass("chosen");
+      node.connectedEdges().addClass("near");
+    });
+  }
+
+  let waiting;
+  function panel(keepFocus) {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => {
+      htmx.ajax("GET", address(), { target: "#panel", select: "#panel", swap: "outerHTML" });
+    }, keepFocus ? 140 : 0);
+  }
+
+  function choose(id, { push = true, keys = false } = {}) {
+    const node = cy.getElementById(id);
+    if (node.empty()) return;
+    chosen = id;
+    mark();
+    if (push) history[keys ? "replaceState" : "pushState"](null, "", address());
+    panel(keys);
+    const inside = cy.extent();
+    const at = node.position();
+    if (at.x < inside.x1 || at.x > inside.x2 || at.y < inside.y1 || at.y > inside.y2)
+      cy.animate({ center: { eles: node }, duration: calm.matches ? 0 : 180 });
+    const data = node.data();
+    const words = [`${data.kindName} ${data.name}`, `comes from ${node.incomers("node").length}`, `leads to ${node.outgoers("node").length}`];
+    if (data.broken) words.push("failed");
+    if (data.more > 0) words.push(`${data.more} more behind it, Enter shows them`);
+    said.textContent = words.join(", ");
+  }
+
+  async function expand(id) {
+    const node = cy.getElementById(id);
+    if (node.empty() || !(node.data("more") > 0)) return false;
+    drawing.searchParams.append("expand", id);
+    try {
+      const graph = await read();
+      cy.json({ elements: elements(graph) });
+      tell(graph);
+    } catch (error) {
+      said.textContent = `It cannot be expanded: ${error.message}`;
+      return false;
+    }
+    arrange(true);
+    return true;
+  }
+
+  async function open(id, keys = false) {
+    await expand(id);
+    choose(id, { keys });
+  }
+
+  // The nearest node that way: connected ones first, then whatever lies within a cone.
+  function towards(dx, dy) {
+    const from = cy.getElementById(chosen);
+    if (from.empty()) return cy.nodes()[0]?.id();
+    const at = from.position();
+    const linked = dx > 0 ? from.outgoers("node") : dx < 0 ? from.incomers("node") : cy.collection();
+    let best, least = Infinity;
+    cy.nodes().forEach((node) => {
+      if (node.id() === chosen) return;
+      const x = node.position().x - at.x;
+      const y = node.position().y - at.y;
+      const along = x * dx + y * dy;
+      if (along <= 1) return;
+      const aside = Math.abs(dx ? y : x);
+      const distance = along + 2.5 * aside - (linked.contains(node) ? 10000 : 0);
+      if (distance < least) [least, best] = [distance, node.id()];
+    });
+    return best;
+  }
+
+  const zoom = (factor) =>
+    cy.zoom({ level: cy.zoom() * factor, renderedPosition: { x: cy.width() / 2, y: cy.height() / 2 } });
+
+  function keys(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+    if (event.key in ways) {
+      const to = towards(...ways[event.key]);
+      if (to) choose(to, { keys: true });
+    } else if (event.key === "Enter" || event.key === " ") open(chosen, true);
+    else if (event.key === "Home") choose(place.dataset.node, { keys: true });
+    else if (event.key === "+" || event.key === "=") zoom(1.25);
+    else if (event.key === "-") zoom(0.8);
+    else if (event.key === "0") cy.fit(undefined, 36);
+    else return;
+    event.preventDefault();
+  }
+
+  async function begin() {
+    let graph;
+    try {
+      graph = await read();
+    } catch (error) {
+      place.textContent = `The graph cannot be drawn: ${error.message}`;
+      return;
+    }
+    cy = cytoscape({
+      container: place,
+      elements: elements(graph),
+      style: style(),
+      minZoom: 0.1,
+      maxZoom: 3,
+      userZoomingEnabled: false,
+      boxSelectionEnabled: false,
+      autoungrabify: true,
+      selectionType: "single",
+      layout: { name: "preset" },
+    });
+    place.cy = cy;
+    tell(graph);
+    arrange(false);
+    mark();
+    cy.on("tap", "node", (event) => {
+      place.focus({ preventScroll: true });
+      open(event.target.id());
+    });
+    cy.on("mouseover", "node", () => place.style.setProperty("cursor", "pointer"));
+    cy.on("mouseout", "node", () => place.style.removeProperty("cursor"));
+    place.addEventListener("keydown", keys);
+    // The wheel scrolls the page; with Ctrl, or by pinching, it zooms.
+    place.addEventListener("wheel", (event) => {
+      if (!event.ctrlKey) return;
+      event.preventDefault();
+      const box = place.getBoundingClientRect();
+      const at = { x: event.clientX - box.left, y: event.clientY - box.top };
+      cy.zoom({ level: cy.zoom() * Math.exp(-event.deltaY / 300), renderedPosition: at });
+    }, { passive: false });
+    for (const [id, act] of [["zoom-in", () => zoom(1.25)], ["zoom-out", () => zoom(0.8)], ["zoom-fit", () => cy.fit(undefined, 36)]]) {
+      const button = document.getElementById(id);
+      button.hidden = false;
+      button.addEventListener("click", act);
+    }
+    // Links to neighbours stay on the page where the node is drawn, or can be.
+    document.addEventListener("click", async (event) => {
+      const link = event.target.closest?.("#panel a[data-node]");
+      if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button !== 0) return;
+      event.preventDefault();
+      if (cy.getElementById(link.dataset.node).empty()) await expand(chosen);
+      if (cy.getElementById(link.dataset.node).empty()) location.assign(link.href);
+      else {
+        choose(link.dataset.node);
+        place.dataset.named = "yes";
+      }
+    });
+    document.addEventListener("htmx:after:swap", () => {
+      if (place.dataset.named) document.getElementById("panel-name")?.focus({ preventScroll: true });
+      delete place.dataset.named;
+    });
+    addEventListener("popstate", () => location.reload());
+    document.addEventListener("themechange", () => cy.style(style()));
+    new ResizeObserver(() => cy.resize()).observe(place);
+  }
+  begin();
+})();

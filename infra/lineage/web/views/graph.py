@@ -1,0 +1,78 @@
+"""The graph around a node, drawn and as lists, with a panel that tells all about one of its nodes."""
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+
+from infra.lineage.tables import LineageError
+from infra.lineage.web.nearby import drawing, nearby
+from infra.lineage.web.panel import panel_of
+from infra.lineage.web.site import NotThere, Site
+from infra.lineage.web.templating import link, page
+from infra.lineage.web.views.tables import number_in
+
+MOST_HOPS = 4
+MOST_EXPANDED = 20
+
+
+def graph(site: Site, request: Request) -> Response:
+    """The graph around `node`, with the panel of `selected`. Raises NotThere."""
+    if find := request.query_params.get("find", "").strip():
+        return _found(site, find)
+    node = request.query_params.get("node")
+    if not node:
+        return _start(site)
+    hops, expanded = _asked(request)
+    selected = request.query_params.get("selected") or node
+    try:
+        centre = site.index.node(node)
+        panel = panel_of(site, selected, number_in(request, "from", 0, 0, 10**9), _iteration(request))
+    except LineageError as error:
+        raise NotThere(f"{error}. It may be of another store, or of one that was begun anew.") from error
+    html = page(
+        "graph.html",
+        section="Graph",
+        centre=centre,
+        panel=panel,
+        hops=hops,
+        expanded=expanded,
+        most_hops=MOST_HOPS,
+        drawing=link("/graph.json", node=node, hops=hops, expand=expanded),
+        find="",
+        problem="",
+    )
+    return HTMLResponse(html)
+
+
+def points(site: Site, request: Request) -> Response:
+    """The same graph as JSON for the script that draws it. Raises NotThere."""
+    hops, expanded = _asked(request)
+    try:
+        found = nearby(site.index, request.query_params.get("node", ""), hops, expanded)
+    except LineageError as error:
+        raise NotThere(str(error)) from error
+    return JSONResponse(drawing(found))
+
+
+def _asked(request: Request) -> tuple[int, list[str]]:
+    expanded = list(dict.fromkeys(request.query_params.getlist("expand")))[-MOST_EXPANDED:]
+    return number_in(request, "hops", 2, 1, MOST_HOPS), expanded
+
+
+def _iteration(request: Request) -> int | None:
+    given = request.query_params.get("iteration", "")
+    return int(given) if given.isdecimal() and len(given) < 10 else None
+
+
+def _found(site: Site, name: str) -> Response:
+    try:
+        return RedirectResponse(link("/graph", node=site.index.find(name).id), 303)
+    except LineageError as error:
+        return HTMLResponse(page("graph_empty.html", section="Graph", find=name, problem=str(error)), 404)
+
+
+def _start(site: Site) -> Response:
+    """Where nothing is asked for: the newest model, or what to do where there is none."""
+    for rows in (site.index.models(limit=1), site.index.runs(limit=1)):
+        if rows.rows:
+            return RedirectResponse(link("/graph", node=rows.rows[0].id), 303)
+    return HTMLResponse(page("graph_empty.html", section="Graph", find="", problem=""))
