@@ -36,7 +36,7 @@ def candidates(connection: Connection, name: str) -> list[Node]:
     exact = connection.execute(select(nodes.c.node).where(nodes.c.id == name)).scalars().all()
     for numbers in (exact, _named(connection, name), _by_digest(connection, name), _by_address(connection, name)):
         if numbers:
-            return list(read_nodes(connection, numbers[: LISTED + 1]))
+            return list(read_nodes(connection, numbers))
     return []
 
 

@@ -49,4 +49,4 @@ class Subgraph:
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
     cut: int = 0
-    """Nodes that were left out because there were too many."""
+    """Nodes that were left out because there were too many. The walk ended with them: there may be more behind."""

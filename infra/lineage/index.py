@@ -22,6 +22,7 @@ from infra.lineage.graph import Node, Subgraph
 from infra.lineage.rows import DataRow, ModelRow, Page, RowT, RunDetail, RunRow, Synced
 from infra.lineage.tables import (
     LineageError,
+    among,
     executions,
     items,
     meta,
@@ -122,7 +123,7 @@ class LineageIndex:
     def models(self, text: str = "", limit: int = 50, offset: int = 0, order: str = "-started") -> Page[ModelRow]:
         """Models with a text in their digest, output's name, stage, run or tags; newest first by default."""
         return self._page(
-            items, select(items).where(items.c.model), MODEL_ORDERS, _model_row, text, limit, offset, order
+            items, select(items).where(items.c.model), MODEL_ORDERS, model_row, text, limit, offset, order
         )
 
     def data(self, text: str = "", limit: int = 50, offset: int = 0, order: str = "-started") -> Page[DataRow]:
@@ -150,6 +151,15 @@ class LineageIndex:
             for record in self._stage_records(connection, run, stage):
                 return record
             raise LineageError(f"run {run!r} has no stage {stage!r}; `longhaul runs` lists runs")
+
+    def execution(self, run: str, stage: str) -> StageRecord:
+        """The record of the run that really ran a stage. Raises LineageError where it did not."""
+        with self.engine.connect() as connection:
+            at = (executions.c.run == run, executions.c.stage == plain(stage))
+            body = connection.execute(select(executions.c.body).where(*at)).scalar()
+        if body is None:
+            raise LineageError(f"run {run!r} has not run a stage {stage!r} itself")
+        return StageRecord.model_validate(unpack(body))
 
     def earlier(self, stage: str, limit: int = 50) -> list[StageRecord]:
         """Executions of a stage that succeeded, newest first."""
@@ -192,16 +202,19 @@ class LineageIndex:
             return walks.neighbourhood(connection, id, hops, limit)
 
     def upstream(self, id: str, depth: int | None = None, limit: int | None = None) -> Subgraph:
-        """All that a node came from, within `depth` edges, nearest first and the node itself before all."""
+        """All that a node came from, within `depth` edges, nearest first and the node itself before all.
+
+        With a limit the walk ends at the first hop that goes beyond it.
+        """
         return self._reach(id, "upstream", depth, limit)
 
     def downstream(self, id: str, depth: int | None = None, limit: int | None = None) -> Subgraph:
-        """All that a node led to, within `depth` edges, nearest first and the node itself before all."""
+        """All that a node led to; otherwise as `upstream`."""
         return self._reach(id, "downstream", depth, limit)
 
     def _reach(self, id: str, direction: walks.Direction, depth: int | None, limit: int | None) -> Subgraph:
         with self.engine.connect() as connection:
-            found = walks.reach(connection, [walks.number_of(connection, id)], direction, depth)
+            found = walks.reach(connection, [walks.number_of(connection, id)], direction, depth, limit)
             shown = found if limit is None else found[:limit]
             return walks.subgraph(connection, shown, len(found) - len(shown))
 
@@ -221,21 +234,23 @@ class LineageIndex:
             raise LineageError(f"{order!r}: the order is one of {', '.join(orders)}, with a minus for greatest first")
         for word in plain(text).casefold().split():
             query = query.where(table.c.search.contains(word, autoescape=True))
-        by: list[Any] = [table.c[name], table.c.node]
+        by: list[Any] = [table.c[name].nulls_last(), table.c.node]
         if order.startswith("-"):
-            by = [column.desc() for column in by]
+            by = [table.c[name].desc().nulls_last(), table.c.node.desc()]
         with self.engine.connect() as connection:
             total = connection.execute(select(func.count()).select_from(query.subquery())).scalar_one()
-            # Rows without a value come last whichever way, in both databases.
-            ordered = query.order_by(table.c[name].is_(None), *by).limit(limit).offset(offset)
-            return Page(tuple(row(each) for each in connection.execute(ordered)), total, offset)
+            # Numbers first: an index holds them in order, and the rows before the page need not be read.
+            numbers = query.with_only_columns(table.c.node).order_by(*by).limit(limit).offset(offset)
+            of = among(connection, table.c.node, connection.execute(numbers).scalars().all())
+            found = connection.execute(select(table).where(of).order_by(*by))
+            return Page(tuple(row(each) for each in found), total, offset)
 
     def _stage_records(self, connection: Connection, run: str, stage: str | None = None) -> Iterator[StageRecord]:
         listed = select(stage_runs.c.reused, executions.c.run, executions.c.body)
         listed = listed.join(executions, executions.c.node == stage_runs.c.execution).where(stage_runs.c.run == run)
         if stage is not None:
             listed = listed.where(stage_runs.c.stage == plain(stage))
-        for row in connection.execute(listed.order_by(stage_runs.c.stamp)):
+        for row in connection.execute(listed.order_by(stage_runs.c.written, stage_runs.c.stage)):
             record = StageRecord.model_validate(unpack(row.body))
             yield record.model_copy(update={"run": run, "reused_from": row.run}) if row.reused else record
 
@@ -299,7 +314,8 @@ def _run_row(row: Row[Any]) -> RunRow:
     )
 
 
-def _model_row(row: Row[Any]) -> ModelRow:
+def model_row(row: Row[Any]) -> ModelRow:
+    """A model's line, from its row."""
     values = {name: row._mapping[name] for name in ModelRow.__dataclass_fields__ if name not in ("id", "tags")}
     return ModelRow(**values, id=artifact_id(row.digest), tags=tuple(json.loads(row.tags)))
 

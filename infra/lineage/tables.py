@@ -105,7 +105,8 @@ stage_runs = Table(
     metadata,
     Column("run", String, primary_key=True),
     Column("stage", String, primary_key=True),
-    Column("stamp", String, nullable=False),
+    Column("stamp", String, nullable=False),  # which record it was taken from; the greatest wins
+    Column("written", String, nullable=False),  # stages are ordered by it
     Column("execution", Integer, nullable=False, index=True),
     Column("reused", Boolean, nullable=False),
 )

@@ -78,16 +78,25 @@ def neighbourhood(connection: Connection, id: str, hops: int, limit: int) -> Sub
     return subgraph(connection, reached, cut)
 
 
-def reach(connection: Connection, start: Collection[int], direction: Direction, depth: int | None) -> list[int]:
-    """Numbers of all nodes that the edges lead to from some nodes, these included, nearest first."""
+def reach(
+    connection: Connection,
+    start: Collection[int],
+    direction: Direction,
+    depth: int | None = None,
+    limit: int | None = None,
+) -> list[int]:
+    """Numbers of all nodes that the edges lead to from some nodes, these included, nearest first.
+
+    The walk ends after `depth` hops, or after the hop that reaches more than `limit` nodes.
+    """
     at, to = edges.c.source, edges.c.target
     if direction == "upstream":
         at, to = to, at
     seen = dict.fromkeys(start)
-    last = list(seen)
-    while last and (depth is None or depth > 0):
+    last, hops = list(seen), 0
+    while last and hops != depth and (limit is None or len(seen) <= limit):
         step = select(to).where(among(connection, at, last)).distinct().order_by(to)
         last = [node for node in connection.execute(step).scalars() if node not in seen]
         seen.update(dict.fromkeys(last))
-        depth = None if depth is None else depth - 1
+        hops += 1
     return list(seen)

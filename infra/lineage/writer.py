@@ -193,6 +193,7 @@ class Writer:
                     "run": run,
                     "stage": stage,
                     "stamp": stamp,
+                    "written": stamp.rpartition("/")[2],
                     "execution": made[origin, stage].node,
                     "reused": origin != run,
                 }
@@ -259,7 +260,7 @@ class Writer:
             select(stage_runs, executions)
             .join(executions, stage_runs.c.execution == executions.c.node)
             .where(among(self.connection, stage_runs.c.run, self._runs))
-            .order_by(stage_runs.c.stamp)
+            .order_by(stage_runs.c.written, stage_runs.c.stage)
         ):
             parts.setdefault(row.run, []).append(row)
         ids = self._known_nodes([f"run:{run}" for run in self._runs])

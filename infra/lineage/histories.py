@@ -1,0 +1,150 @@
+"""How a model came about, stage by stage, and what differs between two models that way."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+
+from infra.lineage.derived import artifact_id
+from infra.lineage.graph import Node
+from infra.lineage.index import LineageIndex
+from infra.lineage.tables import LineageError, edges, executions, nodes, stage_runs
+from infra.records import StageRecord
+
+
+@dataclass(frozen=True)
+class Change:
+    """A value that two executions of a stage do not share."""
+
+    what: str
+    """seed, config, code, package, data, input, metric or evaluation."""
+    name: str
+    """The key, module, package, address, input or metric; '' where `what` says all."""
+    before: Any
+    """The first execution's value; None where it has none."""
+    after: Any
+
+
+@dataclass(frozen=True)
+class StageDifference:
+    """A stage in two histories."""
+
+    stage: str
+    before: str | None
+    """The run that executed it; None where the first history has no such stage."""
+    after: str | None
+    changes: tuple[Change, ...]
+    """Empty where both histories have the same execution, or two that differ in nothing."""
+
+    @property
+    def same(self) -> bool:
+        """Whether one and the same execution is part of both histories."""
+        return self.before is not None and self.before == self.after
+
+
+def history(index: LineageIndex, name: str) -> list[StageRecord]:
+    """The executions that made a model, the model's own first, nearest before farthest.
+
+    `name` is a model's by any name, or that of an execution. Raises LineageError where it is neither.
+    """
+    record = _execution_of(index, index.find(name), name)
+    found = {(record.run, record.stage): record}
+    queue = [record]
+    while queue:
+        record = queue.pop(0)
+        for name, ref in sorted(record.inputs.items()):
+            maker = _maker(index, artifact_id(ref.digest), record.run, record.upstream.get(name))
+            if maker is not None and (maker.run, maker.stage) not in found:
+                found[maker.run, maker.stage] = maker
+                queue.append(maker)
+    return list(found.values())
+
+
+def differences(index: LineageIndex, before: str, after: str) -> list[StageDifference]:
+    """What differs between the histories of two models, stage by stage, earliest stage first.
+
+    Raises LineageError where a name is unknown, ambiguous or not a model's.
+    """
+    first, second = (_by_stage(history(index, name)) for name in (before, after))
+    stages = [*reversed(list(second)), *(stage for stage in reversed(list(first)) if stage not in second)]
+    return [_difference(stage, first.get(stage), second.get(stage)) for stage in stages]
+
+
+def changes(before: StageRecord, after: StageRecord) -> tuple[Change, ...]:
+    """The values that two executions do not share, those that shape a stage first, and what came of it last."""
+    pairs: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+        ("seed", {"": before.seed}, {"": after.seed}),
+        ("config", flat(before.config), flat(after.config)),
+        ("code", dict(before.modules), dict(after.modules)),
+        ("package", dict(before.packages), dict(after.packages)),
+        ("data", dict(before.sources), dict(after.sources)),
+        ("input", {n: r.digest for n, r in before.inputs.items()}, {n: r.digest for n, r in after.inputs.items()}),
+        ("metric", flat(before.metrics), flat(after.metrics)),
+        ("evaluation", flat(before.evaluation or {}), flat(after.evaluation or {})),
+    ]
+    if not before.modules or not after.modules:
+        pairs[2] = ("code", {"": before.code}, {"": after.code})
+    return tuple(
+        Change(what, name, one.get(name), other.get(name))
+        for what, one, other in pairs
+        for name in sorted(one.keys() | other.keys())
+        if name not in one or name not in other or one[name] != other[name]
+    )
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """The leaves of plain data by their dotted path: {"a": {"b": 1}} as {"a.b": 1}. Lists are leaves."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    leaves: dict[str, Any] = {}
+    for name, each in value.items():
+        leaves |= flat(each, f"{prefix}.{name}" if prefix else str(name))
+    return leaves
+
+
+def _by_stage(records: Sequence[StageRecord]) -> dict[str, StageRecord]:
+    """By stage; a stage that a history has twice is told apart by its run."""
+    found: dict[str, StageRecord] = {}
+    for record in records:
+        found[record.stage if record.stage not in found else f"{record.stage} of {record.run}"] = record
+    return found
+
+
+def _difference(stage: str, before: StageRecord | None, after: StageRecord | None) -> StageDifference:
+    runs_of = (before.run if before else None, after.run if after else None)
+    if before is None or after is None or before.run == after.run:
+        return StageDifference(stage, *runs_of, ())
+    return StageDifference(stage, *runs_of, changes(before, after))
+
+
+def _execution_of(index: LineageIndex, node: Node, name: str) -> StageRecord:
+    """The execution that a node stands for, or that made it."""
+    if node.kind == "tag":
+        node = index.upstream(node.id, depth=1).nodes[1]
+    if node.kind == "execution":
+        return index.stage_record(node.facts["run"], node.facts["stage"])
+    if node.kind == "artifact":
+        maker = _maker(index, node.id, None, None)
+        if maker is not None:
+            return maker
+        raise LineageError(f"{name!r} ({node.id}) is only known as an input: no record tells what made it")
+    raise LineageError(f"{name!r} is a {node.kind} ({node.id}): give a model's tag, RUN:STAGE or digest")
+
+
+def _maker(index: LineageIndex, artifact: str, run: str | None, key: str | None) -> StageRecord | None:
+    """The execution that made an artifact. Of several that made the same content: the one with the key that the reader
+    has recorded; then the one that is part of the reader's run; then the first."""
+    with index.engine.connect() as connection:
+        node = connection.execute(select(nodes.c.node).where(nodes.c.id == artifact)).scalar()
+        used = select(stage_runs.c.execution).where(stage_runs.c.run == run)
+        made = select(executions.c.run, executions.c.stage).join(edges, edges.c.source == executions.c.node)
+        best = made.where(edges.c.target == node).order_by(
+            (executions.c.key == (key or "")).desc(),
+            executions.c.node.in_(used).desc(),
+            executions.c.started,
+            executions.c.run,
+            executions.c.stage,
+        )
+        row = connection.execute(best.limit(1)).first()
+    return index.execution(row.run, row.stage) if row is not None else None
