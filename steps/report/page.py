@@ -12,8 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from infra.gates import GateResult, render_html
-from infra.stages import StageRecord
-from infra.text import shown, shown_deep
+from infra.records import StageRecord
+from infra.text import shown
 from steps.report import figures
 from steps.report.table import by_stage, evaluation_of, report_rows, reward_model_rows
 
@@ -198,19 +198,17 @@ def _gates(records: Iterable[StageRecord]) -> list[dict[str, Any]]:
     for record in records:
         if not record.gates:
             continue
-        results = [
-            GateResult(gate["gate"], gate["passed"], gate["rows"], gate["checks"]) for gate in shown_deep(record.gates)
-        ]
+        results = [GateResult.from_record(gate) for gate in record.gates]
         rules = [check["success"] for result in results for check in result.checks]
-        page = render_html(results)
+        outcomes = {result.outcome for result in results}
         told.append(
             {
                 "stage": record.stage,
                 "gates": len(results),
                 "rules": len(rules),
                 "held": sum(rules),
-                "passed": all(result.passed for result in results),
-                "html": Markup(page),
+                "outcome": next(one for one in ("failed", "warned", "passed") if one in outcomes),
+                "html": Markup(render_html(results)),
             }
         )
     return told

@@ -5,59 +5,75 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from infra.gates import examples_gate, problems_gate
-from infra.stages import StageContext, StageOutput
+from infra.stage import StageContext, StageOutput
 from steps.chat import Chat
 from steps.evaluation import evaluate
+from steps.gates import example_frame, held_out_parameters, pass_gate, problem_frame, problem_parameters
 from steps.problem import Example, Problem, load_examples, load_problems
 from steps.rewards.reward_model import RewardModel
 from steps.stages.settings import StageSettings
 from steps.workbench import Workbench
 
 
-def held_out(context: StageContext) -> list[Problem]:
+def held_out(context: StageContext, settings: StageSettings[Any]) -> list[Problem]:
     """The test problems, past their gate."""
-    problems = load_problems(context.inputs["data"] / "test.jsonl")
-    context.gates.append(problems_gate("test problems", problem_frame(problems)))
+    data = context.inputs["data"]
+    problems = load_problems(data / "test.jsonl")
+    with problem_parameters(data) as parameters:
+        pass_gate(context, settings.gates, "test problems", problem_frame(problems), parameters)
     return problems
 
 
-def gated_problems(context: StageContext, path: Path, name: str, test: Sequence[Problem]) -> list[Problem]:
+def gated_problems(
+    context: StageContext, settings: StageSettings[Any], path: Path, gate: str, test: Sequence[Problem]
+) -> list[Problem]:
     """Problems that a stage trains on, past their gate: none may be a test problem."""
     problems = load_problems(path)
-    digests = frozenset(problem.digest for problem in test)
-    context.gates.append(problems_gate(name, problem_frame(problems), digests))
+    gate_problems(context, settings, gate, problems, test)
     return problems
 
 
-def gated_examples(context: StageContext, path: Path, name: str, chat: Chat, max_tokens: int) -> list[Example]:
+def gate_problems(
+    context: StageContext,
+    settings: StageSettings[Any],
+    gate: str,
+    problems: Sequence[Problem],
+    test: Sequence[Problem],
+    more: Mapping[str, Any] | None = None,
+) -> None:
+    """Pass problems through a gate; `more` are parameters that this gate's rules may name besides."""
+    with problem_parameters(context.inputs["data"]) as parameters:
+        parameters |= held_out_parameters(test) | dict(more or {})
+        pass_gate(context, settings.gates, gate, problem_frame(problems), parameters)
+
+
+def gated_examples(
+    context: StageContext,
+    settings: StageSettings[Any],
+    path: Path,
+    gate: str,
+    test: Sequence[Problem],
+    chat: Chat,
+    max_tokens: int,
+) -> list[Example]:
     """Supervised examples, past their gate: each fits `max_tokens`."""
     examples = load_examples(path)
-    frame = pd.DataFrame(
-        {
-            "id": [f"{index}:{example.problem_id}" for index, example in enumerate(examples, 1)],
-            "prompt": [example.prompt for example in examples],
-            "response": [example.response for example in examples],
-            "tokens": [len(chat.example(example.prompt, example.response).tokens) for example in examples],
-        }
-    )
-    context.gates.append(examples_gate(name, frame, max_tokens))
+    gate_examples(context, settings, gate, examples, test, chat, max_tokens)
     return examples
 
 
-def problem_frame(problems: Sequence[Problem]) -> pd.DataFrame:
-    """Problems as the data gates read them."""
-    return pd.DataFrame(
-        {
-            "id": [problem.id for problem in problems],
-            "text": [problem.text for problem in problems],
-            "verifier": [problem.verifier for problem in problems],
-            "difficulty": [problem.difficulty for problem in problems],
-            "digest": [problem.digest for problem in problems],
-        }
-    )
+def gate_examples(
+    context: StageContext,
+    settings: StageSettings[Any],
+    gate: str,
+    examples: Sequence[Example],
+    test: Sequence[Problem],
+    chat: Chat,
+    max_tokens: int,
+) -> None:
+    """Pass supervised examples through a gate."""
+    parameters = held_out_parameters(test) | {"max_tokens": max_tokens}
+    pass_gate(context, settings.gates, gate, example_frame(examples, chat), parameters)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from typing import Any
 
 from infra import progress
-from infra.stages import StageContext, StageOutput
+from infra.stage import StageContext, StageOutput
 from steps.configs.import_checkpoint import ImportConfig
 from steps.evaluation import evaluate
 from steps.import_checkpoint import import_checkpoint
@@ -15,7 +15,7 @@ def run(context: StageContext, settings: StageSettings[ImportConfig]) -> StageOu
     """Raises CheckpointRefused naming the file."""
     model = context.folder / "model"
     result = import_checkpoint(settings.own, model, progress.say)
-    test = held_out(context)
+    test = held_out(context, settings)
     with workbench(context, settings, model) as bench:
         evaluation = evaluate(bench, test, settings.evaluation)
     metrics: dict[str, Any] = {

@@ -2,12 +2,10 @@
 
 import shutil
 
-import pandas as pd
-
-from infra.gates import preferences_gate
 from infra.stage import StageContext, StageOutput
 from steps.configs.long2short import DpoConfig, MergeConfig, ShortestConfig
 from steps.evaluation import evaluate
+from steps.gates import pair_frame, pass_gate
 from steps.long2short.dpo import dpo, sample_pairs
 from steps.long2short.merge import merge_weights
 from steps.long2short.responses import sample_responses
@@ -20,7 +18,7 @@ from steps.stages.settings import StageSettings
 
 def run_merge(context: StageContext, settings: StageSettings[MergeConfig]) -> StageOutput:
     """Average the RL model (`model`) and the short-CoT one (`short`)."""
-    test = held_out(context)
+    test = held_out(context, settings)
     long = context.inputs["model"]
     merged = context.folder / "model"
     merge_weights(long, context.inputs["short"], settings.own.long_weight, merged)
@@ -35,8 +33,8 @@ def run_merge(context: StageContext, settings: StageSettings[MergeConfig]) -> St
 
 def run_shortest(context: StageContext, settings: StageSettings[ShortestConfig]) -> StageOutput:
     """Fine-tune on the shortest right responses."""
-    test = held_out(context)
-    problems = gated_problems(context, context.inputs["prompts"] / "problems.jsonl", "RL prompts", test)
+    test = held_out(context, settings)
+    problems = gated_problems(context, settings, context.inputs["prompts"] / "problems.jsonl", "RL prompts", test)
     with workbench(context, settings, context.inputs["model"]) as bench:
         responses = sample_responses(bench, problems, settings.own.responses)
         metrics = shortest_rejection_sampling(bench, responses, settings.own)
@@ -47,18 +45,12 @@ def run_shortest(context: StageContext, settings: StageSettings[ShortestConfig])
 
 def run_dpo(context: StageContext, settings: StageSettings[DpoConfig]) -> StageOutput:
     """Prefer the shortest right response to longer ones."""
-    test = held_out(context)
-    problems = gated_problems(context, context.inputs["prompts"] / "problems.jsonl", "RL prompts", test)
+    test = held_out(context, settings)
+    problems = gated_problems(context, settings, context.inputs["prompts"] / "problems.jsonl", "RL prompts", test)
     with workbench(context, settings, context.inputs["model"]) as bench:
         pairs = sample_pairs(bench, problems, settings.own)
-        frame = pd.DataFrame(
-            {
-                "id": range(len(pairs)),
-                "chosen": [bench.chat.text(pair.chosen.response) for pair in pairs],
-                "rejected": [bench.chat.text(pair.rejected.response) for pair in pairs],
-            }
-        )
-        context.gates.append(preferences_gate("preference pairs", frame))
+        texts = [(bench.chat.text(pair.chosen.response), bench.chat.text(pair.rejected.response)) for pair in pairs]
+        pass_gate(context, settings.gates, "preference pairs", pair_frame(texts), {})
         metrics = dpo(bench, pairs, settings.own)
         rows = preference_rows(bench.chat, pairs, settings.own.epochs)
         return finished(context, bench, settings, test, metrics, {"samples": keep_samples(context.folder, rows)})

@@ -5,18 +5,19 @@ from steps.configs.long_cot import LongCotConfig
 from steps.long_cot import long_cot_sft
 from steps.problem import save_rows
 from steps.samples import example_rows, keep_samples
-from steps.stages.common import finished, gated_examples, gated_problems, held_out, workbench
+from steps.stages.common import finished, gate_examples, gated_examples, gated_problems, held_out, workbench
 from steps.stages.settings import StageSettings
 
 
 def run(context: StageContext, settings: StageSettings[LongCotConfig]) -> StageOutput:
     """Outputs the model and the verified paths it was trained on, as data and as samples."""
-    test = held_out(context)
+    test = held_out(context, settings)
     with workbench(context, settings, context.inputs["model"]) as bench:
-        row = settings.own.phase.sequence_length
-        paths = gated_examples(context, context.inputs["data"] / "long_cot.jsonl", "long paths", bench.chat, row)
-        problems = gated_problems(context, context.inputs["prompts"] / "problems.jsonl", "RL prompts", test)
+        row, data = settings.own.phase.sequence_length, context.inputs["data"]
+        paths = gated_examples(context, settings, data / "long_cot.jsonl", "long paths", test, bench.chat, row)
+        problems = gated_problems(context, settings, context.inputs["prompts"] / "problems.jsonl", "RL prompts", test)
         result = long_cot_sft(bench, paths, problems, settings.own)
+        gate_examples(context, settings, "chosen paths", result.chosen, test, bench.chat, row)
         save_rows(context.folder / "paths" / "long_cot.jsonl", result.chosen)
         metrics = {
             "candidates": result.candidates,

@@ -8,6 +8,7 @@ from infra.lineage.sample_files import Role, SampleRow
 from infra.stage import StageContext, StageOutput
 from steps.chat import Chat
 from steps.configs.reward_models import RewardModelsConfig
+from steps.gates import labelled_frame, pass_gate
 from steps.problem import save_rows
 from steps.reward_models import Checked, check, label_answers, train_classic, train_cot, written_judgement
 from steps.rewards.reward_model import Labelled
@@ -34,11 +35,13 @@ def run(context: StageContext, settings: StageSettings[RewardModelsConfig]) -> S
     """Outputs `classic_rm`, `cot_rm`, the labelled answers (`train.jsonl`, `spot_check.jsonl`), and the samples: what
     each of the two was trained on.
     """
-    test = held_out(context)
-    problems = gated_problems(context, context.inputs["prompts"] / "problems.jsonl", "RL prompts", test)
+    test = held_out(context, settings)
+    problems = gated_problems(context, settings, context.inputs["prompts"] / "problems.jsonl", "RL prompts", test)
     folders = {name: context.folder / name for name in ("classic_rm", "cot_rm")}
     with workbench(context, settings, context.inputs["model"]) as bench:
         answers = label_answers(bench, problems, settings.own)
+        frame = labelled_frame([*answers.train, *answers.spot_check])
+        pass_gate(context, settings.gates, "labelled answers", frame, {})
         trainer = train_classic(bench, answers, settings.own, folders["classic_rm"])
         cot = train_cot(bench, answers, settings.own, folders["cot_rm"])
     trainer.close()

@@ -28,9 +28,10 @@ def run(context: StageContext, settings: StageSettings[RlConfig]) -> StageOutput
 
     The input `classic_rm` or `cot_rm` is there where `reward` names it. What the policy is evaluated by are the rules.
     """
-    test = held_out(context)
+    test = held_out(context, settings)
     prompts = context.inputs["prompts"]
-    problems = judged_by(gated_problems(context, prompts / "problems.jsonl", "RL prompts", test), settings.own)
+    problems = gated_problems(context, settings, prompts / "problems.jsonl", "RL prompts", test)
+    problems = judged_by(problems, settings.own)
     pass_rates = json.loads((prompts / "pass_rates.json").read_text())
 
     def reward_models() -> dict[str, RewardModel]:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.gates import GateFailed, GateResult, check, examples_gate, preferences_gate, problems_gate, render_html
+from infra.gates import GateFailed, GateResult, Suite, check
+
+RULES: list[dict[str, Any]] = [
+    {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 1}, "description": "at least one row"},
+    {"type": "expect_column_values_to_be_unique", "kwargs": {"column": "id"}},
+    {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "text"}},
+    {"type": "expect_column_values_to_not_be_held_out", "kwargs": {"column": "digest", "held_out": "$held_out"}},
+    {
+        "type": "expect_column_values_to_be_between",
+        "kwargs": {"column": "difficulty", "max_value": "$most"},
+        "description": "difficulty is at most $most, and no row is among the $held_out held out",
+    },
+]
+
+
+def suite(*rules: dict[str, Any]) -> Suite:
+    return Suite.model_validate({"train": rules})
 
 
 def problems(rows: int = 12) -> pd.DataFrame:
@@ -21,11 +38,14 @@ def problems(rows: int = 12) -> pd.DataFrame:
         {
             "id": [f"p{i}" for i in range(rows)],
             "text": [f"What is {i} + {i}?" for i in range(rows)],
-            "verifier": "math",
             "difficulty": [i % 6 for i in range(rows)],
             "digest": [f"digest-{i}" for i in range(rows)],
         }
     )
+
+
+def gate(frame: pd.DataFrame, held_out: frozenset[str] = frozenset(), most: int = 5) -> GateResult:
+    return suite(*RULES).run("train", frame, {"held_out": held_out, "most": most})
 
 
 def broken(frame: pd.DataFrame, row: int, column: str, value: object) -> pd.DataFrame:
@@ -34,53 +54,32 @@ def broken(frame: pd.DataFrame, row: int, column: str, value: object) -> pd.Data
     return frame
 
 
-def failed(error: pytest.ExceptionInfo[GateFailed]) -> list[dict]:
-    return [each for each in error.value.result.checks if not each["success"]]
+def failed(result: GateResult) -> list[dict[str, Any]]:
+    return [each for each in result.checks if not each["success"]]
 
 
 def test_a_whole_problem_set_passes() -> None:
-    result = problems_gate("train", problems(), {"digest-of-another"})
-    assert (result.gate, result.passed, result.rows) == ("train", True, 12)
+    result = gate(problems(), frozenset({"digest-of-another"}))
+    assert (result.gate, result.passed, result.outcome, result.rows) == ("train", True, "passed", 12)
     assert all(each["success"] and each["error"] is None for each in result.checks)
-
-
-@pytest.mark.parametrize(
-    ("column", "value", "expectation"),
-    [
-        ("id", "p8", "expect_column_values_to_be_unique"),
-        ("id", None, "expect_column_values_to_not_be_null"),
-        ("text", " \n\t", "expect_column_values_to_match_regex"),
-        ("text", "", "expect_column_values_to_match_regex"),
-        ("text", None, "expect_column_values_to_not_be_null"),
-        ("verifier", "guess", "expect_column_values_to_be_in_set"),
-        ("verifier", None, "expect_column_values_to_not_be_null"),
-        ("difficulty", 6, "expect_column_values_to_be_between"),
-        ("difficulty", -1, "expect_column_values_to_be_between"),
-        ("difficulty", None, "expect_column_values_to_not_be_null"),
-        ("digest", "digest-8", "expect_column_values_to_be_unique"),
-        ("digest", None, "expect_column_values_to_not_be_null"),
-    ],
-)
-def test_one_bad_cell_fails_the_gate_and_is_found(column: str, value: object, expectation: str) -> None:
-    with pytest.raises(GateFailed, match="train") as error:
-        problems_gate("train", broken(problems(), 3, column, value))
-    (only,) = failed(error)
-    assert (only["expectation"], only["column"]) == (expectation, column)
-    assert 3 in [example["row"] for example in only["examples"]]
+    assert result.checks[-1]["rule"] == "difficulty is at most 5, and no row is among the 1 held out"
+    result.raise_if_failed()
 
 
 def test_a_training_problem_that_is_held_out_is_named() -> None:
-    with pytest.raises(GateFailed) as error:
-        problems_gate("train", problems(), frozenset({"digest-3", "digest-5", "elsewhere"}))
-    (only,) = failed(error)
+    result = gate(problems(), frozenset({"digest-3", "digest-5", "elsewhere"}))
+    (only,) = failed(result)
     assert only["unexpected"] == 2
     assert only["examples"] == [
-        {"row": 3, "id": "p3", "value": "digest-3"},
-        {"row": 5, "id": "p5", "value": "digest-5"},
+        {"row": 3, "id": "p3", "value": "digest-3", "why": "it is held out"},
+        {"row": 5, "id": "p5", "value": "digest-5", "why": "it is held out"},
     ]
+    with pytest.raises(GateFailed) as error:
+        result.raise_if_failed()
+    assert error.value.result is result
     assert str(error.value) == (
-        "gate 'train' failed: no row is among the 3 held-out problems (expect_column_values_to_be_null): "
-        "2 of 12 rows, ids 'p3', 'p5'"
+        "gate 'train' failed: expect_column_values_to_not_be_held_out(digest): 2 of 12 rows, "
+        "ids 'p3' (it is held out), 'p5' (it is held out)"
     )
 
 
@@ -88,50 +87,55 @@ def test_a_training_problem_that_is_held_out_is_named() -> None:
 @given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30), min_size=1))
 def test_overlap_is_found_exactly_when_the_sets_meet(held_out: set[int], train: set[int]) -> None:
     frame = problems(31).iloc[sorted(train)]
-    digests = {f"digest-{i}" for i in held_out}
-    if not held_out & train:
-        assert problems_gate("train", frame, digests).passed
-        return
-    with pytest.raises(GateFailed) as error:
-        problems_gate("train", frame, digests)
-    (only,) = failed(error)
-    assert only["unexpected"] == len(held_out & train)
-    assert [each["id"] for each in only["examples"]] == [f"p{i}" for i in sorted(held_out & train)][:5]
+    result = gate(frame, frozenset(f"digest-{i}" for i in held_out))
+    assert result.passed == (not held_out & train)
+    for only in failed(result):
+        assert only["unexpected"] == len(held_out & train)
+        assert [each["id"] for each in only["examples"]] == [f"p{i}" for i in sorted(held_out & train)][:5]
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.lists(st.integers(-3, 40), min_size=1, max_size=20), st.integers(1, 30))
-def test_token_lengths_outside_the_limit_are_counted(tokens: list[int], limit: int) -> None:
-    frame = pd.DataFrame({"prompt": "p", "response": "r", "tokens": tokens})
-    bad = [row for row, count in enumerate(tokens) if not 1 <= count <= limit]
-    if not bad:
-        assert examples_gate("sft", frame, limit).passed
-        return
-    with pytest.raises(GateFailed) as error:
-        examples_gate("sft", frame, limit)
-    (only,) = failed(error)
-    assert only["unexpected"] == len(bad)
-    assert [each["id"] for each in only["examples"]] == bad[:5]
+def test_a_rule_that_only_warns_lets_the_stage_go_on_and_is_told() -> None:
+    warning = {**RULES[4], "severity": "warn"}
+    result = suite(RULES[1], warning).run("train", problems(), {"held_out": frozenset(), "most": 4})
+    assert (result.passed, result.outcome) == (True, "warned")
+    result.raise_if_failed()
+    (told,) = result.broken("warn")
+    assert told.startswith("difficulty is at most 4") and "'p5', 'p11'" in told
+    assert result.broken("stop") == []
+    both = suite({**RULES[1]}, warning).run("train", broken(problems(), 3, "id", "p8"), {"held_out": (), "most": 4})
+    assert (both.passed, both.outcome, len(both.broken("stop"))) == (False, "failed", 1)
 
 
-def test_equal_chosen_and_rejected_responses_fail() -> None:
-    frame = pd.DataFrame({"id": ["a", "b"], "chosen": ["x", "y"], "rejected": ["z", "y"]})
-    with pytest.raises(GateFailed, match=r"1 of 2 rows, ids 'b'"):
-        preferences_gate("dpo", frame)
-    assert preferences_gate("dpo", frame.iloc[:1]).passed
+def test_the_outcome_is_in_the_record_and_is_read_from_it() -> None:
+    result = gate(problems(), most=4)
+    raw = json.loads(json.dumps(dataclasses.asdict(result)))
+    assert raw["outcome"] == "failed"
+    assert GateResult.from_record(raw) == result
+    # Records made before there were severities.
+    old = {"gate": "g", "passed": True, "rows": 1, "checks": []}
+    assert GateResult.from_record(old).outcome == "passed"
 
 
 def test_an_empty_table_fails_rather_than_passing_every_rule_on_no_rows() -> None:
+    result = gate(problems(0))
+    assert [each["rule"] for each in failed(result)] == ["at least one row"]
     with pytest.raises(GateFailed, match="at least one row"):
-        problems_gate("train", problems(0))
+        result.raise_if_failed()
 
 
 def test_a_missing_column_and_a_wrong_type_fail_with_the_reason() -> None:
     with pytest.raises(GateFailed, match=r"cannot be evaluated: .*digest"):
-        problems_gate("train", problems().drop(columns="digest"))
-    with pytest.raises(GateFailed, match="cannot be evaluated") as error:
-        problems_gate("train", broken(problems(), 2, "difficulty", "hard"))
-    assert "Traceback" not in json.dumps(error.value.result.checks)
+        gate(problems().drop(columns="digest")).raise_if_failed()
+    result = gate(broken(problems(), 2, "difficulty", "hard"))
+    with pytest.raises(GateFailed, match="cannot be evaluated"):
+        result.raise_if_failed()
+    assert "Traceback" not in json.dumps(result.checks)
+
+
+def test_a_rule_of_ours_that_cannot_be_evaluated_fails_with_the_reason() -> None:
+    rule = {"type": "expect_column_token_lengths_to_be_between", "kwargs": {"column": "text"}}
+    (check,) = suite(rule).run("train", problems(), {}).checks
+    assert not check["success"] and "could not convert string to float" in check["error"]
 
 
 def test_rows_are_numbered_from_0_whatever_the_index_and_checks_keep_their_order() -> None:
@@ -147,7 +151,7 @@ def test_rows_are_numbered_from_0_whatever_the_index_and_checks_keep_their_order
         check("any", frame, rules)
     checks = error.value.result.checks
     assert [each["success"] for each in checks] == [False, False, True]
-    assert checks[0]["examples"] == [{"row": 2, "id": 2, "value": 9}]
+    assert checks[0]["examples"] == [{"row": 2, "id": 2, "value": 9, "why": None}]
     assert rules[0].meta is None
 
 
@@ -162,30 +166,19 @@ def test_the_result_is_strict_json_whatever_the_cells_hold() -> None:
     assert len(text) < 3000
 
 
-def test_a_checked_table_is_not_kept_in_memory() -> None:
-    problems_gate("train", problems())
+def test_a_checked_table_and_its_faults_are_not_kept_in_memory() -> None:
+    gate(problems().assign(only_here=1), frozenset({"digest-3"}))
     gc.collect()
     frames = [each for each in gc.get_objects() if isinstance(each, pd.DataFrame)]
-    assert not [each for each in frames if "held_out_digest" in each]
+    assert not [each for each in frames if "only_here" in each]
 
 
 def test_a_large_held_out_set_does_not_slow_the_gate() -> None:
-    frame, held_out = problems(10_000), {f"held-{i}" for i in range(100_000)}
-    problems_gate("train", frame, held_out)
+    frame, held_out = problems(10_000), frozenset(f"held-{i}" for i in range(100_000))
+    gate(frame, held_out)
     started = time.perf_counter()
-    problems_gate("train", frame, held_out)
+    gate(frame, held_out)
     assert time.perf_counter() - started < 2
-
-
-def test_text_from_the_data_is_escaped_in_the_page() -> None:
-    hostile = "<script>alert(1)</script>"
-    frame = broken(broken(problems(), 3, "verifier", hostile), 3, "id", hostile)
-    with pytest.raises(GateFailed) as error:
-        problems_gate(f"train {hostile}", frame)
-    page = render_html([error.value.result, GateResult("empty", True, 0, [])])
-    assert "<script" not in page
-    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 3
-    assert "http" not in page
 
 
 def test_checking_prints_nothing_and_opens_no_connection() -> None:
@@ -197,15 +190,13 @@ def refuse(event, arguments):
         raise SystemExit(f"{event} {arguments}")
 sys.addaudithook(refuse)
 import pandas
-from infra.gates import GateFailed, examples_gate
+from infra.gates import Suite
 assert "great_expectations" not in sys.modules
-examples_gate("sft", pandas.DataFrame({"prompt": ["p"], "response": ["r"], "tokens": [1]}), 2)
-try:
-    examples_gate("sft", pandas.DataFrame({"prompt": ["p"], "response": ["r"], "tokens": ["1"]}), 2)
-except GateFailed:
-    pass
-else:
-    raise SystemExit("passed")
+rules = [{"type": name, "kwargs": {"column": "tokens", "max_value": 2}} for name in (
+    "expect_column_values_to_be_between", "expect_column_token_lengths_to_be_between")]
+suite = Suite.model_validate({"sft": rules})
+assert suite.run("sft", pandas.DataFrame({"tokens": [1]}), {}).passed
+assert not suite.run("sft", pandas.DataFrame({"tokens": ["x"]}), {}).passed
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

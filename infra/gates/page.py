@@ -1,0 +1,57 @@
+"""What gates found, as a section of a page or as a page of its own that asks for no other file.
+
+Texts come from data sets and are hostile: each is made visible (infra/text.py), cut and escaped. The template engine
+does so to every value, so that no place of a template can forget it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from infra.gates.result import GateResult
+from infra.text import visible
+
+SHOWN_CHARACTERS = 300
+"""Longest text from the data that is shown; a record keeps more of none (infra/gates/evaluate.py)."""
+
+_SIGNS = {"passed": "✓", "warned": "!", "failed": "✗"}
+
+
+def render_html(results: Sequence[GateResult]) -> str:
+    """Gate results as one HTML section that needs no other file. Every text from the data is escaped and cut."""
+    return _environment().get_template("section.html.j2").render(results=results)
+
+
+def render_page(results: Sequence[GateResult], title: str) -> str:
+    """Gate results as a whole page, for one stage say. Every text from the data is escaped and cut."""
+    counts = {outcome: sum(result.outcome == outcome for result in results) for outcome in _SIGNS}
+    template = _environment().get_template("page.html.j2")
+    return template.render(results=results, title=title, counts=counts, section=Markup(render_html(results)))
+
+
+def _shown(value: Any) -> Any:
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return visible(value[:SHOWN_CHARACTERS]) + ("…" if len(value) > SHOWN_CHARACTERS else "")
+
+
+def _outcome(check: dict[str, Any]) -> str:
+    if check["success"]:
+        return "passed"
+    # Records made before rules had a severity have none: all rules stopped a stage.
+    return "warned" if check.get("severity") == "warn" else "failed"
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("infra.gates", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
+    )
+    environment.filters |= {"outcome": _outcome, "sign": _SIGNS.__getitem__}
+    return environment
