@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, select
 
+from infra.lineage.derived import plain
 from infra.lineage.graph import Node
 from infra.lineage.tables import LineageError, items, nodes, runs, stage_runs, tags
 from infra.lineage.walks import read_nodes
@@ -33,6 +34,7 @@ def find(connection: Connection, name: str) -> Node:
 def candidates(connection: Connection, name: str) -> list[Node]:
     """All nodes that the name could mean, by the first of these that there is any for: an id; a run, RUN:STAGE, a stage
     of the newest run, or a tag; a digest's beginning; a file's address; the end of one."""
+    name = plain(name)
     exact = connection.execute(select(nodes.c.node).where(nodes.c.id == name)).scalars().all()
     for numbers in (exact, _named(connection, name), _by_digest(connection, name), _by_address(connection, name)):
         if numbers:

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from infra.lineage.derived import artifact_id
 from infra.lineage.graph import Node
 from infra.lineage.index import LineageIndex
-from infra.lineage.tables import LineageError, edges, executions, nodes, stage_runs
+from infra.lineage.tables import LineageError, edges, executions, nodes, reading, stage_runs
 from infra.records import StageRecord
 
 
@@ -135,7 +135,7 @@ def _execution_of(index: LineageIndex, node: Node, name: str) -> StageRecord:
 def _maker(index: LineageIndex, artifact: str, run: str | None, key: str | None) -> StageRecord | None:
     """The execution that made an artifact. Of several that made the same content: the one with the key that the reader
     has recorded; then the one that is part of the reader's run; then the first."""
-    with index.engine.connect() as connection:
+    with reading(index.engine) as connection:
         node = connection.execute(select(nodes.c.node).where(nodes.c.id == artifact)).scalar()
         used = select(stage_runs.c.execution).where(stage_runs.c.run == run)
         made = select(executions.c.run, executions.c.stage).join(edges, edges.c.source == executions.c.node)

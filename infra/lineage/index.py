@@ -22,12 +22,14 @@ from infra.lineage.graph import Node, Subgraph
 from infra.lineage.rows import DataRow, ModelRow, Page, RowT, RunDetail, RunRow, Synced
 from infra.lineage.tables import (
     LineageError,
+    address_of,
     among,
     executions,
     items,
     meta,
     metadata,
     open_engine,
+    reading,
     records,
     run_events,
     runs,
@@ -86,7 +88,7 @@ class LineageIndex:
         """
         began = time.monotonic()
         keys = _record_keys(store)
-        with self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             self._check_store(connection, store)
             known = set(connection.execute(select(records.c.key).where(records.c.problem.is_(None))).scalars())
         new = 0
@@ -112,7 +114,7 @@ class LineageIndex:
 
     def problems(self) -> list[str]:
         """Records that were passed over, and why."""
-        with self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             listed = select(records.c.problem).where(records.c.problem.is_not(None)).order_by(records.c.key)
             return [problem for problem in connection.execute(listed).scalars() if problem]
 
@@ -135,11 +137,13 @@ class LineageIndex:
 
     def run(self, run: str) -> RunDetail:
         """All that is recorded of a run. Raises LineageError where there is no such run."""
-        with self.engine.connect() as connection:
-            row = connection.execute(select(runs).where(runs.c.run == run)).first()
+        with reading(self.engine) as connection:
+            row = connection.execute(select(runs).where(runs.c.run == plain(run))).first()
             if row is None:
                 raise LineageError(f"there is no run {run!r}; the newest is {newest_run(connection)}")
-            told = select(run_events).where(run_events.c.run == run).order_by(run_events.c.stamp, run_events.c.key)
+            told = (
+                select(run_events).where(run_events.c.run == plain(run)).order_by(run_events.c.stamp, run_events.c.key)
+            )
             events = [RunRecord.model_validate(unpack(event.body)) for event in connection.execute(told)]
             start = next((event for event in reversed(events) if event.event == "started"), None)
             end = events[-1] if events and events[-1].event == "ended" else None
@@ -147,15 +151,15 @@ class LineageIndex:
 
     def stage_record(self, run: str, stage: str) -> StageRecord:
         """What a run's stage ran with and what it made. Raises LineageError where the run has no such stage."""
-        with self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             for record in self._stage_records(connection, run, stage):
                 return record
             raise LineageError(f"run {run!r} has no stage {stage!r}; `longhaul runs` lists runs")
 
     def execution(self, run: str, stage: str) -> StageRecord:
         """The record of the run that really ran a stage. Raises LineageError where it did not."""
-        with self.engine.connect() as connection:
-            at = (executions.c.run == run, executions.c.stage == plain(stage))
+        with reading(self.engine) as connection:
+            at = (executions.c.run == plain(run), executions.c.stage == plain(stage))
             body = connection.execute(select(executions.c.body).where(*at)).scalar()
         if body is None:
             raise LineageError(f"run {run!r} has not run a stage {stage!r} itself")
@@ -163,20 +167,20 @@ class LineageIndex:
 
     def earlier(self, stage: str, limit: int = 50) -> list[StageRecord]:
         """Executions of a stage that succeeded, newest first."""
-        with self.engine.connect() as connection:
-            listed = select(executions.c.body).where(executions.c.stage == stage, ~executions.c.failed)
+        with reading(self.engine) as connection:
+            listed = select(executions.c.body).where(executions.c.stage == plain(stage), ~executions.c.failed)
             listed = listed.order_by(executions.c.started.desc(), executions.c.run.desc()).limit(limit)
             return [StageRecord.model_validate(unpack(body)) for body in connection.execute(listed).scalars()]
 
     def tags(self) -> list[TagRecord]:
         """The tags that are set, by name: what each was last set to."""
-        with self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             names = connection.execute(select(tags.c.tag).order_by(tags.c.tag)).scalars().all()
         return [self.tag_history(name)[0] for name in names]
 
     def tag_history(self, tag: str) -> list[TagRecord]:
         """What a tag was set to, newest first. Raises LineageError for a tag that was never set."""
-        with self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             told = select(tag_events.c.body).where(tag_events.c.tag == plain(tag))
             told = told.order_by(tag_events.c.stamp.desc(), tag_events.c.key.desc())
             found = [TagRecord.model_validate(unpack(body)) for body in connection.execute(told).scalars()]
@@ -186,19 +190,19 @@ class LineageIndex:
 
     def node(self, id: str) -> Node:
         """A node by its id. Raises LineageError where there is none."""
-        with self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             return walks.read_nodes(connection, [walks.number_of(connection, id)])[0]
 
     def find(self, name: str) -> Node:
         """A node by what a person calls it: its id, a run, RUN:STAGE, a stage of the newest run, a tag, the beginning
         of a digest, a file's address or its end. Raises LineageError for an unknown or ambiguous name, saying which
         there are."""
-        with self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             return finding.find(connection, name)
 
     def neighbourhood(self, id: str, hops: int = 2, limit: int = 200) -> Subgraph:
         """The nodes at most `hops` edges away, whichever way they go, nearest first; `limit` of them at most."""
-        with self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             return walks.neighbourhood(connection, id, hops, limit)
 
     def upstream(self, id: str, depth: int | None = None, limit: int | None = None) -> Subgraph:
@@ -213,7 +217,7 @@ class LineageIndex:
         return self._reach(id, "downstream", depth, limit)
 
     def _reach(self, id: str, direction: walks.Direction, depth: int | None, limit: int | None) -> Subgraph:
-        with self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             found = walks.reach(connection, [walks.number_of(connection, id)], direction, depth, limit)
             shown = found if limit is None else found[:limit]
             return walks.subgraph(connection, shown, len(found) - len(shown))
@@ -237,7 +241,7 @@ class LineageIndex:
         by: list[Any] = [table.c[name].nulls_last(), table.c.node]
         if order.startswith("-"):
             by = [table.c[name].desc().nulls_last(), table.c.node.desc()]
-        with self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             total = connection.execute(select(func.count()).select_from(query.subquery())).scalar_one()
             # Numbers first: an index holds them in order, and the rows before the page need not be read.
             numbers = query.with_only_columns(table.c.node).order_by(*by).limit(limit).offset(offset)
@@ -247,7 +251,9 @@ class LineageIndex:
 
     def _stage_records(self, connection: Connection, run: str, stage: str | None = None) -> Iterator[StageRecord]:
         listed = select(stage_runs.c.reused, executions.c.run, executions.c.body)
-        listed = listed.join(executions, executions.c.node == stage_runs.c.execution).where(stage_runs.c.run == run)
+        listed = listed.join(executions, executions.c.node == stage_runs.c.execution).where(
+            stage_runs.c.run == plain(run)
+        )
         if stage is not None:
             listed = listed.where(stage_runs.c.stage == plain(stage))
         for row in connection.execute(listed.order_by(stage_runs.c.written, stage_runs.c.stage)):
@@ -262,12 +268,12 @@ class LineageIndex:
             connection.execute(meta.insert(), {"name": "store", "value": address})
         elif of is not None and of != address:
             raise LineageError(
-                f"the index at {self.engine.url.render_as_string()} is of the store {of}, not of {address}: name "
+                f"the index {address_of(self.engine)} is of the store {of}, not of {address}: name "
                 "another with --index, or make it anew with `longhaul lineage index --rebuild`"
             )
 
     def _synced(self, new: int, began: float) -> Synced:
-        with self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             count = select(func.count()).select_from(records).where(records.c.problem.is_(None))
             total = connection.execute(count).scalar_one()
         return Synced(new, total, time.monotonic() - began, tuple(self.problems()))

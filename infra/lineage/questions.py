@@ -14,13 +14,13 @@ from infra.lineage.derived import artifact_id, execution_id, number, plain
 from infra.lineage.graph import Node
 from infra.lineage.index import LineageIndex, model_row
 from infra.lineage.rows import ModelRow
-from infra.lineage.tables import LineageError, among, items, runs, stage_runs
+from infra.lineage.tables import LineageError, among, items, reading, runs, stage_runs
 from infra.records import StageRecord
 
 
 def find_all(index: LineageIndex, name: str) -> list[Node]:
     """The nodes that a name means: one, or all versions of one file. Raises LineageError as `LineageIndex.find`."""
-    with index.engine.connect() as connection:
+    with reading(index.engine) as connection:
         found = finding.candidates(connection, name)
         if found and all(node.kind == "source" for node in found) and len({_address(node) for node in found}) == 1:
             return found
@@ -33,7 +33,7 @@ def _address(source: Node) -> str:
 
 def models_that_saw(index: LineageIndex, given: Sequence[Node]) -> list[ModelRow]:
     """The models that any of these nodes led to, newest first: those trained on it, and those made from them."""
-    with index.engine.connect() as connection:
+    with reading(index.engine) as connection:
         start = [walks.number_of(connection, node.id) for node in given]
         reached = walks.reach(connection, start, "downstream")
         after = [each for each in reached if each not in set(start)]
@@ -114,7 +114,7 @@ def reruns(index: LineageIndex, name: str, run: str | None = None) -> Reruns:
 
 def _newest_use(index: LineageIndex, given: Sequence[Node], run: str | None) -> str | None:
     """The newest run with a stage that read one of the nodes, or is one."""
-    with index.engine.connect() as connection:
+    with reading(index.engine) as connection:
         start = [walks.number_of(connection, node.id) for node in given]
         near = walks.reach(connection, start, "downstream", depth=1)
         uses = select(runs.c.run).join(stage_runs, stage_runs.c.run == runs.c.run)

@@ -5,6 +5,7 @@ processes that bring it up to date at once do so one after the other. Readers wa
 """
 
 import json
+import sqlite3
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError
 
 SCHEMA = 1
 """Version of these tables. An older index is made anew; a newer one is refused."""
@@ -201,10 +202,7 @@ def open_engine(url: str) -> Engine:
         engine = create_engine(parsed)
     else:
         raise LineageError(f"{parsed.render_as_string()}: an index cannot be kept there; {_FORMS}")
-    try:
-        _make_tables(engine, parsed.render_as_string())
-    except OperationalError as error:
-        raise LineageError(f"{parsed.render_as_string()} cannot be opened: {error.orig}") from error
+    _make_tables(engine)
     return engine
 
 
@@ -219,7 +217,9 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             break
-        except Exception as error:  # the mode is switched without waiting for others that open the file just now
+        except (
+            sqlite3.OperationalError
+        ) as error:  # the mode is switched without waiting for who opens the file just now
             if "locked" not in str(error) or time.monotonic() > until:
                 raise
             time.sleep(0.05)
@@ -231,9 +231,16 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 @contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A transaction that sees the index as it is now. Raises LineageError where the database fails."""
+    with _naming(engine), engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that is the only one to write, and is kept when the block ends well."""
-    with engine.connect() as connection:
+    """A transaction that is the only one to write, and is kept when the block ends well. Raises as `reading` does."""
+    with _naming(engine), engine.connect() as connection:
         connection = connection.execution_options(writing=True)
         with connection.begin():
             if engine.dialect.name == "postgresql":
@@ -241,13 +248,29 @@ def writing(engine: Engine) -> Iterator[Connection]:
             yield connection
 
 
-def _make_tables(engine: Engine, shown: str) -> None:
+def address_of(engine: Engine) -> str:
+    """What messages call the index: its address without the password."""
+    return engine.url.render_as_string()
+
+
+@contextmanager
+def _naming(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except DatabaseError as error:
+        raise LineageError(
+            f"the index {address_of(engine)} cannot be used: {str(error.orig).strip()}. It holds nothing that the "
+            "store does not: where it is broken, delete it, or name another with --index"
+        ) from error
+
+
+def _make_tables(engine: Engine) -> None:
     with writing(engine) as connection:
         there = schema_of(connection)
         if there is not None and there > SCHEMA:
             raise LineageError(
-                f"{shown} was made by a newer version of Longhaul (schema {there}; this one knows up to {SCHEMA}): "
-                "upgrade it, or name another index"
+                f"the index {address_of(engine)} was made by a newer version of Longhaul (schema {there}; this one "
+                f"knows up to {SCHEMA}): upgrade it, or name another index with --index"
             )
         if there != SCHEMA:
             # It holds nothing that the store's records do not.

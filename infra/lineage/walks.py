@@ -10,6 +10,7 @@ from typing import Literal
 
 from sqlalchemy import Connection, func, select, union_all
 
+from infra.lineage.derived import plain
 from infra.lineage.graph import Edge, Node, Subgraph
 from infra.lineage.tables import LineageError, among, edges, nodes
 
@@ -25,7 +26,7 @@ def read_nodes(connection: Connection, numbers: Sequence[int]) -> tuple[Node, ..
 
 def number_of(connection: Connection, id: str) -> int:
     """A node's number. Raises LineageError where there is no such node."""
-    found = connection.execute(select(nodes.c.node).where(nodes.c.id == id)).scalar()
+    found = connection.execute(select(nodes.c.node).where(nodes.c.id == plain(id))).scalar()
     if found is None:
         raise LineageError(f"the lineage has no node {id!r}")
     return found

@@ -370,7 +370,7 @@ class Writer:
         wanted = set(ids)
         query = select(nodes.c.id, nodes.c.node).where(among(self.connection, nodes.c.id, wanted))
         made = {row["id"]: node for node, row in self._new.items() if row["id"] in wanted}
-        return dict(self.connection.execute(query).tuples().all()) | made
+        return {row.id: row.node for row in self.connection.execute(query)} | made
 
     def _by_name(self, table: Table, run_names: Collection[str]) -> dict[tuple[str, str], Any]:
         """Rows of a table by run and stage."""
