@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from infra.lineage.derived import artifact_id
+from infra.lineage.derived import artifact_id, plain
 from infra.lineage.graph import Node
 from infra.lineage.index import LineageIndex
 from infra.lineage.tables import LineageError, edges, executions, nodes, reading, stage_runs
@@ -140,7 +140,7 @@ def _maker(index: LineageIndex, artifact: str, run: str | None, key: str | None)
         used = select(stage_runs.c.execution).where(stage_runs.c.run == run)
         made = select(executions.c.run, executions.c.stage).join(edges, edges.c.source == executions.c.node)
         best = made.where(edges.c.target == node).order_by(
-            (executions.c.key == (key or "")).desc(),
+            (executions.c.key == plain(key or "")).desc(),
             executions.c.node.in_(used).desc(),
             executions.c.started,
             executions.c.run,

@@ -139,7 +139,7 @@ class Writer:
                     "run": run,
                     "stage": stage,
                     "stamp": stamp,
-                    "key": record.key,
+                    "key": plain(record.key),
                     "started": plain(record.started),
                     "seconds": number(record.seconds) or 0.0,
                     "seed": whole(record.seed),
