@@ -41,7 +41,7 @@ class Curve:
         told: list[Extent | None] = []
         for series in self.series:
             values = [value for value in series if value is not None]
-            told.append(Extent(values[0], values[-1], min(values), max(values), len(series)) if values else None)
+            told.append(Extent(values[0], values[-1], min(values), max(values), len(values)) if values else None)
         return told
 
     @property
@@ -57,10 +57,12 @@ class Curve:
 
     @property
     def points(self) -> dict[str, Any]:
-        """`steps` and one list of values for each run, all of one length; thinned out beyond MOST_POINTS."""
-        length = max(len(series) for series in self.series)
-        stride = max(1, math.ceil(length / MOST_POINTS))
-        steps = sorted({*range(0, length, stride), length - 1})
+        """`steps`, from the first that was logged to the last, and one list of values for each run, all of one length;
+        thinned out beyond MOST_POINTS."""
+        logged = [step for series in self.series for step, value in enumerate(series) if value is not None]
+        first, last = min(logged), max(logged)
+        stride = max(1, math.ceil((last - first) / MOST_POINTS))
+        steps = sorted({*range(first, last + 1, stride), last})
         values = [[series[step] if step < len(series) else None for step in steps] for series in self.series]
         return {"steps": [step + 1 for step in steps], "series": values}
 

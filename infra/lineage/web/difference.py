@@ -63,7 +63,8 @@ class StageDifference:
             words.append("seed")
         if self.inputs:
             words.append("what came before")
-        return words
+        failed = [name for name, record in (("first", self.first), ("second", self.second)) if record.failure]
+        return words + [f"failed in the {name} run" for name in failed]
 
 
 def differences(first: RunDetail, second: RunDetail) -> list[StageDifference]:

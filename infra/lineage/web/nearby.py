@@ -5,19 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Column, Connection, func, select
 
 from infra.lineage import walks
 from infra.lineage.graph import Node, Subgraph
 from infra.lineage.index import LineageIndex
-from infra.lineage.tables import LineageError, among, edges
+from infra.lineage.tables import among, edges, nodes
 from infra.lineage.web.templating import KINDS, percent
 from infra.text import visible
 
-DRAWN = 150
-"""Most nodes around the first one; more are unreadable."""
+DRAWN = 80
+"""Most nodes that are drawn each way; more are unreadable."""
 EXPANDED = 40
-"""Most neighbours that one expansion adds."""
+"""Most neighbours that one expansion adds each way."""
 LABEL_CHARACTERS = 34
 
 
@@ -30,30 +30,57 @@ class Nearby:
 
 
 def nearby(index: LineageIndex, node: str, hops: int, expanded: Sequence[str]) -> Nearby:
-    """What is at most `hops` edges from a node, and the neighbours of the expanded nodes.
+    """What a node came from and what it led to, each within so many edges, and all neighbours of the expanded nodes.
 
-    Raises LineageError where there is no such node; expanded nodes that are not there are passed over.
+    Other things that came from the same are left out until a node is expanded: with them, whatever shares a data set
+    would be one tangle. Raises LineageError where there is no such node; expanded nodes that are not there are passed
+    over.
     """
-    first = index.neighbourhood(node, hops, DRAWN)
-    ids = {each.id: None for each in first.nodes}
-    cut = first.cut
-    for id in expanded:
-        try:
-            added = index.neighbourhood(id, 1, EXPANDED)
-        except LineageError:  # an old address of a store that was begun anew
-            continue
-        ids |= {each.id: None for each in added.nodes}
-        cut += added.cut
     with index.engine.connect() as connection:
-        numbers = [walks.number_of(connection, id) for id in ids]
-        graph = walks.subgraph(connection, numbers, cut) if expanded else first
-        all_edges: Counter[str] = Counter()
+        centre = walks.number_of(connection, node)
+        numbers, cut = {centre: None}, 0
+        for at, to in ((edges.c.target, edges.c.source), (edges.c.source, edges.c.target)):
+            found, left_out = _within(connection, centre, at, to, hops)
+            numbers |= dict.fromkeys(found)
+            cut += left_out
+        for id in expanded:
+            known = connection.execute(select(nodes.c.node).where(nodes.c.id == id)).scalar()
+            for at, to in ((edges.c.target, edges.c.source), (edges.c.source, edges.c.target)):
+                found, left_out = _step(connection, [known], at, to, EXPANDED) if known is not None else ([], 0)
+                numbers |= dict.fromkeys(found)
+                cut += left_out
+        graph = walks.subgraph(connection, list(numbers), cut)
+        degrees: Counter[int] = Counter()
         for end in (edges.c.source, edges.c.target):
-            counted = select(end, func.count()).where(among(connection, end, numbers)).group_by(end)
-            found: dict[int, int] = dict(connection.execute(counted).tuples().all())
-            all_edges.update({id: found.get(number, 0) for id, number in zip(ids, numbers, strict=True)})
+            counted = select(end, func.count()).where(among(connection, end, list(numbers))).group_by(end)
+            degrees.update(dict(connection.execute(counted).tuples().all()))
     drawn = Counter(id for edge in graph.edges for id in (edge.source, edge.target))
-    return Nearby(graph, {id: all_edges[id] - drawn[id] for id in ids})
+    return Nearby(
+        graph, {each.id: degrees[number] - drawn[each.id] for number, each in zip(numbers, graph.nodes, strict=True)}
+    )
+
+
+def _within(connection: Connection, start: int, at: Column[int], to: Column[int], hops: int) -> tuple[list[int], int]:
+    """Nodes that edges lead to within so many hops, nearest first, and how many are left out."""
+    reached: dict[int, None] = {}
+    last, cut = [start], 0
+    for _ in range(hops):
+        found, cut = _step(connection, last, at, to, DRAWN - len(reached))
+        last = [number for number in found if number not in reached]
+        reached |= dict.fromkeys(last)
+        if cut or not last:
+            break
+    return list(reached), cut
+
+
+def _step(
+    connection: Connection, last: Sequence[int], at: Column[int], to: Column[int], room: int
+) -> tuple[list[int], int]:
+    """The newest nodes at the other end of edges, and how many are left out."""
+    near = select(to.label("node")).where(among(connection, at, last)).distinct().subquery()
+    total = func.count().over()
+    rows = connection.execute(select(near.c.node, total).order_by(near.c.node.desc()).limit(max(room, 1))).all()
+    return [row[0] for row in rows], rows[0][1] - len(rows) if rows else 0
 
 
 def drawing(found: Nearby) -> dict[str, Any]:

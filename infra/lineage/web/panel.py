@@ -1,6 +1,6 @@
 """What the panel beside the graph tells of a node."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +10,18 @@ from infra.lineage.tables import LineageError
 from infra.lineage.web import told
 from infra.lineage.web.samples_shown import SamplesShown, samples_shown
 from infra.lineage.web.site import Site
+from infra.lineage.web.templating import duration, percent, size, when
 from infra.records import StageRecord, TagRecord
 from infra.store import FileEntry, StoreError
+
+FORMS: dict[str, Callable[[Any], Any]] = {
+    "accuracy": percent,
+    "size": size,
+    "seconds": duration,
+    "started": when,
+    "time": when,
+}
+"""How facts are written that are more than plain values."""
 
 NEIGHBOURS = 40
 FILES = 200
@@ -60,7 +70,11 @@ def panel_of(site: Site, id: str, offset: int = 0, iteration: int | None = None)
         "upstream": [Neighbour(nodes[e.source], e.role) for e in around.edges if e.target == id],
         "downstream": [Neighbour(nodes[e.target], e.role) for e in around.edges if e.source == id],
         "more": around.cut,
-        "facts": [(name, value) for name, value in node.facts.items() if value not in (None, "", [])],
+        "facts": [
+            (name.replace("_", " "), FORMS[name](value) if name in FORMS else value)
+            for name, value in node.facts.items()
+            if value not in (None, "", [])
+        ],
     }
     if node.kind == "execution":
         run, _, stage = id.removeprefix("execution:").partition(":")
@@ -80,7 +94,7 @@ def _record(record: StageRecord) -> dict[str, Any]:
         "gates": told.gates_of(record),
         "config": flat(record.config),
         "metrics": flat(record.metrics),
-        "evaluation": told.evaluation_figures(record),
+        "evaluation": told.evaluation_words(record),
     }
 
 

@@ -54,6 +54,7 @@ def _environment() -> Environment:
     filters: dict[str, Callable[..., Any]] = {
         "percent": percent,
         "plain": plain,
+        "tokens": lambda value: f"{value:,.1f}" if _is_number(value) else NONE,
         "duration": duration,
         "size": size,
         "when": when,

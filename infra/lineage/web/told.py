@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infra.lineage.web.templating import plain
+from infra.lineage.web.templating import percent, plain
 from infra.records import StageRecord
 
 
@@ -97,6 +97,15 @@ def accuracy(record: StageRecord) -> float | None:
 def evaluation_figures(record: StageRecord) -> dict[str, Any]:
     """The plain figures of an evaluation, without domains and responses."""
     return {name: value for name, value in (record.evaluation or {}).items() if is_number(value)}
+
+
+def evaluation_words(record: StageRecord) -> dict[str, str]:
+    """The figures of an evaluation as people read them."""
+    shares = ("accuracy", "standard_error")
+    return {
+        name.replace("_", " "): percent(value) if name in shares else plain(value)
+        for name, value in evaluation_figures(record).items()
+    }
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,10 @@
     run: "hexagon",
     tag: "tag",
   };
+  const SMALLEST = 0.74; // labels are still read at this zoom
+  const EDGE = 34;
+  const SNAP = 130; // what would be cut off by less than this at a side is moved into view
+  const NAMED_EDGES = 8;
   const probe = document.createElement("span");
   const colour = (name) => {
     probe.style.color = `var(--${name})`;
@@ -40,7 +44,7 @@
           label: "data(label)",
           color: ink,
           "font-family": "system-ui, sans-serif",
-          "font-size": 12,
+          "font-size": 12.5,
           "line-height": 1.25,
           "text-wrap": "wrap",
           "text-max-width": 170,
@@ -82,7 +86,7 @@
       {
         selector: "edge",
         style: {
-          width: 1.6,
+          width: 1.3,
           "curve-style": "bezier",
           "line-color": colour("edge"),
           "target-arrow-color": colour("edge"),
@@ -96,8 +100,13 @@
           width: 2.4,
           "line-color": colour("focus"),
           "target-arrow-color": colour("focus"),
+        },
+      },
+      {
+        selector: "edge.named",
+        style: {
           label: "data(role)",
-          "font-size": 10.5,
+          "font-size": 11,
           color: ink,
           "text-background-color": card,
           "text-background-opacity": 0.9,
@@ -109,14 +118,14 @@
   };
 
   const measure = document.createElement("canvas").getContext("2d");
-  measure.font = "600 12px system-ui, sans-serif";
+  measure.font = "600 12.5px system-ui, sans-serif";
   const elements = (graph) => [
     ...graph.nodes.map((node) => {
       const failed = node.broken ? "✕ " : "";
       const more = node.more > 0 ? ` +${node.more}` : "";
       const label = `${failed}${node.label}${more}`;
       const widest = Math.max(...label.split("\n").map((line) => measure.measureText(line).width));
-      return { data: { ...node, label, width: Math.min(190, widest + 26) } };
+      return { data: { ...node, label, width: widest + (node.kind === "tag" ? 44 : 26) } };
     }),
     ...graph.edges.map((edge) => ({ data: { ...edge, id: JSON.stringify([edge.source, edge.target, edge.role]) } })),
   ];
@@ -140,22 +149,42 @@
     return response.json();
   }
 
+  // Where to pan so that a node is near the middle, and no side is left empty that could show more of the graph.
+  function around(node) {
+    const box = cy.elements().boundingBox();
+    const at = node.nonempty() ? node.position() : { x: box.x1, y: box.y1 };
+    const pan = (length, low, high, middle) => {
+      const zoom = cy.zoom();
+      if ((high - low) * zoom + 2 * EDGE < length) return length / 2 - ((low + high) / 2) * zoom;
+      const [start, end, best] = [EDGE - low * zoom, length - EDGE - high * zoom, length / 2 - middle * zoom];
+      if (best - end < SNAP) return end;
+      return start - best < SNAP ? start : best;
+    };
+    return { x: pan(cy.width(), box.x1, box.x2, at.x), y: pan(cy.height(), box.y1, box.y2, at.y) };
+  }
+
   function arrange(animate) {
     const layout = cy.layout({
       name: "dagre",
       rankDir: "LR",
-      nodeSep: 34,
-      rankSep: 78,
-      edgeSep: 14,
+      nodeSep: 22,
+      rankSep: 56,
+      edgeSep: 12,
       nodeDimensionsIncludeLabels: true,
       animate: animate && !calm.matches,
       animationDuration: 250,
       fit: true,
-      padding: 36,
+      padding: EDGE,
     });
     layout.one("layoutstop", () => {
-      if (cy.zoom() > 1.25) cy.zoom({ level: 1.25, renderedPosition: { x: cy.width() / 2, y: cy.height() / 2 } });
-      if (cy.zoom() > 1.24) cy.center();
+      // Neither huge nor too small to read: what does not fit is found by dragging, by keys or by "Fit".
+      if (cy.zoom() > 1.2) {
+        cy.zoom(1.2);
+        cy.center();
+      } else if (cy.zoom() < SMALLEST) {
+        cy.zoom(SMALLEST);
+        cy.pan(around(cy.getElementById(chosen)));
+      }
     });
     layout.run();
   }
@@ -167,11 +196,12 @@
 
   function mark() {
     cy.batch(() => {
-      cy.elements().removeClass("chosen near centre");
+      cy.elements().removeClass("chosen near named centre");
       cy.getElementById(place.dataset.node).addClass("centre");
       const node = cy.getElementById(chosen);
       node.addClass("chosen");
-      node.connectedEdges().addClass("near");
+      const joined = node.connectedEdges().addClass("near");
+      if (joined.length <= NAMED_EDGES) joined.addClass("named");
     });
   }
 
@@ -255,7 +285,7 @@
     else if (event.key === "Home") choose(place.dataset.node, { keys: true });
     else if (event.key === "+" || event.key === "=") zoom(1.25);
     else if (event.key === "-") zoom(0.8);
-    else if (event.key === "0") cy.fit(undefined, 36);
+    else if (event.key === "0") cy.fit(undefined, EDGE);
     else return;
     event.preventDefault();
   }
@@ -299,7 +329,7 @@
       const at = { x: event.clientX - box.left, y: event.clientY - box.top };
       cy.zoom({ level: cy.zoom() * Math.exp(-event.deltaY / 300), renderedPosition: at });
     }, { passive: false });
-    for (const [id, act] of [["zoom-in", () => zoom(1.25)], ["zoom-out", () => zoom(0.8)], ["zoom-fit", () => cy.fit(undefined, 36)]]) {
+    for (const [id, act] of [["zoom-in", () => zoom(1.25)], ["zoom-out", () => zoom(0.8)], ["zoom-fit", () => cy.fit(undefined, EDGE)]]) {
       const button = document.getElementById(id);
       button.hidden = false;
       button.addEventListener("click", act);

@@ -27,7 +27,7 @@ def compare(site: Site, request: Request) -> Response:
     groups = [
         (each.stage, link("/curves.json", run=names, stage=each.stage), curves)
         for each in found
-        if (curves := curves_of([each.first, each.second]))
+        if not each.same_key and (curves := curves_of([each.first, each.second]))
     ]
     html = page(
         "compare.html",
