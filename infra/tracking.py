@@ -2,7 +2,11 @@
 
 Offline, nothing leaves the machine: system statistics, machine and git information, code, package lists, console output
 and error reports are all off, and so is the look-up of cloud metadata. The folder that an offline run leaves can be
-uploaded later with `wandb sync`. Lineage lives in our own store; a run only carries the hashes in its config.
+uploaded later with `wandb sync`. Lineage lives in our own store; a run carries the hashes in its config, and the
+stage's outputs as artifacts that refer to the store: no file of theirs is read or uploaded.
+
+A stage that is tried again logs all of its rows again, and goes on in the run of the same id. The rows that the run has
+are passed over, so that every step is uploaded once, from however many folders.
 
 A server that cannot be reached never ends a training stage: the run goes on offline, or untracked if the tracker's own
 process is lost, and a warning says so. A server that refuses the run, a key that is missing, a folder that cannot be
@@ -20,6 +24,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from infra.offline_runs import next_step
+from infra.store import Ref
 
 if TYPE_CHECKING:
     import wandb
@@ -58,7 +65,7 @@ class Tracker:
 
     Args:
         run_id: stable name of the run; online, a stage that starts again goes on in the run of the same id. Offline,
-            every start leaves a folder of its own, and `wandb sync` joins those that share an id.
+            every start leaves a folder of its own, and `wandb sync` joins those that share an id, the oldest first.
         config: what the run is known by: the stage's settings and the digests of its inputs.
         folder: offline and online runs are kept in `wandb` inside of it.
 
@@ -86,10 +93,15 @@ class Tracker:
             "config": dict(config),
         }
         self._run: wandb.Run | None = None
+        self._next_step = 0
+        self._last_step = 0
 
     def __enter__(self) -> Self:
         if self._tracking.mode != "disabled":
             self._run = self._start(self._tracking.mode)
+            # What the server has, or what it will have once the folders of earlier attempts are uploaded.
+            kept = next_step(self._folder / "wandb", self._named["id"])
+            self._next_step = max(self._run.step, kept)
         return self
 
     def __exit__(
@@ -104,14 +116,17 @@ class Tracker:
         self._run = None
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Add one row of metrics. Steps must not go back: the library drops such a row.
+        """Add one row of metrics, unless the run has that step from an earlier attempt.
 
-        Raises TypeError for a value that is not a number.
+        Raises TypeError for a value that is not a number, ValueError for a step that goes back.
         """
         for name, value in metrics.items():
             if not isinstance(value, Real):
                 raise TypeError(f"metric {name!r} is a {type(value).__name__}, expected a number")
-        if self._run is None:
+        if step < self._last_step:
+            raise ValueError(f"step {step} is logged after step {self._last_step}: steps must not go back")
+        self._last_step = step
+        if self._run is None or step < self._next_step:
             return
         try:
             self._run.log(dict(metrics), step=step)
@@ -127,8 +142,35 @@ class Tracker:
         except _connection_errors() as lost:
             self._lose(lost)
 
+    def outputs(self, refs: Mapping[str, Ref]) -> None:
+        """Tell what the stage made: the digests in the run's overview, and each output as an artifact that refers to
+        where it is stored.
+
+        The files are neither read nor sent. A file of a local store is told by its name and size.
+        """
+        self.summary({"outputs": {name: ref.digest for name, ref in refs.items()}})
+        for name, ref in refs.items():
+            if self._run is None:
+                return
+            try:
+                self._run.log_artifact(self._artifact(name, ref))
+            except _connection_errors() as lost:
+                self._lose(lost)
+
+    def _artifact(self, name: str, ref: Ref) -> "wandb.Artifact":
+        import wandb
+
+        of = re.sub(r"[^A-Za-z0-9_.-]", "-", f"{self._named['job_type']}-{name}")
+        artifact = wandb.Artifact(of, type=ref.kind, metadata=ref.model_dump())
+        address = ref.address if "://" in ref.address else Path(ref.address).absolute().as_uri()
+        artifact.add_reference(address, checksum=False)
+        return artifact
+
     def _start(self, mode: Literal["offline", "online"]) -> "wandb.Run":
         os.environ.update(_ENVIRONMENT)
+        # Otherwise it keeps logs, and what it writes aside of artifacts, in the user's home.
+        own = str(self._folder.absolute() / "library")
+        os.environ.update({"WANDB_DATA_DIR": own, "WANDB_CACHE_DIR": own})
         import wandb
 
         try:

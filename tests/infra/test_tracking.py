@@ -14,14 +14,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from random import Random
 from typing import Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from infra import offline_runs
+from infra.store import Ref
 from infra.tracking import Tracker, TrackingConfig, TrackingMisconfigured
+from tests.infra.tracking_server import tracking_server
 
 KEY = "a" * 40
+MODEL = Ref(kind="model", digest="e" * 64, address="s3://bucket/store/objects/ee/content", files=3, size=700)
 
 
 def tracker(folder: Path, run_id: str = "run-1", **settings: Any) -> Tracker:
@@ -182,6 +191,135 @@ def test_a_stage_may_start_again_under_the_same_id_in_the_same_process(tmp_path:
         assert history(tmp_path / attempt) == [{"_step": 0, "loss": 1.0}]
 
 
+def attempt_that_is_killed(folder: Path, rows: int) -> None:
+    """A stage that logs rows and is killed two seconds later."""
+    program = f"""
+import os, sys, time
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from test_tracking import tracker
+with tracker(Path({str(folder)!r})) as run:
+    for step in range({rows}):
+        run.log({{"loss": step / 2}}, step)
+    time.sleep(2)
+    os.kill(os.getpid(), {signal.SIGKILL.value})
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+
+
+def all_rows(count: int) -> list[dict[str, float]]:
+    return [{"_step": step, "loss": step / 2} for step in range(count)]
+
+
+def test_a_stage_that_is_killed_again_and_again_has_every_step_once_when_its_folders_are_uploaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for rows in (5, 8):
+        attempt_that_is_killed(tmp_path, rows)
+    with tracker(tmp_path) as run:
+        for step in range(10):
+            run.log({"loss": step / 2}, step)
+        run.outputs({"model": MODEL})
+    with tracking_server() as (address, runs):
+        folders = sorted(map(str, (tmp_path / "wandb").glob("offline-run-*")))
+        assert len(folders) == 3
+        environment = {**os.environ, "WANDB_API_KEY": KEY, "WANDB_BASE_URL": address}
+        command = [sys.executable, "-m", "wandb", "sync", *folders]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+    (sent,) = runs.values()
+    assert sent.rows == all_rows(10)
+    assert sent.summary["outputs"] == {"model": MODEL.digest}
+    assert json.loads(sent.config)["key"]["value"] == "0a1b"
+    assert sent.artifacts == [{"name": "long2short-rl-model", "type": "model", "metadata": MODEL.model_dump()}]
+
+
+def test_a_stage_that_starts_again_online_goes_on_after_the_last_step_that_the_server_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    with tracking_server() as (address, runs):
+        monkeypatch.setenv("WANDB_BASE_URL", address)
+        for rows in (4, 9):
+            with tracker(tmp_path, mode="online", patience_s=10) as run:
+                for step in range(rows):
+                    run.log({"loss": step / 2}, step)
+            wandb.teardown()
+    (sent,) = runs.values()
+    assert sent.rows == all_rows(9)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(0, 40_000), max_size=6), st.integers(0, 300), st.randoms())
+def test_a_run_file_that_was_cut_off_anywhere_is_read_up_to_there(sizes: list[int], cut: int, rng: Random) -> None:
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    written = [Record(num=number, uuid=rng.choice("ab") * size) for number, size in enumerate(sizes)]
+    data = in_blocks([each.SerializeToString() for each in written])
+    assert list(offline_runs.records(data)) == written
+    found = list(offline_runs.records(data[: max(7, len(data) - cut)]))
+    assert found == written[: len(found)]
+    assert len(found) >= len(written) - cut  # each takes a byte at least
+
+
+def in_blocks(texts: list[bytes]) -> bytes:
+    """A LevelDB log, with checksums left out."""
+    data = b":W&B\0\0\0"
+    for text in texts:
+        first = True
+        while True:
+            left = 32768 - len(data) % 32768
+            if left < 7:
+                data += bytes(left)
+                continue
+            piece, text = text[: left - 7], text[left - 7 :]
+            kind = {(True, True): 1, (True, False): 2, (False, False): 3, (False, True): 4}[first, not text]
+            data += struct.pack("<IHB", 0, len(piece), kind) + piece
+            first = False
+            if not text:
+                break
+    return data
+
+
+def test_outputs_are_artifacts_that_refer_to_the_store_and_nothing_of_them_is_read(tmp_path: Path) -> None:
+    stored = tmp_path / "st ore[#1]" / "content"
+    stored.mkdir(parents=True)
+    os.mkfifo(stored / "weights é.bin")  # whoever reads it waits for ever
+    local = MODEL.model_copy(update={"kind": "dataset", "digest": "b" * 64, "address": str(stored), "files": 1})
+    with tracker(tmp_path) as run:
+        run.outputs({"model": MODEL, "led/ger": local})
+    found = records(tmp_path)
+    logged = [each.artifact for each in found if each.HasField("artifact")]
+    assert [(each.name, each.type) for each in logged] == [
+        ("long2short-rl-model", "model"),
+        ("long2short-rl-led-ger", "dataset"),
+    ]
+    assert [json.loads(each.metadata) for each in logged] == [MODEL.model_dump(), local.model_dump()]
+    (model,), (file,) = (each.manifest.contents for each in logged)
+    assert (model.ref, model.size) == (MODEL.address, 0)
+    assert file.path == "weights é.bin" and url2pathname(urlparse(file.ref).path) == str(stored / "weights é.bin")
+    summary: dict[str, Any] = {}
+    for each in found:
+        if each.HasField("summary"):
+            summary |= items(each.summary.update)
+    assert summary["outputs"] == {"model": MODEL.digest, "led/ger": "b" * 64}
+    # What is written aside of an artifact is not left behind, and nothing is kept in the user's home.
+    assert not [path for path in (tmp_path / "library" / "artifacts").rglob("*") if path.is_file()]
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_step_that_goes_back_is_an_error(tmp_path: Path) -> None:
+    with tracker(tmp_path, mode="disabled") as run:
+        run.log({"loss": 1.0}, 3)
+        run.log({"loss": 1.0}, 3)
+        with pytest.raises(ValueError, match="step 2 is logged after step 3"):
+            run.log({"loss": 1.0}, 2)
+
+
 def test_metrics_a_second_old_survive_a_stage_that_is_killed(tmp_path: Path) -> None:
     program = f"""
 import os, sys, time
@@ -228,9 +366,9 @@ def test_a_metric_that_is_no_number_is_refused_by_name(tmp_path: Path, mode: str
 
 
 def test_settings_that_cannot_be_are_refused() -> None:
-    for settings in ({"mode": "sometimes"}, {"project": ""}, {"patience_s": 0}, {"proyect": "x"}):
+    for refused in ({"mode": "sometimes"}, {"project": ""}, {"patience_s": 0}, {"proyect": "x"}):
         with pytest.raises(ValidationError):
-            TrackingConfig(**settings)  # type: ignore[arg-type]
+            TrackingConfig(**refused)  # type: ignore[arg-type]
 
 
 def test_an_id_that_cannot_be_a_run_is_an_error(tmp_path: Path) -> None:
