@@ -58,11 +58,12 @@ def _read_file(address: str, folder: Path, max_bytes: int) -> bytes:
             if state.st_size > max_bytes:
                 raise UnreadableImage(f"{state.st_size:,} bytes, at most {max_bytes:,} are allowed")
             return file.read(max_bytes)
-    except (OSError, ValueError) as error:
-        if isinstance(error, UnreadableImage):
-            raise
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UnreadableImage(f"cannot be read: {reason}") from error
+    except UnreadableImage:
+        raise
+    except OSError as error:
+        raise UnreadableImage(f"cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UnreadableImage(f"cannot be read: {error}") from error
 
 
 def _decode(content: bytes, max_pixels: int) -> None:
@@ -79,6 +80,8 @@ def _decode(content: bytes, max_pixels: int) -> None:
                 image.load()
     except UnreadableImage:
         raise
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(f"too many pixels to be opened, at most {max_pixels:,} are allowed") from error
     except Image.UnidentifiedImageError as error:
         raise UnreadableImage(f"no image of the kinds {', '.join(FORMATS)}") from error
     except Exception as error:

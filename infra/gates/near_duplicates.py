@@ -55,9 +55,10 @@ def numbers(told: Sequence[str]) -> tuple[str, ...]:
 def bands(threshold: float) -> tuple[int, int]:
     """Number of bands, and hashes in each, for pairs as alike as `threshold` to be missed with a probability of MISSED
     at most, and as few others as possible to be proposed."""
-    rows = (rows for rows in range(PERMUTATIONS, 1, -1) if (1 - threshold**rows) ** (PERMUTATIONS // rows) <= MISSED)
-    chosen = next(rows, 1)
-    return PERMUTATIONS // chosen, chosen
+    most = PERMUTATIONS // 2  # datasketch wants two bands at least
+    fitting = (rows for rows in range(most, 1, -1) if (1 - threshold**rows) ** (PERMUTATIONS // rows) <= MISSED)
+    rows = next(fitting, 1)
+    return PERMUTATIONS // rows, rows
 
 
 class NearDuplicates:
