@@ -1,22 +1,29 @@
-"""What a store asks of a storage, and the local folder as one. The other is infra/s3.py.
+"""What a store asks of a storage. The local folder as one is infra/local_backend.py, S3 infra/s3.py.
 
 Invariant of every backend: a file or text appears under its key whole, or not at all; a file whose bytes are not those
-that were announced never appears.
+whose digest was announced never appears.
 """
 
 import hashlib
 import os
-import shutil
 import stat
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Protocol, Self
+from typing import Protocol, TypeVar
 
-from infra.files import sync_folder, write_text_atomically
+from infra import progress
+from infra.manifest import FileEntry
+
+SHOWN_FROM = 64 << 20
+"""Bytes from which on a transfer shows its progress: smaller ones are over before anyone wonders."""
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+Count = Callable[[int], None]
+"""Takes the bytes that were dealt with since the last call; called from many threads."""
 
 
 class StoreError(RuntimeError):
@@ -28,53 +35,36 @@ class Corrupted(StoreError):
 
 
 @dataclass(frozen=True)
-class Upload:
-    """A file to store under a key, with the size in bytes and the SHA-256 (hex) that it is announced to have."""
+class Stored:
+    """A stored file."""
 
-    source: Path
-    key: str
     size: int
-    sha256: str
+    """Bytes; -1 for what is not a regular file."""
+    modified: float
+    """Seconds since 1970, by the storage's clock."""
+    etag: str | None = None
+    """S3's name for this state of the file."""
 
 
-class CheckedReader:
-    """Reads an upload's source once, and raises StoreError at its end where the bytes are not the announced ones.
+@dataclass(frozen=True)
+class Leftover:
+    """What a transfer that broke off has left: no folder refers to it."""
 
-    It opens the source at the first read, so that thousands of uploads may wait without an open file each. It cannot
-    seek: s3transfer then reads it once and in order, before it completes the upload.
-    """
+    name: str
+    size: int
+    modified: float
+    id: str = ""
 
-    def __init__(self, upload: Upload) -> None:
-        self.upload = upload
-        self._file: BinaryIO | None = None
-        self._left = upload.size
-        self._digest = hashlib.sha256()
 
-    def __enter__(self) -> Self:
-        return self
+class Incoming(Protocol):
+    """A folder's files on their way into a storage."""
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
+    @property
+    def sha256(self) -> Mapping[str, str]:
+        """SHA-256 (hex) of each file, by its path below the folder."""
 
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def read(self, amount: int = -1) -> bytes:
-        if self._file is None:
-            self._file = self.upload.source.open("rb")
-        elif self._file.closed:
-            return b""
-        data = self._file.read(self._left if amount < 0 else min(amount, self._left))
-        self._digest.update(data)
-        self._left -= len(data)
-        if self._left == 0 or (not data and amount != 0):
-            self.close()
-            if self._left or self._digest.hexdigest() != self.upload.sha256:
-                raise StoreError(
-                    f"{self.upload.source} changed while it was being stored: store it again when it is done"
-                )
-        return data
+    def deliver(self, prefix: str) -> None:
+        """Make the files below a prefix exactly these; returns when all of them are durable."""
 
 
 class Backend(Protocol):
@@ -83,14 +73,20 @@ class Backend(Protocol):
     address: str
     """Where the keys live: a folder's absolute path, or s3://bucket/prefix."""
 
-    def put_files(self, uploads: Sequence[Upload]) -> None:
-        """Store files; returns when all of them are durable."""
+    def incoming(self, folder: Path, sizes: Mapping[str, int], count: Count) -> AbstractContextManager[Incoming]:
+        """Read a folder's files once, for delivery within the block. Nothing of them is under a key before that.
+
+        `count` gets the bytes of all files once, by the end of the delivery.
+        """
+
+    def files(self, prefix: str) -> dict[str, Stored]:
+        """Every file below a prefix, by its path below the prefix."""
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        """Bytes of every file below a prefix, by its path below the prefix; -1 for what is not a regular file."""
+        """Their sizes alone."""
 
-    def sha256(self, key: str) -> str:
-        """SHA-256 (hex) of a stored file's bytes, read anew."""
+    def digests(self, keys: Mapping[str, int], count: Count) -> dict[str, str]:
+        """SHA-256 (hex) of stored files' bytes, read anew, by key. The keys come with their files' sizes."""
 
     def read(self, key: str) -> bytes | None:
         """The bytes of a small stored file, or None where there is none."""
@@ -101,8 +97,45 @@ class Backend(Protocol):
     def write_text(self, key: str, text: str) -> None:
         """Store a text (UTF-8), replacing the one before."""
 
-    def fetch(self, prefix: str, paths: Sequence[str], cache: Path, check: Callable[[Path], None]) -> Path:
-        """A local folder with the files `prefix`/`path`, for which `check` did not raise."""
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete stored files, in this order as far as it matters to readers; what is not there is no error."""
+
+    def fetch(self, prefix: str, entries: Sequence[FileEntry], cache: Path, count: Count) -> Path:
+        """A local folder with exactly these files, each compared with its digest. Raises Damaged where that fails."""
+
+    def leftovers(self) -> list[Leftover]:
+        """What transfers that broke off have left, or that transfers which still run are at."""
+
+    def drop(self, leftovers: Sequence[Leftover]) -> None:
+        """Delete leftovers."""
+
+
+class Damaged(StoreError):
+    """Files that are not what they should be; `files` says what is wrong with each, by its path."""
+
+    def __init__(self, files: Mapping[str, str]) -> None:
+        self.files = dict(files)
+        super().__init__("; ".join(f"{path} {reason}" for path, reason in self.files.items()))
+
+
+def damage(backend: Backend, prefix: str, entries: Sequence[FileEntry], count: Count) -> dict[str, str]:
+    """What is wrong with the files below a prefix, by path: every byte is read and compared."""
+    sizes = backend.sizes(prefix)
+    wrong = {path: "was not put there" for path in sizes.keys() - {entry.path for entry in entries}}
+    same_size = {}
+    for entry in entries:
+        if entry.path not in sizes:
+            wrong[entry.path] = "is missing"
+        elif sizes[entry.path] != entry.size:
+            found = f"{sizes[entry.path]} bytes" if sizes[entry.path] >= 0 else "a link or special file"
+            wrong[entry.path] = f"is {found}, put were {entry.size} bytes"
+        else:
+            same_size[f"{prefix}/{entry.path}".lstrip("/")] = entry
+    found_digests = backend.digests({key: entry.size for key, entry in same_size.items()}, count)
+    for key, entry in same_size.items():
+        if found_digests[key] != entry.sha256:
+            wrong[entry.path] = "has another SHA-256 than what was put"
+    return dict(sorted(wrong.items()))
 
 
 @contextmanager
@@ -114,73 +147,52 @@ def naming(path: Path) -> Iterator[None]:
         raise StoreError(f"{error.filename or path}: {error.strerror or error}") from error
 
 
-class LocalBackend:
-    """A folder, which may be on a network file system that renames atomically."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root.expanduser().absolute()
-        self.address = str(self.root)
-
-    def put_files(self, uploads: Sequence[Upload]) -> None:
-        # Written aside in a folder of their own: a crash leaves no half file beside stored ones.
-        scratch = self.root / "tmp"
-        with naming(scratch):
-            scratch.mkdir(parents=True, exist_ok=True)
-        folders: set[Path] = set()
-        for upload in uploads:
-            destination = self.root / upload.key
-            with naming(destination), CheckedReader(upload) as source:
-                descriptor, aside = tempfile.mkstemp(dir=scratch)
-                try:
-                    with os.fdopen(descriptor, "wb") as file:
-                        shutil.copyfileobj(source, file, 1 << 20)
-                        file.flush()
-                        # Stored files are shared by every run that refers to them: nobody writes to them.
-                        os.fchmod(descriptor, 0o444)
-                        os.fsync(descriptor)
-                    destination.parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(aside, destination)
-                except BaseException:
-                    Path(aside).unlink(missing_ok=True)
-                    raise
-            folders.update(p for p in destination.parents if p.is_relative_to(self.root))
-        for folder in folders:
-            with naming(folder):
-                sync_folder(folder)
-
-    def sizes(self, prefix: str) -> dict[str, int]:
-        return folder_sizes(self.root / prefix)
-
-    def sha256(self, key: str) -> str:
-        with naming(self.root / key), (self.root / key).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-    def read(self, key: str) -> bytes | None:
-        with naming(self.root / key):
-            try:
-                return (self.root / key).read_bytes()
-            except FileNotFoundError:
-                return None
-
-    def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        return [self.read(key) for key in keys]
-
-    def write_text(self, key: str, text: str) -> None:
-        with naming(self.root / key):
-            write_text_atomically(self.root / key, text)
-
-    def fetch(self, prefix: str, paths: Sequence[str], cache: Path, check: Callable[[Path], None]) -> Path:
-        check(self.root / prefix)
-        return self.root / prefix
+@contextmanager
+def shown(name: str, size: int) -> Iterator[Count]:
+    """Show the progress of a transfer of `size` bytes, if that is worth it."""
+    if size < SHOWN_FROM:
+        yield lambda done: None
+    else:
+        with progress.task(name, round(size / 1e6), "MB") as task:
+            yield lambda done: task.advance(done / 1e6)
 
 
-def folder_sizes(folder: Path) -> dict[str, int]:
-    """Bytes of every file below a folder, by its path below it; -1 for links, sockets and the like.
+def at_once(work: Callable[[ItemT], ResultT], items: Iterable[ItemT], threads: int) -> list[ResultT]:
+    """Results in the items' order, with some threads at work. The first error ends it: what has not begun is left."""
+    with ThreadPoolExecutor(threads) as pool:
+        futures = [pool.submit(work, item) for item in items]
+        try:
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def changed(source: Path) -> StoreError:
+    """What to say of a source that is not any more what it was when its digest was taken."""
+    return StoreError(f"{source} changed while it was being stored: store it again when it is done")
+
+
+def file_sha256(path: Path, count: Count) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(1 << 20))
+    with naming(path), path.open("rb", buffering=0) as file:
+        while read := file.readinto(buffer):
+            digest.update(buffer[:read])
+            count(read)
+    return digest.hexdigest()
+
+
+def folder_files(folder: Path) -> dict[str, Stored]:
+    """Every file below a folder, by its path below it; links, sockets and the like have size -1.
 
     A folder that is not there has no files. Raises StoreError where a folder cannot be read.
     """
-
-    sizes: dict[str, int] = {}
+    files: dict[str, Stored] = {}
     # By scandir: a store has tens of thousands of files, and os.walk with Path asks the disk three times for each.
     waiting = [("", os.fspath(folder))]
     with naming(folder):
@@ -200,5 +212,6 @@ def folder_sizes(folder: Path) -> dict[str, int]:
                         status = entry.stat(follow_symlinks=False)
                     except FileNotFoundError:
                         continue
-                    sizes[path] = status.st_size if stat.S_ISREG(status.st_mode) else -1
-    return sizes
+                    size = status.st_size if stat.S_ISREG(status.st_mode) else -1
+                    files[path] = Stored(size, status.st_mtime)
+    return files

@@ -17,10 +17,13 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_text_atomically(path: Path, text: str) -> None:
-    """Replace the file at `path` by `text`. A reader sees the old file or the new one, never a part."""
+def write_text_atomically(path: Path, text: str, aside_in: Path | None = None) -> None:
+    """Replace the file at `path` by `text`. A reader sees the old file or the new one, never a part.
+
+    It is written aside beside `path`, or in another folder of the same file system.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, aside = tempfile.mkstemp(dir=aside_in or path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)

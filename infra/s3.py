@@ -1,67 +1,23 @@
-"""S3 and what speaks its protocol, through boto3: the store's backend for s3://bucket/prefix, and downloads of folders.
+"""S3 and what speaks its protocol: the store's backend for s3://bucket/prefix, and downloads of folders.
 
-Credentials, region and endpoint come from the environment as for every AWS tool (AWS_PROFILE, AWS_ACCESS_KEY_ID,
-AWS_ENDPOINT_URL_S3, …). Requests are retried in botocore's standard mode; files travel in parallel parts.
+How it is configured says infra/s3_client.py; how files travel, infra/s3_upload.py and infra/s3_download.py.
 """
 
-import hashlib
 import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-from s3transfer.exceptions import RetriesExceededError
-from s3transfer.manager import TransferConfig, TransferManager
+from botocore.exceptions import ClientError
 
-from infra.backend import CheckedReader, StoreError, Upload
-from infra.files import folder_written_aside
+from infra.backend import Count, Leftover, Stored, StoreError, at_once, shown
+from infra.manifest import FileEntry
+from infra.s3_client import ABSENT, CONNECTIONS, SCHEME, connect, encryption, error_code, naming, split_address
+from infra.s3_download import Wanted, download, fetch_to_cache, stored_digests, whole_object
+from infra.s3_upload import Bucket, S3Incoming, send_text
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
-SCHEME = "s3://"
-# S3 takes 10,000 parts: 16 MiB each allow files of 156 GiB, with at most 160 MiB in memory.
-TRANSFER = TransferConfig(multipart_threshold=16 << 20, multipart_chunksize=16 << 20)
-CONNECTIONS = 16
-ABSENT = {"NoSuchKey", "404"}
-
-
-def split_address(address: str) -> tuple[str, str]:
-    """Bucket and prefix of s3://bucket/prefix; the prefix may be empty. Raises StoreError for another form."""
-    bucket, _, prefix = address.removeprefix(SCHEME).partition("/")
-    if not address.startswith(SCHEME) or not bucket:
-        raise StoreError(f"{address!r} is not an S3 address: expected s3://bucket/prefix")
-    return bucket, prefix.strip("/")
-
-
-def connect() -> "S3Client":
-    """A client that retries, and that names the bucket in the path where the endpoint is not AWS's own."""
-    custom = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    # A server of one's own seldom has a host name for every bucket.
-    style = Config(s3={"addressing_style": "path"}) if custom else Config()
-    retries = Config(
-        retries={"mode": "standard", "max_attempts": 6}, connect_timeout=10, max_pool_connections=CONNECTIONS
-    )
-    return boto3.session.Session().client("s3", config=retries.merge(style))
-
-
-@contextmanager
-def naming(address: str) -> Iterator[None]:
-    """Turn what boto3 raises into a StoreError that names the address."""
-    try:
-        yield
-    except NoCredentialsError as error:
-        raise StoreError(f"{address}: no credentials; set AWS_PROFILE, or the key pair's variables") from error
-    except (BotoCoreError, ClientError, RetriesExceededError) as error:
-        raise StoreError(f"{address}: {error}") from error
-    except OSError as error:
-        raise StoreError(f"{address}: {error.filename or 'local disk'}: {error.strerror or error}") from error
+__all__ = ["SCHEME", "S3Backend", "download_folder", "split_address"]
 
 
 class S3Backend:
@@ -71,91 +27,95 @@ class S3Backend:
         self.bucket, self.prefix = split_address(address)
         self.address = f"{SCHEME}{self.bucket}/{self.prefix}".rstrip("/")
         self.client = connect()
+        self._target = Bucket(self.client, self.bucket, encryption(os.environ))
 
-    def _key(self, key: str) -> str:
+    def key(self, key: str) -> str:
+        """The whole key of an object."""
         return f"{self.prefix}/{key}".lstrip("/")
 
-    def put_files(self, uploads: Sequence[Upload]) -> None:
-        with TransferManager(self.client, TRANSFER) as transfers:
-            # All that s3transfer asks of a source that cannot seek is `read`.
-            sources = [cast("IO[bytes]", CheckedReader(upload)) for upload in uploads]
-            waiting = [
-                (upload, transfers.upload(source, self.bucket, self._key(upload.key)))
-                for upload, source in zip(uploads, sources, strict=True)
-            ]
-            for upload, future in waiting:
-                with naming(f"{self.address}/{upload.key}"):
-                    future.result()
+    @contextmanager
+    def incoming(self, folder: Path, sizes: Mapping[str, int], count: Count) -> Iterator["S3Incoming"]:
+        yield S3Incoming(self._target, self.key, self.files, folder, sizes, count)
 
-    def sizes(self, prefix: str) -> dict[str, int]:
-        below = f"{self._key(prefix).strip('/')}/".lstrip("/")
-        sizes: dict[str, int] = {}
+    def files(self, prefix: str) -> dict[str, Stored]:
+        below = f"{self.key(prefix).strip('/')}/".lstrip("/")
+        files: dict[str, Stored] = {}
         with naming(f"{self.address}/{prefix}"):
             for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=below):
-                # Keys that end in '/' are the empty objects with which consoles show folders.
-                files = (item for item in page.get("Contents", ()) if not item["Key"].endswith("/"))
-                sizes.update((item["Key"].removeprefix(below), item["Size"]) for item in files)
-        return sizes
+                for item in page.get("Contents", ()):
+                    # Keys that end in '/' are the empty objects with which consoles show folders.
+                    if not item["Key"].endswith("/"):
+                        stored = Stored(item["Size"], item["LastModified"].timestamp(), item["ETag"])
+                        files[item["Key"].removeprefix(below)] = stored
+        return files
 
-    def sha256(self, key: str) -> str:
-        digest = hashlib.sha256()
-        with naming(f"{self.address}/{key}"):
-            body = self.client.get_object(Bucket=self.bucket, Key=self._key(key))["Body"]
-            for chunk in body.iter_chunks(1 << 20):
-                digest.update(chunk)
-        return digest.hexdigest()
+    def sizes(self, prefix: str) -> dict[str, int]:
+        return {path: file.size for path, file in self.files(prefix).items()}
+
+    def digests(self, keys: Mapping[str, int], count: Count) -> dict[str, str]:
+        whole_keys = {key: (self.key(key), size) for key, size in keys.items()}
+        return stored_digests(self.client, self.bucket, whole_keys, count)
 
     def read(self, key: str) -> bytes | None:
         with naming(f"{self.address}/{key}"):
             try:
-                body = self.client.get_object(Bucket=self.bucket, Key=self._key(key))["Body"]
+                return whole_object(self.client, self.bucket, self.key(key))
             except ClientError as error:
-                if error.response.get("Error", {}).get("Code") in ABSENT:
+                if error_code(error) in ABSENT:
                     return None
                 raise
-            return body.read()
 
     def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        with ThreadPoolExecutor(CONNECTIONS) as pool:
-            return list(pool.map(self.read, keys))
+        return at_once(self.read, keys, CONNECTIONS)
 
     def write_text(self, key: str, text: str) -> None:
         with naming(f"{self.address}/{key}"):
-            self.client.put_object(Bucket=self.bucket, Key=self._key(key), Body=text.encode())
+            send_text(self._target, self.key(key), text.encode())
 
-    def download(self, prefix: str, paths: Sequence[str], destination: Path) -> None:
-        """Download `prefix`/`path` to `destination`/`path` for all paths, in parallel."""
-        with TransferManager(self.client, TRANSFER) as transfers:
-            waiting = []
-            for path in paths:
-                with naming(f"{self.address}/{prefix}"):
-                    (destination / path).parent.mkdir(parents=True, exist_ok=True)
-                key = self._key(f"{prefix}/{path}".lstrip("/"))
-                waiting.append((key, transfers.download(self.bucket, key, str(destination / path))))
-            for key, future in waiting:
-                with naming(f"{SCHEME}{self.bucket}/{key}"):
-                    future.result()
+    def delete(self, keys: Sequence[str]) -> None:
+        for start in range(0, len(keys), 1000):
+            with naming(self.address):
+                answer = self.client.delete_objects(
+                    Bucket=self.bucket,
+                    Delete={"Objects": [{"Key": self.key(key)} for key in keys[start : start + 1000]], "Quiet": True},
+                )
+            for error in answer.get("Errors", ()):
+                raise StoreError(f"{SCHEME}{self.bucket}/{error.get('Key')}: {error.get('Message')}")
 
-    def fetch(self, prefix: str, paths: Sequence[str], cache: Path, check: Callable[[Path], None]) -> Path:
-        cached = cache.expanduser().absolute() / prefix
+    def fetch(self, prefix: str, entries: Sequence[FileEntry], cache: Path, count: Count) -> Path:
         with naming(self.address):
-            if cached.is_dir():
+            return fetch_to_cache(
+                self.client,
+                self.bucket,
+                lambda path: self.key(f"{prefix}/{path}"),
+                lambda: self.files(prefix),
+                entries,
+                cache.expanduser().absolute() / prefix,
+                count,
+            )
+
+    def leftovers(self) -> list[Leftover]:
+        below = f"{self.prefix}/" if self.prefix else ""
+        found = []
+        with naming(self.address):
+            pages = self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=below)
+            for upload in (upload for page in pages for upload in page.get("Uploads", ())):
+                key, id = upload["Key"], upload["UploadId"]
+                parts = self.client.get_paginator("list_parts").paginate(Bucket=self.bucket, Key=key, UploadId=id)
+                size = sum(part["Size"] for page in parts for part in page.get("Parts", ()))
+                found.append(Leftover(key.removeprefix(below), size, upload["Initiated"].timestamp(), id))
+        return found
+
+    def drop(self, leftovers: Sequence[Leftover]) -> None:
+        for leftover in leftovers:
+            with naming(f"{self.address}/{leftover.name}"):
                 try:
-                    check(cached)
-                except StoreError:
-                    # A damaged cache is no loss: what it holds is downloaded again.
-                    shutil.rmtree(cached)
-                else:
-                    return cached
-            with folder_written_aside(cached) as aside:
-                stored = self.sizes(prefix)
-                # What is missing is for `check` to name.
-                present = [path for path in paths if path in stored]
-                self.download(prefix, present, aside)
-                for path in present:
-                    (aside / path).chmod(0o444)
-                check(aside)
-        return cached
+                    self.client.abort_multipart_upload(
+                        Bucket=self.bucket, Key=self.key(leftover.name), UploadId=leftover.id
+                    )
+                except ClientError as error:
+                    if error_code(error) != "NoSuchUpload":  # another did it, or it has been completed
+                        raise
 
 
 def download_folder(address: str, destination: Path, wanted: Callable[[str], bool]) -> list[str]:
@@ -164,12 +124,22 @@ def download_folder(address: str, destination: Path, wanted: Callable[[str], boo
     Raises StoreError naming the address, also where nothing lies below it or a path would leave `destination`.
     """
     source = S3Backend(address)
-    paths = sorted(source.sizes(""))
-    if not paths:
+    files = source.files("")
+    if not files:
         raise StoreError(f"{address}: there are no files below this address")
-    chosen = [path for path in paths if wanted(path)]
+    chosen = {path: file for path, file in sorted(files.items()) if wanted(path)}
     for path in chosen:
         if ".." in path.split("/") or path.startswith("/"):
             raise StoreError(f"{address}: the key {path!r} would be written outside the folder")
-    source.download("", chosen, destination)
-    return [path for path in paths if path not in set(chosen)]
+    with naming(address):
+        destination.mkdir(parents=True, exist_ok=True)
+        with (
+            tempfile.TemporaryDirectory(dir=destination, prefix=".parts.") as parts,
+            shown(f"download {address}", sum(file.size for file in chosen.values())) as count,
+        ):
+            objects = [
+                Wanted(source.key(path), file.size, file.etag, destination / path, None)
+                for path, file in chosen.items()
+            ]
+            download(source.client, source.bucket, objects, Path(parts), count)
+    return sorted(files.keys() - chosen.keys())

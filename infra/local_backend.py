@@ -1,0 +1,176 @@
+"""A folder as the store's storage, which may be on a network file system that renames atomically.
+
+A put copies each file once, into `tmp/`, and takes its digest of the bytes that it writes: what was read is what is
+stored. Only then does it know the folder's digest, and renames the copies into place.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from infra.backend import (
+    Count,
+    Damaged,
+    Leftover,
+    Stored,
+    at_once,
+    changed,
+    damage,
+    file_sha256,
+    folder_files,
+    naming,
+)
+from infra.files import sync_folder, write_text_atomically
+from infra.manifest import FileEntry
+
+THREADS = 4
+"""Files that are copied or read at one time: disks like a few, and hashing takes a core each."""
+CHUNK = 2 << 20
+
+
+class LocalBackend:
+    """A folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().absolute()
+        self.address = str(self.root)
+        # Written aside in a folder of its own: a crash leaves no half file beside stored ones.
+        self._scratch = self.root / "tmp"
+
+    @contextmanager
+    def incoming(self, folder: Path, sizes: Mapping[str, int], count: Count) -> Iterator["LocalIncoming"]:
+        with naming(self._scratch):
+            self._scratch.mkdir(parents=True, exist_ok=True)
+            aside = Path(tempfile.mkdtemp(dir=self._scratch))
+        try:
+            copies = {path: aside / str(number) for number, path in enumerate(sorted(sizes))}
+
+            def take(path: str) -> str:
+                with naming(self._scratch / path):
+                    return _copy(folder / path, copies[path], sizes[path], count)
+
+            digests = at_once(take, copies, THREADS)
+            yield LocalIncoming(self, copies, dict(zip(copies, digests, strict=True)))
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def files(self, prefix: str) -> dict[str, Stored]:
+        return folder_files(self.root / prefix)
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        return {path: file.size for path, file in self.files(prefix).items()}
+
+    def digests(self, keys: Mapping[str, int], count: Count) -> dict[str, str]:
+        return dict(zip(keys, at_once(lambda key: file_sha256(self.root / key, count), keys, THREADS), strict=True))
+
+    def read(self, key: str) -> bytes | None:
+        with naming(self.root / key):
+            try:
+                return (self.root / key).read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        return [self.read(key) for key in keys]
+
+    def write_text(self, key: str, text: str) -> None:
+        with naming(self.root / key):
+            self._scratch.mkdir(parents=True, exist_ok=True)
+            write_text_atomically(self.root / key, text, aside_in=self._scratch)
+
+    def delete(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            path = self.root / key
+            with naming(path):
+                path.unlink(missing_ok=True)
+            for parent in path.parents:
+                if parent == self.root or not _removed_if_empty(parent):
+                    break
+
+    def fetch(self, prefix: str, entries: Sequence[FileEntry], cache: Path, count: Count) -> Path:
+        if wrong := damage(self, prefix, entries, count):
+            raise Damaged(wrong)
+        return self.root / prefix
+
+    def leftovers(self) -> list[Leftover]:
+        return [Leftover(f"tmp/{name}", file.size, file.modified) for name, file in self.files("tmp").items()]
+
+    def drop(self, leftovers: Sequence[Leftover]) -> None:
+        self.delete([leftover.name for leftover in leftovers])
+
+
+class LocalIncoming:
+    """Copies beside the stored folders, on the same file system."""
+
+    def __init__(self, backend: LocalBackend, copies: Mapping[str, Path], sha256: Mapping[str, str]) -> None:
+        self._backend = backend
+        self._copies = copies
+        self.sha256 = sha256
+
+    def deliver(self, prefix: str) -> None:
+        there = self._backend.files(prefix)
+        # What is not a regular file goes too: a link to a folder would have the files written elsewhere.
+        strays = [path for path, file in there.items() if path not in self._copies or file.size < 0]
+        self._backend.delete([f"{prefix}/{path}" for path in strays])
+        root = self._backend.root
+        folders: set[Path] = set()
+        for path, copy in self._copies.items():
+            destination = root / prefix / path
+            with naming(destination):
+                destination.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(copy, destination)
+            folders.update(parent for parent in destination.parents if parent.is_relative_to(root))
+        for folder in folders:
+            with naming(folder):
+                sync_folder(folder)
+
+
+def _removed_if_empty(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except OSError:  # not empty, or gone already
+        return False
+    return True
+
+
+def _copy(source: Path, destination: Path, size: int, count: Count) -> str:
+    """Copy a file of `size` bytes and sync it to disk; returns the SHA-256 of what was written."""
+    digest = hashlib.sha256()
+    # A chunk is hashed while the one before is written and the next one read.
+    buffers = [memoryview(bytearray(min(CHUNK, max(size, 1)))) for _ in range(2)]
+    hashed: Future[None] | None = None
+    copied = 0
+    with (
+        source.open("rb", buffering=0) as reader,
+        destination.open("xb", buffering=0) as writer,
+        ThreadPoolExecutor(1) as hasher,
+    ):
+        before = os.fstat(reader.fileno())
+        while read := reader.readinto(buffers[0]):
+            data = buffers[0][:read]
+            if hashed is not None:
+                hashed.result()
+            if read == size:
+                digest.update(data)
+            else:
+                hashed = hasher.submit(digest.update, data)
+            written = 0
+            while written < read:
+                written += writer.write(data[written:])
+            copied += read
+            count(read)
+            buffers.reverse()
+        if hashed is not None:
+            hashed.result()
+        after = os.fstat(reader.fileno())
+        if copied != size or (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
+            raise changed(source)
+        # Stored files are shared by every run that refers to them: nobody writes to them.
+        os.fchmod(writer.fileno(), 0o444)
+        os.fsync(writer.fileno())
+    return digest.hexdigest()

@@ -1,0 +1,47 @@
+"""The manifest of a stored folder: path, size and SHA-256 of each file. Its own SHA-256 is the folder's digest."""
+
+import hashlib
+import json
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class FileEntry(BaseModel):
+    """One file of a stored folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str = Field(description="Below the folder, with '/' between parts.")
+    size: int = Field(ge=0, description="Bytes.")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    @field_validator("path")
+    @classmethod
+    def _stays_in_the_folder(cls, path: str) -> str:
+        # Joined to a folder when it is fetched: a manifest from elsewhere must not write outside it.
+        if "\0" in path or {"", ".", ".."} & set(path.split("/")):
+            raise ValueError(f"{path!r} is not a plain path below a folder")
+        return path
+
+
+class Manifest(BaseModel):
+    """What is in a folder. Its canonical text (keys and files sorted, no spaces) is what the digest is taken of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    files: tuple[FileEntry, ...] = Field(min_length=1)
+
+    @property
+    def text(self) -> str:
+        return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"), ensure_ascii=False) + "\n"
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files together."""
+        return sum(entry.size for entry in self.files)
