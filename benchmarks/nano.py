@@ -14,7 +14,7 @@ from typing import Any
 from nano_start import machine
 
 from flows.models import run_records
-from infra.stages import StageRecord
+from infra.records import StageRecord
 from infra.store import Store
 from steps.report.table import report_rows
 

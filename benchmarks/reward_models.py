@@ -29,7 +29,7 @@ REWARDS = ("rules", "classic_rm", "cot_rm")
 
 def train_models(start: NanoStart, folder: Path) -> dict[str, Any]:
     """Run the stage's body on the nano run's outputs. Returns its metrics and seconds."""
-    from infra.stages import StageContext
+    from infra.stage import StageContext
     from steps.configs.reward_models import RewardModelsConfig
     from steps.stages import reward_models
     from steps.stages.settings import StageSettings

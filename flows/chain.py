@@ -1,91 +1,192 @@
-"""The stages of the chain by name: their bodies, and the part of the recipe that each depends on."""
+"""The stages of the chain: how they follow one another, and the part of the recipe that each depends on.
 
-import hashlib
-import os
+Invariant: everything that a stage's key is made of can be told without running or importing a stage, so that a plan and
+the run that follows it decide the same.
+"""
+
+import importlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel
 
+from flows.home import HOME, open_store
+from flows.selection import Selection
+from infra import records
+from infra.file_digest import digest_of_path
 from infra.files import write_text_atomically
-from infra.stages import Body, StageRecord, StageRunner
-from infra.store import Store
+from infra.records import StageRecord
+from infra.stage import Body
+from infra.stage_key import KeyParts
+from infra.stages import Earlier, StageRunner, find_earlier
+from infra.store import Ref
 from steps.recipe import Recipe
-from steps.stages import (
-    curation,
-    data,
-    import_checkpoint,
-    long2short,
-    long_cot_sft,
-    reward_models,
-    rl,
-    vanilla_sft,
-)
 from steps.stages.settings import StageSettings
 
-HOME = Path(os.environ.get("LONGHAUL_HOME", ".longhaul"))
-"""Runs, logs, caches and offline tracking; the store too, unless the recipe says otherwise."""
+
+class NotThere(RuntimeError):
+    """A stage that is not to be run has no outputs to use; the message names it and the way out."""
 
 
-def _with_shared(recipe: Recipe, own: BaseModel | None) -> BaseModel:
-    assert own is not None, "a stage whose section is missing is not run"
-    return StageSettings(
-        own=own,
-        engine=recipe.engine,
-        trainer=recipe.trainer,
-        handover=recipe.handover,
-        evaluation=recipe.evaluation,
-    )
+def _judge(reward: str) -> dict[str, str]:
+    """The reward model that RL with this `reward` depends on, as an input."""
+    return {} if reward == "rules" else {reward: "reward_models"}
 
 
-STAGES: dict[str, tuple[Body, Callable[[Recipe], BaseModel]]] = {
-    "data": (data.run, lambda r: r.data),
-    "import": (import_checkpoint.run, lambda r: _with_shared(r, r.import_checkpoint)),
-    "vanilla_sft": (vanilla_sft.run, lambda r: _with_shared(r, r.vanilla_sft)),
-    "curation": (curation.run, lambda r: _with_shared(r, r.curation)),
-    "long_cot_sft": (long_cot_sft.run, lambda r: _with_shared(r, r.long_cot_sft)),
-    "reward_models": (reward_models.run, lambda r: _with_shared(r, r.reward_models)),
-    "rl": (rl.run, lambda r: _with_shared(r, r.rl)),
-    "long2short/merge": (long2short.run_merge, lambda r: _with_shared(r, r.long2short.merge)),
-    "long2short/shortest": (long2short.run_shortest, lambda r: _with_shared(r, r.long2short.shortest)),
-    "long2short/dpo": (long2short.run_dpo, lambda r: _with_shared(r, r.long2short.dpo)),
-    "long2short/rl": (rl.run, lambda r: _with_shared(r, r.long2short.rl)),
+@dataclass(frozen=True)
+class StageSpec:
+    """A stage as it stands in the chain."""
+
+    section: str
+    """Its own section of the recipe, by its key."""
+    body: str
+    """MODULE:FUNCTION of its body, imported only when it is run."""
+    inputs: Callable[[Recipe], dict[str, str]]
+    """By name, the stage whose output of that name, or else whose model, the input is."""
+    wanted: Callable[[Recipe], bool] = lambda recipe: True
+    """Whether the recipe has this stage."""
+
+    @property
+    def module(self) -> str:
+        """The module of the body."""
+        return self.body.partition(":")[0]
+
+    def load(self) -> Body:
+        """The body."""
+        body: Body = getattr(importlib.import_module(self.module), self.body.partition(":")[2])
+        return body
+
+    def settings(self, recipe: Recipe) -> BaseModel:
+        """What the stage depends on in the recipe."""
+        own: BaseModel = recipe
+        for key in self.section.split("."):
+            own = getattr(own, key)
+        if self.section == "data":
+            return own
+        return StageSettings(
+            own=own,
+            engine=recipe.engine,
+            trainer=recipe.trainer,
+            handover=recipe.handover,
+            evaluation=recipe.evaluation,
+        )
+
+
+_PROMPTS = {"data": "data", "prompts": "curation"}
+
+STAGES: dict[str, StageSpec] = {
+    "data": StageSpec("data", "steps.stages.data:run", lambda r: {}),
+    "import": StageSpec("import_checkpoint", "steps.stages.import_checkpoint:run", lambda r: {"data": "data"}),
+    "vanilla_sft": StageSpec(
+        "vanilla_sft", "steps.stages.vanilla_sft:run", lambda r: {"model": "import", "data": "data"}
+    ),
+    "curation": StageSpec("curation", "steps.stages.curation:run", lambda r: {"model": "vanilla_sft", "data": "data"}),
+    "long_cot_sft": StageSpec(
+        "long_cot_sft", "steps.stages.long_cot_sft:run", lambda r: {"model": "vanilla_sft", **_PROMPTS}
+    ),
+    "reward_models": StageSpec(
+        "reward_models",
+        "steps.stages.reward_models:run",
+        lambda r: {"model": "long_cot_sft", **_PROMPTS},
+        wanted=lambda r: r.reward_models is not None,
+    ),
+    "rl": StageSpec(
+        "rl", "steps.stages.rl:run", lambda r: {"model": "long_cot_sft", **_PROMPTS, **_judge(r.rl.reward)}
+    ),
+    "long2short/merge": StageSpec(
+        "long2short.merge",
+        "steps.stages.long2short:run_merge",
+        lambda r: {"model": "rl", "short": "vanilla_sft", "data": "data"},
+    ),
+    "long2short/shortest": StageSpec(
+        "long2short.shortest", "steps.stages.long2short:run_shortest", lambda r: {"model": "rl", **_PROMPTS}
+    ),
+    "long2short/dpo": StageSpec(
+        "long2short.dpo", "steps.stages.long2short:run_dpo", lambda r: {"model": "rl", **_PROMPTS}
+    ),
+    "long2short/rl": StageSpec(
+        "long2short.rl",
+        "steps.stages.rl:run",
+        lambda r: {"model": "rl", **_PROMPTS, **_judge(r.long2short.rl.reward)},
+    ),
 }
-"""Body and settings of each stage, in the order in which they are told about."""
+"""Each stage by its name, in the order in which they are told about; a stage stands after all that it depends on."""
 
 
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    for file in files:
-        digest.update(str(file.relative_to(path)).encode() + b"\0")
-        with file.open("rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
-    return digest.hexdigest()
+def wanted_stages(recipe: Recipe) -> list[str]:
+    """The stages that the recipe has, in order."""
+    return [name for name, spec in STAGES.items() if spec.wanted(recipe)]
+
+
+def upstream_of(recipe: Recipe, stage: str) -> set[str]:
+    """All stages that a stage depends on, directly or not."""
+    direct = set(STAGES[stage].inputs(recipe).values())
+    return direct.union(*(upstream_of(recipe, each) for each in direct))
 
 
 class Chain:
     """The stages, run with one recipe under one run's name."""
 
-    def __init__(self, recipe: Recipe, run: str) -> None:
+    def __init__(self, recipe: Recipe, run: str, selection: Selection | None = None) -> None:
         self.recipe = recipe
         self.name = run
-        self.store = Store(recipe.store, HOME / "cache" / "store")
+        self.selection = selection or Selection()
+        self.store = open_store(recipe.store)
         self.runner = StageRunner(self.store, run, HOME, recipe.tracking)
+        before = {stage: upstream_of(recipe, stage) for stage in wanted_stages(recipe)}
+        self.selected = self.selection.choose(before)
+        self.needed = self.selected.union(*(before[stage] for stage in self.selected))
+        """What is selected and all before it."""
 
     @staticmethod
     def order(stage: str) -> int:
         """Place of a stage in the chain."""
         return list(STAGES).index(stage)
 
-    def run(self, stage: str, inputs: Mapping[str, StageRecord]) -> StageRecord:
-        """Run one stage, or use an earlier run's outputs if its key is the same.
+    def parts(self, stage: str, keys: Mapping[str, str]) -> KeyParts:
+        """What the stage's key is made of, given the keys of the stages before it."""
+        spec = STAGES[stage]
+        upstream = {name: keys[source] for name, source in spec.inputs(self.recipe).items()}
+        settings = spec.settings(self.recipe)
+        return KeyParts.now(stage, settings, self.recipe.seed, upstream, self._sources(stage), spec.module)
 
-        Each input is the output of that name, or else the model, of the stage whose record is given.
+    def earlier(self, stage: str, parts: KeyParts, read: bool = True) -> Earlier:
+        """What may be used again for a stage: what has its key, or what the run has that was named to be used.
+
+        Raises NotThere where that run has no such stage.
         """
-        body, settings = STAGES[stage]
-        chosen = {name: (record, name if name in record.outputs else "model") for name, record in inputs.items()}
-        return self.runner(stage, body, settings(self.recipe), self.recipe.seed, chosen, self._sources(stage))
+        if self.selection.reuse is None or stage in self.selected:
+            return find_earlier(self.store, stage, parts.key, read)
+        found = [
+            record
+            for record in records.read(self.store, StageRecord, f"stage-runs/{self.selection.reuse}")
+            if record.stage == stage and record.failure is None
+        ]
+        if not found:
+            raise NotThere(f"run {self.selection.reuse} has no finished stage {stage!r} to use")
+        return Earlier(found[-1], [])
+
+    def run(self, stage: str, done: Mapping[str, StageRecord]) -> StageRecord | None:
+        """Run one stage on the records of earlier ones, or use an earlier run's outputs if its key is the same.
+
+        None for a stage that the recipe does not have, and for one that was not selected, is not needed and has no
+        outputs to use. Raises NotThere for one that is needed and has none.
+        """
+        spec = STAGES[stage]
+        inputs = spec.inputs(self.recipe)
+        if not spec.wanted(self.recipe) or not set(inputs.values()) <= done.keys():
+            return None
+        parts = self.parts(stage, {name: record.key for name, record in done.items()})
+        if stage in self.selected:
+            refs = {name: output_for(name, done[source]) for name, source in inputs.items()}
+            return self.runner(parts, spec.load, spec.settings(self.recipe), refs, self.selection.force)
+        earlier = self.earlier(stage, parts)
+        if earlier.record is not None:
+            return self.runner.use_again(earlier.record)
+        if stage in self.needed:
+            raise NotThere(not_there(stage, self.selection, earlier))
+        return None
 
     def _sources(self, stage: str) -> dict[str, str]:
         """Digests of the local files that a stage reads from outside the store; they are part of its key."""
@@ -94,10 +195,25 @@ class Chain:
             paths = self.recipe.data.files.paths
         elif stage == "import":
             paths = [self.recipe.import_checkpoint.checkpoint]
-        return {path: _digest(Path(path)) for path in paths if Path(path).exists()}
+        cache = HOME / "cache" / "file_digests.json"
+        return {path: digest_of_path(Path(path), cache) for path in paths if Path(path).exists()}
 
     def write_report(self, html: str) -> Path:
         """Write the run's report. Returns its path."""
         path = HOME / "runs" / self.name / "report.html"
         write_text_atomically(path, html)
         return path
+
+
+def output_for(name: str, record: StageRecord) -> Ref:
+    """The output of a stage that serves as the input of this name: the one of the same name, or else the model."""
+    return record.outputs[name if name in record.outputs else "model"]
+
+
+def not_there(stage: str, selection: Selection, earlier: Earlier) -> str:
+    """Why a stage that is needed and not selected cannot be had, and what to do."""
+    why = earlier.problems[0] if earlier.problems else "no earlier run made it with this key"
+    return (
+        f"stage {stage!r} is needed, is not among those to run ({selection.told}), and cannot be used again: {why}. "
+        f"Begin there (--from {stage}), or name a run whose outputs to use (--reuse RUN)"
+    )

@@ -2,28 +2,20 @@
 
 import json
 import os
-import re
-import signal
-import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import click
-import yaml
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
+from flows.home import HOME, open_store
+from flows.report_cli import report
+from flows.run_cli import plan, run
+from flows.runs_cli import diff, runs, show
 from flows.sandbox_cli import sandbox
-from flows.terminal import fail, printable
+from flows.tag_cli import tag
+from flows.terminal import fail, printable, store_option
 from flows.test_cases_cli import test_cases
 from infra.environment import engine_environment
-
-HOME = Path(os.environ.get("LONGHAUL_HOME", ".longhaul"))
-FLOW = Path(__file__).parent / "post_train.py"
-DEFAULT_CONFIG = "configs/nano.yaml"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -31,153 +23,14 @@ def main() -> None:
     """From a pretrained checkpoint to a reasoning model, by the recipe of the Kimi k1.5 report."""
 
 
-main.add_command(sandbox)
-main.add_command(test_cases)
-
-
-@main.command()
-@click.option("--config", "config_path", default=DEFAULT_CONFIG, show_default=True, help="The recipe.")
-@click.option("--seed", type=int, help="The recipe's seed, instead of the one in the file.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key, as in --set rl.tau=0.2.")
-@click.option(
-    "--retries",
-    default=0,
-    show_default=True,
-    type=click.IntRange(0, 4),
-    help="How often a stage that fails or is killed is tried again; RL goes on from its last iteration.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON at the end.")
-def run(config_path: str, seed: int | None, settings: tuple[str, ...], retries: int, as_json: bool) -> None:
-    """Run the whole chain. Stages that ran before with the same key are used again."""
-    from flows.overrides import apply_overrides
-    from infra.progress_view import ProgressView
-    from steps.recipe import ConfigRefused, check_recipe, load_recipe
-
-    try:
-        raw = load_recipe(Path(config_path)).model_dump(mode="json")
-        changes = [*settings, *([f"seed={seed}"] if seed is not None else [])]
-        recipe = check_recipe(apply_overrides(raw, changes), config_path)
-    except ConfigRefused as error:
-        fail(str(error))
-    name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{recipe.name}"
-    folder = HOME / "runs" / name
-    try:
-        folder.mkdir(parents=True)
-        (folder / "config.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
-    except OSError as error:
-        fail(f"{folder} cannot be written: {error}")
-    events, log = folder / "progress.jsonl", folder / "metaflow.log"
-    events.touch()
-    environment = {
-        **os.environ,
-        **engine_environment(),
-        "LONGHAUL_RUN": name,
-        "LONGHAUL_PROGRESS": str(events.resolve()),
-    }
-    command = [sys.executable, str(FLOW), "--no-pylint", "--config", "config", str(folder / "config.yaml")]
-    command += ["run", "--max-workers", "1", "--tag", f"longhaul:{name}"]
-    if retries:
-        command += ["--with", f"retry:times={retries},minutes_between_retries=0"]
-    with log.open("wb") as output, ProgressView(events, stderr=as_json):
-        # A group of its own, so that Ctrl-C reaches the flow once, through us; being told to terminate is the same.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-        )
-        try:
-            status = process.wait()
-        except KeyboardInterrupt:
-            _end(process)
-            fail(f"interrupted. Finished stages are kept: the same command goes on from them.\nlog: {log}")
-    if status != 0:
-        fail(f"{_last_error(log)}\nlog: {log}\nFinished stages are kept: the same command goes on from them.")
-    _print_report(recipe.store, name, as_json)
-
-
-def _end(process: subprocess.Popen[bytes], patience: float = 10) -> None:
-    """Ask a process group to end, and make it, if it has not within `patience` seconds: what it finished is stored."""
-    os.killpg(process.pid, signal.SIGINT)
-    try:
-        process.wait(patience)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _last_error(log: Path) -> str:
-    """The line that says what went wrong, from Metaflow's output."""
-    lines = [line.split("] ", 1)[-1].strip() for line in log.read_text(errors="replace").splitlines()]
-    errors = [i for i, line in enumerate(lines) if line and ("Error" in line.split(":")[0] or "refused" in line)]
-    return re.sub(r"^(\w+\.)+", "", lines[errors[-1]]) if errors else "the flow failed"
-
-
-@main.command()
-@click.option("--run", "run_name", help="A run's name; the newest without it.")
-@click.option("--store", default=".longhaul/store", show_default=True, help="The recipe's store.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def report(run_name: str | None, store: str, as_json: bool) -> None:
-    """Show how each stage's model did."""
-    from flows.models import ModelNotFound
-
-    try:
-        _print_report(store, run_name, as_json)
-    except ModelNotFound as error:
-        fail(str(error))
-
-
-def _print_report(store: str, run_name: str | None, as_json: bool) -> None:
-    from flows.models import run_records
-    from infra.store import Store
-    from steps.report.table import report_rows, reward_model_rows
-
-    records = run_records(Store(store, HOME / "cache" / "store"), run_name)
-    rows, judges = report_rows(records), reward_model_rows(records)
-    if as_json:
-        click.echo(json.dumps({"stages": rows, "reward_models": judges}))
-        return
-    caption = "tokens: of a response, mean and 99th percentile"
-    table = Table(title=f"run {records[0].run}", caption=caption, box=box.SIMPLE, pad_edge=False, collapse_padding=True)
-    for column in ("stage", "model", "accuracy", "tokens", "p99", "seconds", "peak MB"):
-        table.add_column(column, justify="left" if column in ("stage", "model") else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row["stage"],
-            row["model"],
-            _number(row["accuracy"], ".1%"),
-            _number(row["mean_tokens"], ".1f"),
-            _number(row["p99_tokens"], ".0f"),
-            _number(row["seconds"], ".0f"),
-            _number(row["peak_memory_mb"], ".0f"),
-        )
-    console = Console()
-    console.print(table)
-    if judges:
-        console.print(_reward_models(judges))
-    page = HOME / "runs" / records[0].run / "report.html"
-    if page.exists():
-        console.print(f"report: {page}", highlight=False)
-
-
-def _reward_models(rows: list[dict[str, Any]]) -> Table:
-    table = Table(title="reward models, by spot check", box=box.SIMPLE, pad_edge=False, collapse_padding=True)
-    for column in ("model", "accuracy", "in the report", "answers", "no verdict", "wrong called right"):
-        table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
-    for row in rows:
-        shares = [_number(row[key], ".1%") for key in ("accuracy", "reported")]
-        counts = [_number(row[key], "d") for key in ("answers", "no_verdict", "wrong_called_right")]
-        table.add_row(row["model"], *shares, *counts)
-    return table
-
-
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
+for command in (run, plan, report, runs, show, diff, tag, sandbox, test_cases):
+    main.add_command(command)
 
 
 @main.command()
 @click.argument("model")
 @click.argument("question")
-@click.option("--store", default=".longhaul/store", show_default=True, help="The recipe's store.")
+@store_option
 @click.option("--temperature", default=1.0, show_default=True, help="0 takes the likeliest token each time.")
 @click.option("--max-tokens", default=320, show_default=True, help="Longest response.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the sampling.")
@@ -219,7 +72,7 @@ def sample(
 
 @main.command()
 @click.argument("model")
-@click.option("--store", default=".longhaul/store", show_default=True, help="The recipe's store.")
+@store_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8000, show_default=True, help="Port to listen on.")
 @click.option("--name", help="The model's name in the API; MODEL without it.")
@@ -241,10 +94,10 @@ def serve(model: str, store: str, host: str, port: int, name: str | None) -> Non
 
 def _model_folder(store: str, model: str) -> Path:
     from flows.models import ModelNotFound, find_model
-    from infra.store import Store, StoreError
+    from infra.store import StoreError
 
     try:
-        return find_model(Store(store, HOME / "cache" / "store"), model)
+        return find_model(open_store(store), model)
     except (ModelNotFound, StoreError) as error:
         fail(str(error))
 

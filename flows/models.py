@@ -1,10 +1,14 @@
-"""Finding a model by its name: a stage of the newest run, RUN:STAGE, the beginning of a digest, or a folder."""
+"""Finding a model by its name: a stage of the newest run, RUN:STAGE, a tag, the beginning of a digest, or a folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from infra.stages import StageRecord
-from infra.store import Store
+from infra import records
+from infra.records import StageRecord, TagRecord
+from infra.store import Ref, Store
+
+DIGITS = 8
+"""A digest is named by at least so many of its first digits."""
 
 
 class ModelNotFound(LookupError):
@@ -12,37 +16,52 @@ class ModelNotFound(LookupError):
 
 
 def run_records(store: Store, run: str | None = None) -> list[StageRecord]:
-    """The records of a run, or of the newest one, one per stage, in the order in which the stages ended.
+    """The records of a run's finished stages, or of the newest run's, in the order in which the stages ended.
 
     Raises ModelNotFound if there is no such run.
     """
-    records = [StageRecord.model_validate(raw) for raw in store.read_records("runs")]
-    if not records:
+    keys = store.list_records("stage-runs")
+    if not keys:
         raise ModelNotFound(f"{store.backend.address} holds no run yet: start one with `longhaul run`")
-    wanted = run or records[-1].run
-    by_stage = {record.stage: record for record in records if record.run == wanted}
-    if not by_stage:
-        raise ModelNotFound(f"there is no run {wanted}; the newest is {records[-1].run}")
+    newest = keys[-1].split("/")[1]
+    wanted = run or newest
+    if not any(key.startswith(f"stage-runs/{wanted}/") for key in keys):
+        raise ModelNotFound(f"there is no run {wanted}; the newest is {newest}")
+    by_stage: dict[str, StageRecord] = {}
+    for record in records.read(store, StageRecord, f"stage-runs/{wanted}"):
+        if record.failure is None:
+            by_stage[record.stage] = record
     return list(by_stage.values())
+
+
+def tagged(store: Store, tag: str) -> TagRecord | None:
+    """What a tag is set to now."""
+    found = list(records.read(store, TagRecord, f"tags/{tag}")) if tag.replace("-", "").isalnum() else []
+    return found[-1] if found and found[-1].model is not None else None
 
 
 def find_model(store: Store, name: str) -> Path:
     """The local folder of a model. Raises ModelNotFound."""
-    if Path(name).is_dir():
-        return Path(name)
+    return Path(name) if Path(name).is_dir() else store.fetch(find_model_record(store, name)[0])
+
+
+def find_model_record(store: Store, name: str) -> tuple[Ref, StageRecord]:
+    """A stored model, and the record of the stage that made it. Raises ModelNotFound."""
     run, _, stage = name.rpartition(":")
-    records = run_records(store, run or None)
-    for record in records:
+    found = run_records(store, run or None)
+    for record in found:
         if record.stage == stage and "model" in record.outputs:
-            return store.fetch(record.outputs["model"])
-    if not run and len(name) >= 8:
-        for record in (StageRecord.model_validate(raw) for raw in store.read_records("runs")):
+            return record.outputs["model"], record
+    if not run:
+        tag = tagged(store, name)
+        wanted = tag.model.digest if tag and tag.model else name if len(name) >= DIGITS else None
+        for record in records.read(store, StageRecord, "stages") if wanted else ():
             model = record.outputs.get("model")
-            if model is not None and model.digest.startswith(name):
-                return store.fetch(model)
-    raise ModelNotFound(f"{name!r} is no folder, stage, RUN:STAGE or digest of a model; {_known(records)}")
+            if wanted and model is not None and model.digest.startswith(wanted):
+                return model, record
+    raise ModelNotFound(f"{name!r} is no folder, stage, RUN:STAGE, tag or digest of a model; {_known(found)}")
 
 
-def _known(records: Sequence[StageRecord]) -> str:
-    stages = [record.stage for record in records if "model" in record.outputs]
-    return f"stages of run {records[0].run} with a model: {', '.join(stages)}"
+def _known(found: Sequence[StageRecord]) -> str:
+    stages = [record.stage for record in found if "model" in record.outputs]
+    return f"stages of run {found[0].run} with a model: {', '.join(stages)}" if found else "the newest run has none"

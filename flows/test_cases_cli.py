@@ -133,13 +133,13 @@ def _written_by(
     problems: "list[UntestedProblem]",
     config: "TestCasesConfig",
 ) -> "WrittenGenerators":
-    from flows.cli import HOME
+    from flows.home import HOME, open_store
     from flows.models import ModelNotFound, find_model
     from infra.environment import engine_environment
-    from infra.store import Store, StoreError
+    from infra.store import StoreError
 
     try:
-        folder = find_model(Store(store, HOME / "cache" / "store"), model)
+        folder = find_model(open_store(store), model)
     except (ModelNotFound, StoreError) as error:
         fail(str(error))
     os.environ.update(engine_environment())

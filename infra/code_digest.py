@@ -1,11 +1,14 @@
 """The digest of the code that a stage reaches: its module, all of ours that those import, and files that they name.
 
-Formatting, comments and docstrings do not change it; a changed constant does. Nothing is imported to compute it: a plan
-must not wait for torch and vLLM, and a dependency that is missing must not make the digest another one.
+Formatting, comments, docstrings and the descriptions of settings do not change it; a changed constant does. Nothing is
+imported to compute it: a plan must not wait for torch and vLLM, and a dependency that is missing must not make the
+digest another one.
 """
 
 import ast
 import hashlib
+from collections.abc import Mapping
+from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -38,12 +41,22 @@ def _imports(tree: ast.AST, package: str) -> set[str]:
 
 
 def _files_beside(tree: ast.AST, module: Path) -> list[Path]:
-    """Files in the module's folder that a string in its tree names: programs and templates that it reads."""
+    """What a string in the module's tree names in its folder: files (programs, templates), and folders of data with all
+    that is in them. A package of ours is no data: what is reached of it is imported."""
     names = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    return sorted(path for path in module.parent.iterdir() if path.name in names and path.is_file())
+    found: list[Path] = []
+    for path in module.parent.iterdir():
+        if path.name not in names:
+            continue
+        if path.is_file():
+            found.append(path)
+        elif path.is_dir() and not (path / "__init__.py").exists():
+            found += [file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    return sorted(found)
 
 
-def _without_docstrings(tree: ast.AST) -> ast.AST:
+def _without_documentation(tree: ast.AST) -> ast.AST:
+    """The tree without docstrings, and without the descriptions of settings (`Field(description=…)`)."""
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
@@ -51,7 +64,19 @@ def _without_docstrings(tree: ast.AST) -> ast.AST:
             node.body = [  # type: ignore[attr-defined]
                 s for s in body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))
             ] or [ast.Pass()]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Field":
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg != "description"]
     return tree
+
+
+@cache
+def _parsed(path: Path, modified: int) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _tree(path: Path) -> ast.Module:
+    """A file's syntax, parsed once for each state of the file: stages share most of their modules."""
+    return _parsed(path, path.stat().st_mtime_ns)
 
 
 def reached_modules(module: str) -> list[str]:
@@ -66,24 +91,34 @@ def reached_modules(module: str) -> list[str]:
         found.add(name)
         parent = name.rpartition(".")[0]
         package = name if path.name == "__init__.py" else parent
-        waiting += [*_imports(ast.parse(path.read_text(encoding="utf-8")), package), *([parent] if parent else [])]
+        waiting += [*_imports(_tree(path), package), *([parent] if parent else [])]
     return sorted(found)
 
 
-def _content(path: Path) -> str:
-    """What counts of a file: a Python file's syntax, another file's bytes."""
+@cache
+def _content(path: Path, modified: int) -> str:
+    """SHA-256 of what counts of a file: a Python file's syntax, another file's bytes."""
     if path.suffix == ".py":
-        return ast.dump(_without_docstrings(ast.parse(path.read_text(encoding="utf-8"))))
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+        # Not the shared tree: this one is cut.
+        tree = _without_documentation(ast.parse(path.read_text(encoding="utf-8")))
+        return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def code_digest(module: str) -> str:
-    """SHA-256 of all modules that `module` reaches and of the files beside them that they name."""
-    digest = hashlib.sha256()
+def code_digests(module: str) -> dict[str, str]:
+    """SHA-256 of each module that `module` reaches, by its name, and of each file that those name, by its path below
+    the project."""
+    digests = {}
     for name in reached_modules(module):
         path = _source(name)
         assert path is not None
-        digest.update(f"{name}\n{_content(path)}\n".encode())
-        for file in _files_beside(ast.parse(path.read_text(encoding="utf-8")), path):
-            digest.update(f"{name} {file.name}\n{_content(file)}\n".encode())
-    return digest.hexdigest()
+        digests[name] = _content(path, path.stat().st_mtime_ns)
+        for file in _files_beside(_tree(path), path):
+            digests[file.relative_to(_ROOT).as_posix()] = _content(file, file.stat().st_mtime_ns)
+    return digests
+
+
+def digest_of(digests: Mapping[str, str]) -> str:
+    """One digest of them all."""
+    return hashlib.sha256("".join(f"{name}\n{digests[name]}\n" for name in sorted(digests)).encode()).hexdigest()

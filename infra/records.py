@@ -9,6 +9,7 @@ Whoever copies a store's bucket copies its lineage. A record says its format; on
 than half understood.
 """
 
+import json
 from collections.abc import Iterator
 from typing import Any, Literal, TypeVar
 
@@ -148,5 +149,5 @@ def read(store: Store, kind: type[RecordT], name: str) -> Iterator[RecordT]:
 
 
 def write(store: Store, name: str, record: Record) -> None:
-    """Add a record under a name."""
-    store.write_record(name, record.model_dump(mode="json"))
+    """Add a record under a name. Figures that are not finite become null, for which JSON has a word."""
+    store.write_record(name, json.loads(record.model_dump_json()))

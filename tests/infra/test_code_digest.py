@@ -51,6 +51,11 @@ def tree(tmp_path: Path) -> ModuleType:
     return module
 
 
+def digest(tree: ModuleType, module: str) -> str:
+    found: str = tree.digest_of(tree.code_digests(module))
+    return found
+
+
 def change(tmp_path: Path, name: str, old: str, new: str) -> None:
     text = (tmp_path / name).read_text()
     assert old in text
@@ -70,9 +75,9 @@ def change(tmp_path: Path, name: str, old: str, new: str) -> None:
 def test_formatting_comments_and_docstrings_do_not_change_it(
     tree: ModuleType, tmp_path: Path, old: str, new: str
 ) -> None:
-    before = tree.code_digest("steps.stage")
+    before = digest(tree, "steps.stage")
     change(tmp_path, "steps/stage.py", old, new)
-    assert tree.code_digest("steps.stage") == before
+    assert digest(tree, "steps.stage") == before
 
 
 @pytest.mark.parametrize(
@@ -87,27 +92,46 @@ def test_formatting_comments_and_docstrings_do_not_change_it(
 def test_a_change_in_any_module_that_is_reached_changes_it(
     tree: ModuleType, tmp_path: Path, name: str, old: str, new: str
 ) -> None:
-    before = tree.code_digest("steps.stage")
+    before = digest(tree, "steps.stage")
     change(tmp_path, name, old, new)
-    assert tree.code_digest("steps.stage") != before
+    assert digest(tree, "steps.stage") != before
 
 
 def test_a_file_that_a_module_reads_from_its_folder_counts(tree: ModuleType, tmp_path: Path) -> None:
-    alone = tree.code_digest("infra.numbers")
+    alone = digest(tree, "infra.numbers")
     change(tmp_path, "infra/numbers.py", "FACTOR = 2", 'FACTOR = 2\nREAD = ["program.py", "page.html"]')
-    named = tree.code_digest("infra.numbers")
+    named = digest(tree, "infra.numbers")
     change(tmp_path, "infra/program.py", "read as text", "another comment")
-    assert tree.code_digest("infra.numbers") == named != alone
+    assert digest(tree, "infra.numbers") == named != alone
     change(tmp_path, "infra/program.py", "print(2)", "print(3)")
-    program = tree.code_digest("infra.numbers")
+    program = digest(tree, "infra.numbers")
     change(tmp_path, "infra/page.html", "<p>", "<b>")
-    assert len({alone, named, program, tree.code_digest("infra.numbers")}) == 4
+    assert len({alone, named, program, digest(tree, "infra.numbers")}) == 4
+
+
+def test_a_folder_of_data_that_a_module_names_counts_and_a_package_does_not(tree: ModuleType, tmp_path: Path) -> None:
+    change(tmp_path, "infra/numbers.py", "FACTOR = 2", 'FACTOR = 2\nPLACES = ["images", "stages"]')
+    (tmp_path / "infra" / "images" / "cpp").mkdir(parents=True)
+    (tmp_path / "infra" / "images" / "cpp" / "image.yaml").write_text("a: 1\n")
+    (tmp_path / "infra" / "stages").mkdir()
+    (tmp_path / "infra" / "stages" / "__init__.py").write_text("")
+    digests = tree.code_digests("infra.numbers")
+    assert set(digests) == {"infra", "infra.numbers", "infra/images/cpp/image.yaml"}
+
+
+def test_the_description_of_a_setting_does_not_change_it_and_its_default_does(tree: ModuleType, tmp_path: Path) -> None:
+    change(tmp_path, "infra/numbers.py", "FACTOR = 2", 'FACTOR = Field(2, ge=0, description="How much.")')
+    before = digest(tree, "infra.numbers")
+    change(tmp_path, "infra/numbers.py", "How much.", "How many times.")
+    assert digest(tree, "infra.numbers") == before
+    change(tmp_path, "infra/numbers.py", "Field(2", "Field(3")
+    assert digest(tree, "infra.numbers") != before
 
 
 def test_a_module_that_is_not_reached_does_not_change_it(tree: ModuleType, tmp_path: Path) -> None:
-    before = tree.code_digest("steps.stage")
+    before = digest(tree, "steps.stage")
     change(tmp_path, "steps/unused.py", "X = 1", "X = 2")
-    assert tree.code_digest("steps.stage") == before
+    assert digest(tree, "steps.stage") == before
     assert tree.reached_modules("steps.stage") == ["infra", "infra.numbers", "steps", "steps.rule", "steps.stage"]
 
 
@@ -142,7 +166,7 @@ def test_the_rl_stage_reaches_its_objective_and_the_math_worker() -> None:
 
 def test_the_digest_imports_nothing_of_what_it_reads() -> None:
     program = (
-        "import sys; from infra.code_digest import code_digest; code_digest('steps.stages.rl')\n"
+        "import sys; from infra.code_digest import code_digests; code_digests('steps.stages.rl')\n"
         "sys.exit(', '.join({'torch', 'vllm', 'transformers', 'steps'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -1,22 +1,26 @@
-"""Stages: what is used again, what is run again, and what a stage that was killed finds."""
+"""Stages: what is used again, what is run again, what is recorded, and what a stage that was killed finds."""
 
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from infra.stages import StageContext, StageOutput, StageRunner
-from infra.store import Store
+from infra import records
+from infra.records import StageRecord
+from infra.stage import Body, StageContext, StageOutput
+from infra.stage_key import KeyParts
+from infra.stages import KeyClaimed, StageRunner, find_earlier
+from infra.store import Store, StoreError
 from infra.tracking import TrackingConfig
 
 
 class Settings(BaseModel):
     text: str
-    fail: bool = False
 
 
 def write(context: StageContext, settings: Settings) -> StageOutput:
@@ -34,50 +38,144 @@ def write(context: StageContext, settings: Settings) -> StageOutput:
     return StageOutput({"text": ("dataset", out)}, {"resumed": resumed})
 
 
+class Stages:
+    """A runner, and how often bodies were loaded."""
+
+    def __init__(self, folder: Path, run: str = "run-1") -> None:
+        store = Store(folder / "store")
+        self.runner = StageRunner(store, run, folder / "home", TrackingConfig(mode="disabled"))
+        self.loaded = 0
+
+    def load(self) -> Body:
+        self.loaded += 1
+        return write
+
+    def __call__(
+        self, text: str, seed: int = 0, force: bool = False, stage: str = "write", **sources: str
+    ) -> StageRecord:
+        settings = Settings(text=text)
+        parts = KeyParts.now(stage, settings, seed, {}, sources, "infra.stage")
+        return self.runner(parts, self.load, settings, {}, force)
+
+    def recorded(self, name: str) -> list[StageRecord]:
+        return list(records.read(self.runner.store, StageRecord, name))
+
+
 @pytest.fixture
-def runner(tmp_path: Path) -> StageRunner:
-    return StageRunner(Store(tmp_path / "store"), "run-1", tmp_path / "home", TrackingConfig(mode="disabled"))
+def stages(tmp_path: Path) -> Stages:
+    return Stages(tmp_path)
 
 
-def test_the_same_key_is_used_again_and_another_runs(runner: StageRunner) -> None:
-    first = runner("write", write, Settings(text="a"), 0, {}, {})
-    again = runner("write", write, Settings(text="a"), 0, {}, {})
+def test_the_same_key_is_used_again_and_another_runs(stages: Stages) -> None:
+    first, again = stages("a"), stages("a")
     assert (first.reused_from, again.reused_from) == (None, "run-1")
     assert again.outputs == first.outputs
-    others = [
-        runner("write", write, Settings(text="b"), 0, {}, {}),
-        runner("write", write, Settings(text="a"), 1, {}, {}),
-        runner("write", write, Settings(text="a"), 0, {}, {"data": "changed"}),
-    ]
+    assert stages.loaded == 1, "what is used again need not be loaded: that imports an engine"
+    others = [stages("b"), stages("a", seed=1), stages("a", data="changed")]
     assert len({record.key for record in [first, *others]}) == 4
     assert all(record.reused_from is None for record in others)
 
 
-def test_outputs_that_are_gone_are_made_anew(runner: StageRunner) -> None:
-    first = runner("write", write, Settings(text="a"), 0, {}, {})
+def test_what_is_used_again_is_recorded_under_each_run_with_the_run_that_made_it(tmp_path: Path) -> None:
+    for run in ("run-1", "run-2", "run-3"):
+        Stages(tmp_path, run)("a")
+    made = [Stages(tmp_path).recorded(f"stage-runs/{run}")[0] for run in ("run-1", "run-2", "run-3")]
+    assert [(record.run, record.reused_from) for record in made] == [
+        ("run-1", None),
+        ("run-2", "run-1"),
+        ("run-3", "run-1"),
+    ]
+    assert len(Stages(tmp_path).recorded(f"stages/{made[0].key}")) == 1
+
+
+def test_force_runs_a_stage_in_any_case(stages: Stages) -> None:
+    assert [stages("a").reused_from, stages("a", force=True).reused_from] == [None, None]
+    assert stages.loaded == 2
+
+
+def test_a_record_tells_code_inputs_and_packages(stages: Stages) -> None:
+    record = stages("a", data="d" * 64)
+    assert {"infra.stage", "infra.gates"} <= record.modules.keys()
+    assert record.sources == {"data": "d" * 64}
+    assert "torch" in record.packages
+    assert record.history == [{"parts": 1}]
+    assert KeyParts.of(record).key == record.key
+
+
+def test_outputs_that_are_gone_are_made_anew(stages: Stages) -> None:
+    first = stages("a")
     shutil.rmtree(Path(first.outputs["text"].address).parent)
-    again = runner("write", write, Settings(text="a"), 0, {}, {})
+    again = stages("a")
     assert again.reused_from is None
-    assert (runner.store.fetch(again.outputs["text"]) / "text").read_text() == "a"
+    assert (stages.runner.store.fetch(again.outputs["text"]) / "text").read_text() == "a"
 
 
-def test_a_stage_that_failed_finds_its_checkpoint_and_leaves_nothing(runner: StageRunner) -> None:
-    (runner.home / "fail").parent.mkdir(parents=True)
-    (runner.home / "fail").touch()
+def test_damaged_outputs_are_made_anew_and_the_stored_copy_is_healed(
+    stages: Stages, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = stages("a")
+    text = Path(first.outputs["text"].address) / "text"
+    text.chmod(0o644)
+    text.write_text("b")
+    again = stages("a")
+    assert again.reused_from is None
+    assert "write: the outputs of run run-1 cannot be used again" in capsys.readouterr().err
+    assert again.outputs == first.outputs
+    stages.runner.store.verify(again.outputs["text"])
+    assert stages("a").reused_from == "run-1"
+
+
+def test_a_stage_that_failed_finds_its_checkpoint_and_leaves_nothing_but_a_record(stages: Stages) -> None:
+    home = stages.runner.home
+    home.mkdir()
+    (home / "fail").touch()
     with pytest.raises(RuntimeError, match="out of luck"):
-        runner("write", write, Settings(text="a"), 0, {}, {})
-    (runner.home / "fail").unlink()
-    assert runner("write", write, Settings(text="a"), 0, {}, {}).metrics == {"resumed": True}
-    assert runner("write", write, Settings(text="b"), 0, {}, {}).metrics == {"resumed": False}
-    assert not list((runner.home / "checkpoints").iterdir())
-    assert not list((runner.home / "scratch").iterdir())
+        stages("a")
+    (failed,) = stages.recorded("stage-runs/run-1")
+    assert failed.failure is not None
+    assert failed.failure.error == "RuntimeError: out of luck"
+    assert failed.outputs == {} and failed.history == [{"parts": 1}]
+    assert find_earlier(stages.runner.store, "write", failed.key).record is None
+    (home / "fail").unlink()
+    assert stages("a").metrics == {"resumed": True}
+    assert stages("b").metrics == {"resumed": False}
+    assert not list((home / "checkpoints").iterdir())
+    assert not list((home / "scratch").iterdir())
+
+
+def test_a_key_that_two_stages_claim_is_refused(stages: Stages) -> None:
+    record = stages("a")
+    records.write(stages.runner.store, f"stages/{record.key}", record.model_copy(update={"stage": "another"}))
+    with pytest.raises(KeyClaimed, match="claimed by two stages, 'write' and 'another'"):
+        stages("a")
+
+
+def test_a_record_of_a_newer_version_is_refused_with_its_version(stages: Stages) -> None:
+    record = stages("a")
+    newer: dict[str, Any] = {**record.model_dump(mode="json"), "format": 99, "unheard_of": 1}
+    stages.runner.store.write_record(f"stages/{record.key}", newer)
+    with pytest.raises(StoreError, match=r"newer version of Longhaul \(format 99; this one reads up to 1\)"):
+        stages("a")
+
+
+def test_figures_that_are_no_numbers_do_not_keep_a_record_from_being_written(stages: Stages) -> None:
+    def diverge(context: StageContext, settings: Settings) -> StageOutput:
+        context.log({"loss": float("nan")})
+        raise RuntimeError("diverged")
+
+    stages.load = lambda: diverge  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="diverged"):
+        stages("a")
+    assert stages.recorded("stage-runs/run-1")[0].history == [{"loss": None}]
 
 
 def test_two_processes_at_the_same_stage_do_its_work_once(tmp_path: Path) -> None:
     program = f"""
 import time
 from pathlib import Path
-import infra.stages as stages
+from infra.stage import StageOutput
+from infra.stage_key import KeyParts
+from infra.stages import StageRunner
 from infra.store import Store
 from infra.tracking import TrackingConfig
 
@@ -85,13 +183,13 @@ def slow(context, settings):
     time.sleep(2)
     (context.folder / "out").mkdir()
     (context.folder / "out" / "x").write_text("x")
-    return stages.StageOutput({{"x": ("dataset", context.folder / "out")}}, {{}})
+    return StageOutput({{"x": ("dataset", context.folder / "out")}}, {{}})
 
-slow.__module__ = "infra.files"
 store, home, tracking = Store({str(tmp_path / "store")!r}), Path({str(tmp_path)!r}), TrackingConfig(mode="disabled")
-runner = stages.StageRunner(store, "r", home, tracking)
-print(runner("slow", slow, tracking, 0, {{}}, {{}}).model_dump_json())
+runner = StageRunner(store, "r", home, tracking)
+parts = KeyParts.now("slow", tracking, 0, {{}}, {{}}, "infra.files")
+print(runner(parts, lambda: slow, tracking, {{}}).model_dump_json())
 """
     both = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    records = [json.loads(process.communicate(timeout=60)[0]) for process in both]
-    assert sorted(record["reused_from"] or "" for record in records) == ["", "r"]
+    found = [json.loads(process.communicate(timeout=60)[0]) for process in both]
+    assert sorted(record["reused_from"] or "" for record in found) == ["", "r"]

@@ -6,7 +6,7 @@ import math
 from random import Random
 from typing import Any
 
-from infra.stages import StageRecord
+from infra.records import StageRecord
 from infra.store import Ref
 
 HOSTILE = (

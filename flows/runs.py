@@ -1,0 +1,26 @@
+"""Runs: recording that one started and how it ended."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from infra import records
+from infra.records import RunRecord
+from infra.store import Store
+
+
+def start_run(store: Store, run: str, recipe: dict[str, Any], command: Sequence[str]) -> None:
+    """Record that a run started: with which recipe, and what was asked for."""
+    record = RunRecord(run=run, event="started", time=_now(), recipe=recipe, command=list(command))
+    records.write(store, f"runs/{run}", record)
+
+
+def end_run(
+    store: Store, run: str, status: Literal["succeeded", "failed", "interrupted"], error: str | None = None
+) -> None:
+    """Record how a run ended."""
+    records.write(store, f"runs/{run}", RunRecord(run=run, event="ended", time=_now(), status=status, error=error))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,58 @@
+"""Which stages of the chain a run is about: --from, --only, --until, --reuse, --force."""
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+
+
+class SelectionRefused(ValueError):
+    """The options name no stages that can be run; the message says which there are."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A part of the chain. What is not in it is not run: its outputs are used again, or else it is left out."""
+
+    start: str | None = None
+    """The first stage; with it come those that depend on it."""
+    only: str | None = None
+    """The one stage."""
+    until: str | None = None
+    """The last stage; with it come those that it depends on."""
+    reuse: str | None = None
+    """The run whose outputs stand in for the stages that are not selected, whatever their keys are now."""
+    force: bool = False
+    """Run the selected stages also where their outputs could be used again."""
+
+    def __post_init__(self) -> None:
+        if self.only and (self.start or self.until):
+            raise SelectionRefused("--only cannot go with --from or --until: it is one stage by itself")
+        if self.reuse and not (self.only or self.start):
+            raise SelectionRefused("--reuse needs --from or --only: it stands in for the stages before that one")
+
+    @property
+    def told(self) -> str:
+        """The options, as they were given."""
+        named = {"--only": self.only, "--from": self.start, "--until": self.until}
+        return " ".join(f"{option} {stage}" for option, stage in named.items() if stage) or "all stages"
+
+    def choose(self, before: Mapping[str, Set[str]]) -> set[str]:
+        """The stages to run.
+
+        Args:
+            before: for each stage of the chain, all that it depends on, directly or not.
+
+        Raises SelectionRefused for a stage that the chain does not have, and where none is left.
+        """
+        for stage in (self.only, self.start, self.until):
+            if stage is not None and stage not in before:
+                raise SelectionRefused(f"there is no stage {stage!r} in this recipe; there are {', '.join(before)}")
+        if self.only:
+            return {self.only}
+        chosen = set(before)
+        if self.start:
+            chosen &= {stage for stage in before if stage == self.start or self.start in before[stage]}
+        if self.until:
+            chosen &= {self.until, *before[self.until]}
+        if not chosen:
+            raise SelectionRefused(f"no stage lies between --from {self.start} and --until {self.until}")
+        return chosen

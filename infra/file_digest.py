@@ -1,0 +1,34 @@
+"""The digest of a file or folder outside the store, remembered for as long as its files look the same.
+
+What is read again is what has another size, time of change or inode; a base model of many gigabytes is hashed once.
+"""
+
+import hashlib
+import json
+from contextlib import suppress
+from pathlib import Path
+
+from infra.files import write_text_atomically
+
+
+def digest_of_path(path: Path, cache: Path) -> str:
+    """SHA-256 of a file's bytes; of a folder, of its files' paths and bytes.
+
+    `cache` is a JSON file that remembers. Raises OSError where a file cannot be read.
+    """
+    known: dict[str, str] = {}
+    with suppress(FileNotFoundError, ValueError):  # it only saves time, so it may be missing or no JSON
+        known = json.loads(cache.read_text(encoding="utf-8"))
+    new: dict[str, str] = {}
+    digest = hashlib.sha256()
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        status = file.stat()
+        seen = f"{file.resolve()} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+        if seen not in known:
+            with file.open("rb") as content:
+                new[seen] = hashlib.file_digest(content, "sha256").hexdigest()
+        digest.update(file.relative_to(path).as_posix().encode() + b"\0" + (known | new)[seen].encode())
+    if new:
+        write_text_atomically(cache, json.dumps(known | new))
+    return digest.hexdigest()

@@ -1,0 +1,73 @@
+"""Gates of a promotion: whether a model may take a tag from the one that has it.
+
+The rules compare evaluations, and only those made alike: on the same held-out problems, with the same settings.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from infra.records import StageRecord
+
+
+@dataclass(frozen=True)
+class PromotionRules:
+    """What a model must keep of the tagged one."""
+
+    accuracy_drop: float = 0.0
+    """By how much the accuracy may be lower, 0 to 1."""
+    token_growth: float | None = None
+    """By what share responses may be longer on average; None where that is not asked."""
+
+
+@dataclass(frozen=True)
+class PromotionCheck:
+    """One rule's outcome."""
+
+    rule: str
+    value: float | None
+    """The new model's figure."""
+    limit: float | None
+    """What it must reach or keep below; None where it cannot be told."""
+    passed: bool
+    reason: str
+
+
+def check_promotion(new: StageRecord, tagged: StageRecord, rules: PromotionRules) -> list[PromotionCheck]:
+    """Every rule's outcome; of models that were not evaluated alike, that alone, failed."""
+    ours, theirs = new.evaluation, tagged.evaluation
+    if ours is None or theirs is None:
+        missing = new if ours is None else tagged
+        return [_cannot(f"stage {missing.stage} of run {missing.run} has no evaluation")]
+    for name, one, other in (
+        ("held-out problems", _problems(new), _problems(tagged)),
+        ("evaluation settings", new.config.get("evaluation"), tagged.config.get("evaluation")),
+    ):
+        if one != other:
+            return [_cannot(f"the two models were evaluated with other {name}: evaluate both alike")]
+    least = theirs["accuracy"] - rules.accuracy_drop
+    checks = [
+        PromotionCheck(
+            "accuracy",
+            ours["accuracy"],
+            least,
+            # Rounding of a difference must not refuse what is equal.
+            ours["accuracy"] >= least - 1e-9,
+            f"accuracy {ours['accuracy']:.1%}, the tagged model has {theirs['accuracy']:.1%}",
+        )
+    ]
+    if rules.token_growth is not None:
+        most = theirs["mean_tokens"] * (1 + rules.token_growth)
+        reason = f"{ours['mean_tokens']:.0f} tokens on average, the tagged model has {theirs['mean_tokens']:.0f}"
+        checks.append(
+            PromotionCheck("mean_tokens", ours["mean_tokens"], most, ours["mean_tokens"] <= most + 1e-9, reason)
+        )
+    return checks
+
+
+def _problems(record: StageRecord) -> Any:
+    data = record.inputs.get("data")
+    return data.digest if data else None
+
+
+def _cannot(reason: str) -> PromotionCheck:
+    return PromotionCheck("comparable", None, None, False, reason)

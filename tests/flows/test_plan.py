@@ -1,0 +1,176 @@
+"""The plan: which stages would run, which would be used again, and why."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from made_up_chain import SECONDS, chain, finish
+
+import flows.chain
+from flows.chain import STAGES, Chain, NotThere
+from flows.plan import PlannedStage, make_plan
+from flows.selection import Selection, SelectionRefused
+from infra import records
+from infra.records import StageRecord
+
+SHORT = ["long2short/merge", "long2short/shortest", "long2short/dpo", "long2short/rl"]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store with one finished run."""
+    monkeypatch.setattr(flows.chain, "HOME", tmp_path / "home")
+    finish(chain(tmp_path / "store"), tmp_path / "made")
+    return tmp_path / "store"
+
+
+def plan(made: Chain, read: bool = False) -> dict[str, PlannedStage]:
+    def earlier(stage: str) -> list[StageRecord]:
+        found = [r for r in records.read(made.store, StageRecord, "stages") if r.stage == stage]
+        return found[::-1]
+
+    return {one.stage: one for one in make_plan(made, earlier, read)}
+
+
+def runs(planned: dict[str, PlannedStage]) -> list[str]:
+    return [name for name, one in planned.items() if one.action == "run"]
+
+
+def test_nothing_runs_again_where_nothing_changed(store: Path) -> None:
+    planned = plan(chain(store))
+    assert runs(planned) == []
+    assert {one.reason for one in planned.values()} == {"same key as in run run-1"}
+    assert "reward_models" not in planned
+
+
+def test_a_first_run_runs_all(tmp_path: Path, store: Path) -> None:
+    planned = plan(chain(tmp_path / "another"))
+    assert len(runs(planned)) == len(STAGES) - 1
+    assert {one.reason for one in planned.values()} == {"never run before"}
+    assert planned["rl"].seconds is None
+
+
+def test_a_changed_key_is_named_with_both_values_and_what_follows_runs(store: Path) -> None:
+    planned = plan(chain(store, "rl.tau=0.25"))
+    assert runs(planned) == ["rl", *SHORT]
+    assert planned["rl"].reason == "rl.tau changed: 0.1 → 0.25"
+    assert planned["long2short/dpo"].reason == "rl runs"
+    assert planned["rl"].seconds == SECONDS
+
+
+def test_a_key_of_a_shared_section_is_named_as_in_the_recipe(store: Path) -> None:
+    planned = plan(chain(store, "evaluation.samples=3"))
+    assert planned["data"].action == "reuse"
+    assert planned["import"].reason == "evaluation.samples changed: 2 → 3"
+    assert planned["vanilla_sft"].reason == "evaluation.samples changed: 2 → 3; import runs"
+
+
+def test_one_branch_alone_runs(store: Path) -> None:
+    assert runs(plan(chain(store, "long2short.dpo.beta=0.3"))) == ["long2short/dpo"]
+
+
+def test_the_seed_and_data_from_outside_are_reasons(store: Path, tmp_path: Path) -> None:
+    planned = plan(chain(store, "seed=7"))
+    assert planned["data"].reason == "seed changed: 0 → 7"
+    other = tmp_path / "base"
+    shutil.copytree("steps/nano_world/checkpoint", other)
+    finish(chain(store, f"import_checkpoint.checkpoint={other}", run="run-2"), tmp_path / "made")
+    (other / "config.json").write_text((other / "config.json").read_text() + " ")
+    planned = plan(chain(store, f"import_checkpoint.checkpoint={other}"))
+    assert planned["import"].reason == f"{other} changed"
+    assert planned["data"].action == "reuse"
+
+
+def test_a_changed_module_is_named(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import infra.stage_key
+
+    digests = infra.stage_key.code_digests
+
+    def changed(module: str) -> dict[str, str]:
+        found = digests(module)
+        return {name: "0" * 64 if name == "steps.rl.objective" else digest for name, digest in found.items()}
+
+    monkeypatch.setattr(infra.stage_key, "code_digests", changed)
+    planned = plan(chain(store))
+    assert runs(planned) == ["rl", *SHORT]
+    assert planned["rl"].reason == "steps.rl.objective changed"
+
+
+def test_the_nearest_earlier_run_gives_the_reason(store: Path, tmp_path: Path) -> None:
+    finish(chain(store, "rl.tau=0.5", "rl.groups=8", run="run-2"), tmp_path / "made")
+    assert plan(chain(store, "rl.tau=0.25"))["rl"].reason == "rl.tau changed: 0.1 → 0.25"
+    assert plan(chain(store, "rl.tau=0.5"))["rl"].reason == "rl.groups changed: 8 → 6"
+
+
+def test_outputs_that_are_gone_or_damaged_run_again_and_say_so(store: Path) -> None:
+    made = chain(store)
+    record = next(r for r in records.read(made.store, StageRecord, "stages") if r.stage == "long_cot_sft")
+    content = Path(record.outputs["model"].address) / "content.json"
+    content.chmod(0o644)
+    content.write_bytes(b"?" * content.stat().st_size)
+    assert plan(made)["long_cot_sft"].action == "reuse"
+    found = plan(made, read=True)["long_cot_sft"]
+    assert found.action == "run"
+    assert "outputs of run run-1 cannot be used again" in found.reason and "content.json" in found.reason
+    shutil.rmtree(content.parent.parent)
+    assert "is gone" in plan(made)["long_cot_sft"].reason
+
+
+def test_a_stage_alone_needs_what_is_before_it(store: Path) -> None:
+    planned = plan(chain(store, "rl.tau=0.25", only="rl"))
+    assert runs(planned) == ["rl"]
+    assert [planned[stage].action for stage in SHORT] == ["skip"] * 4
+    with pytest.raises(NotThere, match=r"'long_cot_sft' is needed.*--only rl.*--from long_cot_sft.*--reuse RUN"):
+        plan(chain(store, "rl.tau=0.25", "long_cot_sft.paths=61", only="rl"))
+
+
+def test_another_runs_outputs_stand_in_whatever_their_keys(store: Path) -> None:
+    planned = plan(chain(store, "long_cot_sft.paths=61", only="rl", reuse="run-1"))
+    assert planned["long_cot_sft"].reason == "taken from run run-1 as asked, with another key"
+    assert planned["rl"].action == "reuse", "its inputs are those of run-1, and so is its key"
+    with pytest.raises(NotThere, match="run no-such-run has no finished stage 'data'"):
+        plan(chain(store, only="rl", reuse="no-such-run"))
+
+
+def test_from_and_until_choose_a_part_and_force_runs_it(store: Path) -> None:
+    planned = plan(chain(store, start="long_cot_sft", until="rl", force=True))
+    assert runs(planned) == ["long_cot_sft", "rl"]
+    assert planned["rl"].reason == "asked for (--force)"
+    assert runs(plan(chain(store, start="long2short/dpo", force=True))) == ["long2short/dpo"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"only": "rl", "until": "rl"}, "--only cannot go with"),
+        ({"reuse": "run-1"}, "--reuse needs --from or --only"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(options: dict[str, str], message: str) -> None:
+    with pytest.raises(SelectionRefused, match=message):
+        Selection(**options)
+
+
+def test_stages_that_are_not_there_or_do_not_follow_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SelectionRefused, match=r"no stage 'rll'.*long2short/dpo"):
+        chain(tmp_path, only="rll")
+    with pytest.raises(SelectionRefused, match="no stage lies between --from rl and --until import"):
+        chain(tmp_path, start="rl", until="import")
+
+
+def test_a_key_that_two_stages_claim_is_refused(store: Path) -> None:
+    made = chain(store)
+    record = next(r for r in records.read(made.store, StageRecord, "stages") if r.stage == "rl")
+    records.write(made.store, f"stages/{record.key}", record.model_copy(update={"stage": "curation"}))
+    from infra.stages import KeyClaimed
+
+    with pytest.raises(KeyClaimed, match="claimed by two stages, 'rl' and 'curation'"):
+        plan(made)
+
+
+def test_every_stage_stands_after_what_it_depends_on(tmp_path: Path) -> None:
+    made = chain(tmp_path, "reward_models={}", "rl.reward=cot_rm", "long2short.rl.reward=classic_rm")
+    order = list(STAGES)
+    for name, spec in STAGES.items():
+        assert all(order.index(source) < order.index(name) for source in spec.inputs(made.recipe).values())
+    assert STAGES["rl"].inputs(made.recipe)["cot_rm"] == "reward_models"
