@@ -103,9 +103,9 @@ def item_values(item: dict[str, Any], told: tuple[Any, ...] | None, tags: Sequen
     `told` is of the first execution that made it, or, for a source, that read it: started, run, stage, role, accuracy,
     mean_tokens.
     """
-    started, run, stage, role, accuracy, tokens = told or (None, None, None, item["name"], None, None)
-    evaluated = item["model"] and role == "model"
-    name = item["name"] if item["source"] else role
+    started, run, stage, role, accuracy, tokens = told or (None, None, None, item["kind"], None, None)
+    evaluated = told is not None and item["model"] and role == "model"
+    name = item["address"] if item["source"] else role
     listed = sorted(tags)
     words = (name, item["digest"], item["kind"], stage, run, *listed)
     return item | {
