@@ -1,0 +1,393 @@
+"""The stages' gates: the shipped suites pass what is whole and name the one row that is broken."""
+
+import base64
+import dataclasses
+import io
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+from pydantic import ValidationError
+
+from infra import progress
+from infra.gates import GateFailed, GateResult
+from infra.gates.suites import check_rules
+from steps.chat import Chat
+from steps.configs.gates import SHIPPED, TABLES, GatesConfig, every_shipped_rule, shipped_suite
+from steps.curation import balance
+from steps.gates import (
+    answer_fault,
+    domain_share_limit,
+    example_frame,
+    held_out_parameters,
+    labelled_frame,
+    pair_frame,
+    pass_gate,
+    problem_frame,
+    problem_parameters,
+)
+from steps.gates import tests_fault as fault_of_tests
+from steps.nano_world.world import NanoWorld, NanoWorldConfig, generate
+from steps.problem import Example, FunctionTests, Part, Problem
+from steps.recipe import load_recipe
+from steps.rewards.math_pool import MathPool
+from steps.rewards.reward_model import Labelled
+
+CHECKPOINT = Path("steps/nano_world/checkpoint")
+SUITE = every_shipped_rule()
+
+
+@pytest.fixture(scope="module")
+def world() -> NanoWorld:
+    data = load_recipe(Path("configs/nano.yaml")).data
+    assert data.nano_world is not None
+    return generate(data.nano_world, 0)
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[MathPool]:
+    pool = MathPool(workers=1)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Any:
+    return SimpleNamespace(gates=[], inputs={"data": tmp_path})
+
+
+def problem(place: int = 0, **fields: Any) -> Problem:
+    given = {"prompt": f"What is {place} + {place}?", "answer": str(2 * place), "verifier": "math"}
+    return Problem.model_validate({"id": f"p{place}", "domain": "sums", **given, **fields})
+
+
+def example(place: int = 0, **fields: Any) -> Example:
+    given = {"problem_id": f"p{place}", "prompt": f"What is {place} + {place}?", "response": f"\\boxed{{{2 * place}}}"}
+    return Example.model_validate({**given, **fields})
+
+
+TEST = [problem(100), problem(101, prompt="Ann has 3 red balls and 4 blue balls in a box. How many balls has she got?")]
+
+
+def found(gate: str, frame: pd.DataFrame, folder: Path = Path("."), **more: Any) -> GateResult:
+    with problem_parameters(folder) as parameters:
+        return SUITE.run(gate, frame, parameters | held_out_parameters(TEST) | {"max_tokens": 64} | more)
+
+
+def only_broken(result: GateResult) -> dict[str, Any]:
+    """The one rule that is broken; of an exact repetition, which is a near one too, the rule that stops the stage."""
+    broken = [check for check in result.checks if not check["success"]]
+    (only,) = [check for check in broken if check["severity"] == "stop"] or broken
+    return only
+
+
+def test_every_stage_has_a_suite_of_rules_that_great_expectations_takes() -> None:
+    assert {path.relative_to(SHIPPED).with_suffix("").as_posix() for path in SHIPPED.rglob("*.yaml")} == {
+        *TABLES,
+        "shared",
+    }
+    for stage, tables in TABLES.items():
+        suite = shipped_suite(stage)
+        assert suite.root.keys() == tables.keys()
+        check_rules(suite, tables, stage)
+        # Without a description a page would show a function's name.
+        assert all(rule.description for rules in suite.root.values() for rule in rules)
+
+
+def test_a_table_has_the_same_rules_wherever_it_is_read() -> None:
+    for stage in TABLES:
+        assert shipped_suite(stage).root.items() <= SUITE.root.items()
+
+
+def test_the_frames_have_the_columns_that_suites_may_name() -> None:
+    chat = Chat(CHECKPOINT)
+    frames = {
+        "RL prompts": problem_frame(TEST),
+        "SFT examples": example_frame([example()], chat),
+        "preference pairs": pair_frame([("a", "b")]),
+        "labelled answers": labelled_frame([Labelled(problem(), "0", "plain", True)]),
+    }
+    for tables in TABLES.values():
+        for gate, frame in frames.items():
+            assert gate not in tables or set(frame.columns) == tables[gate].columns
+
+
+def test_the_shipped_suites_work_from_any_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert GatesConfig().suite("rl") == shipped_suite("rl")
+
+
+@pytest.mark.parametrize(
+    ("broken", "expectation"),
+    [
+        ({"id": "p2"}, "expect_column_values_to_be_unique"),
+        ({"prompt": "WHAT is  2 + 2?"}, "expect_column_values_to_be_unique"),
+        ({"answer": "\\frac{1}{"}, "expect_column_values_to_parse"),
+        ({"verifier": "cot_rm"}, "expect_column_values_to_be_in_set"),
+        ({"verifier": "code", "tests": [["1", "2"], ["1", "3"]]}, "expect_column_values_to_parse"),
+        ({"prompt": "What is  100 + 100?"}, "expect_column_values_to_not_be_held_out"),
+        ({"prompt": [{"type": "image", "image": "no.png"}]}, "expect_column_images_to_decode"),
+    ],
+)
+def test_one_broken_problem_stops_the_stage_and_is_named(
+    context: Any, broken: dict[str, Any], expectation: str
+) -> None:
+    problems = [problem(place, **(broken if place == 5 else {})) for place in range(12)]
+    if "image" in str(broken):
+        problems[5] = problems[5].model_copy(update={"prompt": (Part(type="text", text="What?"), *problems[5].prompt)})
+    with (
+        problem_parameters(context.inputs["data"]) as parameters,
+        pytest.raises(GateFailed, match=r"gate 'RL prompts' failed") as error,
+    ):
+        pass_gate(context, SUITE, "RL prompts", problem_frame(problems), parameters | held_out_parameters(TEST))
+    only = only_broken(error.value.result)
+    assert only["expectation"] == expectation
+    assert 5 in [one["row"] for one in only["examples"]]
+    assert context.gates == [error.value.result]  # a gate that stops its stage is in the stage's record
+    json.dumps(dataclasses.asdict(error.value.result), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "expectation"),
+    [
+        ("id", None, "expect_column_values_to_not_be_null"),
+        ("text", " \n\t", "expect_column_values_to_match_regex"),
+        ("text", "", "expect_column_values_to_match_regex"),
+        ("text", None, "expect_column_values_to_not_be_null"),
+        ("verifier", "guess", "expect_column_values_to_be_in_set"),
+        ("verifier", None, "expect_column_values_to_not_be_null"),
+        ("difficulty", 6, "expect_column_values_to_be_between"),
+        ("difficulty", -1, "expect_column_values_to_be_between"),
+        ("difficulty", None, "expect_column_values_to_not_be_null"),
+        ("digest", None, "expect_column_values_to_not_be_null"),
+    ],
+)
+def test_one_bad_cell_fails_the_gate_and_is_found(column: str, value: object, expectation: str) -> None:
+    frame = problem_frame([problem(place) for place in range(12)]).astype({column: object})
+    frame.loc[3, column] = value
+    only = only_broken(found("train problems", frame))
+    assert (only["expectation"], only["column"]) == (expectation, column)
+    assert [one["row"] for one in only["examples"]] == [3]
+
+
+def test_a_reworded_test_problem_warns_and_the_stage_goes_on(context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(progress, "say", said.append)
+    reworded = "Ann has 3 red balls and 4 blue balls in a box. How many balls has she?"
+    other_numbers = "Ann has 5 red balls and 9 blue balls in a box. How many balls has she got?"
+    problems = [problem(0), problem(1, prompt=reworded), problem(2, prompt=other_numbers)]
+    with problem_parameters(context.inputs["data"]) as parameters:
+        pass_gate(context, SUITE, "RL prompts", problem_frame(problems), parameters | held_out_parameters(TEST))
+    (result,) = context.gates
+    assert result.outcome == "warned"
+    only = only_broken(result)
+    assert [one["id"] for one in only["examples"]] == ["p1"]
+    assert "like 'p101'" in only["examples"][0]["why"]
+    assert len(said) == 1 and "gate 'RL prompts' warns" in said[0] and "'p1'" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("broken", "expectation"),
+    [
+        ({"prompt": " "}, "expect_column_values_to_match_regex"),
+        ({"response": " "}, "expect_column_values_to_match_regex"),
+        ({"response": "1" * 200}, "expect_column_token_lengths_to_be_between"),
+        ({"prompt": "what is 100 + 100?"}, "expect_column_values_to_not_be_held_out"),
+    ],
+)
+def test_one_broken_example_is_named(broken: dict[str, Any], expectation: str) -> None:
+    examples = [example(place, **(broken if place == 2 else {})) for place in range(4)]
+    result = found("long paths", example_frame(examples, Chat(CHECKPOINT)))
+    assert result.outcome == "failed"
+    only = only_broken(result)
+    assert only["expectation"] == expectation
+    assert [one["id"] for one in only["examples"]] == ["3:p2"]
+
+
+def test_equal_chosen_and_rejected_responses_are_named() -> None:
+    only = only_broken(found("preference pairs", pair_frame([("x", "z"), ("y", "y")])))
+    assert [one["id"] for one in only["examples"]] == [1]
+    assert found("preference pairs", pair_frame([("x", "z")])).passed
+
+
+def test_labels_of_one_kind_warn() -> None:
+    def gate(rights: list[bool]) -> GateResult:
+        return found("labelled answers", labelled_frame([Labelled(problem(), "0", "plain", right) for right in rights]))
+
+    assert gate([True, False, True]).outcome == "passed"
+    one_sided = gate([True] * 20)
+    assert one_sided.outcome == "warned"
+    assert only_broken(one_sided)["observed"] == "False 0.0%"
+
+
+def test_curated_prompts_are_as_balanced_as_curation_says(world: NanoWorld) -> None:
+    import random
+
+    for share in (0.34, 0.4, 0.5):
+        kept = balance(world.train, share, random.Random(0))
+        limit = domain_share_limit(kept, share)
+        assert found("curated prompts", problem_frame(kept), max_domain_share=limit).passed
+        unbalanced = [*kept, *(problem(place, domain=kept[0].domain) for place in range(200, 200 + len(kept)))]
+        only = only_broken(found("curated prompts", problem_frame(unbalanced), max_domain_share=limit))
+        assert only["expectation"] == "expect_column_tag_shares_to_be_between"
+        assert only["observed"].startswith(kept[0].domain)
+
+
+def test_images_beside_the_data_and_in_it_decode(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(file, "PNG")
+    (tmp_path / "a.png").write_bytes(file.getvalue())
+    uri = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    parts = [{"type": "text", "text": "Which is larger?"}, *({"type": "image", "image": one} for one in ("a.png", uri))]
+    frame = problem_frame([problem(0), problem(1, prompt=parts)])
+    assert found("RL prompts", frame, tmp_path).passed
+    only = only_broken(found("RL prompts", frame, tmp_path / "elsewhere"))
+    assert only["examples"][0]["id"] == "p1"
+    assert "image 1: cannot be read" in only["examples"][0]["why"]
+
+
+@pytest.mark.parametrize("answer", ["42", "-3.5", "1/2", "\\frac{2}{3}", "Monday", "\\text{yes}", "(B)", "50\\%"])
+def test_numbers_and_words_are_read_without_a_process(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = MathPool(workers=1)
+    monkeypatch.setattr(pool, "_compare", None)
+    assert answer_fault(answer, pool) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        ("x^2 + 2x", None),
+        ("\\{1, 2\\}", None),
+        ("\\frac{1}{", "unreadable reference"),
+        (" . ", "empty"),
+    ],
+)
+def test_formulas_are_read_by_the_verifiers_parser(answer: str, fault: str | None, pool: MathPool) -> None:
+    assert answer_fault(answer, pool) == fault
+
+
+@pytest.mark.parametrize(
+    ("tests", "function", "fault"),
+    [
+        ([("1", "2"), ("2", "4")], None, None),
+        ([("1", "2\n"), ("1", "2")], None, None),
+        ([("1", "2"), ("2", "4"), ("1", "3")], None, "tests 1 and 3 expect different outputs"),
+        ([("1", ""), ("2", "\n")], None, "no test expects an output"),
+        ([], None, "no test"),
+        ([], ("f", "def check(candidate):\n    assert candidate(1) == 2\n", ""), None),
+        ([], ("f", "def check(candidate)\n", ""), "check: line 1"),
+        ([], ("f", "def checks(candidate):\n    pass\n", ""), "check: defines no function check"),
+        ([], ("f", "def check(candidate):\n    pass\n", "import ("), "setup: line 1"),
+        ([], ("f", "\0", ""), "check: "),
+        ([], ("f", "(" * 5000, ""), "check: "),
+        ([], ("f", "x" * 1_000_001, ""), "check: 1,000,001 characters"),
+    ],
+)
+def test_the_tests_of_programs_are_well_formed(
+    tests: list[tuple[str, str]], function: tuple[str, str, str] | None, fault: str | None
+) -> None:
+    given = None
+    if function is not None:
+        given = FunctionTests(entry_point=function[0], check=function[1], setup=function[2])
+    told = fault_of_tests(tests, given)
+    assert told is None if fault is None else told is not None and told.startswith(fault)
+
+
+def test_the_nano_world_passes_its_gates_without_a_warning_and_quickly(world: NanoWorld) -> None:
+    chat = Chat(CHECKPOINT)
+    with problem_parameters(Path(".")) as parameters:
+        parameters |= held_out_parameters(world.test) | {"max_tokens": 384}
+        frames = {
+            "test problems": problem_frame(world.test),
+            "train problems": problem_frame(world.train),
+            "SFT examples": example_frame(world.sft, chat),
+            "long paths": example_frame(world.long_cot, chat),
+        }
+        for gate, frame in frames.items():
+            assert SUITE.run(gate, frame, parameters).outcome == "passed", gate
+        started = time.perf_counter()
+        SUITE.run("train problems", frames["train problems"], parameters)
+        # Measured: 0.3 s. Every stage does this.
+        assert time.perf_counter() - started < 3
+
+
+def write(folder: Path, name: str, suite: Any) -> Path:
+    path = folder / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(suite))
+    return path
+
+
+LENGTHS = [{"type": "expect_column_value_lengths_to_be_between", "kwargs": {"column": "text", "max_value": 9}}]
+
+
+def test_a_folder_of_ones_own_replaces_the_tables_that_it_names(tmp_path: Path) -> None:
+    write(tmp_path, "long2short/rl", {"RL prompts": [*LENGTHS, {"include": "problems"}], "test problems": []})
+    config = GatesConfig(folder=str(tmp_path))
+    own, shipped = config.suite("long2short/rl"), shipped_suite("long2short/rl")
+    assert own.root["RL prompts"][0].type == LENGTHS[0]["type"]
+    assert "test problems" not in own
+    assert config.suite("rl") == shipped_suite("rl") == shipped
+    # Other rules make another key: they are in the settings that the key digests.
+    assert own.model_dump(mode="json") != shipped.model_dump(mode="json")
+
+
+def test_ones_own_shared_list_goes_before_the_shipped_one_in_ones_own_files(tmp_path: Path) -> None:
+    write(tmp_path, "shared", {"problems": LENGTHS})
+    write(tmp_path, "rl", {"RL prompts": [{"include": "problems"}, {"include": "some rows"}]})
+    config = GatesConfig(folder=str(tmp_path))
+    assert [rule.type for rule in config.suite("rl").root["RL prompts"]] == [
+        LENGTHS[0]["type"],
+        "expect_table_row_count_to_be_between",
+    ]
+    assert config.suite("curation") == shipped_suite("curation")
+
+
+def test_suites_in_the_recipe_go_before_the_folders_and_survive_a_dump(tmp_path: Path) -> None:
+    write(tmp_path, "rl", {"RL prompts": [], "test problems": []})
+    config = GatesConfig.model_validate({"folder": str(tmp_path), "suites": {"rl": {"RL prompts": LENGTHS}}})
+    assert config.suite("rl").root["RL prompts"][0].type == LENGTHS[0]["type"]
+    assert config.suite("rl").root["test problems"] == ()
+    again = GatesConfig.model_validate(config.model_dump(mode="json"))
+    assert again.suite("rl") == config.suite("rl")
+
+
+@pytest.mark.parametrize(
+    ("name", "suite", "told"),
+    [
+        ("r1", {}, ["r1.yaml: no stage has this suite", "long2short/rl"]),
+        ("rl", {"train problems": []}, ["rl.yaml", "'train problems'", "RL prompts, test problems"]),
+        ("rl", {"RL prompts": [{"type": "expect_nothing"}]}, ["rl.yaml: gate 'RL prompts', rule 1", "expect_nothing"]),
+        ("rl", {"test problems": [{"include": "apart from the test problems"}]}, ["rl.yaml", "$held_out_digests"]),
+    ],
+)
+def test_a_bad_file_of_ones_own_is_refused_when_the_recipe_is_read(
+    tmp_path: Path, name: str, suite: Any, told: list[str]
+) -> None:
+    write(tmp_path, name, suite)
+    with pytest.raises(ValidationError) as error:
+        GatesConfig(folder=str(tmp_path))
+    for part in told:
+        assert part in str(error.value)
+
+
+def test_what_is_no_folder_or_no_stage_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match=r"gates\.folder: .* is no folder"):
+        GatesConfig(folder=str(tmp_path / "absent"))
+    with pytest.raises(ValidationError, match=r"gates\.suites: there is no stage 'r1'"):
+        GatesConfig.model_validate({"suites": {"r1": {}}})
+    with pytest.raises(ValidationError, match=r"gates\.suites\.rl: gate 'RL prompts', rule 1.*'txet'"):
+        rule = {"type": "expect_column_to_exist", "kwargs": {"column": "txet"}}
+        GatesConfig.model_validate({"suites": {"rl": {"RL prompts": [rule]}}})
+
+
+def test_a_smaller_world_passes_too() -> None:
+    small = generate(NanoWorldConfig(train_problems=60, test_problems=12, sft_examples=40, long_cot_paths=30), 3)
+    assert found("train problems", problem_frame(small.train)).passed
