@@ -20,7 +20,7 @@ import pyarrow.parquet
 
 from infra.lineage.prompt_digest import prompt_digest
 from infra.lineage.sample_files import FORMAT, FORMAT_KEY, KIND, SCHEMA
-from infra.store import Corrupted, Ref, Store
+from infra.store import Corrupted, Ref, Store, StoreError
 
 SAMPLE_ORDERS = ("number", "iteration", "problem_id", "tokens", "reward", "total_reward", "advantage", "started")
 PROMPT_ORDERS = ("problem_id", "responses", "passes", "iterations", "mean_tokens", "first_reward", "last_reward")
@@ -77,7 +77,7 @@ def samples_of(
     """Rows of SCHEMA, of one iteration, outcome or prompt (text or digest) where these are given.
 
     By default in the order in which they were written. Raises SamplesError for an order that there is not, and for an
-    artifact that holds no samples; StoreError where its files cannot be had.
+    artifact that holds no samples; StoreError where its files cannot be had, or are of a newer version.
     """
     where, values = _where(iteration, outcome, prompt)
     by = _order(order, SAMPLE_ORDERS, then="iteration, number")
@@ -115,6 +115,14 @@ def prompts_of(
     by = _order(order, PROMPT_ORDERS, then="prompt_digest")
     with _opened(store, ref) as samples:
         return _rows(samples.execute(f"{_PROMPTS} {by} LIMIT ? OFFSET ?", [limit, offset]))
+
+
+def prompts_in(store: Store, ref: Ref) -> list[tuple[str, int, int, float | None]]:
+    """Of each prompt: its digest, responses, passes and mean reward."""
+    with _opened(store, ref) as samples:
+        return samples.execute(
+            "SELECT prompt_digest, count(*), sum(passes)::BIGINT, avg(reward) FROM samples GROUP BY ALL ORDER BY ALL"
+        ).fetchall()
 
 
 def query(store: Store, ref: Ref, sql: str, most: int | None = None) -> list[dict[str, Any]]:
@@ -177,7 +185,7 @@ def sample_paths(store: Store, ref: Ref) -> list[str]:
     except (KeyError, ValueError, OSError) as error:
         raise Corrupted(f"{paths[-1]} is no file of samples: {error}") from error
     if told > FORMAT:
-        raise SamplesError(
+        raise StoreError(
             f"{paths[-1]} was written by a newer version of Longhaul (format {told}; this one reads up to {FORMAT}): "
             "upgrade it"
         )

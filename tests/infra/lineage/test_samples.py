@@ -26,7 +26,7 @@ from infra.lineage.samples import (
     query,
     samples_of,
 )
-from infra.store import Corrupted, Ref, Store
+from infra.store import Corrupted, Ref, Store, StoreError
 
 HOSTILE = "<script>alert(1)</script>\x1b[2J'; DROP TABLE samples; --\0 \u202e"
 
@@ -261,7 +261,7 @@ def test_samples_of_a_newer_version_are_refused(tmp_path: Path) -> None:
         table = pq.read_table(folder / "000000.parquet").replace_schema_metadata({FORMAT_KEY: "2"})
         pq.write_table(table, folder / "000000.parquet")
 
-    with pytest.raises(SamplesError, match=r"newer version of Longhaul \(format 2; this one reads up to 1\): upgrade"):
+    with pytest.raises(StoreError, match=r"newer version of Longhaul \(format 2; this one reads up to 1\): upgrade"):
         iterations_of(*changed(tmp_path, newer))
 
 

@@ -1,0 +1,158 @@
+"""Which models saw a prompt: an index of the prompts in all samples of a store, in the database of the lineage's index.
+
+Samples never change under their digest. Each is read once, when a question is asked for the first time after it was
+made, and what was read of it stays true; a rebuilt index of the records leaves it as it is.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Connection, Float, Index, Integer, MetaData, String, Table, func, select
+
+from infra.lineage.derived import artifact_id, plain
+from infra.lineage.graph import Node
+from infra.lineage.index import LineageIndex
+from infra.lineage.questions import models_that_saw
+from infra.lineage.rows import ModelRow
+from infra.lineage.sample_files import KIND
+from infra.lineage.samples import SamplesError, as_digest, prompts_in
+from infra.lineage.tables import among, items, reading, writing
+from infra.store import Ref, Store, StoreError
+
+BATCH = 50
+"""Artifacts that are added at a time."""
+
+_metadata = MetaData()
+
+_prompts = Table(
+    "lineage_prompts",
+    _metadata,
+    Column("prompt", Integer, primary_key=True, autoincrement=False),
+    Column("digest", String, nullable=False, unique=True),
+)
+
+_samples = Table(
+    "lineage_samples",
+    _metadata,
+    Column("samples", Integer, primary_key=True, autoincrement=False),
+    Column("digest", String, nullable=False, unique=True),
+)
+
+_uses = Table(
+    "lineage_prompt_uses",
+    _metadata,
+    Column("prompt", Integer, primary_key=True, autoincrement=False),
+    Column("samples", Integer, primary_key=True, autoincrement=False),
+    Column("responses", BigInteger, nullable=False),
+    Column("passes", BigInteger, nullable=False),
+    Column("mean_reward", Float),
+    Index("lineage_prompt_uses_samples", "samples"),
+    sqlite_with_rowid=False,
+)
+
+
+@dataclass(frozen=True)
+class PromptUse:
+    """Samples that hold a prompt."""
+
+    samples: str
+    """Their digest."""
+    responses: int
+    passes: int
+    """How often the optimizer saw one of the responses; 0 where none was trained on."""
+    mean_reward: float | None
+    executions: tuple[Node, ...]
+    """The executions of the stage that left these samples."""
+
+
+@dataclass(frozen=True)
+class PromptSeen:
+    """Where a prompt went."""
+
+    digest: str
+    uses: tuple[PromptUse, ...]
+    trained: tuple[ModelRow, ...]
+    """Models that a stage made which trained on it, newest first."""
+    descended: tuple[ModelRow, ...]
+    """Models that came from these, newest first."""
+    problems: tuple[str, ...]
+    """Samples that could not be read, and why: they may hold it as well."""
+
+
+def models_that_saw_prompt(index: LineageIndex, store: Store, prompt: str) -> PromptSeen:
+    """Where a prompt went, by its text or its digest. Case and white space do not matter.
+
+    Samples that are new are read first; the records have to be in the index (`LineageIndex.sync`). Raises LineageError
+    where the database fails.
+    """
+    problems = read_new_samples(index, store)
+    digest = as_digest(prompt)
+    uses = tuple(_uses_of(index, digest))
+    executions = [node for use in uses if use.passes for node in use.executions]
+    made_by = {(node.facts.get("run"), node.facts.get("stage")) for node in executions}
+    models = models_that_saw(index, executions) if executions else []
+    own = tuple(row for row in models if (row.run, row.stage) in made_by)
+    return PromptSeen(digest, uses, own, tuple(row for row in models if row not in own), problems)
+
+
+def read_new_samples(index: LineageIndex, store: Store) -> tuple[str, ...]:
+    """Read the samples that have not been read. Returns what is wrong with those that cannot be."""
+    with writing(index.engine) as connection:
+        _metadata.create_all(connection)
+    with reading(index.engine) as connection:
+        known = select(_samples.c.digest)
+        listed = select(items).where(items.c.kind == KIND, ~items.c.source, items.c.digest.not_in(known))
+        found = connection.execute(listed.order_by(items.c.node)).all()
+    new = [Ref(kind=KIND, digest=r.digest, address=r.address, files=r.files, size=r.size) for r in found]
+    problems = []
+    for start in range(0, len(new), BATCH):
+        read: dict[str, list[tuple[str, int, int, float | None]]] = {}
+        for ref in new[start : start + BATCH]:
+            try:
+                read[ref.digest] = prompts_in(store, ref)
+            except (StoreError, SamplesError) as error:
+                problems.append(plain(str(error)))
+        with writing(index.engine) as connection:
+            _add(connection, read)
+    return tuple(problems)
+
+
+def _add(connection: Connection, read: dict[str, list[tuple[str, int, int, float | None]]]) -> None:
+    # Another process may have read some of them meanwhile.
+    listed = select(_samples.c.digest).where(among(connection, _samples.c.digest, read))
+    there = set(connection.execute(listed).scalars())
+    new = {digest: rows for digest, rows in read.items() if digest not in there}
+    numbers = _numbered(connection, _samples, "samples", list(new))
+    prompts = _numbered(connection, _prompts, "prompt", list({row[0]: None for rows in new.values() for row in rows}))
+    uses: list[dict[str, Any]] = [
+        {"prompt": prompts[row[0]], "samples": numbers[digest]}
+        | {"responses": row[1], "passes": row[2], "mean_reward": row[3]}
+        for digest, rows in new.items()
+        for row in rows
+    ]
+    if uses:
+        connection.execute(_uses.insert(), uses)
+
+
+def _numbered(connection: Connection, table: Table, name: str, digests: Sequence[str]) -> dict[str, int]:
+    """The numbers of digests; those that have none are given one."""
+    known = select(table.c.digest, table.c[name]).where(among(connection, table.c.digest, digests))
+    numbers: dict[str, int] = {digest: number for digest, number in connection.execute(known)}
+    last = connection.execute(select(func.max(table.c[name]))).scalar() or 0
+    new = {digest: number for number, digest in enumerate((d for d in digests if d not in numbers), last + 1)}
+    if new:
+        connection.execute(table.insert(), [{name: number, "digest": digest} for digest, number in new.items()])
+    return numbers | new
+
+
+def _uses_of(index: LineageIndex, digest: str) -> Iterator[PromptUse]:
+    with reading(index.engine) as connection:
+        listed = select(_samples.c.digest, _uses.c.responses, _uses.c.passes, _uses.c.mean_reward)
+        listed = listed.join(_uses, _uses.c.samples == _samples.c.samples)
+        listed = listed.join(_prompts, _prompts.c.prompt == _uses.c.prompt).where(_prompts.c.digest == digest)
+        rows = connection.execute(listed.order_by(_samples.c.samples)).all()
+    for row in rows:
+        near = index.upstream(artifact_id(row.digest), depth=1)
+        made = tuple(node for node in near.nodes if node.kind == "execution")
+        yield PromptUse(row.digest, row.responses, row.passes, row.mean_reward, made)

@@ -1,0 +1,127 @@
+"""Which models saw a prompt: those trained on it, those that came from them, and no others."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra import records
+from infra.lineage import prompts
+from infra.lineage.index import LineageIndex
+from infra.lineage.prompt_digest import prompt_digest
+from infra.lineage.prompts import models_that_saw_prompt, read_new_samples
+from infra.lineage.sample_files import KIND, Outcome, SampleRow, write_samples
+from infra.records import StageRecord
+from infra.store import Ref, Store
+from tests.infra.lineage.records import ref, stage_record
+
+
+class Made:
+    """A store with runs whose stages left samples."""
+
+    def __init__(self, folder: Path, index: LineageIndex) -> None:
+        self.folder, self.index = folder, index
+        self.store = Store(folder / "store")
+
+    def samples(self, *texts: str, outcome: Outcome = "trained") -> Ref:
+        """Two responses to each prompt, the first right."""
+        place = self.folder / "samples"
+        shutil.rmtree(place, ignore_errors=True)
+        passes = int(outcome == "trained")
+        rows = [
+            SampleRow("id", prompt_digest(text), text, "so", 2, "rollout", outcome, passes, 0, reward=reward)
+            for text in texts
+            for reward in (1.0, 0.0)
+        ]
+        write_samples(place / "000000.parquet", rows)
+        return self.store.put(place, KIND)
+
+    def stage(self, run: str, stage: str, samples: Ref, model: Ref | None = None, **changed: Any) -> StageRecord:
+        inputs = {"model": model} if model else {}
+        outputs = {"model": ref("model", run, stage), "samples": samples}
+        record = stage_record(stage, run, inputs=inputs, outputs=outputs, **changed)
+        records.write(self.store, f"stages/{record.key}", record)
+        records.write(self.store, f"stage-runs/{run}", record)
+        return record
+
+    def saw(self, prompt: str) -> tuple[list[str], list[str]]:
+        """RUN:STAGE of the models that were trained on a prompt, and of those that came from them."""
+        self.index.sync(self.store)
+        found = models_that_saw_prompt(self.index, self.store, prompt)
+        assert not found.problems
+        trained, descended = ([f"{row.run}:{row.stage}" for row in rows] for rows in (found.trained, found.descended))
+        return sorted(trained), sorted(descended)
+
+
+@pytest.fixture
+def made(tmp_path: Path, opened: Callable[[], LineageIndex]) -> Made:
+    made = Made(tmp_path, opened())
+    sft = made.stage("a", "vanilla_sft", made.samples("one", "two"), minutes=1)
+    made.stage("a", "rl", made.samples("two", "three"), sft.outputs["model"], minutes=2)
+    records.write(made.store, "stage-runs/b", sft.model_copy(update={"run": "b", "reused_from": "a"}))
+    made.stage("b", "rl", made.samples("three", "four", outcome="stale"), sft.outputs["model"], minutes=3)
+    return made
+
+
+def test_the_models_trained_on_a_prompt_and_those_made_from_them_are_told_apart(made: Made) -> None:
+    assert made.saw("one") == (["a:vanilla_sft"], ["a:rl", "b:rl"])
+    assert made.saw("two") == (["a:rl", "a:vanilla_sft"], ["b:rl"])
+    assert made.saw("three") == (["a:rl"], [])
+    assert made.saw("  ONE\n") == made.saw(prompt_digest("one")) == made.saw("one")
+
+
+def test_a_prompt_whose_responses_were_all_dropped_trained_nothing_but_its_use_is_told(made: Made) -> None:
+    assert made.saw("four") == ([], [])
+    (use,) = models_that_saw_prompt(made.index, made.store, "four").uses
+    assert (use.responses, use.passes, use.mean_reward) == (2, 0, 0.5)
+    assert [node.id for node in use.executions] == ["execution:b:rl"]
+
+
+def test_a_prompt_that_nothing_saw_has_no_uses(made: Made) -> None:
+    assert made.saw("'; DROP TABLE lineage_prompts; --\0") == ([], [])
+    assert models_that_saw_prompt(made.index, made.store, "five").uses == ()
+
+
+def test_samples_are_read_once_and_new_ones_are_found(made: Made) -> None:
+    before = made.saw("three")
+    for each in (made.folder / "store" / "objects").rglob("*.parquet"):
+        each.chmod(0o644)
+        each.unlink()
+    assert made.saw("three") == before
+    made.index.rebuild(made.store)
+    assert made.saw("three") == before
+    made.stage("c", "long2short/dpo", made.samples("three", "six"), minutes=9)
+    assert made.saw("three") == (sorted([*before[0], "c:long2short/dpo"]), [])
+
+
+def test_samples_that_cannot_be_read_are_named_and_tried_again(made: Made) -> None:
+    made.index.sync(made.store)
+    (file, *_) = sorted((made.folder / "store" / "objects").rglob("*.parquet"))
+    whole = file.read_bytes()
+    file.chmod(0o644)
+    file.write_bytes(whole[:-9])
+    (problem,) = models_that_saw_prompt(made.index, made.store, "three").problems
+    assert str(file) in problem
+    file.write_bytes(whole)
+    assert made.saw("three") == (["a:rl"], [])
+
+
+def test_two_processes_that_read_the_same_samples_count_them_once(
+    made: Made, opened: Callable[[], LineageIndex], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.index.sync(made.store)
+    other, read = opened(), prompts.prompts_in
+
+    def read_while_the_other_does(store: Store, ref: Ref) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(prompts, "prompts_in", read)
+            read_new_samples(other, store)
+        return read(store, ref)
+
+    monkeypatch.setattr(prompts, "prompts_in", read_while_the_other_does)
+    assert read_new_samples(made.index, made.store) == ()
+    (use,) = models_that_saw_prompt(made.index, made.store, "one").uses
+    assert (use.responses, use.passes) == (2, 2)
+    assert made.saw("two") == (["a:rl", "a:vanilla_sft"], ["b:rl"])
