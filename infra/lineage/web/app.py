@@ -17,7 +17,6 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
@@ -40,7 +39,7 @@ class _Static(StaticFiles):
     """Files that browsers may keep, as long as they ask whether they changed."""
 
     def file_response(self, *args: object, **kwargs: object) -> Response:
-        response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
+        response = super().file_response(*args, **kwargs)
         response.headers["Cache-Control"] = "no-cache"
         return response
 
@@ -76,14 +75,16 @@ def lineage_app(site: Site, token: str | None = None, hosts: Collection[str] = (
         at("/artifacts/{digest}/file", files.file),
         Mount("/static", _Static(directory=STATIC)),
     ]
-    middleware = [
-        Middleware(Headers),
-        Middleware(KnownHost, hosts=hosts),
-        Middleware(ReadOnly),
-        Middleware(TokenGate, token=token),
-    ]
-    handlers = {NotThere: _not_there, LineageError: _index, StoreError: _store, HTTPException: _http}
-    return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
+    handlers = {
+        NotThere: _not_there,
+        LineageError: _index,
+        StoreError: _store,
+        HTTPException: _http,
+        Exception: _broken,
+    }
+    app: ASGIApp = Starlette(routes=routes, exception_handlers=handlers)
+    # Around all of it, so that what is refused or breaks has the headers too.
+    return Headers(KnownHost(ReadOnly(TokenGate(app, token)), hosts))
 
 
 def _problem(heading: str, words: str, status: int) -> Response:
@@ -106,3 +107,8 @@ def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     words = "There is no such page." if error.status_code == 404 else error.detail
     return _problem("Not here" if error.status_code == 404 else "Refused", words, error.status_code)
+
+
+def _broken(request: Request, error: Exception) -> Response:
+    # The server's log has the traceback; a visitor need not.
+    return _problem("Something broke", "This page could not be made. What the server printed says why.", 500)
