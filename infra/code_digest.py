@@ -8,6 +8,7 @@ digest another one.
 import ast
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
@@ -22,12 +23,13 @@ def _source(module: str) -> Path | None:
     return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None)
 
 
-def _imports(tree: ast.AST, package: str) -> set[str]:
-    """Names that a tree in `package` may import from ours, wherever the import stands.
+def _names(tree: ast.AST, package: str) -> tuple[set[str], set[str]]:
+    """Names that a tree in `package` may import from ours, wherever the import stands; and all its strings.
 
-    A string that names a module counts as well: that is how a process of its own is started (`python -m`).
+    A string that names a module counts as an import: that is how a process of its own is started (`python -m`).
     """
     names: set[str] = set()
+    strings: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
@@ -35,18 +37,18 @@ def _imports(tree: ast.AST, package: str) -> set[str]:
             source = resolve_name("." * node.level + (node.module or ""), package)
             names.add(source)
             names.update(f"{source}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "." in node.value:
-            names.add(node.value)
-    return {name for name in names if name.split(".")[0] in OURS and name.replace(".", "").isidentifier()}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            strings.add(node.value)
+    names |= {string for string in strings if "." in string}
+    return {name for name in names if name.split(".")[0] in OURS and name.replace(".", "").isidentifier()}, strings
 
 
-def _files_beside(tree: ast.AST, module: Path) -> list[Path]:
-    """What a string in the module's tree names in its folder: files (programs, templates), and folders of data with all
-    that is in them. A package of ours is no data: what is reached of it is imported."""
-    names = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+def _files_beside(strings: set[str], module: Path) -> list[Path]:
+    """What strings in a module name in its folder: files (programs, templates), and folders of data with all that is in
+    them. A package of ours is no data: what is reached of it is imported."""
     found: list[Path] = []
     for path in module.parent.iterdir():
-        if path.name not in names:
+        if path.name not in strings:
             continue
         if path.is_file():
             found.append(path)
@@ -69,14 +71,24 @@ def _without_documentation(tree: ast.AST) -> ast.AST:
     return tree
 
 
+@dataclass(frozen=True)
+class _Module:
+    """What a module of ours reaches."""
+
+    imports: set[str]
+    files: list[Path]
+
+
 @cache
-def _parsed(path: Path, modified: int) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+def _read(name: str, path: Path, modified: int) -> _Module:
+    """Once for each state of a file: stages share most of their modules."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    imports, strings = _names(ast.parse(path.read_text(encoding="utf-8")), package)
+    return _Module(imports, _files_beside(strings, path))
 
 
-def _tree(path: Path) -> ast.Module:
-    """A file's syntax, parsed once for each state of the file: stages share most of their modules."""
-    return _parsed(path, path.stat().st_mtime_ns)
+def _module(name: str, path: Path) -> _Module:
+    return _read(name, path, path.stat().st_mtime_ns)
 
 
 def reached_modules(module: str) -> list[str]:
@@ -90,8 +102,7 @@ def reached_modules(module: str) -> list[str]:
             continue
         found.add(name)
         parent = name.rpartition(".")[0]
-        package = name if path.name == "__init__.py" else parent
-        waiting += [*_imports(_tree(path), package), *([parent] if parent else [])]
+        waiting += [*_module(name, path).imports, *([parent] if parent else [])]
     return sorted(found)
 
 
@@ -99,7 +110,6 @@ def reached_modules(module: str) -> list[str]:
 def _content(path: Path, modified: int) -> str:
     """SHA-256 of what counts of a file: a Python file's syntax, another file's bytes."""
     if path.suffix == ".py":
-        # Not the shared tree: this one is cut.
         tree = _without_documentation(ast.parse(path.read_text(encoding="utf-8")))
         return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
     with path.open("rb") as file:
@@ -114,7 +124,7 @@ def code_digests(module: str) -> dict[str, str]:
         path = _source(name)
         assert path is not None
         digests[name] = _content(path, path.stat().st_mtime_ns)
-        for file in _files_beside(_tree(path), path):
+        for file in _module(name, path).files:
             digests[file.relative_to(_ROOT).as_posix()] = _content(file, file.stat().st_mtime_ns)
     return digests
 
