@@ -27,6 +27,12 @@ def find_all(index: LineageIndex, name: str) -> list[Node]:
         return [finding.find(connection, name)]
 
 
+def is_known(index: LineageIndex, name: str) -> bool:
+    """Whether a name means anything in the lineage."""
+    with reading(index.engine) as connection:
+        return bool(finding.candidates(connection, name))
+
+
 def _address(source: Node) -> str:
     return source.id.split(":", 2)[2]
 

@@ -15,6 +15,7 @@ from infra.lineage.graph import Edge, Node, Subgraph
 from infra.lineage.tables import LineageError, among, edges, nodes
 
 Direction = Literal["upstream", "downstream"]
+DIRECTIONS: tuple[Direction, ...] = ("upstream", "downstream")
 
 
 def read_nodes(connection: Connection, numbers: Sequence[int]) -> tuple[Node, ...]:
@@ -30,6 +31,11 @@ def number_of(connection: Connection, id: str) -> int:
     if found is None:
         raise LineageError(f"the lineage has no node {id!r}")
     return found
+
+
+def every(connection: Connection) -> list[int]:
+    """Numbers of all nodes."""
+    return list(connection.execute(select(nodes.c.node).order_by(nodes.c.node)).scalars())
 
 
 def subgraph(connection: Connection, numbers: Sequence[int], cut: int) -> Subgraph:

@@ -1,0 +1,42 @@
+"""The lineage for other tools: as data, as a Mermaid diagram, as OpenLineage events.
+
+What is exported is chosen first, as a subgraph: all of it, a run with what its stages read and made, or what a node
+came from or led to.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from infra.lineage import walks
+from infra.lineage.graph import Subgraph
+from infra.lineage.index import LineageIndex
+from infra.lineage.tables import reading
+
+
+def whole(index: LineageIndex) -> Subgraph:
+    """All of the lineage."""
+    with reading(index.engine) as connection:
+        return walks.subgraph(connection, walks.every(connection), 0)
+
+
+def of_run(index: LineageIndex, run: str) -> Subgraph:
+    """A run: its stages' executions with their gates, and what these read and made.
+
+    Raises LineageError where there is no such run.
+    """
+    index.run(run)
+    with reading(index.engine) as connection:
+        stages = walks.reach(connection, [walks.number_of(connection, f"run:{run}")], "upstream", depth=1)
+        near = [walks.reach(connection, stages[1:], direction, depth=1) for direction in walks.DIRECTIONS]
+        found = list(dict.fromkeys(number for numbers in (stages, *near) for number in numbers))
+        others = {
+            number
+            for number, node in zip(found, walks.read_nodes(connection, found), strict=True)
+            if node.kind == "run" and number != stages[0]
+        }
+        return walks.subgraph(connection, [number for number in found if number not in others], 0)
+
+
+def as_data(graph: Subgraph) -> dict[str, Any]:
+    """Plain data: `nodes` with id, kind, label and facts, `edges` with source, target and role, `cut`."""
+    return asdict(graph)

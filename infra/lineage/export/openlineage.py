@@ -1,0 +1,305 @@
+"""The lineage as OpenLineage events (https://openlineage.io), by that project's own classes.
+
+    run        ─▶ a job named after the recipe: START, and COMPLETE, FAIL or ABORT once it has ended
+    execution  ─▶ a job <recipe>.<stage>: START, and COMPLETE or FAIL, with the run that ran it as its parent
+    artifact   ─▶ a data set named by its address: a bucket or `file` is the namespace, its digest the version
+    source     ─▶ likewise; its SHA-256 is the version
+    gate       ─▶ tests of the execution's run, and assertions about the data that it read
+    tag        ─▶ a tag of the data set, in the events of the execution that made it
+
+Data sets are named by their content, so two executions that made the same share one, and no other is ever taken for it.
+Ids of runs are derived from names: exporting twice gives the same events. What OpenLineage has no facet for (key, seed,
+configuration, packages, metrics) is in the facet `longhaul_stage`.
+"""
+
+import json
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+import attr
+from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
+from openlineage.client.facet_v2 import (
+    DatasetFacet,
+    JobFacet,
+    RunFacet,
+    data_quality_assertions_dataset,
+    dataset_type_dataset,
+    dataset_version_dataset,
+    documentation_dataset,
+    error_message_run,
+    job_type_job,
+    parent_run,
+    source_code_location_job,
+    tags_dataset,
+    tags_run,
+    test_run,
+)
+from openlineage.client.serde import Serde
+
+from infra.lineage.graph import Node, Subgraph
+from infra.lineage.index import LineageIndex
+from infra.lineage.rows import RunDetail
+from infra.lineage.tables import LineageError
+from infra.records import StageRecord
+from infra.store import Ref
+
+PRODUCER = "urn:longhaul:lineage"
+
+NAMESPACE = "longhaul"
+"""Of jobs."""
+
+_ENDS = {"succeeded": RunState.COMPLETE, "failed": RunState.FAIL, "interrupted": RunState.ABORT}
+
+
+@attr.define
+class StageRunFacet(RunFacet):
+    """What shapes a stage's outputs, and how it did."""
+
+    stage: str
+    key: str
+    seed: int
+    config: str
+    """JSON."""
+    code: str
+    diff: str | None
+    """SHA-256 of what differs from the commit."""
+    packages: dict[str, str]
+    metrics: str
+    """JSON."""
+    evaluation: str | None
+    """JSON."""
+
+
+def events(index: LineageIndex, graph: Subgraph) -> Iterator[dict[str, Any]]:
+    """The events of all runs and executions in a subgraph, as plain data.
+
+    Raises LineageError for a record whose times are none.
+    """
+    tags: dict[str, list[str]] = {}
+    for tag in index.tags():
+        if tag.model is not None:
+            tags.setdefault(tag.model.digest, []).append(tag.tag)
+    for node in graph.nodes:
+        try:
+            if node.kind == "run":
+                made = _run_events(index.run(node.label))
+            elif node.kind == "execution":
+                made = _execution_events(index, node, tags)
+            else:
+                continue
+        except (ValueError, OverflowError) as error:
+            raise LineageError(f"{node.id} cannot be told as events: {error}") from error
+        yield from (Serde.to_dict(event) for event in made)
+
+
+def _run_events(detail: RunDetail) -> list[RunEvent]:
+    run, job = _run_of(detail.row.run), _job(detail.row.recipe or "run", "RUN")
+    reused = [
+        tags_run.TagsRunFacetFields(key=f"reused {record.stage}", value=record.reused_from, source="LONGHAUL")
+        for record in detail.stages
+        if record.reused_from
+    ]
+    facets: dict[str, RunFacet] = {}
+    if reused:
+        facets["tags"] = tags_run.TagsRunFacet(tags=reused, producer=PRODUCER)
+    found = []
+    if detail.start is not None:
+        found.append(_event(RunState.START, detail.start.time, run, job, facets))
+    if detail.end is not None and detail.end.status in _ENDS:
+        if detail.end.error:
+            facets = facets | {"errorMessage": _error(detail.end.error)}
+        found.append(_event(_ENDS[detail.end.status], detail.end.time, run, job, facets))
+    return found
+
+
+def _execution_events(index: LineageIndex, node: Node, tags: dict[str, list[str]]) -> list[RunEvent]:
+    record = index.execution(node.facts["run"], node.facts["stage"])
+    recipe = index.node(f"run:{record.run}").facts["recipe"] or "run"
+    facets: dict[str, RunFacet] = {
+        "parent": parent_run.ParentRunFacet(
+            run=parent_run.Run(runId=_run_of(record.run)),
+            job=parent_run.Job(namespace=NAMESPACE, name=recipe),
+            producer=PRODUCER,
+        ),
+        "longhaul_stage": StageRunFacet(
+            stage=record.stage,
+            key=record.key,
+            seed=record.seed,
+            config=json.dumps(record.config, sort_keys=True),
+            code=record.code,
+            diff=record.diff,
+            packages=record.packages,
+            metrics=json.dumps(record.metrics, sort_keys=True),
+            evaluation=json.dumps(record.evaluation, sort_keys=True) if record.evaluation else None,
+            producer=PRODUCER,
+        ),
+    }
+    id, job = str(uuid5(NAMESPACE_URL, f"{PRODUCER}:{node.id}")), _job(f"{recipe}.{record.stage}", "STAGE", record)
+    inputs = _inputs(record)
+    ended = (_time(record.started) + timedelta(seconds=record.seconds)).isoformat()
+    last = facets | ({"test": _tests(record)} if record.gates else {})
+    if record.failure is not None:
+        last = last | {"errorMessage": _error(record.failure.error)}
+    outputs = [
+        OutputDataset(*_named(ref.address), facets=_dataset_facets(ref, f"{record.stage} · {name}", tags))
+        for name, ref in record.outputs.items()
+    ]
+    end = RunState.FAIL if record.failure else RunState.COMPLETE
+    return [
+        _event(RunState.START, record.started, id, job, facets, inputs),
+        _event(end, ended, id, job, last, inputs, outputs),
+    ]
+
+
+def _event(
+    kind: RunState,
+    time: str,
+    run: str,
+    job: Job,
+    facets: dict[str, RunFacet],
+    inputs: list[InputDataset] | None = None,
+    outputs: list[OutputDataset] | None = None,
+) -> RunEvent:
+    return RunEvent(
+        eventType=kind,
+        eventTime=_time(time).isoformat(),
+        run=Run(runId=run, facets=facets),
+        job=job,
+        inputs=inputs or [],
+        outputs=outputs or [],
+        producer=PRODUCER,
+    )
+
+
+def _time(text: str) -> datetime:
+    """A time with its zone. Raises ValueError."""
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(f"{text!r} is a time without a zone")
+    return time
+
+
+def _run_of(run: str) -> str:
+    return str(uuid5(NAMESPACE_URL, f"{PRODUCER}:run:{run}"))
+
+
+def _job(name: str, kind: str, record: StageRecord | None = None) -> Job:
+    facets: dict[str, JobFacet] = {
+        "jobType": job_type_job.JobTypeJobFacet(
+            processingType="BATCH", integration="LONGHAUL", jobType=kind, producer=PRODUCER
+        )
+    }
+    if record is not None and record.commit:
+        facets["sourceCodeLocation"] = source_code_location_job.SourceCodeLocationJobFacet(
+            # Where the repository is kept is not recorded; this names the commit wherever it is (ISO/IEC 18670).
+            type="git",
+            url=f"swh:1:rev:{record.commit}",
+            version=record.commit,
+            producer=PRODUCER,
+        )
+    return Job(namespace=NAMESPACE, name=name, facets=facets)
+
+
+def _inputs(record: StageRecord) -> list[InputDataset]:
+    read = [
+        InputDataset(
+            *_named(ref.address),
+            facets=_dataset_facets(ref, name, {}),
+            # Which of several data sets a gate is about is not recorded; models have none.
+            inputFacets={"dataQualityAssertions": _assertions(record)} if record.gates and ref.kind != "model" else {},
+        )
+        for name, ref in record.inputs.items()
+    ]
+    outside = [
+        InputDataset(
+            *_named(address),
+            facets={"version": _version(digest), "datasetType": _type("FILE")},
+            inputFacets={"dataQualityAssertions": _assertions(record)} if record.gates else {},
+        )
+        for address, digest in record.sources.items()
+    ]
+    return [*read, *outside]
+
+
+def _named(address: str) -> tuple[str, str]:
+    """Namespace and name of a data set, by OpenLineage's naming of what is in buckets and files."""
+    if address.startswith("s3://"):
+        bucket, _, key = address.removeprefix("s3://").partition("/")
+        return f"s3://{bucket}", key or "/"
+    return "file", address
+
+
+def _dataset_facets(ref: Ref, told: str, tags: dict[str, list[str]]) -> dict[str, DatasetFacet]:
+    facets: dict[str, DatasetFacet] = {
+        "version": _version(ref.digest),
+        "datasetType": _type("MODEL" if ref.kind == "model" else "FILE", ref.kind),
+        "documentation": documentation_dataset.DocumentationDatasetFacet(
+            description=told, contentType="text/plain", producer=PRODUCER
+        ),
+    }
+    if set_now := tags.get(ref.digest):
+        facets["tags"] = tags_dataset.TagsDatasetFacet(
+            tags=[tags_dataset.TagsDatasetFacetFields(key=tag, value="true", source="LONGHAUL") for tag in set_now],
+            producer=PRODUCER,
+        )
+    return facets
+
+
+def _version(digest: str) -> DatasetFacet:
+    return dataset_version_dataset.DatasetVersionDatasetFacet(datasetVersion=digest, producer=PRODUCER)
+
+
+def _type(kind: str, subtype: str | None = None) -> DatasetFacet:
+    return dataset_type_dataset.DatasetTypeDatasetFacet(datasetType=kind, subType=subtype, producer=PRODUCER)
+
+
+def _error(message: str) -> RunFacet:
+    return error_message_run.ErrorMessageRunFacet(message=message, programmingLanguage="PYTHON", producer=PRODUCER)
+
+
+def _checks(record: StageRecord) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each check of each gate, with the gate's name."""
+    for gate in record.gates:
+        checks = gate.get("checks")
+        for check in checks if isinstance(checks, list) else []:
+            if isinstance(check, dict):
+                yield str(gate.get("gate")), check
+
+
+def _severity(check: dict[str, Any]) -> str:
+    return "warn" if check.get("severity") == "warn" else "error"
+
+
+def _assertions(record: StageRecord) -> Any:
+    return data_quality_assertions_dataset.DataQualityAssertionsDatasetFacet(
+        assertions=[
+            data_quality_assertions_dataset.Assertion(
+                assertion=str(check.get("expectation")),
+                success=check.get("success") is True,
+                column=str(check["column"]) if check.get("column") else None,
+                severity=_severity(check),
+                name=gate,
+                description=str(check.get("rule")),
+            )
+            for gate, check in _checks(record)
+        ],
+        producer=PRODUCER,
+    )
+
+
+def _tests(record: StageRecord) -> RunFacet:
+    return test_run.TestRunFacet(
+        tests=[
+            test_run.TestExecution(
+                name=gate,
+                status="pass" if check.get("success") is True else "fail",
+                severity=_severity(check),
+                type=str(check.get("expectation")),
+                description=str(check.get("rule")),
+            )
+            for gate, check in _checks(record)
+        ],
+        producer=PRODUCER,
+    )
