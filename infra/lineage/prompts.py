@@ -4,12 +4,13 @@ Samples never change under their digest. Each is read once, when a question is a
 made, and what was read of it stays true; a rebuilt index of the records leaves it as it is.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, Connection, Float, Index, Integer, MetaData, String, Table, func, select
 
+from infra.lineage import walks
 from infra.lineage.derived import artifact_id, plain
 from infra.lineage.graph import Node
 from infra.lineage.index import LineageIndex
@@ -17,7 +18,7 @@ from infra.lineage.questions import models_that_saw
 from infra.lineage.rows import ModelRow
 from infra.lineage.sample_files import KIND
 from infra.lineage.samples import SamplesError, as_digest, prompts_in
-from infra.lineage.tables import among, items, reading, writing
+from infra.lineage.tables import among, edges, items, nodes, reading, writing
 from infra.store import Ref, Store, StoreError
 
 BATCH = 50
@@ -92,8 +93,11 @@ def models_that_saw_prompt(index: LineageIndex, store: Store, prompt: str) -> Pr
     executions = [node for use in uses if use.passes for node in use.executions]
     made_by = {(node.facts.get("run"), node.facts.get("stage")) for node in executions}
     models = models_that_saw(index, executions) if executions else []
-    own = tuple(row for row in models if (row.run, row.stage) in made_by)
-    return PromptSeen(digest, uses, own, tuple(row for row in models if row not in own), problems)
+    own = [(row.run, row.stage) in made_by for row in models]
+    trained, descended = (
+        tuple(row for row, mine in zip(models, own, strict=True) if mine is wanted) for wanted in (True, False)
+    )
+    return PromptSeen(digest, uses, trained, descended, problems)
 
 
 def read_new_samples(index: LineageIndex, store: Store) -> tuple[str, ...]:
@@ -146,13 +150,26 @@ def _numbered(connection: Connection, table: Table, name: str, digests: Sequence
     return numbers | new
 
 
-def _uses_of(index: LineageIndex, digest: str) -> Iterator[PromptUse]:
+def _uses_of(index: LineageIndex, digest: str) -> list[PromptUse]:
     with reading(index.engine) as connection:
         listed = select(_samples.c.digest, _uses.c.responses, _uses.c.passes, _uses.c.mean_reward)
         listed = listed.join(_uses, _uses.c.samples == _samples.c.samples)
         listed = listed.join(_prompts, _prompts.c.prompt == _uses.c.prompt).where(_prompts.c.digest == digest)
         rows = connection.execute(listed.order_by(_samples.c.samples)).all()
-    for row in rows:
-        near = index.upstream(artifact_id(row.digest), depth=1)
-        made = tuple(node for node in near.nodes if node.kind == "execution")
-        yield PromptUse(row.digest, row.responses, row.passes, row.mean_reward, made)
+        made_by = _executions(connection, [artifact_id(row.digest) for row in rows])
+    return [
+        PromptUse(row.digest, row.responses, row.passes, row.mean_reward, tuple(made_by[artifact_id(row.digest)]))
+        for row in rows
+    ]
+
+
+def _executions(connection: Connection, ids: Sequence[str]) -> dict[str, list[Node]]:
+    """By artifact: what made it."""
+    edge = select(nodes.c.id, edges.c.source).join(edges, edges.c.target == nodes.c.node)
+    found = connection.execute(edge.where(among(connection, nodes.c.id, ids)).order_by(edges.c.source)).all()
+    makers = {row.source for row in found}
+    known = dict(zip(makers, walks.read_nodes(connection, list(makers)), strict=True))
+    made_by: dict[str, list[Node]] = {id: [] for id in ids}
+    for row in found:
+        made_by[row.id].append(known[row.source])
+    return made_by
