@@ -41,6 +41,7 @@ class LocalBackend:
         self.address = str(self.root)
         # Written aside in a folder of its own: a crash leaves no half file beside stored ones.
         self._scratch = self.root / "tmp"
+        self._shared = {self.root, self._scratch, self.root / "objects"}
 
     @contextmanager
     def incoming(self, folder: Path, sizes: Mapping[str, int], count: Count) -> Iterator["LocalIncoming"]:
@@ -89,7 +90,8 @@ class LocalBackend:
             with naming(path):
                 path.unlink(missing_ok=True)
             for parent in path.parents:
-                if parent == self.root or not _removed_if_empty(parent):
+                # Folders that many writers share stay: one may be about to write there.
+                if parent in self._shared or parent.parent == self.root / "objects" or not _removed_if_empty(parent):
                     break
 
     def fetch(self, prefix: str, entries: Sequence[FileEntry], cache: Path, count: Count) -> Path:
@@ -122,8 +124,7 @@ class LocalIncoming:
         for path, copy in self._copies.items():
             destination = root / prefix / path
             with naming(destination):
-                destination.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(copy, destination)
+                _move(copy, destination)
             folders.update(parent for parent in destination.parents if parent.is_relative_to(root))
         for folder in folders:
             with naming(folder):
@@ -136,6 +137,16 @@ def _removed_if_empty(folder: Path) -> bool:
     except OSError:  # not empty, or gone already
         return False
     return True
+
+
+def _move(file: Path, destination: Path) -> None:
+    for last in (False, False, True):
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return os.replace(file, destination)
+        except FileNotFoundError:
+            if last:  # else another process has just deleted what was the last file of the folder
+                raise
 
 
 def _copy(source: Path, destination: Path, size: int, count: Count) -> str:

@@ -79,7 +79,7 @@ class Store:
         storage that refuses.
         """
         sizes = _regular_files(folder)
-        self._open(writing=True)
+        self.open(writing=True)
         with (
             shown(f"store {kind}", sum(sizes.values())) as count,
             self.backend.incoming(folder, sizes, count) as incoming,
@@ -94,7 +94,7 @@ class Store:
 
     def exists(self, ref: Ref) -> bool:
         """Whether the folder was stored as a whole. Its content is not read: see verify."""
-        self._open()
+        self.open()
         return self.backend.read(f"{home(ref.digest)}/manifest.json") is not None
 
     def fetch(self, ref: Ref) -> Path:
@@ -129,7 +129,7 @@ class Store:
 
         Raises StoreError where the folder is not stored here, Corrupted where its manifest is damaged.
         """
-        self._open()
+        self.open()
         key = f"{home(digest)}/manifest.json"
         text = self.backend.read(key)
         if text is None:
@@ -160,7 +160,7 @@ class Store:
 
         Raises ValueError for a name whose parts have other characters than letters, digits and ._=-
         """
-        self._open(writing=True)
+        self.open(writing=True)
         self._records.append(name, data)
 
     def read_records(self, prefix: str) -> list[dict[str, Any]]:
@@ -169,29 +169,29 @@ class Store:
         NOTE: within one name the order is that of appending; between names, that of the writers' clocks. Raises
         Corrupted naming a record that is not a JSON object.
         """
-        self._open()
+        self.open()
         return self._records.read(self._records.keys(prefix))
 
     def list_records(self, prefix: str = "") -> list[str]:
         """Keys of those records ('stages/<key>/<file>.json'), oldest first; of all records without a prefix."""
-        self._open()
+        self.open()
         return self._records.keys(prefix)
 
     def read_record(self, key: str) -> dict[str, Any]:
         """One record by its key. Raises StoreError where it is missing, Corrupted where it is not a JSON object."""
-        self._open()
+        self.open()
         return self._records.read([key])[0]
 
     def read_many(self, keys: Sequence[str]) -> list[dict[str, Any]]:
         """Records by their keys, in the same order, many at a time. Raises as read_record does."""
-        self._open()
+        self.open()
         return self._records.read(keys)
 
     def _address(self, digest: str) -> str:
         return f"{self.backend.address}/{home(digest)}/content"
 
-    def _open(self, writing: bool = False) -> None:
-        """Refuse a store of a newer format; mark one that is written to for the first time."""
+    def open(self, writing: bool = False) -> None:
+        """Refuse a store of a newer format (StoreError), and mark one that is written to for the first time."""
         if self._format is None:
             self._format = read_format(self.backend)
         if writing and self._format == 0:

@@ -1,0 +1,103 @@
+"""`longhaul store`: what it says, and its exit codes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from flows.store_cli import store as command
+from infra.store import Ref, Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def longhaul(store: Store, *arguments: str) -> Result:
+    return CliRunner().invoke(command, [*arguments, "--store", store.backend.address])
+
+
+def put(store: Store, tmp_path: Path, text: str, run: str | None = None) -> Ref:
+    folder = tmp_path / "folders" / text
+    folder.mkdir(parents=True)
+    (folder / "file").write_text(text)
+    ref = store.put(folder, "model")
+    if run:
+        record = {"format": 1, "run": run, "stage": "sft", "inputs": {}, "outputs": {"model": ref.model_dump()}}
+        store.write_record(f"stage-runs/{run}", record)
+        store.write_record(f"runs/{run}", {"format": 1, "run": run, "event": "ended"})
+    return ref
+
+
+def test_ls_says_what_there_is_and_who_uses_it(store: Store, tmp_path: Path) -> None:
+    used, stray = put(store, tmp_path, "used", "run-1"), put(store, tmp_path, "stray")
+    shown = longhaul(store, "ls")
+    assert shown.exit_code == 0
+    for text in ("model", used.digest[:12], stray.digest[:12], "run-1:sft", "2 folders, 9 bytes"):
+        assert text in shown.output
+    rows = {row["digest"]: row for row in json.loads(longhaul(store, "ls", "--json").output)["artifacts"]}
+    assert rows[used.digest]["users"] == ["run-1:sft"] and rows[used.digest]["kind"] == "model"
+    assert rows[stray.digest]["users"] == [] and rows[stray.digest]["size"] == 5
+
+
+def test_names_in_records_cannot_drive_the_terminal(store: Store, tmp_path: Path) -> None:
+    ref = put(store, tmp_path, "x")
+    record = {"format": 1, "run": "r", "stage": "\x1b[2J[red]", "outputs": {"m": ref.model_dump()}}
+    store.write_record("stage-runs/r", record)
+    shown = longhaul(store, "ls")
+    assert "\x1b" not in shown.output and "[red]" in shown.output
+
+
+def test_verify_names_each_damaged_file_and_fails(store: Store, tmp_path: Path) -> None:
+    good, bad = put(store, tmp_path, "good"), put(store, tmp_path, "bad")
+    assert longhaul(store, "verify").exit_code == 0
+    stored = Path(bad.address) / "file"
+    stored.chmod(0o644)
+    stored.write_text("BAD")
+    (Path(bad.address) / "stray").write_text("?")
+    shown = longhaul(store, "verify")
+    assert shown.exit_code == 1
+    assert f"{bad.digest[:12]} file: has another SHA-256" in shown.output
+    assert f"{bad.digest[:12]} stray: was not put there" in shown.output
+    assert "1 folder whole, 1 damaged" in shown.output
+    assert longhaul(store, "verify", good.digest[:8]).exit_code == 0
+    answer = json.loads(longhaul(store, "verify", bad.digest, "--json").output)
+    assert answer["verified"] == 1 and set(answer["damaged"][bad.digest]) == {"file", "stray"}
+
+
+def test_a_damaged_manifest_does_not_keep_the_others_from_being_verified(store: Store, tmp_path: Path) -> None:
+    bad = put(store, tmp_path, "bad")
+    put(store, tmp_path, "good")
+    store.backend.write_text(f"objects/{bad.digest[:2]}/{bad.digest}/manifest.json", "{}")
+    shown = longhaul(store, "verify")
+    assert shown.exit_code == 1 and "1 folder whole, 1 damaged" in shown.output
+
+
+def test_a_digest_that_is_not_there_is_refused(store: Store, tmp_path: Path) -> None:
+    put(store, tmp_path, "x")
+    shown = longhaul(store, "verify", "0000")
+    assert shown.exit_code == 1 and "no folder whose digest begins with '0000'" in shown.output
+
+
+def test_gc_deletes_only_when_told_to(store: Store, tmp_path: Path) -> None:
+    used, stray = put(store, tmp_path, "used", "run-1"), put(store, tmp_path, "stray")
+    assert "would delete 0 folders" in longhaul(store, "gc").output, "what was put of late stays"
+    shown = longhaul(store, "gc", "--grace", "0")
+    assert shown.exit_code == 0
+    assert f"{stray.digest[:12]}  1 file, 5 bytes" in shown.output
+    assert "would delete 1 folder: 5 bytes" in shown.output and "do it with --delete" in shown.output
+    assert store.exists(stray)
+    assert "deleted 1 folder: 5 bytes" in longhaul(store, "gc", "--grace", "0", "--delete").output
+    assert store.exists(used) and not store.exists(stray)
+    answer = json.loads(longhaul(store, "gc", "--grace", "0", "--drop-run", "run-1", "--delete", "--json").output)
+    assert answer["deleted"] and answer["bytes"] == 4 and answer["dropped_runs"] == ["run-1"]
+    assert not store.exists(used)
+
+
+def test_a_store_that_cannot_be_used_is_an_error_with_its_reason(store: Store) -> None:
+    store.backend.write_text("store.json", '{"format": 99}')
+    for arguments in (["ls"], ["verify"], ["gc"]):
+        shown = longhaul(store, *arguments)
+        assert shown.exit_code == 1 and "format 99" in shown.output, arguments
