@@ -44,6 +44,12 @@ def _outcome(check: dict[str, Any]) -> str:
     return "warned" if check.get("severity") == "warn" else "failed"
 
 
+def _observed(value: Any) -> Any:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("infra.gates", "."),
@@ -53,5 +59,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.filters |= {"outcome": _outcome, "sign": _SIGNS.__getitem__}
+    environment.filters |= {"outcome": _outcome, "sign": _SIGNS.__getitem__, "observed": _observed}
     return environment
