@@ -6,6 +6,7 @@ there, and a table that it does not name keeps those of Longhaul.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -73,11 +74,13 @@ for, `max_domain_share` is what curation allows.
 """
 
 
+@cache
 def shipped_suite(stage: str) -> Suite:
     """The suite of a stage that comes with Longhaul."""
     return load_suite(SHIPPED / f"{stage}.yaml", TABLES[stage], load_shared(SHIPPED))
 
 
+@cache
 def every_shipped_rule() -> Suite:
     """The shipped suites of all stages in one: a table has the same rules wherever it is read."""
     return Suite({gate: rules for stage in TABLES for gate, rules in shipped_suite(stage).root.items()})

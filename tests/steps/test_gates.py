@@ -211,6 +211,12 @@ def test_one_broken_example_is_named(broken: dict[str, Any], expectation: str) -
     assert [one["id"] for one in only["examples"]] == ["3:p2"]
 
 
+def test_expansion_that_found_nothing_warns_and_every_rule_is_evaluated() -> None:
+    result = found("expanded examples", example_frame([], Chat(CHECKPOINT)))
+    assert result.outcome == "warned"
+    assert only_broken(result)["rule"] == "at least one right answer was sampled"
+
+
 def test_equal_chosen_and_rejected_responses_are_named() -> None:
     only = only_broken(found("preference pairs", pair_frame([("x", "z"), ("y", "y")])))
     assert [one["id"] for one in only["examples"]] == [1]
