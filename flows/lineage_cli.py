@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -43,8 +43,8 @@ depth_option = click.option("--depth", type=click.IntRange(1), help="Edges to fo
 def lineage() -> None:
     """From a model back to all that made it, and from a file or prompt on to all that it touched.
 
-    A NAME is a run, RUN:STAGE, a stage of the newest run, a tag, the beginning of a digest, a file's address or its end,
-    or a node's id.
+    A NAME is a run, RUN:STAGE, a stage of the newest run, a tag, the beginning of a digest, a file's address or its
+    end, or a node's id.
     """
 
 
@@ -52,8 +52,8 @@ lineage.add_command(serve)
 
 
 @contextmanager
-def _answering(store: str, url: str | None) -> Iterator[tuple["LineageIndex", "Store"]]:
-    """The index of a store, with the newest records in it. What goes wrong becomes one clear message."""
+def _opened(store: str, url: str | None) -> Iterator[tuple["LineageIndex", "Store"]]:
+    """The index of a store. What goes wrong becomes one clear message."""
     from infra.lineage.index import LineageIndex
     from infra.lineage.tables import LineageError
     from infra.store import StoreError
@@ -62,14 +62,24 @@ def _answering(store: str, url: str | None) -> Iterator[tuple["LineageIndex", "S
         opened = open_store(store)
         index = LineageIndex.of(opened, HOME, url)
         try:
-            synced = index.sync(opened)
-            for problem in synced.problems:
-                click.secho(f"passed over: {printable(problem.splitlines()[0])}", fg="yellow", err=True)
             yield index, opened
         finally:
             index.close()
     except (LineageError, StoreError) as error:
         fail(printable(str(error)))
+
+
+@contextmanager
+def _answering(store: str, url: str | None) -> Iterator[tuple["LineageIndex", "Store"]]:
+    """The index of a store, with the newest records in it."""
+    with _opened(store, url) as (index, opened):
+        _warn(index.sync(opened).problems)
+        yield index, opened
+
+
+def _warn(problems: Sequence[str]) -> None:
+    for problem in problems:
+        click.secho(f"passed over: {printable(problem.splitlines()[0])}", fg="yellow", err=True)
 
 
 @lineage.command()
@@ -186,27 +196,18 @@ def rerun(name: str, run_name: str | None, store: str, url: str | None, as_json:
 @json_option
 def index_command(rebuild: bool, store: str, url: str | None, as_json: bool) -> None:
     """Bring the index up to date with the store's records; every question does so first."""
-    from infra.lineage.index import LineageIndex
-    from infra.lineage.tables import LineageError, address_of
-    from infra.store import StoreError
+    from infra.lineage.tables import address_of
 
-    try:
-        opened = open_store(store)
-        index = LineageIndex.of(opened, HOME, url)
-        try:
-            synced = index.rebuild(opened) if rebuild else index.sync(opened)
-        finally:
-            index.close()
-    except (LineageError, StoreError) as error:
-        fail(printable(str(error)))
+    with _opened(store, url) as (index, opened):
+        synced = index.rebuild(opened) if rebuild else index.sync(opened)
+        address = address_of(index.engine)
     if as_json:
-        _print_json(asdict(synced) | {"index": address_of(index.engine)})
+        _print_json(asdict(synced) | {"index": address})
         return
-    for problem in synced.problems:
-        click.secho(f"passed over: {printable(problem)}", fg="yellow", err=True)
+    _warn(synced.problems)
     rate = f", {synced.new / synced.seconds:.0f} a second" if synced.new else ""
     click.echo(f"{synced.new} records added, {synced.total} in all, in {synced.seconds:.2f} s{rate}")
-    click.echo(f"index: {address_of(index.engine)}")
+    click.echo(f"index: {address}")
 
 
 @lineage.command()
@@ -330,8 +331,7 @@ def _show_models(title: str, models: "list[ModelRow]") -> None:
 
 
 def _show_prompt(name: str, seen: "PromptSeen") -> None:
-    for problem in seen.problems:
-        click.secho(f"passed over: {printable(problem)}", fg="yellow", err=True)
+    _warn(seen.problems)
     if not seen.uses:
         fail(
             f"nothing in the lineage is called {printable(name)!r}, and no stage has sampled it as a prompt "

@@ -1,6 +1,6 @@
 """How a model came about, stage by stage, and what differs between two models that way."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,21 +44,24 @@ class StageDifference:
 
 
 def history(index: LineageIndex, name: str) -> list[StageRecord]:
-    """The executions that made a model, the model's own first, nearest before farthest.
+    """The executions that made a model, the model's own first, each before those that made its inputs.
 
     `name` is a model's by any name, or that of an execution. Raises LineageError where it is neither.
     """
-    record = _execution_of(index, index.find(name), name)
-    found = {(record.run, record.stage): record}
-    queue = [record]
-    while queue:
-        record = queue.pop(0)
-        for name, ref in sorted(record.inputs.items()):
-            maker = _maker(index, artifact_id(ref.digest), record.run, record.upstream.get(name))
-            if maker is not None and (maker.run, maker.stage) not in found:
-                found[maker.run, maker.stage] = maker
-                queue.append(maker)
-    return list(found.values())
+    model = _execution_of(index, index.find(name), name)
+    seen = {(model.run, model.stage)}
+    done: list[StageRecord] = []
+    path = [(model, _makers(index, model))]
+    while path:
+        record, makers = path[-1]
+        maker = next(makers, None)
+        if maker is None:
+            done.append(record)
+            path.pop()
+        elif (maker.run, maker.stage) not in seen:
+            seen.add((maker.run, maker.stage))
+            path.append((maker, _makers(index, maker)))
+    return done[::-1]
 
 
 def differences(index: LineageIndex, before: str, after: str) -> list[StageDifference]:
@@ -130,6 +133,14 @@ def _execution_of(index: LineageIndex, node: Node, name: str) -> StageRecord:
             return maker
         raise LineageError(f"{name!r} ({node.id}) is only known as an input: no record tells what made it")
     raise LineageError(f"{name!r} is a {node.kind} ({node.id}): give a model's tag, RUN:STAGE or digest")
+
+
+def _makers(index: LineageIndex, record: StageRecord) -> Iterator[StageRecord]:
+    """The executions that made a stage's inputs."""
+    for name, ref in sorted(record.inputs.items()):
+        maker = _maker(index, artifact_id(ref.digest), record.run, record.upstream.get(name))
+        if maker is not None:
+            yield maker
 
 
 def _maker(index: LineageIndex, artifact: str, run: str | None, key: str | None) -> StageRecord | None:

@@ -1,0 +1,196 @@
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from records import History, digest, stage_record, write_history
+from referencing import Registry, Resource
+
+from infra.lineage.export import as_data, of_run, whole
+from infra.lineage.export.mermaid import escaped, mermaid
+from infra.lineage.export.openlineage import events
+from infra.lineage.graph import Edge, Node, Subgraph
+from infra.lineage.index import LineageIndex
+from infra.lineage.tables import LineageError
+from infra.store import Ref, Store
+
+SCHEMAS = Path(__file__).parent / "openlineage"
+WARNED = {"expectation": "expect_tags_to_be_balanced", "rule": "tags are even", "success": False, "severity": "warn"}
+
+
+def made_index(tmp_path: Path, **changed: Any) -> LineageIndex:
+    history = History()
+    first = history.add_run("first", sources={"data": {"data/train.jsonl": digest("train"), "s3://raw/a": digest("a")}})
+    history.set_tag("production", first["rl"], 50)
+    reuse = {stage: first[stage] for stage in ("data", "import", "vanilla_sft", "curation", "long_cot_sft")}
+    history.add_run("second", minutes=60, reuse=reuse, fails_at="rl", **changed)
+    history.add_run("third", minutes=120, reuse=reuse, status="interrupted")
+    store = Store(tmp_path / "store")
+    write_history(tmp_path / "store", history.records)
+    index = LineageIndex.of(store, tmp_path)
+    index.sync(store)
+    return index
+
+
+@cache
+def registry() -> "Registry[Any]":
+    schemas = [json.loads(file.read_text()) for file in SCHEMAS.glob("*.json")]
+    assert len(schemas) == 12
+    return Registry().with_resources([(schema["$id"], Resource.from_contents(schema)) for schema in schemas])
+
+
+def validate(value: Any, address: str) -> None:
+    """Raise unless a value is what the schema at an address says, formats included."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$ref": address}
+    Draft202012Validator(schema, registry=registry(), format_checker=Draft202012Validator.FORMAT_CHECKER).validate(
+        value
+    )
+
+
+def facets_of(event: dict[str, Any]) -> list[dict[str, Any]]:
+    sets = [*event["inputs"], *event["outputs"]]
+    holders = [event["run"], event["job"], *sets, *({"facets": each.get("inputFacets", {})} for each in sets)]
+    return [holder.get("facets", {}) for holder in holders]
+
+
+def test_events_are_valid_by_the_official_schemas(tmp_path: Path) -> None:
+    index = made_index(tmp_path, gates=[{"gate": "balance", "passed": True, "rows": 3, "checks": [WARNED]}])
+    found = list(events(index, whole(index)))
+    seen = set()
+    for event in found:
+        validate(event, event["schemaURL"])
+        validate(event, "https://openlineage.io/spec/2-0-2/OpenLineage.json")
+        for facets in facets_of(event):
+            for name, facet in facets.items():
+                seen.add(name)
+                validate(facet, facet["_schemaURL"])
+                if name != "longhaul_stage":  # which is our own, and any facet by their schema
+                    validate({name: facet}, facet["_schemaURL"].partition("#")[0])
+    assert seen == {
+        "parent",
+        "longhaul_stage",
+        "test",
+        "errorMessage",
+        "tags",
+        "jobType",
+        "sourceCodeLocation",
+        "version",
+        "datasetType",
+        "documentation",
+        "dataQualityAssertions",
+    }
+
+
+def test_a_validator_without_these_schemas_would_not_pass_anything(tmp_path: Path) -> None:
+    index = made_index(tmp_path)
+    event = next(events(index, whole(index)))
+    with pytest.raises(Exception, match="eventTime"):
+        validate(event | {"eventTime": 3}, event["schemaURL"])
+
+
+def test_events_tell_what_ran_in_which_run_and_how_it_ended(tmp_path: Path) -> None:
+    index = made_index(tmp_path)
+    found = list(events(index, of_run(index, "second")))
+    told = [(event["job"]["name"], event["eventType"]) for event in found]
+    assert told[:2] == [("made-up", "START"), ("made-up", "FAIL")]
+    assert ("made-up.rl", "FAIL") in told
+    assert ("made-up.long_cot_sft", "COMPLETE") in told
+    failed = next(each for each in found if each["job"]["name"] == "made-up.rl" and each["eventType"] == "FAIL")
+    assert failed["run"]["facets"]["errorMessage"]["message"] == "ValueError: no luck"
+    assert failed["run"]["facets"]["parent"]["run"]["runId"] == found[0]["run"]["runId"]
+    assert failed["outputs"] == []
+    assert {tag["key"] for tag in found[0]["run"]["facets"]["tags"]["tags"]} >= {"reused data", "reused import"}
+    ended = {event["job"]["name"]: event["eventType"] for event in events(index, of_run(index, "third"))}
+    assert ended["made-up"] == "ABORT"
+
+
+def test_a_data_set_is_written_and_read_under_one_name_and_version(tmp_path: Path) -> None:
+    index = made_index(tmp_path)
+    found = list(events(index, of_run(index, "first")))
+    written = {(each["namespace"], each["name"]) for event in found for each in event["outputs"]}
+    read = {(each["namespace"], each["name"]): each for event in found for each in event["inputs"]}
+    assert read.keys() - written == {("file", "data/train.jsonl"), ("s3://raw", "a")}
+    assert read["s3://raw", "a"]["facets"]["version"]["datasetVersion"] == digest("a")
+    model = index.stage_record("first", "rl").outputs["model"]
+    (made,) = (each for event in found for each in event["outputs"] if each["name"] == model.address)
+    assert made["facets"]["version"]["datasetVersion"] == model.digest
+    assert made["facets"]["datasetType"]["datasetType"] == "MODEL"
+    assert [tag["key"] for tag in made["facets"]["tags"]["tags"]] == ["production"]
+
+
+def test_gates_are_assertions_about_the_data_that_a_stage_read(tmp_path: Path) -> None:
+    index = made_index(tmp_path, gates=[{"gate": "balance", "passed": True, "rows": 3, "checks": [WARNED]}])
+    found = [each for each in events(index, of_run(index, "second")) if each["job"]["name"] == "made-up.rl"]
+    by_name = {each["name"]: each for each in found[-1]["inputs"]}
+    record = index.stage_record("second", "rl")
+    (assertion,) = by_name[record.inputs["prompts"].address]["inputFacets"]["dataQualityAssertions"]["assertions"]
+    assert (assertion["success"], assertion["severity"], assertion["name"]) == (False, "warn", "balance")
+    assert "inputFacets" not in by_name[record.inputs["model"].address] or (
+        by_name[record.inputs["model"].address]["inputFacets"] == {}
+    )
+    (test,) = found[-1]["run"]["facets"]["test"]["tests"]
+    assert (test["status"], test["type"]) == ("fail", WARNED["expectation"])
+
+
+def test_the_same_events_come_out_each_time(tmp_path: Path) -> None:
+    index = made_index(tmp_path)
+    assert list(events(index, whole(index))) == list(events(index, whole(index)))
+
+
+def test_a_stage_whose_start_is_no_time_is_named(tmp_path: Path) -> None:
+    write_history(tmp_path / "store", [("stage-runs/first", stage_record("rl", "first", started="yesterday"))])
+    index = LineageIndex.of(Store(tmp_path / "store"), tmp_path)
+    index.sync(Store(tmp_path / "store"))
+    with pytest.raises(LineageError, match=r"execution:first:rl cannot be told as events: .*yesterday"):
+        list(events(index, whole(index)))
+
+
+def test_a_run_is_exported_without_other_runs_that_used_its_stages(tmp_path: Path) -> None:
+    index = made_index(tmp_path)
+    graph = of_run(index, "first")
+    assert [node.id for node in graph.nodes if node.kind == "run"] == ["run:first"]
+    assert {node.facts["run"] for node in graph.nodes if node.kind == "execution"} == {"first"}
+    kinds = [node.kind for node in graph.nodes]
+    assert (kinds.count("execution"), kinds.count("gate"), kinds.count("source")) == (10, 10, 2)
+    with pytest.raises(LineageError, match="no run 'fourth'"):
+        of_run(index, "fourth")
+
+
+def test_json_holds_all_nodes_and_edges(tmp_path: Path) -> None:
+    index = made_index(tmp_path)
+    graph = whole(index)
+    data = json.loads(json.dumps(as_data(graph), allow_nan=False))
+    ids = {node["id"] for node in data["nodes"]}
+    assert len(ids) == len(graph.nodes)
+    assert all({edge["source"], edge["target"]} <= ids for edge in data["edges"])
+    assert data["cut"] == 0
+
+
+@given(st.text(), st.text(min_size=1))
+def test_no_label_ends_early_or_becomes_markup_in_mermaid(label: str, role: str) -> None:
+    nodes = (Node("a", "artifact", label, {"digest": label}), Node("b", "execution", role, {"run": label}))
+    lines = mermaid(Subgraph(nodes, (Edge("a", "b", role),))).split("\n")
+    assert len(lines) == 5
+    label_form = r"(?:[A-Za-z0-9 ._/·…-]|#\d+;)*"
+    assert re.fullmatch(rf'    n0\(\["{label_form}(?:<br/>{label_form})?"\]\):::artifact', lines[1])
+    assert re.fullmatch(rf'    n1\["{label_form}(?:<br/>{label_form})?"\]:::execution', lines[2])
+    assert re.fullmatch(rf'    n0 -->\|"{label_form}"\| n1', lines[3])
+
+
+def test_mermaid_writes_signs_as_their_numbers() -> None:
+    assert escaped('a"]; <b>#é\x1b') == "a#34;#93;#59; #60;b#62;#35;#233;#9243;"
+
+
+def test_an_s3_store_is_the_namespace_of_its_data_sets(tmp_path: Path) -> None:
+    made = digest("model")
+    ref = Ref(kind="model", digest=made, address=f"s3://bucket/prefix/objects/{made}/content", files=1, size=1)
+    write_history(tmp_path / "store", [("stage-runs/first", stage_record("rl", "first", outputs={"model": ref}))])
+    index = LineageIndex.of(Store(tmp_path / "store"), tmp_path)
+    index.sync(Store(tmp_path / "store"))
+    (output,) = list(events(index, whole(index)))[-1]["outputs"]
+    assert (output["namespace"], output["name"]) == ("s3://bucket", f"prefix/objects/{made}/content")
