@@ -23,6 +23,7 @@ from steps.rewards.math import _as_word
 from steps.rewards.math_pool import MathPool
 from steps.rewards.quantity import read_quantity, without_wrapping
 from steps.rewards.reward_model import Labelled
+from steps.rl.checkpoint import LedgerEntry
 
 LONGEST_TEST_CODE = 1_000_000
 """Characters of a function's tests; Python's parser takes some hundred times as many bytes."""
@@ -108,6 +109,19 @@ def labelled_frame(answers: Sequence[Labelled]) -> pd.DataFrame:
             "answer": [one.answer for one in answers],
             "form": [one.form for one in answers],
             "right": _objects(one.right for one in answers),
+        }
+    )
+
+
+def ledger_frame(ledger: Sequence[LedgerEntry]) -> pd.DataFrame:
+    """RL's ledger, its entries named by their place, from 1, and problem."""
+    return pd.DataFrame(
+        {
+            "id": [f"{place}:{entry.problem_id}" for place, entry in enumerate(ledger, 1)],
+            "problem_id": [entry.problem_id for entry in ledger],
+            "started": [entry.started for entry in ledger],
+            "ended": [entry.ended for entry in ledger],
+            "outcome": [entry.outcome for entry in ledger],
         }
     )
 

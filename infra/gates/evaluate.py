@@ -91,7 +91,7 @@ def _checked(
     details: Mapping[str, Any] = result.result
     rows = details.get("partial_unexpected_index_list") or []
     values = details.get("partial_unexpected_list") or []
-    columns = config.kwargs.get("column") or ", ".join(config.kwargs.get("column_list", ()))
+    columns = _columns(config.kwargs)
     return {
         "expectation": config.type,
         "column": columns,
@@ -111,6 +111,12 @@ def _checked(
         "observed": _plain(details.get("observed_value")),
         "error": _error(result.exception_info),
     }
+
+
+def _columns(kwargs: Mapping[str, Any]) -> str:
+    """The columns that a rule is about."""
+    named = [kwargs.get(key) for key in ("column", "column_A", "column_B")]
+    return ", ".join([*(name for name in named if name is not None), *kwargs.get("column_list", ())])
 
 
 def _plain(value: Any) -> Any:

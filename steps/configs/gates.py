@@ -43,6 +43,8 @@ _CURATED = Table(_PROBLEM_COLUMNS, {**_TO_ANSWER, **_HELD_OUT, "max_domain_share
 _EXAMPLES = Table(_EXAMPLE_COLUMNS, {**_HELD_OUT, "max_tokens": "number"})
 _PAIRS = Table(frozenset(("id", "chosen", "rejected")), {})
 _LABELLED = Table(frozenset(("id", "reference", "answer", "form", "right")), {})
+_LEDGER = Table(frozenset(("id", "problem_id", "started", "ended", "outcome")), {})
+_RL: Tables = {"test problems": _TEST, "RL prompts": _PROBLEMS, "ledger": _LEDGER}
 
 TABLES: dict[str, Tables] = {
     "import": {"test problems": _TEST},
@@ -60,11 +62,11 @@ TABLES: dict[str, Tables] = {
         "chosen paths": _EXAMPLES,
     },
     "reward_models": {"test problems": _TEST, "RL prompts": _PROBLEMS, "labelled answers": _LABELLED},
-    "rl": {"test problems": _TEST, "RL prompts": _PROBLEMS},
+    "rl": _RL,
     "long2short/merge": {"test problems": _TEST},
     "long2short/shortest": {"test problems": _TEST, "RL prompts": _PROBLEMS},
     "long2short/dpo": {"test problems": _TEST, "RL prompts": _PROBLEMS, "preference pairs": _PAIRS},
-    "long2short/rl": {"test problems": _TEST, "RL prompts": _PROBLEMS},
+    "long2short/rl": _RL,
 }
 """The tables of each stage, by the names of their gates: what it reads, then what it makes.
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from infra.lineage.sample_files import KIND
 from infra.stage import StageContext, StageOutput
+from steps.gates import ledger_frame, pass_gate
 from steps.problem import Problem, save_rows
 from steps.rewards.reward_model import RewardModel
 from steps.rewards.stored import open_reward_model
@@ -42,6 +43,7 @@ def run(context: StageContext, settings: StageSettings[RlConfig]) -> StageOutput
     with workbench(context, settings, context.inputs["model"], reward_models) as bench:
         state = reinforce(bench, problems, pass_rates, settings.own, checkpoints)
         history = state.history
+        pass_gate(context, settings.gates, "ledger", ledger_frame(state.ledger), {})
         save_rows(context.folder / "ledger" / "ledger.jsonl", state.ledger)
         metrics = {name: value for name, value in history[-1].items() if name != "iteration"}
         metrics |= {

@@ -28,6 +28,7 @@ from steps.gates import (
     example_frame,
     held_out_parameters,
     labelled_frame,
+    ledger_frame,
     pair_frame,
     pass_gate,
     problem_frame,
@@ -39,6 +40,7 @@ from steps.problem import Example, FunctionTests, Part, Problem
 from steps.recipe import load_recipe
 from steps.rewards.math_pool import MathPool
 from steps.rewards.reward_model import Labelled
+from steps.rl.checkpoint import LedgerEntry
 
 CHECKPOINT = Path("steps/nano_world/checkpoint")
 SUITE = every_shipped_rule()
@@ -111,6 +113,7 @@ def test_the_frames_have_the_columns_that_suites_may_name() -> None:
     frames = {
         "RL prompts": problem_frame(TEST),
         "SFT examples": example_frame([example()], chat),
+        "ledger": ledger_frame([]),
         "preference pairs": pair_frame([("a", "b")]),
         "labelled answers": labelled_frame([Labelled(problem(), "0", "plain", True)]),
     }
@@ -221,6 +224,18 @@ def test_equal_chosen_and_rejected_responses_are_named() -> None:
     only = only_broken(found("preference pairs", pair_frame([("x", "z"), ("y", "y")])))
     assert [one["id"] for one in only["examples"]] == [1]
     assert found("preference pairs", pair_frame([("x", "z")])).passed
+
+
+def test_a_ledger_that_cannot_be_is_named_and_one_of_dropped_groups_warns() -> None:
+    def gate(*entries: tuple[int, int, Any]) -> GateResult:
+        ledger = [LedgerEntry(problem_id="p", started=s, ended=e, outcome=outcome) for s, e, outcome in entries]
+        return found("ledger", ledger_frame(ledger))
+
+    assert gate((0, 0, "trained"), (0, 2, "stale")).outcome == "passed"
+    assert [one["row"] for one in only_broken(gate((0, 0, "trained"), (2, 1, "trained")))["examples"]] == [1]
+    dropped = gate((0, 0, "trained"), (0, 2, "stale"), (0, 2, "stale"))
+    assert (dropped.outcome, only_broken(dropped)["observed"]) == ("warned", "trained 33.3%")
+    assert gate().outcome == "failed"
 
 
 def test_labels_of_one_kind_warn() -> None:
@@ -369,7 +384,7 @@ def test_suites_in_the_recipe_go_before_the_folders_and_survive_a_dump(tmp_path:
     ("name", "suite", "told"),
     [
         ("r1", {}, ["r1.yaml: no stage has this suite", "long2short/rl"]),
-        ("rl", {"train problems": []}, ["rl.yaml", "'train problems'", "RL prompts, test problems"]),
+        ("rl", {"train problems": []}, ["rl.yaml", "'train problems'", "RL prompts, ledger, test problems"]),
         ("rl", {"RL prompts": [{"type": "expect_nothing"}]}, ["rl.yaml: gate 'RL prompts', rule 1", "expect_nothing"]),
         ("rl", {"test problems": [{"include": "apart from the test problems"}]}, ["rl.yaml", "$held_out_digests"]),
     ],
