@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -32,6 +33,17 @@ class Manifest(BaseModel):
 
     format: Literal[1] = 1
     files: tuple[FileEntry, ...] = Field(min_length=1)
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """What is in a folder on this machine: what a store would give it as its manifest."""
+        entries = []
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            name = path.relative_to(folder).as_posix()
+            entries.append(FileEntry(path=name, size=path.stat().st_size, sha256=digest))
+        return cls(files=tuple(sorted(entries, key=lambda entry: entry.path)))
 
     @property
     def text(self) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from infra.files import folder_written_aside, write_text_atomically
 from infra.hub import download_repository
 from infra.s3 import download_folder
-from infra.store import FileEntry, Manifest
+from infra.manifest import FileEntry, Manifest
 from steps.checkpoint import CheckedCheckpoint, CheckpointRefused, belongs, check_checkpoint, load_config, select_files
 from steps.configs.import_checkpoint import ImportConfig
 

@@ -12,7 +12,7 @@ from infra.configs import EngineConfig
 from infra.engine import Engine, ValueEngine
 from infra.engine_apart import EngineApart
 from infra.files import write_text_atomically
-from infra.store import Manifest
+from infra.manifest import Manifest
 from steps.chat import Chat
 from steps.configs.reward_models import ClassicRmConfig, CotRmConfig
 from steps.rewards import classic_rm, cot_rm
