@@ -38,6 +38,12 @@ class TrainerConfig(BaseModel):
     zero_stage: Literal[0, 1, 2, 3] = Field(0, description="ZeRO stage: what is sharded over ranks.")
     fused_adam: bool = Field(False, description="DeepSpeed's AdamW, compiled at the first start, in place of torch's.")
     micro_batch_tokens: int = Field(8192, ge=64, description="Tokens in one forward and backward pass.")
+    gradient_checkpointing: bool = Field(
+        False, description="Keep each layer's input alone for the backward pass, and compute the rest again."
+    )
+    logit_chunk_tokens: int | None = Field(
+        None, ge=16, description="Tokens whose logits exist at once; null: those of a whole micro-batch."
+    )
     clip_gradient_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")
     betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's moving averages.")

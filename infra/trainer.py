@@ -17,14 +17,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from infra.checkpoint_engine import Sockets, WeightServer
+from infra.chunked_head import with_chunked_head
 from infra.configs import TrainerConfig
 from infra.environment import CACHE
 from infra.files import folder_written_aside
@@ -106,6 +108,17 @@ def load_operators() -> None:
         build_shm_op()
 
 
+def _checkpoint_layers(module: Any) -> None:
+    """Have each layer compute again in the backward pass what it did not keep.
+
+    A layer does so in training mode only, and its parts stay out of it: whatever dropout they have stays off.
+    """
+    module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    for layer in module.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            layer.training = True
+
+
 class Trainer:
     """One model under training, or one rank of it.
 
@@ -123,6 +136,10 @@ class Trainer:
         self.head = head
         module = self._load(model)
         module.config.use_cache = False
+        if config.gradient_checkpointing:
+            _checkpoint_layers(module)
+        chunk = config.logit_chunk_tokens if head == "next_token" else None
+        self._chunked = None if chunk is None else with_chunked_head(module, chunk)
         self.engine, *_ = deepspeed.initialize(
             model=module,
             config={
@@ -174,7 +191,12 @@ class Trainer:
             [rows, length - 1] in float32: entry t is log p(tokens[t + 1] | tokens[: t + 1] of the same example).
         """
         tokens = tokens.to(self.device)
+        if self._chunked is not None:
+            self._chunked.targets, self._chunked.temperature = tokens, temperature
         logits = self.engine(input_ids=tokens, position_ids=positions.to(self.device), use_cache=False).logits
+        if self._chunked is not None:
+            # They are log-probabilities already.
+            return cast(Tensor, logits)
         logits = logits[:, :-1].float()
         if temperature != 1.0:
             logits = logits / temperature

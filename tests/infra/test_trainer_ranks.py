@@ -49,6 +49,21 @@ def test_two_ranks_take_the_steps_of_one(ranks: TrainerRanks, trainer: Trainer, 
     assert all(torch.allclose(one, other, atol=1e-4) for one, other in zip(after, before, strict=True))
 
 
+def test_sharded_ranks_that_save_memory_take_the_steps_of_one(trainer: Trainer, base: Path) -> None:
+    trainer.load_weights(base)
+    wanted, weights = trained(trainer)
+    trainer.load_weights(base)
+    config = TrainerConfig(ranks=2, zero_stage=3, gradient_checkpointing=True, logit_chunk_tokens=16)
+    sparing = TrainerRanks(base, config, seed=0)
+    try:
+        found, same = trained(sparing)
+    finally:
+        sparing.close()
+    assert [one.loss for one in found] == pytest.approx([one.loss for one in wanted], rel=1e-5)
+    assert same.keys() == weights.keys()
+    assert max((same[name] - weights[name]).abs().max().item() for name in weights) < 5e-5
+
+
 def test_loaded_weights_are_trained_on_by_a_new_optimizer(ranks: TrainerRanks, base: Path, tmp_path: Path) -> None:
     from steps.import_checkpoint import check_checkpoint
 

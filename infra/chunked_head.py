@@ -1,0 +1,55 @@
+"""An output embedding that gives log-probabilities instead of logits, a few tokens at a time.
+
+A row of 32,768 tokens has 5 billion logits in a vocabulary of 150,000: more than a GPU holds, several times over. Only
+one number of each token's is wanted, and the backward pass can compute a chunk's logits again.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+
+class ChunkedHead(nn.Module):
+    """In place of a model's output embedding, with the same weight under the same name, so that it stays tied, is
+    sharded, and is saved as before.
+
+    NOTE: the model then returns, where its logits are expected, log-probabilities [rows, length - 1] of `targets` under
+    `temperature`; both have to be set before each pass.
+    """
+
+    def __init__(self, head: nn.Linear, chunk: int) -> None:
+        super().__init__()
+        if head.bias is not None:
+            raise ValueError("trainer.logit_chunk_tokens: the model's output embedding has a bias: set it to null")
+        self.weight = head.weight
+        self.chunk = chunk
+        self.targets = torch.zeros(0, dtype=torch.long)
+        """Tokens [rows, length] of the pass: each is predicted from those before it."""
+        self.temperature = 1.0
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """From the last layer's output [rows, length, hidden] to [rows, length - 1] in float32."""
+        rows, length = self.targets.shape
+        flat = hidden[:, :-1].flatten(0, 1).split(self.chunk)
+        targets = self.targets[:, 1:].flatten().split(self.chunk)
+        parts = [
+            checkpoint(self._logprobs, states, wanted, use_reentrant=False)
+            for states, wanted in zip(flat, targets, strict=True)
+        ]
+        return torch.cat(parts).view(rows, length - 1)
+
+    def _logprobs(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        logits = functional.linear(hidden, self.weight).float()
+        if self.temperature != 1.0:
+            logits = logits / self.temperature
+        return -functional.cross_entropy(logits, targets, reduction="none")
+
+
+def with_chunked_head(model: Any, chunk: int) -> ChunkedHead:
+    """Put one into a Hugging Face model, and return it."""
+    head = ChunkedHead(model.get_output_embeddings(), chunk)
+    model.set_output_embeddings(head)
+    return head
