@@ -298,7 +298,7 @@ def _show_graph(graph: "Subgraph", direction: str, as_json: bool) -> None:
         if node.facts.get("status") == "failed" or node.facts.get("passed") is False:
             told.append("failed")
         rest = "  ".join(part for part in told if part)
-        return Text.assemble((f"{node.kind} ", "dim"), printable(node.label), "  ", (printable(rest), "dim"))
+        return Text.assemble((f"{node.kind} ", "dim"), printable(node.label), (printable(f"  {rest}".rstrip()), "dim"))
 
     root = Tree(label(graph.nodes[0].id))
     opened = {graph.nodes[0].id}

@@ -1,13 +1,12 @@
 """The graph's vocabulary: what its nodes are called and what an edge means.
 
     source ─▶ execution ─▶ artifact ─▶ execution ─▶ artifact …
-                 │ │                      │
-                 │ └───▶ run              └───▶ tag
-                 └─────▶ gate
+                ▲   │                      │
+        gate ───┘   └──▶ run               └──▶ tag
 
-An execution is one stage that really ran. It leads to the gates that it passed, and to the run that it was part of and
-those that used its outputs again. Edges go the way that data flows, from a node to what depends on it, so `upstream`
-walks against them: from a tag to its model and all that made it, from a run to all that its stages read.
+An execution is one stage that really ran. It depends on what it read and on the gates that it passed; on it depend what
+it made, the run that it was part of and those that used its outputs again. Edges go from a node to what depends on it,
+so `upstream` walks against them: from a tag to its model and all that made it, from a run to all that its stages read.
 """
 
 from dataclasses import dataclass, field
@@ -39,7 +38,7 @@ class Edge:
     source: str
     target: str
     role: str
-    """The input's or output's name, `reads` from a source, `checks` to a gate, `uses` to a run, `tags` to a tag."""
+    """The input's or output's name, `reads` from a source, `checks` from a gate, `uses` to a run, `tags` to a tag."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of these tables. An older index is made anew; a newer one is refused."""
 
 WAIT_SECONDS = 300

@@ -157,7 +157,7 @@ class Writer:
                 found.append((node, artifact, plain(name)))
             for place, gate in enumerate(record.gates):
                 id = plain(f"gate:{run}:{stage}:{place}")
-                found.append((node, self._node(ids, id, "gate", *gate_facts(gate)), "checks"))
+                found.append((self._node(ids, id, "gate", *gate_facts(gate)), node, "checks"))
         self._insert(executions, rows)
         self._connect(found)
         self._add_views(views)

@@ -40,7 +40,7 @@ graphs = st.integers(1, 12).flatmap(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(graphs, st.integers(0, 4), st.integers(1, 15))
 def test_walks_reach_what_the_definitions_say(made: tuple[int, set[tuple[int, int]]], hops: int, limit: int) -> None:
     size, edges = made
