@@ -28,8 +28,8 @@ from infra.backend import (
 from infra.files import sync_folder, write_text_atomically
 from infra.manifest import FileEntry
 
-THREADS = 4
-"""Files that are copied or read at one time: disks like a few, and hashing takes a core each."""
+THREADS = 8
+"""Files that are copied or read at one time: more than cores, for a sync to disk is mostly waiting."""
 CHUNK = 2 << 20
 
 

@@ -28,6 +28,9 @@ MOST_PARTS = 10_000
 REFUSED = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
 """What a server answers that got other bytes than were announced."""
 
+CROSSED = {"NoSuchUpload", "InvalidPart"}
+"""What a server answers where another writer was at the same upload."""
+
 
 @dataclass(frozen=True)
 class Bucket:
@@ -196,22 +199,21 @@ class S3Incoming:
 
     def _in_parts(self, key: str, source: Source) -> None:
         counted: set[int] = set()
-        for upload in (self._broken_off(key), None):
+        for upload in (self._broken_off(key), None, None):
             try:
                 self._send_parts(key, source, upload or self._begin(key), counted)
             except ClientError as error:
-                if error_code(error) != "NoSuchUpload":
+                # Another writer of the same bytes has completed, dropped or replaced parts of it, or the answer to our
+                # own request to complete it was lost with the connection.
+                if error_code(error) not in CROSSED:
                     raise
-                # Another writer of the same bytes has completed or dropped it, or the answer to our own request to
-                # complete it was lost with the connection.
                 if self._is_whole(key, source):
                     return
-                if upload is None:
-                    raise
             else:
                 # One that an earlier put began may have been begun without encryption.
                 if upload is None or self._is_encrypted(self._head(key)):
                     return
+        raise StoreError(f"{self._bucket.address(key)}: others write the same object all the time; try again later")
 
     def _begin(self, key: str) -> str:
         begun = self._bucket.client.create_multipart_upload(
