@@ -53,7 +53,7 @@ def nearby(index: LineageIndex, node: str, hops: int, expanded: Sequence[str]) -
         degrees: Counter[int] = Counter()
         for end in (edges.c.source, edges.c.target):
             counted = select(end, func.count()).where(among(connection, end, list(numbers))).group_by(end)
-            degrees.update(dict(connection.execute(counted).tuples().all()))
+            degrees.update({row[0]: row[1] for row in connection.execute(counted)})
     drawn = Counter(id for edge in graph.edges for id in (edge.source, edge.target))
     return Nearby(
         graph, {each.id: degrees[number] - drawn[each.id] for number, each in zip(numbers, graph.nodes, strict=True)}

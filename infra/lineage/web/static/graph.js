@@ -205,12 +205,25 @@
     });
   }
 
-  let waiting;
-  function panel(keepFocus) {
-    clearTimeout(waiting);
-    waiting = setTimeout(() => {
-      htmx.ajax("GET", address(), { target: "#panel", select: "#panel", swap: "outerHTML" });
-    }, keepFocus ? 140 : 0);
+  let asking = new AbortController();
+  // The newest choice wins, whatever the order in which answers come.
+  async function panel(wait) {
+    asking.abort();
+    asking = new AbortController();
+    const { signal } = asking;
+    try {
+      if (wait) await new Promise((done) => setTimeout(done, 140));
+      if (signal.aborted) return;
+      const response = await fetch(address(), { headers: { Accept: "text/html" }, signal });
+      const page = new DOMParser().parseFromString(await response.text(), "text/html");
+      const panel = page.getElementById("panel");
+      if (!panel) throw new Error(`the server answers ${response.status}`);
+      document.getElementById("panel").replaceWith(panel);
+      if (place.dataset.named) document.getElementById("panel-name").focus({ preventScroll: true });
+      delete place.dataset.named;
+    } catch (error) {
+      if (error.name !== "AbortError") said.textContent = `The panel cannot be shown: ${error.message}`;
+    }
   }
 
   function choose(id, { push = true, keys = false } = {}) {
@@ -342,13 +355,9 @@
       if (cy.getElementById(link.dataset.node).empty()) await expand(chosen);
       if (cy.getElementById(link.dataset.node).empty()) location.assign(link.href);
       else {
+        place.dataset.named = "yes"; // who follows a link goes on reading there
         choose(link.dataset.node);
-        place.dataset.named = "yes";
       }
-    });
-    document.addEventListener("htmx:after:swap", () => {
-      if (place.dataset.named) document.getElementById("panel-name")?.focus({ preventScroll: true });
-      delete place.dataset.named;
     });
     addEventListener("popstate", () => location.reload());
     document.addEventListener("themechange", () => cy.style(style()));

@@ -5,6 +5,7 @@ document.addEventListener("keydown", (event) => {
     const search = document.querySelector("main input[type=search]");
     if (search) {
       event.preventDefault();
+      search.focus();
       search.select();
     }
   }
