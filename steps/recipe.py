@@ -11,6 +11,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from infra.configs import EngineConfig, HandoverConfig, TrainerConfig
+from infra.notify import NotifyConfig
+from infra.schedule_config import ScheduleConfig
 from infra.tracking import TrackingConfig
 from steps.configs.curation import CurationConfig
 from steps.configs.evaluation import EvaluationConfig
@@ -63,6 +65,19 @@ class Recipe(BaseModel):
     long2short: Long2ShortConfig
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
+    schedule: ScheduleConfig | None = Field(
+        None, description="When the recipe is run without anyone asking, by `longhaul schedule run` or by Argo."
+    )
+    notify: NotifyConfig | None = Field(None, description="Who is told of a failure; without the section nobody is.")
+
+    @model_validator(mode="after")
+    def _has_data_that_can_change(self) -> "Recipe":
+        if self.schedule is not None and self.schedule.when == "data-changed" and self.data.files is None:
+            raise ValueError(
+                "schedule.when is data-changed, and data.nano_world generates data, which never change: read "
+                "data.files, or leave `when` out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _hands_over(self) -> "Recipe":

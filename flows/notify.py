@@ -1,0 +1,82 @@
+"""Telling someone that a run failed: what, where, and the command that goes on from there."""
+
+import os
+import shlex
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flows.home import open_store
+from infra import records
+from infra.notify import NotifyConfig, notify
+from infra.records import StageRecord
+from infra.store import StoreError
+from steps.recipe import Recipe
+
+TOLD = "LONGHAUL_TOLD"
+"""Names a file to leave once someone was told, for the scheduler, which tells of what could not tell of itself."""
+
+
+def tell_failure(
+    recipe: Recipe,
+    run: str | None,
+    stage: str | None,
+    error: str,
+    command: Sequence[str],
+    log: str | Path | None = None,
+) -> None:
+    """Tell whom the recipe names that a run failed. It never raises, and takes at most half a minute.
+
+    Args:
+        stage: the one that failed; without it, the one that the run's records say.
+        command: the arguments of `longhaul` that run it again, as in ["run", "--config", "configs/nano.yaml"].
+    """
+    if recipe.notify is None:
+        return
+    if stage is None and run is not None:
+        stage = failed_stage(recipe.store, run)
+    tell(recipe.notify, recipe.name, run, stage, error, shlex.join(["longhaul", *command]), log)
+
+
+def tell(
+    config: NotifyConfig,
+    recipe: str | None,
+    run: str | None,
+    stage: str | None,
+    error: str,
+    command: str,
+    log: str | Path | None = None,
+) -> bool:
+    """Tell of a failure; whether that was delivered. `text` is what chats show of it."""
+    told = (
+        f"Longhaul: {recipe or 'a run'} failed" + (f" at {stage}" if stage else "") + (f" (run {run})" if run else "")
+    )
+    message = {
+        "text": f"{told}: {error.strip().splitlines()[0] if error.strip() else 'no message'}",
+        "event": "failed",
+        "recipe": recipe,
+        "run": run,
+        "stage": stage,
+        "error": error,
+        "command": command,
+        "log": str(log) if log else None,
+        "host": socket.gethostname(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    delivered = notify(config, message)
+    if delivered and TOLD in os.environ:
+        with suppress(OSError):  # then it is told twice
+            Path(os.environ[TOLD]).touch()
+    return delivered
+
+
+def failed_stage(store: str, run: str) -> str | None:
+    """The stage that a run's records say failed last; None where they say nothing, or cannot be read now."""
+    try:
+        found = list(records.read(open_store(store), StageRecord, f"stage-runs/{run}"))
+    except (StoreError, ValueError):
+        return None
+    failed = [record.stage for record in found if record.failure is not None]
+    return failed[-1] if failed else None
