@@ -152,7 +152,7 @@ def write_samples(path: Path, rows: Iterable[SampleRow]) -> int:
 def _table(rows: Sequence[SampleRow], first: int) -> pa.Table:
     def plain(value: Any) -> Any:
         if isinstance(value, str):
-            return _NOT_UTF8.sub("\ufffd", value)
+            return value if value.isascii() else _NOT_UTF8.sub("\ufffd", value)
         return [asdict(span) for span in value] if isinstance(value, Sequence) else value
 
     columns: dict[str, Any] = {"number": range(first, first + len(rows))}

@@ -1,14 +1,14 @@
 """What an iteration leaves of its responses for whoever asks later what a policy was trained on: one row for each
 response of the groups that left the replay buffer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from infra.lineage.sample_files import Outcome, PolicySpan, SampleRow
 from steps.chat import Chat
 from steps.rl.config import RlConfig
 from steps.rl.credit import Credit, credit
 from steps.rl.rollout import RolloutResult
-from steps.rl.trajectory import Group, Trajectory
+from steps.rl.trajectory import Group
 
 
 def sample_rows(chat: Chat, result: RolloutResult, config: RlConfig, iteration: int) -> Iterator[SampleRow]:
@@ -19,38 +19,40 @@ def sample_rows(chat: Chat, result: RolloutResult, config: RlConfig, iteration: 
     for group in result.done:
         credits = {id(one.trajectory): one for one in credit(group, config, iteration)}
         outcome: Outcome = "trained" if any(one.advantage for one in credits.values()) else "no_signal"
-        for trajectory in group.trajectories:
-            one = credits.get(id(trajectory))
-            yield _row(chat, group, trajectory, iteration, outcome if one else "failed", one)
+        yield from _rows(chat, group, iteration, outcome, credits)
     for group in result.stale:
-        yield from (_row(chat, group, trajectory, iteration, "stale") for trajectory in group.trajectories)
+        yield from _rows(chat, group, iteration, "stale", None)
     for group in result.failed:
-        yield from (_row(chat, group, trajectory, iteration, "failed") for trajectory in group.trajectories)
+        yield from _rows(chat, group, iteration, "failed", None)
 
 
-def _row(
-    chat: Chat, group: Group, trajectory: Trajectory, iteration: int, outcome: Outcome, one: Credit | None = None
-) -> SampleRow:
-    problem = group.problem
-    return SampleRow(
-        problem_id=problem.id,
-        prompt_digest=problem.digest,
-        prompt=problem.text,
-        response=chat.text(trajectory.tokens),
-        tokens=trajectory.length,
-        role="rollout",
-        outcome=outcome,
-        passes=int(outcome == "trained"),
-        iteration=iteration,
-        started=group.started,
-        policies=[PolicySpan(segment.iteration, len(segment.tokens)) for segment in trajectory.segments],
-        seed=trajectory.seed,
-        stop=trajectory.stop,
-        reward=trajectory.reward,
-        reward_reason=trajectory.reason or None,
-        verifier=trajectory.verifier or None,
-        total_reward=one.total_reward if one else None,
-        advantage=one.advantage if one else None,
-        source=problem.source,
-        licence=problem.licence,
-    )
+def _rows(
+    chat: Chat, group: Group, iteration: int, outcome: Outcome, credits: Mapping[int, Credit] | None
+) -> Iterator[SampleRow]:
+    """The rows of one group; `credits` are of its judged responses, by the trajectory's id, if it is trained on."""
+    problem, digest = group.problem, group.problem.digest
+    for trajectory in group.trajectories:
+        one = credits.get(id(trajectory)) if credits is not None else None
+        own: Outcome = "failed" if credits is not None and one is None else outcome
+        yield SampleRow(
+            problem_id=problem.id,
+            prompt_digest=digest,
+            prompt=problem.text,
+            response=chat.text(trajectory.tokens),
+            tokens=trajectory.length,
+            role="rollout",
+            outcome=own,
+            passes=int(own == "trained"),
+            iteration=iteration,
+            started=group.started,
+            policies=[PolicySpan(segment.iteration, len(segment.tokens)) for segment in trajectory.segments],
+            seed=trajectory.seed,
+            stop=trajectory.stop,
+            reward=trajectory.reward,
+            reward_reason=trajectory.reason or None,
+            verifier=trajectory.verifier or None,
+            total_reward=one.total_reward if one else None,
+            advantage=one.advantage if one else None,
+            source=problem.source,
+            licence=problem.licence,
+        )
