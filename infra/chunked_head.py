@@ -20,14 +20,19 @@ class ChunkedHead(nn.Module):
     `temperature`; both have to be set before each pass.
     """
 
+    weight: nn.Parameter
+    chunk: int
+    targets: Tensor
+    """Tokens [rows, length] of the pass: each is predicted from those before it."""
+    temperature: float
+
     def __init__(self, head: nn.Linear, chunk: int) -> None:
         super().__init__()
         if head.bias is not None:
             raise ValueError("trainer.logit_chunk_tokens: the model's output embedding has a bias: set it to null")
         self.weight = head.weight
         self.chunk = chunk
-        self.targets = torch.zeros(0, dtype=torch.long)
-        """Tokens [rows, length] of the pass: each is predicted from those before it."""
+        self.targets = torch.zeros(1, 0, dtype=torch.long)
         self.temperature = 1.0
 
     def forward(self, hidden: Tensor) -> Tensor:

@@ -1,0 +1,143 @@
+"""What an estimate takes from the data, or assumes where nothing tells: each figure with where it comes from.
+
+Data that can be read here are counted, and the lengths measured on the first rows. Everything else is an assumption,
+listed as one, which the user may replace.
+"""
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import islice
+from pathlib import Path
+
+from steps.nano_world.world import generate
+from steps.problem import CONVERTERS, Example, MalformedRow, Problem, read_rows
+from steps.recipe import Recipe
+
+_MEASURED = 200
+"""Rows whose lengths are measured."""
+
+_CHARACTERS = 4.0
+"""Of English text in a token of a large vocabulary; used where the tokenizer is not on this machine."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the data and the models' behaviour come to. Lengths are means, in tokens."""
+
+    train_problems: float = 7473
+    """GSM8K's."""
+    test_problems: float = 1319
+    """GSM8K's."""
+    sft_examples: float = 20_000
+    long_cot_paths: float = 1000
+    prompt_tokens: float = 120
+    sft_tokens: float = 250
+    """Of an SFT example's response; a model after vanilla SFT answers as long."""
+    long_cot_tokens: float = 1500
+    """Of a long path's response."""
+    response_share: float = 0.25
+    """A long-CoT model's mean response, as a share of the longest that a stage allows: 0.22 to 0.28 in nano runs."""
+    length_spread: float = 0.6
+    """σ of the lengths' logarithm; half of its variance is between problems."""
+    signal_share: float = 0.75
+    """Groups that are trained on, of those that are done: 0.72 and 0.78 in a nano run."""
+
+
+@dataclass(frozen=True)
+class KnownFigures:
+    """Figures, and where each comes from."""
+
+    values: Figures
+    sources: Mapping[str, str]
+    """By name: what it was counted in, `given`, or `assumed`."""
+
+
+def known_figures(recipe: Recipe, given: Mapping[str, float]) -> KnownFigures:
+    """Everything an estimate needs to know beside the recipe; `given` goes before what is counted or assumed.
+
+    Raises ValueError for a figure that there is not or that is no positive number, MalformedRow for data that cannot
+    be read.
+    """
+    names = [field.name for field in fields(Figures)]
+    for name, value in given.items():
+        if name not in names:
+            raise ValueError(f"there is no figure {name!r} to assume; there are {', '.join(names)}")
+        if not 0 < value < 1e12 or (name.endswith("_share") and value > 1):
+            raise ValueError(f"the figure {name} is {value}; expected a positive number, and of a share at most 1")
+    values, sources = Figures(), dict.fromkeys(names, "assumed")
+    if recipe.long_cot_sft.paths:
+        values = replace(values, long_cot_paths=recipe.long_cot_sft.paths)
+    counted = _nano(recipe) if recipe.data.nano_world is not None else _files(recipe)
+    for name, (value, source) in counted.items():
+        values, sources[name] = replace(values, **{name: value}), source
+    for name, value in given.items():
+        values, sources[name] = replace(values, **{name: value}), "given"
+    return KnownFigures(values, sources)
+
+
+def _nano(recipe: Recipe) -> dict[str, tuple[float, str]]:
+    assert recipe.data.nano_world is not None
+    world = generate(recipe.data.nano_world, recipe.seed)
+    count, source = _counter(recipe), "the nano world"
+    found = {
+        "train_problems": float(len(world.train)),
+        "test_problems": float(len(world.test)),
+        "sft_examples": float(len(world.sft)),
+        "long_cot_paths": float(len(world.long_cot)),
+        "prompt_tokens": _mean(count, (problem.text for problem in world.train)),
+        "sft_tokens": _mean(count, (example.response for example in world.sft)),
+        "long_cot_tokens": _mean(count, (example.response for example in world.long_cot)),
+    }
+    return {name: (value, source) for name, value in found.items()}
+
+
+def _files(recipe: Recipe) -> dict[str, tuple[float, str]]:
+    files = recipe.data.files
+    assert files is not None
+    count = _counter(recipe)
+    found: dict[str, tuple[float, str]] = {}
+    for name, path in (("train_problems", Path(files.train)), ("test_problems", Path(files.test))):
+        if path.is_file():
+            rows, problems = _head(path, lambda row, at: Problem.model_validate(CONVERTERS[files.format](row, at)))
+            found[name] = rows, path.name
+            if name == "train_problems" and problems:
+                found["prompt_tokens"] = _mean(count, (problem.text for problem in problems)), path.name
+    for name, length, path in (
+        ("sft_examples", "sft_tokens", Path(files.sft)),
+        ("long_cot_paths", "long_cot_tokens", Path(files.long_cot)),
+    ):
+        if path.is_file():
+            rows, examples = _head(path, lambda row, at: Example.model_validate(row))
+            found[name] = rows, path.name
+            if examples:
+                found[length] = _mean(count, (example.response for example in examples)), path.name
+    return found
+
+
+def _head(path: Path, read: Callable[[dict, str], object]) -> tuple[float, Sequence]:
+    """How many rows a file has, and the first of them. Raises MalformedRow."""
+    rows, first = 0, []
+    for number, row in read_rows(path):
+        rows += 1
+        if rows <= _MEASURED:
+            try:
+                first.append(read(row, f"{path.stem}-{number}"))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise MalformedRow(f"{path}:{number}: {type(error).__name__}: {error}") from error
+    return float(rows), first
+
+
+def _counter(recipe: Recipe) -> Callable[[str], float]:
+    """Counts a text's tokens by the checkpoint's tokenizer, where that is a folder here; else by its characters."""
+    folder = Path(recipe.import_checkpoint.checkpoint).expanduser()
+    if not folder.is_dir():
+        return lambda text: len(text) / _CHARACTERS
+    from steps.chat import Chat
+
+    chat = Chat(folder)
+    return lambda text: float(len(chat.encode(text)))
+
+
+def _mean(count: Callable[[str], float], texts: Iterable[str]) -> float:
+    return statistics.fmean(count(text) for text in islice(texts, _MEASURED))
