@@ -6,16 +6,21 @@ from pathlib import Path
 import click
 
 from flows.home import HOME, open_store
-from flows.terminal import fail
+from flows.terminal import fail, printable, store_option
 
 
 @click.command()
-@click.option("--store", default=".longhaul/store", show_default=True, help="The recipe's store.")
+@store_option
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Address to listen on; beyond loopback with a token."
 )
 @click.option("--port", default=8600, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
-@click.option("--index", metavar="URL", help="Where the index is kept; a SQLite file below the home without it.")
+@click.option(
+    "--index",
+    metavar="URL",
+    envvar="LONGHAUL_LINEAGE_INDEX",
+    help="The index, sqlite:///FILE or postgresql+psycopg://…; a file below the home without it.",
+)
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path),
@@ -53,6 +58,9 @@ def serve(
         if open_browser:
             webbrowser.open(address)
 
+    def complain(text: str) -> None:
+        click.secho(printable(text), fg="yellow", err=True)
+
     try:
         token = read_token(token_file, TOKEN_VARIABLE)
         check_reach(config, token)
@@ -60,11 +68,11 @@ def serve(
         found = LineageIndex.of(opened, HOME, index)
         synced = found.sync(opened)
     except (TokenRefused, StoreError, LineageError) as error:
-        fail(str(error))
+        fail(printable(str(error)))
     for problem in synced.problems:
-        click.echo(f"passed over: {problem}", err=True)
+        click.secho(f"passed over: {printable(problem.splitlines()[0])}", fg="yellow", err=True)
     try:
-        serve_page(Site.of(opened, found, HOME), config, token, listening, lambda text: click.echo(text, err=True))
+        serve_page(Site.of(opened, found, HOME), config, token, listening, complain)
     except OSError as error:
         fail(f"cannot listen on {host}, port {port}: {error.strerror}")
     finally:
