@@ -1,0 +1,19 @@
+output "host" {
+  description = "The instance's host name."
+  value       = aws_db_instance.this.address
+}
+
+output "name" {
+  description = "The database's name."
+  value       = aws_db_instance.this.db_name
+}
+
+output "user" {
+  description = "The user that owns it."
+  value       = aws_db_instance.this.username
+}
+
+output "secret_arn" {
+  description = "The secret that RDS keeps the user's password in."
+  value       = aws_db_instance.this.master_user_secret[0].secret_arn
+}

@@ -1,0 +1,102 @@
+# The statements themselves. A task runs what a model wrote a prompt for and what people push: it reaches one prefix of one
+# bucket, one key through S3 and Secrets Manager, and one secret; it cannot list other prefixes, nor delete versions.
+
+locals {
+  objects = "${var.bucket_arn}/${var.prefix}/*"
+
+  list_prefix = {
+    Sid       = "ListThePrefix"
+    Effect    = "Allow"
+    Action    = ["s3:ListBucket"]
+    Resource  = [var.bucket_arn]
+    Condition = { StringLike = { "s3:prefix" = [var.prefix, "${var.prefix}/*"] } }
+  }
+
+  task = [
+    local.list_prefix,
+    {
+      Sid      = "UseThePrefix"
+      Effect   = "Allow"
+      Action   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
+      Resource = [local.objects]
+    },
+    {
+      Sid      = "UseTheKey"
+      Effect   = "Allow"
+      Action   = ["kms:Decrypt", "kms:GenerateDataKey"]
+      Resource = [var.data_key_arn]
+      Condition = {
+        StringEquals = {
+          "kms:ViaService" = ["s3.${local.region}.amazonaws.com", "secretsmanager.${local.region}.amazonaws.com"]
+        }
+      }
+    },
+    {
+      Sid      = "ReadTheSecret"
+      Effect   = "Allow"
+      Action   = ["secretsmanager:GetSecretValue"]
+      Resource = [var.task_secret_arn]
+    },
+  ]
+
+  read_artifacts = [
+    local.list_prefix,
+    {
+      Sid      = "ReadThePrefix"
+      Effect   = "Allow"
+      Action   = ["s3:GetObject"]
+      Resource = [local.objects]
+    },
+    {
+      Sid       = "DecryptWhatItReads"
+      Effect    = "Allow"
+      Action    = ["kms:Decrypt"]
+      Resource  = [var.data_key_arn]
+      Condition = { StringEquals = { "kms:ViaService" = "s3.${local.region}.amazonaws.com" } }
+    },
+  ]
+
+  database_secret = [
+    {
+      Sid      = "ReadTheDatabasesPassword"
+      Effect   = "Allow"
+      Action   = ["secretsmanager:GetSecretValue", "secretsmanager:DescribeSecret"]
+      Resource = [var.database_secret_arn]
+    },
+    {
+      Sid       = "DecryptTheDatabasesPassword"
+      Effect    = "Allow"
+      Action    = ["kms:Decrypt"]
+      Resource  = [var.database_key_arn]
+      Condition = { StringEquals = { "kms:ViaService" = "secretsmanager.${local.region}.amazonaws.com" } }
+    },
+  ]
+
+  autoscaler = [
+    {
+      # None of these can be limited to a resource.
+      Sid    = "Look"
+      Effect = "Allow"
+      Action = [
+        "autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeAutoScalingInstances",
+        "autoscaling:DescribeLaunchConfigurations", "autoscaling:DescribeScalingActivities", "autoscaling:DescribeTags",
+        "ec2:DescribeImages", "ec2:DescribeInstanceTypes", "ec2:DescribeLaunchTemplateVersions",
+        "ec2:GetInstanceTypesFromInstanceRequirements",
+      ]
+      Resource = ["*"]
+    },
+    {
+      Sid      = "LookAtNodeGroups"
+      Effect   = "Allow"
+      Action   = ["eks:DescribeNodegroup"]
+      Resource = ["arn:${local.partition}:eks:${local.region}:${local.account}:nodegroup/${var.cluster_name}/*"]
+    },
+    {
+      Sid       = "ScaleGroupsOfThisCluster"
+      Effect    = "Allow"
+      Action    = ["autoscaling:SetDesiredCapacity", "autoscaling:TerminateInstanceInAutoScalingGroup"]
+      Resource  = ["*"]
+      Condition = { StringEquals = { "aws:ResourceTag/k8s.io/cluster-autoscaler/${var.cluster_name}" = "owned" } }
+    },
+  ]
+}

@@ -1,0 +1,24 @@
+# Four training nodes joined by EFA, and spot nodes for rollout; for models of about 7 billion parameters.
+size         = "medium"
+region       = "us-east-1"
+zones        = ["us-east-1a", "us-east-1b", "us-east-1c"]
+nat_per_zone = false
+
+node_groups = {
+  system = { pool = "system", instance_types = ["m7i.xlarge"], min_size = 2, max_size = 4 }
+  cpu    = { pool = "cpu", instance_types = ["m7i.4xlarge"], max_size = 4 }
+
+  # On demand, for the loss of one node ends the step of all; in one zone, for EFA does not leave it.
+  train = { pool = "train", instance_types = ["p5.48xlarge"], max_size = 4, efa = true, zones = ["us-east-1a"] }
+
+  # Spot: a rollout that loses its node is tried again, and its partial responses are in the buffer. Three types make it
+  # likelier to get one; the engine has to fit the smallest, 40 GB.
+  rollout = { pool = "rollout", instance_types = ["g6e.48xlarge", "p4d.24xlarge", "p4de.24xlarge"], max_size = 8, capacity = "spot" }
+}
+
+database = { instance_class = "db.m7g.large" }
+lustre   = { zone = "us-east-1a", capacity_gib = 4800, throughput = 250 }
+
+# Yours: who may enter, and who is told what it costs.
+# admins = ["arn:aws:iam::123456789012:role/admin"]
+# budget = { monthly_usd = 50000, emails = ["you@example.com"] }

@@ -1,0 +1,17 @@
+# One node with 8 GPUs, which is there while a stage wants it; for models of 0.5 to 1.5 billion parameters.
+size   = "small"
+region = "us-east-1"
+zones  = ["us-east-1a", "us-east-1b"]
+
+# No traffic to save yet: images and secrets pass the NAT gateway.
+interface_endpoints = []
+
+node_groups = {
+  system = { pool = "system", instance_types = ["m7i.xlarge"], min_size = 2, max_size = 3 }
+  cpu    = { pool = "cpu", instance_types = ["m7i.4xlarge"], max_size = 2 }
+  train  = { pool = "train", instance_types = ["p4d.24xlarge"], max_size = 1 }
+}
+
+# Yours: who may enter, and who is told what it costs.
+# admins = ["arn:aws:iam::123456789012:role/admin"]
+# budget = { monthly_usd = 2000, emails = ["you@example.com"] }
