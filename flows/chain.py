@@ -38,6 +38,7 @@ def _judge(reward: str) -> dict[str, str]:
 class StageSpec:
     """A stage as it stands in the chain."""
 
+    name: str
     section: str
     """Its own section of the recipe, by its key."""
     body: str
@@ -70,47 +71,56 @@ class StageSpec:
             trainer=recipe.trainer,
             handover=recipe.handover,
             evaluation=recipe.evaluation,
+            gates=recipe.gates.suite(self.name),
         )
 
 
 _PROMPTS = {"data": "data", "prompts": "curation"}
 
-STAGES: dict[str, StageSpec] = {
-    "data": StageSpec("data", "steps.stages.data:run", lambda r: {}),
-    "import": StageSpec("import_checkpoint", "steps.stages.import_checkpoint:run", lambda r: {"data": "data"}),
-    "vanilla_sft": StageSpec(
-        "vanilla_sft", "steps.stages.vanilla_sft:run", lambda r: {"model": "import", "data": "data"}
+_CHAIN = (
+    StageSpec("data", "data", "steps.stages.data:run", lambda r: {}),
+    StageSpec("import", "import_checkpoint", "steps.stages.import_checkpoint:run", lambda r: {"data": "data"}),
+    StageSpec(
+        "vanilla_sft", "vanilla_sft", "steps.stages.vanilla_sft:run", lambda r: {"model": "import", "data": "data"}
     ),
-    "curation": StageSpec("curation", "steps.stages.curation:run", lambda r: {"model": "vanilla_sft", "data": "data"}),
-    "long_cot_sft": StageSpec(
-        "long_cot_sft", "steps.stages.long_cot_sft:run", lambda r: {"model": "vanilla_sft", **_PROMPTS}
+    StageSpec("curation", "curation", "steps.stages.curation:run", lambda r: {"model": "vanilla_sft", "data": "data"}),
+    StageSpec(
+        "long_cot_sft", "long_cot_sft", "steps.stages.long_cot_sft:run", lambda r: {"model": "vanilla_sft", **_PROMPTS}
     ),
-    "reward_models": StageSpec(
+    StageSpec(
+        "reward_models",
         "reward_models",
         "steps.stages.reward_models:run",
         lambda r: {"model": "long_cot_sft", **_PROMPTS},
         wanted=lambda r: r.reward_models is not None,
     ),
-    "rl": StageSpec(
-        "rl", "steps.stages.rl:run", lambda r: {"model": "long_cot_sft", **_PROMPTS, **_judge(r.rl.reward)}
+    StageSpec(
+        "rl", "rl", "steps.stages.rl:run", lambda r: {"model": "long_cot_sft", **_PROMPTS, **_judge(r.rl.reward)}
     ),
-    "long2short/merge": StageSpec(
+    StageSpec(
+        "long2short/merge",
         "long2short.merge",
         "steps.stages.long2short:run_merge",
         lambda r: {"model": "rl", "short": "vanilla_sft", "data": "data"},
     ),
-    "long2short/shortest": StageSpec(
-        "long2short.shortest", "steps.stages.long2short:run_shortest", lambda r: {"model": "rl", **_PROMPTS}
+    StageSpec(
+        "long2short/shortest",
+        "long2short.shortest",
+        "steps.stages.long2short:run_shortest",
+        lambda r: {"model": "rl", **_PROMPTS},
     ),
-    "long2short/dpo": StageSpec(
-        "long2short.dpo", "steps.stages.long2short:run_dpo", lambda r: {"model": "rl", **_PROMPTS}
+    StageSpec(
+        "long2short/dpo", "long2short.dpo", "steps.stages.long2short:run_dpo", lambda r: {"model": "rl", **_PROMPTS}
     ),
-    "long2short/rl": StageSpec(
+    StageSpec(
+        "long2short/rl",
         "long2short.rl",
         "steps.stages.rl:run",
         lambda r: {"model": "rl", **_PROMPTS, **_judge(r.long2short.rl.reward)},
     ),
-}
+)
+
+STAGES: dict[str, StageSpec] = {spec.name: spec for spec in _CHAIN}
 """Each stage by its name, in the order in which they are told about; a stage stands after all that it depends on."""
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import click
 
 from flows.home import HOME, open_store
+from flows.lineage_cli import lineage
 from flows.report_cli import report
 from flows.run_cli import plan, run
 from flows.runs_cli import diff, runs, show
 from flows.sandbox_cli import sandbox
+from flows.store_cli import store
 from flows.tag_cli import tag
 from flows.terminal import fail, printable, store_option
 from flows.test_cases_cli import test_cases
@@ -23,7 +25,7 @@ def main() -> None:
     """From a pretrained checkpoint to a reasoning model, by the recipe of the Kimi k1.5 report."""
 
 
-for command in (run, plan, report, runs, show, diff, tag, sandbox, test_cases):
+for command in (run, plan, report, runs, show, diff, tag, store, lineage, sandbox, test_cases):
     main.add_command(command)
 
 

@@ -16,6 +16,7 @@ from rich.tree import Tree
 
 from flows.home import HOME, open_store
 from flows.lineage_serve import serve
+from flows.samples_cli import samples
 from flows.terminal import fail, printable, store_option, told_seconds
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def lineage() -> None:
     """
 
 
+lineage.add_command(samples)
 lineage.add_command(serve)
 
 

@@ -20,6 +20,8 @@ from pydantic import BaseModel
 from infra import progress, records
 from infra.code_digest import digest_of
 from infra.code_version import code_version
+from infra.files import write_text_atomically
+from infra.gates.page import render_page
 from infra.logs import quiet_to
 from infra.records import Failure, StageRecord
 from infra.stage import Body, StageContext, StageOutput
@@ -152,7 +154,8 @@ class StageRunner:
         scratch = self.home / "scratch" / parts.key
         shutil.rmtree(scratch, ignore_errors=True)  # left by a process that was killed
         scratch.mkdir(parents=True)
-        log = self.home / "runs" / self.run / f"{stage.replace('/', '-')}.log"
+        beside = self.home / "runs" / self.run / stage.replace("/", "-")
+        log = beside.with_suffix(".log")
         try:
             with progress.stage(stage) as shown, quiet_to(log), self._tracker(parts, inputs) as tracker:
 
@@ -166,9 +169,8 @@ class StageRunner:
                 if output.headline:
                     shown.note(output.headline)
                 attempt.outputs = {name: self.store.put(path, kind) for name, (kind, path) in output.outputs.items()}
-                tracker.summary(
-                    {"outputs": {name: ref.digest for name, ref in attempt.outputs.items()}, **output.metrics}
-                )
+                tracker.outputs(attempt.outputs)
+                tracker.summary(output.metrics)
         except BaseException as error:
             told = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
             failed = self._record(parts, inputs, attempt, Failure(error=told, log=str(log)))
@@ -180,6 +182,9 @@ class StageRunner:
             raise
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+            if attempt.context is not None and attempt.context.gates:
+                page = render_page(attempt.context.gates, f"Data gates of {stage}, run {self.run}")
+                write_text_atomically(beside.with_name(f"{beside.name}-gates.html"), page)
         return self._record(parts, inputs, attempt)
 
     def _tracker(self, parts: KeyParts, inputs: Mapping[str, Ref]) -> Tracker:

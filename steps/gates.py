@@ -19,7 +19,7 @@ from infra.gates import Suite
 from infra.stage import StageContext
 from steps.chat import Chat
 from steps.problem import Example, FunctionTests, Problem
-from steps.rewards.math import _as_word
+from steps.rewards.math import as_word
 from steps.rewards.math_pool import MathPool
 from steps.rewards.quantity import read_quantity, without_wrapping
 from steps.rewards.reward_model import Labelled
@@ -164,7 +164,7 @@ def answer_fault(answer: str, pool: MathPool) -> str | None:
     formula = without_wrapping(answer)
     if not formula:
         return "empty"
-    if read_quantity(formula) is not None or _as_word(formula) is not None:
+    if read_quantity(formula) is not None or as_word(formula) is not None:
         return None
     outcome = pool.compare(formula, formula)
     return None if outcome in ("equal", "different") else outcome

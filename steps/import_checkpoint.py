@@ -16,8 +16,8 @@ from pathlib import Path
 
 from infra.files import folder_written_aside, write_text_atomically
 from infra.hub import download_repository
-from infra.s3 import download_folder
 from infra.manifest import FileEntry, Manifest
+from infra.s3 import download_folder
 from steps.checkpoint import CheckedCheckpoint, CheckpointRefused, belongs, check_checkpoint, load_config, select_files
 from steps.configs.import_checkpoint import ImportConfig
 

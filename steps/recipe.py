@@ -16,6 +16,7 @@ from infra.schedule_config import ScheduleConfig
 from infra.tracking import TrackingConfig
 from steps.configs.curation import CurationConfig
 from steps.configs.evaluation import EvaluationConfig
+from steps.configs.gates import GatesConfig
 from steps.configs.import_checkpoint import ImportConfig
 from steps.configs.long2short import DpoConfig, MergeConfig, ShortestConfig
 from steps.configs.long_cot import LongCotConfig
@@ -64,6 +65,7 @@ class Recipe(BaseModel):
     rl: RlConfig
     long2short: Long2ShortConfig
     evaluation: EvaluationConfig = EvaluationConfig()
+    gates: GatesConfig = GatesConfig()
     tracking: TrackingConfig = TrackingConfig()
     schedule: ScheduleConfig | None = Field(
         None, description="When the recipe is run without anyone asking, by `longhaul schedule run` or by Argo."

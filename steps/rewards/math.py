@@ -99,7 +99,7 @@ def _shapes_agree(reference: Shape, answer: Shape) -> bool:
     return brackets and answer.parts == reference.parts and answer.relations == reference.relations
 
 
-def _as_word(formula: str) -> str | None:
+def as_word(formula: str) -> str | None:
     r"""A word or words as text: `Monday`, `\text{yes}`, `(B)`; None for a formula."""
     text = _TEXT.sub(r"\1", formula).strip()
     if re.fullmatch(r"\([A-Z]\)|[A-Z]", text):
@@ -127,9 +127,9 @@ def judge_answer(reference: str, answer: str, pool: MathPool) -> Verdict:
     if answer == reference:
         return Verdict(True, "right")
     reference, answer = _without_same_assignment(reference, answer)
-    word = _as_word(reference)
+    word = as_word(reference)
     if word is not None:
-        return _verdict(word == _as_word(answer))
+        return _verdict(word == as_word(answer))
     quantity = read_quantity(reference)
     if quantity is not None:
         given = read_quantity(answer)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from infra.stages import StageContext, StageOutput
+from infra.stage import StageContext, StageOutput
 from steps.nano_world.world import generate
 from steps.problem import load_examples, load_problems, save_rows
 from steps.recipe_data import DataConfig

@@ -2,12 +2,11 @@
 
 from typing import Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+from pydantic import BaseModel, ConfigDict, SerializeAsAny
 
 from infra.configs import EngineConfig, HandoverConfig, TrainerConfig
 from infra.gates.suites import Suite
 from steps.configs.evaluation import EvaluationConfig
-from steps.configs.gates import every_shipped_rule
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
@@ -22,4 +21,5 @@ class StageSettings(BaseModel, Generic[SettingsT]):
     trainer: TrainerConfig
     handover: HandoverConfig
     evaluation: EvaluationConfig
-    gates: Suite = Field(default_factory=every_shipped_rule, description="The rules of the stage's data gates.")
+    gates: Suite
+    """The rules of the stage's data gates."""
