@@ -175,7 +175,9 @@ items = Table(
     Column("mean_tokens", Float),
     Column("tags", String, nullable=False),  # JSON
     Column("search", String, nullable=False),
-    Index("lineage_items_newest", "model", "started", "node"),
+    Index("lineage_items_newest", "model", "started", "node").ddl_if(dialect="postgresql"),
+    # With the text that is looked through, SQLite need not read the rows; PostgreSQL's index entries are not that long.
+    Index("lineage_items_search", "model", "started", "node", "search").ddl_if(dialect="sqlite"),
     Index("lineage_items_name", "source", "name"),
 )
 

@@ -1,0 +1,121 @@
+"""How long questions about the lineage take: 1,000 runs that made 100,000 artifacts, on SQLite.
+
+    python benchmarks/lineage.py [--runs 1000] [--index URL]
+
+The records are made up (tests/infra/lineage/records.py): all runs share the first one's data and base, so those two are
+hubs with thousands of neighbours; every fifth run uses the stages before RL again, every tenth fails. All records are
+read into an empty index, then looked for again with nothing new, then the index is made anew. Each question is asked
+after one warm-up, and the median and the slowest of the repetitions are shown. The last line is JSON.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nano_start import ROOT, machine
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(ROOT))
+
+from infra.lineage.histories import differences
+from infra.lineage.index import LineageIndex
+from infra.lineage.questions import find_all, models_that_saw, reruns
+from infra.store import Store
+from tests.infra.lineage.records import big_history, write_history
+
+REPETITIONS = 10
+
+
+def questions(index: LineageIndex) -> dict[str, Callable[[], Any]]:
+    """What is asked, by what it is called."""
+    newest, run = index.models().rows[0], index.runs().rows[4].run
+    base, data = index.find("import").id, index.find("data").id
+    hub = index.downstream(data, depth=1, limit=10).nodes[1].id
+    asked: dict[str, Callable[[], Any]] = {}
+    for name, page in (("runs", index.runs), ("models", index.models), ("data", index.data)):
+        asked[f"{name}: first page"] = page
+        total = page().total
+        asked[f"{name}: last page"] = lambda page=page, total=total: page(offset=total - 50)
+        asked[f"{name}: text"] = lambda page=page: page("0042")
+        asked[f"{name}: text that is nowhere"] = lambda page=page: page("nowhere")
+    asked["data: by size"] = lambda: index.data(order="-size")
+    asked["data: by name"] = lambda: index.data(order="name")
+    for name, id in (
+        ("newest model", newest.id),
+        ("shared data set", hub),
+        ("base's import", base),
+        ("run", f"run:{run}"),
+        ("shared file", index.find("train.jsonl").id),
+    ):
+        asked[f"two hops around: {name}"] = lambda id=id: index.neighbourhood(id, 2)
+    asked["upstream: newest model"] = lambda: index.upstream(newest.id)
+    asked["downstream: shared file, 200 nodes"] = lambda: index.downstream(index.find("train.jsonl").id, limit=200)
+    asked["find: digest's beginning"] = lambda: index.find(newest.digest[:10])
+    asked["find: end of an address"] = lambda: index.find("train.jsonl")
+    asked["a run in full"] = lambda: index.run(run)
+    asked["earlier executions of RL"] = lambda: index.earlier("rl")
+    asked["differences of two models"] = lambda: differences(index, newest.digest, f"{run}:long_cot_sft")
+    asked["what would rerun"] = lambda: reruns(index, "train.jsonl")
+    asked["models that saw a file that all saw"] = lambda: models_that_saw(index, find_all(index, "train.jsonl"))
+    asked["downstream: shared file, everything"] = lambda: index.downstream(index.find("train.jsonl").id)
+    return asked
+
+
+def timed(ask: Callable[[], Any], repetitions: int = REPETITIONS) -> tuple[float, float]:
+    """Median and longest milliseconds."""
+    ask()
+    times = []
+    for _ in range(repetitions):
+        began = time.perf_counter()
+        ask()
+        times.append((time.perf_counter() - began) * 1000)
+    return statistics.median(times), max(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--index", help="an empty database; a SQLite file without it")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        written = write_history(root / "store", big_history(options.runs))
+        store = Store(root / "store")
+        index = LineageIndex.of(store, root, options.index)
+        first, again, rebuilt = index.sync(store), index.sync(store), index.rebuild(store)
+        size = sum(file.stat().st_size for file in root.rglob("*.sqlite*"))
+        models, data, runs = (page().total for page in (index.models, index.data, index.runs))
+        figures: dict[str, Any] = {
+            "machine": machine(),
+            "runs": runs,
+            "artifacts": models + data - 2,  # two of the data are files from outside
+            "records": written,
+            "index_seconds": round(first.seconds, 2),
+            "index_again_seconds": round(again.seconds, 3),
+            "rebuild_seconds": round(rebuilt.seconds, 2),
+            "index_mb": round(size / 2**20, 1),
+        }
+        asked = {}
+        table = Table("question", "median ms", "slowest ms", title=f"{runs} runs, {figures['artifacts']} artifacts")
+        for name, ask in questions(index).items():
+            median, slowest = timed(ask, 3 if "every" in name or "all saw" in name else REPETITIONS)
+            asked[name] = {"median_ms": round(median, 1), "slowest_ms": round(slowest, 1)}
+            table.add_row(name, f"{median:.1f}", f"{slowest:.1f}")
+        index.close()
+    Console().print(table)
+    print(
+        f"{written} records: indexed in {first.seconds:.1f} s, nothing new in {again.seconds:.2f} s, "
+        f"rebuilt in {rebuilt.seconds:.1f} s; {figures['index_mb']} MiB"
+    )
+    print(json.dumps(figures | {"questions": asked}))
+
+
+if __name__ == "__main__":
+    main()
