@@ -43,6 +43,7 @@ def train_models(start: NanoStart, folder: Path) -> dict[str, Any]:
         trainer=recipe.trainer,
         handover=recipe.handover,
         evaluation=recipe.evaluation,
+        gates=recipe.gates.suite("reward_models"),
     )
     inputs = {"model": start.model, "data": start.data, "prompts": start.prompts}
     context = StageContext(recipe.seed, inputs, folder, folder / "checkpoints", lambda metrics: None)

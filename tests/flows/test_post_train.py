@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -35,6 +36,7 @@ class Home:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.store = folder / "store"
+        self.settings = ["--set", f"store={self.store}"]
         self.environment = {**os.environ, "LONGHAUL_HOME": str(folder)}
 
     def longhaul(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -43,7 +45,7 @@ class Home:
         )
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self.longhaul("run", "--config", "configs/smoke.yaml", "--set", f"store={self.store}", *arguments)
+        return self.longhaul("run", "--config", "configs/smoke.yaml", *self.settings, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -108,15 +110,38 @@ def test_another_run_with_the_same_seed_gives_the_same_models(
     assert results[0] == results[1]
 
 
-def test_a_changed_key_reruns_its_stage_and_what_follows_alone(
+def test_a_changed_key_reruns_its_stage_and_what_follows_alone_as_planned(
     home: Home, first_run: subprocess.CompletedProcess[str]
 ) -> None:
-    changed = home.run("--set", "long2short.dpo.beta=0.2")
+    change = ["--set", "long2short.dpo.beta=0.2"]
+    planned = home.longhaul("plan", "--config", "configs/smoke.yaml", *home.settings, *change, "--json")
+    actions = {one["stage"]: one["action"] for one in json.loads(planned.stdout)["stages"]}
+    assert actions == {stage: "run" if stage == "long2short/dpo" else "reuse" for stage in ["data", *STAGES]}
+    changed = home.run(*change)
     assert changed.returncode == 0, changed.stderr[-3000:]
     said = changed.stdout + changed.stderr
     assert "long2short/dpo: done in" in said
     assert "long2short/dpo: reused" not in said
     assert all(f"{stage}: reused from run" in said for stage in STAGES if stage != "long2short/dpo")
+
+
+def test_a_model_is_traced_to_its_data_its_prompts_and_its_gates(
+    home: Home, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    def ask(*question: str) -> dict[str, Any]:
+        asked = home.longhaul("lineage", *question, "--store", str(home.store), "--json")
+        assert asked.returncode == 0, asked.stderr[-2000:]
+        return json.loads(asked.stdout)
+
+    run = min(path.parent.name for path in home.folder.glob("runs/*/report.html"))
+    nodes = {node["id"] for node in ask("upstream", f"{run}:rl")["nodes"]}
+    assert {f"execution:{run}:{stage}" for stage in ("import", "vanilla_sft", "curation", "long_cot_sft")} <= nodes
+    assert any(node.startswith("source:") and node.endswith("steps/nano_world/checkpoint") for node in nodes)
+    assert any(node.startswith(f"gate:{run}:rl:") for node in nodes)
+    rows = ask("samples", f"{run}:rl", "--iteration", "1")["rows"]
+    assert rows and all(row["iteration"] == 1 and row["outcome"] for row in rows)
+    models = ask("saw", rows[0]["prompt"])
+    assert rows[0]["prompt_digest"] in json.dumps(models)
 
 
 def test_reward_models_are_trained_selected_as_the_reward_and_reported(
