@@ -11,7 +11,7 @@
     run: "hexagon",
     tag: "tag",
   };
-  const SMALLEST = 0.74; // labels are still read at this zoom
+  const SMALLEST = 0.7; // labels are still read at this zoom
   const EDGE = 34;
   const SNAP = 130; // what would be cut off by less than this at a side is moved into view
   const NAMED_EDGES = 8;
@@ -157,8 +157,9 @@
       const zoom = cy.zoom();
       if ((high - low) * zoom + 2 * EDGE < length) return length / 2 - ((low + high) / 2) * zoom;
       const [start, end, best] = [EDGE - low * zoom, length - EDGE - high * zoom, length / 2 - middle * zoom];
-      if (best - end < SNAP) return end;
-      return start - best < SNAP ? start : best;
+      const [beyond, before] = [best - end, start - best];
+      if (beyond < SNAP && beyond <= before) return end;
+      return before < SNAP ? start : best;
     };
     return { x: pan(cy.width(), box.x1, box.x2, at.x), y: pan(cy.height(), box.y1, box.y2, at.y) };
   }
