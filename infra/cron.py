@@ -41,10 +41,9 @@ class Field:
                 raise ValueError(f"{self.name} {text!r}: {part!r} is none of *, N, N-M and */STEP")
             step = int(match[3] or 1)
             first = self.least if match[1] == "*" else self._number(match[1], text)
-            if match[2]:
-                last = self._number(match[2], text)
-            else:  # as cron has it, N/STEP goes on from N to the end
-                last = self.most if match[1] == "*" or match[3] else first
+            # As cron has it, N/STEP goes on from N to the end.
+            to_the_end = match[1] == "*" or match[3]
+            last = self._number(match[2], text) if match[2] else self.most if to_the_end else first
             if last < first or step == 0:
                 raise ValueError(
                     f"{self.name} {text!r}: {part!r} is empty: a range goes upwards, in steps of 1 or more"

@@ -1,9 +1,9 @@
 """A machine's own scheduler: APScheduler says when, and a process of its own does the work.
 
 Invariants. One run at a time, also when the scheduler before was killed and its run lives on. Times that came while
-none could start are one run (coalesced), unless that would start later than `grace_s`: then none. A run that ended together
-with its scheduler goes on under the next one. Nothing that a run does ends the scheduler: it is a process, whose exit
-status counts.
+none could start are one run (coalesced), unless that would start later than `grace_s`: then none. A run that ended
+together with its scheduler goes on under the next one. Nothing that a run does ends the scheduler: it is a process,
+whose exit status counts.
 """
 
 import logging

@@ -1,0 +1,181 @@
+"""Evaluating a finished model anew, and comparing it with the one that a tag names.
+
+Both are evaluated on the data and with the settings that the recipe has now, each as a run of its own with the stages
+`data` and `evaluate`; an evaluation of the same model, data, settings and code is used again. What is compared has
+therefore always been evaluated alike.
+"""
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.chain import STAGES, Chain
+from flows.home import HOME
+from flows.models import ModelNotFound, find_model_record, tagged
+from flows.runs import end_run, start_run
+from infra import records
+from infra.configs import HandoverConfig, TrainerConfig
+from infra.files import write_text_atomically
+from infra.records import StageRecord
+from infra.stage import Body
+from infra.stage_key import KeyParts
+from infra.store import Ref, Store, StoreError
+from steps.configs.evaluation import EvaluationConfig
+from steps.promotion import PromotionCheck, PromotionRules, check_promotion
+from steps.recipe import Recipe
+from steps.stages.settings import StageSettings
+
+STAGE = "evaluate"
+MODULE = "steps.stages.evaluate"
+FINISHED = tuple(STAGES)[tuple(STAGES).index("rl") :]
+"""Stages whose models are finished ones: RL and what follows it, in the chain's order."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A model, where it comes from, and how it did."""
+
+    model: Ref
+    stage: str
+    run: str
+    """The stage that made it, of the run that really ran it."""
+    record: StageRecord
+    """Of the evaluation."""
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "digest": self.model.digest,
+            "stage": self.stage,
+            "run": self.run,
+            "evaluation": self.record.evaluation,
+            "evaluated_in": self.record.reused_from or self.record.run,
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A model beside the tagged one."""
+
+    new: Evaluated
+    tag: str
+    tagged: Evaluated | None
+    """None where nothing is tagged so."""
+    checks: list[PromotionCheck]
+    """Whether the model may take the tag; empty where there is nothing to compare with."""
+
+    @property
+    def verdict(self) -> str:
+        """In a line."""
+        if self.tagged is None:
+            return f"no model is tagged {self.tag}: there is nothing to compare with"
+        if self.tagged.model.digest == self.new.model.digest:
+            return f"this is the model that is tagged {self.tag}"
+        told = "; ".join(check.reason for check in self.checks)
+        return f"{'may take' if all(check.passed for check in self.checks) else 'may not take'} {self.tag}: {told}"
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "model": self.new.plain(),
+            "tag": self.tag,
+            "tagged": self.tagged.plain() if self.tagged else None,
+            "checks": [asdict(check) for check in self.checks],
+            "verdict": self.verdict,
+        }
+
+
+def newest_model(store: Store) -> tuple[Ref, StageRecord]:
+    """The finished model of the newest run that has one; of several, the last in the chain's order.
+
+    Raises ModelNotFound where there is none.
+    """
+    runs = dict.fromkeys(key.split("/")[1] for key in reversed(store.list_records("stage-runs")))
+    for run in runs:
+        found = {
+            record.stage: record
+            for record in records.read(store, StageRecord, f"stage-runs/{run}")
+            if record.failure is None and "model" in record.outputs
+        }
+        for stage in reversed(FINISHED):
+            if stage in found:
+                return found[stage].outputs["model"], found[stage]
+    raise ModelNotFound(
+        f"{store.backend.address} holds no finished model, of {', '.join(FINISHED)}: start a run with `longhaul run`, "
+        "or name a model"
+    )
+
+
+def evaluate_model(recipe: Recipe, run: str, model: str, command: Sequence[str]) -> Evaluated:
+    """Evaluate a model by its name (flows/models.py), or the newest one without, and record that as a run.
+
+    Raises ModelNotFound, StoreError, and what the stage raises, once the failure is recorded.
+    """
+    chain = Chain(recipe, run)
+    ref, made = find_model_record(chain.store, model) if model else newest_model(chain.store)
+    start_run(chain.store, run, recipe.model_dump(mode="json"), command)
+    try:
+        record = _evaluated(chain, ref, made)
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        with suppress(StoreError):  # what broke the stage may be the store: the stage's own error is the one to see
+            told = None if interrupted else f"{type(error).__name__}: {error}".partition("\n")[0]
+            end_run(chain.store, run, "interrupted" if interrupted else "failed", told)
+        raise
+    end_run(chain.store, run, "succeeded")
+    return Evaluated(ref, made.stage, made.reused_from or made.run, record)
+
+
+def evaluate_tagged(recipe: Recipe, run: str, tag: str, command: Sequence[str]) -> Evaluated | None:
+    """Evaluate what a tag names; None where it names nothing."""
+    set_to = tagged(Chain(recipe, run).store, tag)
+    if set_to is None or set_to.model is None:
+        return None
+    return evaluate_model(recipe, run, set_to.model.digest, command)
+
+
+def compare(new: Evaluated, tag: str, tagged: Evaluated | None, rules: PromotionRules) -> Comparison:
+    """Whether the model keeps what the tagged one has."""
+    same = tagged is None or tagged.model.digest == new.model.digest
+    return Comparison(
+        new, tag, tagged, [] if same or tagged is None else check_promotion(new.record, tagged.record, rules)
+    )
+
+
+def write_comparison(recipe: Recipe, run: str, comparison: Comparison) -> tuple[str, Path]:
+    """Write report.html and evaluation.json into the run's folder. Returns the page, and its path."""
+    from steps.report.evaluation_page import render_evaluation
+
+    page = render_evaluation(recipe.name, comparison.plain())
+    folder = HOME / "runs" / run
+    write_text_atomically(folder / "evaluation.json", json.dumps(comparison.plain(), indent=1))
+    write_text_atomically(folder / "report.html", page)
+    return page, folder / "report.html"
+
+
+def _evaluated(chain: Chain, model: Ref, made: StageRecord) -> StageRecord:
+    data = chain.run("data", {})
+    assert data is not None
+    recipe = chain.recipe
+    # Nothing is trained, so how training is configured must not make an evaluation another one.
+    settings: StageSettings[EvaluationConfig] = StageSettings(
+        own=recipe.evaluation,
+        engine=recipe.engine,
+        trainer=TrainerConfig(),
+        handover=HandoverConfig(),
+        evaluation=recipe.evaluation,
+        # The one table that both read is that of the test problems.
+        gates=recipe.gates.suite("import"),
+    )
+    upstream = {"model": made.key, "data": data.key}
+    parts = KeyParts.now(STAGE, settings, recipe.seed, upstream, {}, MODULE)
+    return chain.runner(parts, _body, settings, {"model": model, "data": data.outputs["data"]})
+
+
+def _body() -> Body:
+    from steps.stages.evaluate import run
+
+    return run

@@ -1,0 +1,40 @@
+"""The recipe as a Metaflow flow's configuration, and what of it decorates a flow."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from metaflow import FlowMutator
+from metaflow import schedule as schedule_decorator  # type: ignore[attr-defined]
+from metaflow.exception import MetaflowException
+
+from steps.recipe import ConfigRefused, parse_recipe
+
+
+class RecipeRefused(MetaflowException):
+    """The configuration, or what is to be run of it, cannot be run."""
+
+    headline = "Configuration refused"
+
+
+def read_config(text: str) -> dict[str, Any]:
+    """Metaflow's parser for the configuration file: typed, checked, and plain data again."""
+    try:
+        return parse_recipe(text, "the configuration").model_dump(mode="json")
+    except ConfigRefused as error:
+        raise RecipeRefused(str(error)) from error
+
+
+class scheduled(FlowMutator):
+    """`@scheduled("full", "rl")`: the flow has the recipe's schedule, where that is for one of these.
+
+    Argo makes a CronWorkflow of it. On one machine it changes nothing: `longhaul schedule run` goes by the recipe.
+    """
+
+    def init(self, *what: str) -> None:
+        self.what: Sequence[str] = what
+
+    def pre_mutate(self, mutable_flow: Any) -> None:
+        schedule = dict(mutable_flow.configs)["config"].schedule
+        if schedule is not None and schedule.what in self.what:
+            attributes = {"cron": schedule.cron, "timezone": schedule.timezone}
+            mutable_flow.add_decorator(schedule_decorator, deco_kwargs=attributes)

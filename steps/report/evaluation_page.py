@@ -1,0 +1,60 @@
+"""The page on one evaluation: a model beside the tagged one. As the report's, it asks for nothing else."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from steps.report.page import NONE, _environment
+from steps.report.table import MODEL_DIGITS
+
+FIGURES = (
+    ("Accuracy", "accuracy", "percent"),
+    ("Its standard error", "standard_error", "percent"),
+    ("Tokens, mean", "mean_tokens", "number"),
+    ("Tokens, median", "median_tokens", "number"),
+    ("Tokens, 99th percentile", "p99_tokens", "number"),
+)
+
+
+def render_evaluation(name: str, comparison: Mapping[str, Any]) -> str:
+    """The page of the recipe `name`; `comparison` is what flows.evaluation.Comparison tells as JSON."""
+    models = [comparison["model"], *([comparison["tagged"]] if comparison["tagged"] else [])]
+    evaluations = [model["evaluation"] for model in models]
+    checks = comparison["checks"]
+    return (
+        _environment()
+        .get_template("evaluation.html.j2")
+        .render(
+            name=name,
+            verdict=comparison["verdict"],
+            outcome="" if not checks else "good" if all(check["passed"] for check in checks) else "bad",
+            models=[
+                {**model, "called": called, "short": model["digest"][:MODEL_DIGITS]}
+                for called, model in zip(("The model", f"Tagged {comparison['tag']}"), models, strict=False)
+            ],
+            problems=evaluations[0]["problems"],
+            samples=evaluations[0]["samples"],
+            figures=[
+                (told, how, [one[key] for one in evaluations], _change(evaluations, key)) for told, key, how in FIGURES
+            ],
+            domains=[
+                (domain, [one["domains"].get(domain, {}).get("accuracy") for one in evaluations])
+                for domain in sorted({domain for one in evaluations for domain in one["domains"]})
+            ],
+            responses=_side_by_side(evaluations),
+        )
+    )
+
+
+def _change(evaluations: list[dict[str, Any]], key: str) -> str:
+    if len(evaluations) < 2 or key == "standard_error":
+        return NONE
+    change = evaluations[0][key] - evaluations[1][key]
+    return f"{100 * change:+.1f} points" if key == "accuracy" else f"{change:+,.0f}"
+
+
+def _side_by_side(evaluations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each problem that responses were kept of, with every model's response or None."""
+    kept = [{sample["problem_id"]: sample for sample in one["shown"]} for one in evaluations]
+    return [
+        {**sample, "responses": [of_model.get(problem) for of_model in kept]} for problem, sample in kept[0].items()
+    ]
