@@ -61,8 +61,8 @@ def find_earlier(store: Store, stage: str, key: str, read: bool = True) -> Earli
             try:
                 if read:
                     store.verify(ref)
-                elif not store.exists(ref):
-                    raise StoreError(f"{ref.address} is gone")
+                else:
+                    store.manifest(ref.digest)
             except StoreError as error:
                 problems.append(f"the outputs of run {record.run} cannot be used again: {error}")
                 break

@@ -113,7 +113,7 @@ def test_outputs_that_are_gone_or_damaged_run_again_and_say_so(store: Path) -> N
     assert found.action == "run"
     assert "outputs of run run-1 cannot be used again" in found.reason and "content.json" in found.reason
     shutil.rmtree(content.parent.parent)
-    assert "is gone" in plan(made)["long_cot_sft"].reason
+    assert "has no folder" in plan(made)["long_cot_sft"].reason
 
 
 def test_a_stage_alone_needs_what_is_before_it(store: Path) -> None:
