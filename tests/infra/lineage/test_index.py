@@ -4,13 +4,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import boto3
 import pytest
 from records import CHAIN, History, big_history, digest, ref, stage_record, write_history
 from sqlalchemy import text
 
 from infra.lineage.index import LineageIndex
 from infra.lineage.tables import LineageError
-from infra.records import FORMAT, Failure
+from infra.records import FORMAT, Failure, write
 from infra.store import Store, StoreError
 
 Opened = Callable[[], LineageIndex]
@@ -143,6 +144,18 @@ def test_a_record_of_a_newer_format_is_refused_with_its_version(store: Store, tm
     (folder / "1.json").write_text(json.dumps(newer))
     with pytest.raises(StoreError, match=rf"newer version of Longhaul \(format {FORMAT + 1}"):
         LineageIndex.of(store, tmp_path).sync(store)
+
+
+def test_a_store_in_s3_is_indexed_as_a_folder_is(s3: None, tmp_path: Path) -> None:
+    boto3.client("s3").create_bucket(Bucket="lineage-index")
+    store = Store("s3://lineage-index/store", tmp_path / "cache")
+    history = two_runs()
+    for name, record in history.records:
+        write(store, name, record)
+    index = LineageIndex.of(store, tmp_path)
+    assert index.sync(store).new == len(history.records)
+    assert [row.run for row in index.runs().rows] == ["second", "first"]
+    assert index.find("import").id == "execution:first:import"
 
 
 def test_other_folders_of_records_are_passed_over(opened: Opened, store: Store) -> None:
