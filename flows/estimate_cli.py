@@ -60,6 +60,7 @@ def print_estimate(estimate: "Estimate", as_json: bool = False) -> None:
         console = Console()
         for table in (_stages(estimate), _memory(estimate), _figures(estimate)):
             console.print(table)
+    sys.stdout.flush()
     for problem in estimate.problems:
         click.secho(f"cannot run: {problem}", fg="red", err=True)
     if not estimate.fits:
@@ -80,15 +81,17 @@ def _stages(estimate: "Estimate") -> Table:
     machine = "this machine" if device.is_cpu else f"{place.gpus} × {device.name}"
     title = f"{estimate.recipe}: {estimate.model.parameters / 1e6:,.1f}M parameters on {machine}; {place.told}"
     total = (
-        f"{told_seconds(estimate.seconds)}, about {estimate.cost:,.2f} USD at {estimate.price:.2f} USD an hour each: an "
-        f"estimate, with list prices of {PRICES_AS_OF}. busy: shares of the engine's sequences and the trainer's ranks"
+        f"{told_seconds(estimate.seconds)}, about {estimate.cost:,.2f} USD at {estimate.price:.2f} USD an hour each: "
+        f"an estimate, with list prices of {PRICES_AS_OF}.\n"
+        "out: tokens generated; in: tokens trained on; generate, train: of the time; busy: the engine's sequences and "
+        "the trainer's ranks"
     )
     unit, size = ("h", 3600) if estimate.seconds > 36_000 else ("min", 60) if estimate.seconds > 600 else ("s", 1)
-    table = _table(title, total, "stage", "generated", "trained on", f"takes, {unit}", "generating", "training", "busy")
+    table = _table(title, total, "stage", "out", "in", unit, "generate", "train", "busy")
     for one in estimate.stages:
         busy = [f"{share:.0%}" if share is not None else "–" for share in (one.occupancy, one.ranks_busy)]
         took = [f"{value / size:,.1f}" for value in (one.seconds, one.generating, one.training)]
-        table.add_row(one.stage, _count(one.generated), _count(one.trained), *took, " / ".join(busy))
+        table.add_row(one.stage, _count(one.generated), _count(one.trained), *took, "/".join(busy))
     return table
 
 

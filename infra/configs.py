@@ -6,7 +6,7 @@ These types import neither torch nor vLLM: a plan reads a recipe, and must not w
 import importlib.util
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Transport = Literal["memory", "checkpoint_engine"]
 """How weights reach an engine: within the machine, or through the package that infra/checkpoint_engine.py speaks to."""
@@ -41,12 +41,24 @@ class TrainerConfig(BaseModel):
     gradient_checkpointing: bool = Field(
         False, description="Keep each layer's input alone for the backward pass, and compute the rest again."
     )
+    offload_activations: bool = Field(
+        False,
+        description="Where there is a GPU, gradient_checkpointing keeps the layers' inputs in the host's memory.",
+    )
     logit_chunk_tokens: int | None = Field(
         None, ge=16, description="Tokens whose logits exist at once; null: those of a whole micro-batch."
     )
     clip_gradient_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")
     betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's moving averages.")
+
+    @model_validator(mode="after")
+    def _possible(self) -> "TrainerConfig":
+        if self.offload_activations and not self.gradient_checkpointing:
+            raise ValueError(
+                "offload_activations: only what gradient_checkpointing keeps is offloaded; set that to true as well"
+            )
+        return self
 
 
 class HandoverConfig(BaseModel):

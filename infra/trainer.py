@@ -108,12 +108,12 @@ def load_operators() -> None:
         build_shm_op()
 
 
-def _checkpoint_layers(module: Any) -> None:
-    """Have each layer compute again in the backward pass what it did not keep.
+def _checkpoint_layers(module: Any, offload: bool) -> None:
+    """Have each layer compute again in the backward pass what it did not keep; its input is kept here, or on the host.
 
     A layer does so in training mode only, and its parts stay out of it: whatever dropout they have stays off.
     """
-    module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    module.gradient_checkpointing_enable({"use_reentrant": False}, offload=offload)
     for layer in module.modules():
         if isinstance(layer, GradientCheckpointingLayer):
             layer.training = True
@@ -137,7 +137,7 @@ class Trainer:
         module = self._load(model)
         module.config.use_cache = False
         if config.gradient_checkpointing:
-            _checkpoint_layers(module)
+            _checkpoint_layers(module, config.offload_activations and torch.cuda.is_available())
         chunk = config.logit_chunk_tokens if head == "next_token" else None
         self._chunked = None if chunk is None else with_chunked_head(module, chunk)
         self.engine, *_ = deepspeed.initialize(

@@ -51,15 +51,15 @@ class TrainerMemory:
 
 
 def activation_bytes(shape: ModelShape, numbers: int) -> float:
-    """Bytes that one layer keeps for the backward pass, per token, with `numbers` bytes each.
+    """Bytes that one layer keeps for the backward pass, per token of a packed row, with `numbers` bytes each.
 
-    Two norms in float32 (input, normalised, and the product with its weight); inputs and outputs of attention; the
-    gate, its activation, the other half and their product. `tests/steps/test_estimate.py` counts them in a real layer.
+    Two norms: the input in float32, and what comes of it before and after its weight. Attention: queries, keys and
+    values, which a mask has repeated for all heads, the output, and a float32 per head. The MLP: gate, its activation,
+    the other half, their product. `tests/steps/test_estimate.py` counts them in a real layer.
     """
-    norms = 2 * (8 + numbers) * shape.hidden
-    attention = 2 * shape.hidden + 3 * shape.query + 4 * shape.key_value
-    mlp = 2 * shape.hidden + 4 * shape.intermediate
-    return norms + numbers * (attention + mlp)
+    norms = 2 * ((4 + 2 * numbers) * shape.hidden + 4)
+    attention = 4 * numbers * shape.query + 4 * shape.heads
+    return norms + attention + 4 * numbers * shape.intermediate
 
 
 def trainer_memory(shape: ModelShape, trainer: TrainerConfig, rows: int, length: int) -> TrainerMemory:
@@ -75,7 +75,8 @@ def trainer_memory(shape: ModelShape, trainer: TrainerConfig, rows: int, length:
     if trainer.gradient_checkpointing:
         # Each layer's input, and one layer at work: what it keeps, and the gradients of its widest part.
         at_work = layer + numbers * (shape.hidden + 2 * shape.intermediate) * tokens
-        kept = shape.layers * numbers * shape.hidden * tokens + at_work
+        inputs = 0 if trainer.offload_activations else shape.layers * numbers * shape.hidden * tokens
+        kept = inputs + at_work
     at_once = min(tokens, trainer.logit_chunk_tokens or tokens)
     return TrainerMemory(
         weights=numbers * count / (ranks if stage == 3 else 1),
@@ -85,8 +86,8 @@ def trainer_memory(shape: ModelShape, trainer: TrainerConfig, rows: int, length:
         if plain
         else numbers * (min(count, _BUCKET) + (min(count, _LIVE) if stage == 3 and ranks > 1 else 0)),
         activations=kept,
-        # torch's mask of booleans, and its copy in the type of the queries.
-        mask=float(rows * length**2 * (1 + numbers)),
+        # Booleans, and a copy in the type of the queries, which each layer makes for itself and keeps.
+        mask=float(rows * length**2 * (1 + numbers * (1 if trainer.gradient_checkpointing else shape.layers))),
         # The forward pass holds logits, their float32 copy or log-softmax; the backward pass log-softmax and gradients.
         logits=12.0 * at_once * shape.vocabulary,
     )

@@ -5,10 +5,11 @@ listed as one, which the user may replace.
 """
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar
 
 from steps.nano_world.world import generate
 from steps.problem import CONVERTERS, Example, MalformedRow, Problem, read_rows
@@ -19,6 +20,9 @@ _MEASURED = 200
 
 _CHARACTERS = 4.0
 """Of English text in a token of a large vocabulary; used where the tokenizer is not on this machine."""
+
+_AROUND = 30
+"""Tokens of a chat format around a prompt, a system prompt among them; used likewise."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Figures:
     sft_examples: float = 20_000
     long_cot_paths: float = 1000
     prompt_tokens: float = 120
+    """With the chat format."""
     sft_tokens: float = 250
     """Of an SFT example's response; a model after vanilla SFT answers as long."""
     long_cot_tokens: float = 1500
@@ -78,31 +83,30 @@ def known_figures(recipe: Recipe, given: Mapping[str, float]) -> KnownFigures:
 
 def _nano(recipe: Recipe) -> dict[str, tuple[float, str]]:
     assert recipe.data.nano_world is not None
-    world = generate(recipe.data.nano_world, recipe.seed)
-    count, source = _counter(recipe), "the nano world"
+    world, count = generate(recipe.data.nano_world, recipe.seed), _Counter(recipe)
     found = {
         "train_problems": float(len(world.train)),
         "test_problems": float(len(world.test)),
         "sft_examples": float(len(world.sft)),
         "long_cot_paths": float(len(world.long_cot)),
-        "prompt_tokens": _mean(count, (problem.text for problem in world.train)),
-        "sft_tokens": _mean(count, (example.response for example in world.sft)),
-        "long_cot_tokens": _mean(count, (example.response for example in world.long_cot)),
+        "prompt_tokens": count.prompts(problem.text for problem in world.train),
+        "sft_tokens": count.responses(example.response for example in world.sft),
+        "long_cot_tokens": count.responses(example.response for example in world.long_cot),
     }
-    return {name: (value, source) for name, value in found.items()}
+    return {name: (value, "the nano world") for name, value in found.items()}
 
 
 def _files(recipe: Recipe) -> dict[str, tuple[float, str]]:
     files = recipe.data.files
     assert files is not None
-    count = _counter(recipe)
+    count, convert = _Counter(recipe), CONVERTERS[files.format]
     found: dict[str, tuple[float, str]] = {}
     for name, path in (("train_problems", Path(files.train)), ("test_problems", Path(files.test))):
         if path.is_file():
-            rows, problems = _head(path, lambda row, at: Problem.model_validate(CONVERTERS[files.format](row, at)))
+            rows, problems = _head(path, lambda row, at: Problem.model_validate(convert(row, at)))
             found[name] = rows, path.name
             if name == "train_problems" and problems:
-                found["prompt_tokens"] = _mean(count, (problem.text for problem in problems)), path.name
+                found["prompt_tokens"] = count.prompts(problem.text for problem in problems), path.name
     for name, length, path in (
         ("sft_examples", "sft_tokens", Path(files.sft)),
         ("long_cot_paths", "long_cot_tokens", Path(files.long_cot)),
@@ -111,13 +115,16 @@ def _files(recipe: Recipe) -> dict[str, tuple[float, str]]:
             rows, examples = _head(path, lambda row, at: Example.model_validate(row))
             found[name] = rows, path.name
             if examples:
-                found[length] = _mean(count, (example.response for example in examples)), path.name
+                found[length] = count.responses(example.response for example in examples), path.name
     return found
 
 
-def _head(path: Path, read: Callable[[dict, str], object]) -> tuple[float, Sequence]:
+RowT = TypeVar("RowT")
+
+
+def _head(path: Path, read: Callable[[dict[str, Any], str], RowT]) -> tuple[float, list[RowT]]:
     """How many rows a file has, and the first of them. Raises MalformedRow."""
-    rows, first = 0, []
+    rows, first = 0, list[RowT]()
     for number, row in read_rows(path):
         rows += 1
         if rows <= _MEASURED:
@@ -128,16 +135,27 @@ def _head(path: Path, read: Callable[[dict, str], object]) -> tuple[float, Seque
     return float(rows), first
 
 
-def _counter(recipe: Recipe) -> Callable[[str], float]:
-    """Counts a text's tokens by the checkpoint's tokenizer, where that is a folder here; else by its characters."""
-    folder = Path(recipe.import_checkpoint.checkpoint).expanduser()
-    if not folder.is_dir():
-        return lambda text: len(text) / _CHARACTERS
-    from steps.chat import Chat
+class _Counter:
+    """Counts tokens by the checkpoint's tokenizer, where that is a folder here; else by characters."""
 
-    chat = Chat(folder)
-    return lambda text: float(len(chat.encode(text)))
+    def __init__(self, recipe: Recipe) -> None:
+        folder = Path(recipe.import_checkpoint.checkpoint).expanduser()
+        self._chat = None
+        if folder.is_dir():
+            from steps.chat import Chat
+
+            self._chat = Chat(folder)
+
+    def prompts(self, texts: Iterable[str]) -> float:
+        """Mean tokens of prompts in the chat format."""
+        chat = self._chat
+        return _mean(len(chat.prompt(text)) if chat else len(text) / _CHARACTERS + _AROUND for text in texts)
+
+    def responses(self, texts: Iterable[str]) -> float:
+        """Mean tokens of responses, the end token among them."""
+        chat = self._chat
+        return _mean((len(chat.encode(text)) if chat else len(text) / _CHARACTERS) + 1 for text in texts)
 
 
-def _mean(count: Callable[[str], float], texts: Iterable[str]) -> float:
-    return statistics.fmean(count(text) for text in islice(texts, _MEASURED))
+def _mean(lengths: Iterator[float]) -> float:
+    return statistics.fmean(islice(lengths, _MEASURED))

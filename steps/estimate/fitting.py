@@ -103,21 +103,28 @@ def _generating(engine: EngineMemory) -> dict[str, float]:
     return {f"engine's {name}": size for name, size in parts.items()}
 
 
-_HELP = {
-    "trainer's weights": "trainer.zero_stage 3, more trainer.ranks",
-    "trainer's gradients": "trainer.zero_stage 2 or 3, more trainer.ranks",
-    "trainer's optimizer": "trainer.zero_stage 1 or more, more trainer.ranks",
-    "trainer's buffers": "a larger GPU",
-    "trainer's activations": "trainer.gradient_checkpointing, a smaller trainer.micro_batch_tokens",
-    "trainer's mask": "shorter rows (sequence_length)",
-    "trainer's logits": "trainer.logit_chunk_tokens",
-    "engine's weights": "a larger engine.tensor_parallel",
-    "engine's workspace": "a shorter engine.context, a smaller engine.max_batched_tokens",
-    "engine's CUDA graphs": "a larger GPU",
-    "engine's KV cache": "a smaller engine.gpu_memory_share or engine.kv_cache_mb",
-    "reserve": "a larger GPU",
-}
-"""The keys that make each part smaller."""
+def _help(part: str, recipe: Recipe, rows: int) -> list[str]:
+    """The keys that make a part smaller, of those that do not do so already."""
+    trainer, more = recipe.trainer, "more trainer.ranks" if recipe.trainer.zero_stage else ""
+    ways: dict[str, list[str | bool]] = {
+        "trainer's weights": [trainer.zero_stage < 3 and "trainer.zero_stage 3", more],
+        "trainer's gradients": [trainer.zero_stage < 2 and "trainer.zero_stage 2 or 3", more],
+        "trainer's optimizer": [trainer.zero_stage < 1 and "trainer.zero_stage 1 or more", more],
+        "trainer's activations": [
+            not trainer.gradient_checkpointing and "trainer.gradient_checkpointing",
+            trainer.gradient_checkpointing and not trainer.offload_activations and "trainer.offload_activations",
+            rows > 1 and "a smaller trainer.micro_batch_tokens",
+            "shorter rows (sequence_length)",
+        ],
+        "trainer's mask": ["shorter rows (sequence_length)"],
+        "trainer's logits": ["trainer.logit_chunk_tokens" if trainer.logit_chunk_tokens is None else ""],
+        "engine's weights": ["a larger engine.tensor_parallel"],
+        "engine's workspace": ["a shorter engine.context"],
+        "engine's KV cache": [
+            "a smaller engine.gpu_memory_share" if recipe.engine.kv_cache_mb is None else "a smaller engine.kv_cache_mb"
+        ],
+    }
+    return [way for way in ways.get(part, []) if isinstance(way, str) and way]
 
 
 def problems(
@@ -144,7 +151,7 @@ def problems(
             yield f"{key} is {size}, and has to fit one node of {device.per_node} GPUs: lower it"
     for phase in held:
         if phase.total > device.memory:
-            yield _too_much(phase, device, largest)
+            yield _too_much(phase, device, largest, recipe)
     if engine.kv_cache <= 0:
         yield (
             f"the engine's share of a GPU, engine.gpu_memory_share {recipe.engine.gpu_memory_share} of "
@@ -167,14 +174,15 @@ def problems(
             )
 
 
-def _too_much(phase: Phase, device: Device, largest: Training) -> str:
+def _too_much(phase: Phase, device: Device, largest: Training, recipe: Recipe) -> str:
     parts = sorted(phase.parts.items(), key=lambda part: -part[1])
     told = ", ".join(f"{name} {_gib(size)}" for name, size in parts[:4])
-    ways = "; or ".join(dict.fromkeys(_HELP[name] for name, _ in parts[:2]))
-    rows = f" (rows of {largest.key}.sequence_length {largest.length:,})" if "training" in phase.name else ""
+    rows = recipe.trainer.micro_batch_tokens // largest.length
+    ways = list(dict.fromkeys(way for name, _ in parts[:3] for way in _help(name, recipe, rows)))
+    where = f" (rows of {largest.key}, {largest.length:,} tokens)" if "training" in phase.name else ""
     return (
-        f"{phase.name}{rows} takes {_gib(phase.total)} of a GPU, which has {_gib(device.memory)}: {told}. What would "
-        f"help: {ways}"
+        f"{phase.name}{where} takes {_gib(phase.total)} of {_gib(device.memory)}: {told}. What would help: "
+        f"{', '.join([*ways, 'a larger GPU (--gpu)'])}"
     )
 
 

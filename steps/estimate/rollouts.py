@@ -14,6 +14,9 @@ from steps.rl.config import RlConfig
 
 _STANDARD = NormalDist()
 
+_SIMULATED = 64
+"""Most groups of a batch that are simulated."""
+
 
 @dataclass(frozen=True)
 class Rollouts:
@@ -66,8 +69,13 @@ def centre_of(mean: float, spread: float, cap: float) -> float:
 
 
 def simulate(config: RlConfig, mean: float, spread: float, seed: int = 0) -> Rollouts:
-    """Rollouts of responses of `mean` tokens on average. The same arguments give the same result."""
+    """Rollouts of responses of `mean` tokens on average. The same arguments give the same result.
+
+    Large batches are simulated by smaller ones, of which everything but the longest response is scaled up.
+    """
     rng = Random(seed)
+    groups = min(config.groups, _SIMULATED)
+    in_flight = round(config.in_flight * groups / config.groups)
     longest = config.max_response_tokens
     centre = centre_of(mean, spread, longest) if mean < 0.98 * longest else math.inf
     share = spread / math.sqrt(2)
@@ -89,7 +97,7 @@ def simulate(config: RlConfig, mean: float, spread: float, seed: int = 0) -> Rol
         else:
             for one in too_old:
                 one.lengths = list(one.grown)
-        new = [group(iteration) for _ in range(max(0, config.in_flight - len(buffer)))]
+        new = [group(iteration) for _ in range(max(0, in_flight - len(buffer)))]
         buffer += new
         sums["started"] += len(new)
         most = 0
@@ -103,9 +111,10 @@ def simulate(config: RlConfig, mean: float, spread: float, seed: int = 0) -> Rol
                     one.grown[place] += step
                     most = max(most, step)
         sums["longest"] += most
-        done = [one for one in buffer if one.done][: config.groups]
+        done = [one for one in buffer if one.done][:groups]
         sums["done"] += len(done)
         sums["trained_tokens"] += sum(sum(one.lengths) for one in done)
         gone = {id(one) for one in done}
         buffer = [one for one in buffer if id(one) not in gone]
-    return Rollouts(**{name: total / config.iterations for name, total in sums.items()})
+    scale = {name: 1.0 if name == "longest" else config.groups / groups for name in sums}
+    return Rollouts(**{name: scale[name] * total / config.iterations for name, total in sums.items()})
