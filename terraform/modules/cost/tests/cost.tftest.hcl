@@ -1,0 +1,44 @@
+mock_provider "aws" {
+  source = "../../mocks"
+}
+
+variables {
+  name        = "longhaul"
+  monthly_usd = 2000
+  emails      = ["you@example.com"]
+}
+
+run "tells_people_before_the_money_is_gone" {
+  assert {
+    condition     = aws_budgets_budget.monthly.limit_amount == "2000" && aws_budgets_budget.monthly.time_unit == "MONTHLY"
+    error_message = "The budget is a month's."
+  }
+  assert {
+    condition     = anytrue([for notification in aws_budgets_budget.monthly.notification : notification.notification_type == "FORECASTED"]) && anytrue([for notification in aws_budgets_budget.monthly.notification : notification.threshold == 50])
+    error_message = "People must hear of it at half, and as soon as the month is heading past it."
+  }
+  assert {
+    condition     = alltrue([for notification in aws_budgets_budget.monthly.notification : contains(notification.subscriber_email_addresses, "you@example.com")])
+    error_message = "Each alert must reach somebody."
+  }
+  assert {
+    condition     = one(aws_ce_anomaly_subscription.daily[0].subscriber).address == "you@example.com" && output.budget == "longhaul-monthly"
+    error_message = "So must unusual spending."
+  }
+}
+
+run "refuses_a_budget_that_nobody_hears_of" {
+  command = plan
+  variables {
+    emails = []
+  }
+  expect_failures = [var.emails]
+}
+
+run "refuses_a_budget_of_nothing" {
+  command = plan
+  variables {
+    monthly_usd = 0
+  }
+  expect_failures = [var.monthly_usd]
+}

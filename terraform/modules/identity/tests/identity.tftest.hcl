@@ -1,0 +1,117 @@
+mock_provider "aws" {
+  source = "../../mocks"
+}
+
+variables {
+  cluster_name        = "longhaul"
+  cluster_arn         = "arn:aws:eks:us-east-1:123456789012:cluster/longhaul"
+  task                = { namespace = "longhaul", service_account = "longhaul-task" }
+  metaflow_namespace  = "metaflow"
+  bucket_arn          = "arn:aws:s3:::artifacts"
+  prefix              = "longhaul"
+  data_key_arn        = "arn:aws:kms:us-east-1:123456789012:key/data"
+  task_secret_arn     = "arn:aws:secretsmanager:us-east-1:123456789012:secret:task"
+  database_secret_arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:database"
+  database_key_arn    = "arn:aws:kms:us-east-1:123456789012:key/database"
+}
+
+run "lets_a_task_reach_one_prefix_one_key_and_one_secret" {
+  assert {
+    condition = toset(flatten([for statement in jsondecode(aws_iam_role_policy.this["task"].policy).Statement : statement.Resource])) == toset([
+      "arn:aws:s3:::artifacts", "arn:aws:s3:::artifacts/longhaul/*", var.data_key_arn, var.task_secret_arn,
+    ])
+    error_message = "A task's policy names the bucket's prefix, the key and the secret, and nothing else."
+  }
+  assert {
+    condition = alltrue([for statement in jsondecode(aws_iam_role_policy.this["task"].policy).Statement :
+      contains(keys(statement), "Condition") if contains(statement.Resource, "arn:aws:s3:::artifacts")
+    ])
+    error_message = "The bucket itself may be named only to list the prefix."
+  }
+  assert {
+    condition     = jsondecode(aws_iam_role_policy.this["task"].policy).Statement[0].Condition.StringLike["s3:prefix"] == ["longhaul", "longhaul/*"]
+    error_message = "Only the prefix may be listed."
+  }
+  assert {
+    condition = alltrue(flatten([for name in keys(output.policies) : [for statement in jsondecode(aws_iam_role_policy.this[name].policy).Statement : [
+      for action in statement.Action : !strcontains(action, "*")
+    ]]]))
+    error_message = "No policy of ours may allow actions by pattern."
+  }
+  assert {
+    condition     = length(setintersection(flatten([for statement in jsondecode(aws_iam_role_policy.this["task"].policy).Statement : statement.Action]), ["s3:DeleteObjectVersion", "s3:PutBucketPolicy", "kms:Encrypt", "kms:CreateGrant", "secretsmanager:PutSecretValue"])) == 0
+    error_message = "A task must not be able to remove versions, change the bucket, or write secrets."
+  }
+}
+
+run "gives_each_role_to_one_service_account" {
+  assert {
+    condition = alltrue([for name, who in output.service_accounts :
+      jsondecode(aws_iam_role.this[name].assume_role_policy).Statement[0].Condition.StringEquals == {
+        "aws:RequestTag/eks-cluster-arn"            = var.cluster_arn
+        "aws:RequestTag/kubernetes-namespace"       = who.namespace
+        "aws:RequestTag/kubernetes-service-account" = who.service_account
+      }
+    ])
+    error_message = "A role must be had by its own service account of its own cluster alone."
+  }
+  assert {
+    condition = alltrue([for name, who in output.service_accounts :
+      aws_eks_pod_identity_association.this[name].namespace == who.namespace && aws_eks_pod_identity_association.this[name].service_account == who.service_account
+    ])
+    error_message = "Every role must be associated with whom its trust names."
+  }
+  assert {
+    condition     = alltrue([for role in aws_iam_role.this : jsondecode(role.assume_role_policy).Statement[0].Principal.Service == "pods.eks.amazonaws.com"])
+    error_message = "Roles come by Pod Identity."
+  }
+  assert {
+    condition     = toset(keys(output.roles)) == toset(["task", "metaflow-service", "metaflow-ui", "cluster-autoscaler", "vpc-cni", "ebs-csi"])
+    error_message = "These six have rights in AWS, and no other."
+  }
+}
+
+run "lets_the_page_read_and_not_write" {
+  assert {
+    condition     = toset([for action in flatten([for statement in jsondecode(aws_iam_role_policy.this["metaflow-ui"].policy).Statement : statement.Action]) : action if startswith(action, "s3:")]) == toset(["s3:ListBucket", "s3:GetObject"])
+    error_message = "Metaflow's page shows artifacts and must not change any."
+  }
+  assert {
+    condition     = !contains(flatten([for statement in jsondecode(aws_iam_role_policy.this["metaflow-service"].policy).Statement : statement.Resource]), "arn:aws:s3:::artifacts/longhaul/*")
+    error_message = "Metaflow's service has no business in the bucket."
+  }
+}
+
+run "scales_groups_of_this_cluster_only" {
+  assert {
+    condition = alltrue([for statement in jsondecode(aws_iam_role_policy.this["cluster-autoscaler"].policy).Statement :
+      try(statement.Condition.StringEquals["aws:ResourceTag/k8s.io/cluster-autoscaler/longhaul"], "") == "owned"
+      if contains(statement.Action, "autoscaling:SetDesiredCapacity")
+    ])
+    error_message = "The autoscaler must not scale another cluster's groups."
+  }
+}
+
+run "refuses_the_default_service_account" {
+  command = plan
+  variables {
+    task = { namespace = "longhaul", service_account = "default" }
+  }
+  expect_failures = [var.task]
+}
+
+run "refuses_an_open_prefix" {
+  command = plan
+  variables {
+    prefix = ""
+  }
+  expect_failures = [var.prefix]
+}
+
+run "refuses_tasks_beside_the_service" {
+  command = plan
+  variables {
+    metaflow_namespace = "longhaul"
+  }
+  expect_failures = [var.metaflow_namespace]
+}
