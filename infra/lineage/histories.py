@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from infra.flat import flat
 from infra.lineage.derived import artifact_id, plain
 from infra.lineage.graph import Node
 from infra.lineage.index import LineageIndex
@@ -94,16 +95,6 @@ def changes(before: StageRecord, after: StageRecord) -> tuple[Change, ...]:
         for name in sorted(one.keys() | other.keys())
         if name not in one or name not in other or one[name] != other[name]
     )
-
-
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """The leaves of plain data by their dotted path: {"a": {"b": 1}} as {"a.b": 1}. Lists are leaves."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    leaves: dict[str, Any] = {}
-    for name, each in value.items():
-        leaves |= flat(each, f"{prefix}.{name}" if prefix else str(name))
-    return leaves
 
 
 def _by_stage(records: Sequence[StageRecord]) -> dict[str, StageRecord]:

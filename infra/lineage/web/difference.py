@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infra.lineage.histories import changes, flat
+from infra.flat import flat
+from infra.lineage.histories import changes
 from infra.lineage.rows import RunDetail
 from infra.lineage.web import told
 from infra.records import StageRecord

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from infra.flat import flat
 from infra.lineage.graph import Node
-from infra.lineage.histories import flat
 from infra.lineage.tables import LineageError
 from infra.lineage.web import told
 from infra.lineage.web.samples_shown import SamplesShown, samples_shown

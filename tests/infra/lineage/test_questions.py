@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from records import CHAIN, History, digest, stage_record, write_history
 
+from infra.flat import flat
 from infra.lineage.graph import Subgraph
-from infra.lineage.histories import changes, differences, flat, history
+from infra.lineage.histories import changes, differences, history
 from infra.lineage.index import LineageIndex
 from infra.lineage.questions import find_all, models_that_saw, reruns
 from infra.lineage.tables import LineageError

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from infra.lineage.histories import flat
+from infra.flat import flat
 from infra.lineage.rows import RunDetail
 from infra.lineage.web import told
 from infra.lineage.web.curves import curves_of
