@@ -1,0 +1,189 @@
+mock_provider "kubernetes" {}
+mock_provider "helm" {}
+
+variables {
+  cloud = {
+    name       = "longhaul"
+    region     = "us-east-1"
+    account_id = "123456789012"
+    cluster = {
+      name                  = "longhaul"
+      endpoint              = "https://mock.eks.amazonaws.com"
+      certificate_authority = "bW9jaw=="
+      version               = "1.35"
+      developer_group       = "longhaul:developers"
+    }
+    task               = { namespace = "longhaul", service_account = "longhaul-task" }
+    metaflow_namespace = "metaflow"
+    artifacts = {
+      store         = "s3://artifacts/longhaul/store"
+      metaflow_root = "s3://artifacts/longhaul/metaflow"
+    }
+    database = {
+      host       = "mock.rds.amazonaws.com"
+      name       = "metaflow"
+      user       = "metaflow"
+      secret_arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds"
+    }
+    task_secret_name = "longhaul/task"
+    registry         = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+    repositories     = { gpu = "123456789012.dkr.ecr.us-east-1.amazonaws.com/longhaul/gpu" }
+    efa              = true
+    lustre           = { id = "fs-1", dns_name = "fs-1.fsx.us-east-1.amazonaws.com", mount_name = "abc", gib = 4800 }
+  }
+}
+
+run "tells_metaflow_everything" {
+  assert {
+    condition     = output.metaflow_config.METAFLOW_DEFAULT_DATASTORE == "s3" && output.metaflow_config.METAFLOW_DATASTORE_SYSROOT_S3 == "s3://artifacts/longhaul/metaflow"
+    error_message = "Artifacts must go to the bucket."
+  }
+  assert {
+    condition     = output.metaflow_config.METAFLOW_DEFAULT_METADATA == "service" && output.metaflow_config.METAFLOW_SERVICE_INTERNAL_URL == "http://metaflow-service.metaflow.svc.cluster.local:8080"
+    error_message = "Pods must find the service by its name in the cluster."
+  }
+  assert {
+    condition     = output.metaflow_config.METAFLOW_KUBERNETES_NAMESPACE == "longhaul" && output.metaflow_config.METAFLOW_KUBERNETES_SERVICE_ACCOUNT == "longhaul-task"
+    error_message = "Tasks must run as the account that has their role."
+  }
+  assert {
+    condition     = output.metaflow_config.METAFLOW_KUBERNETES_CONTAINER_IMAGE == "longhaul/gpu:0.1.0" && output.metaflow_config.METAFLOW_KUBERNETES_CONTAINER_REGISTRY == "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+    error_message = "Metaflow puts the registry before the image: it must not be in both."
+  }
+  assert {
+    condition     = output.metaflow_config.METAFLOW_ARGO_EVENTS_SERVICE_ACCOUNT == kubernetes_service_account_v1.events.metadata[0].name && output.metaflow_config.METAFLOW_ARGO_EVENTS_SENSOR_NAMESPACE == "longhaul"
+    error_message = "Sensors must run as the account that may start workflows."
+  }
+  assert {
+    condition     = output.metaflow_config.METAFLOW_ARGO_EVENTS_INTERNAL_WEBHOOK_URL == "http://argo-events-webhook-eventsource-svc.longhaul.svc.cluster.local:12000/metaflow-event"
+    error_message = "Tasks must publish events to the event source of the chart."
+  }
+  assert {
+    condition     = !contains(keys(output.metaflow_config), "METAFLOW_S3_SERVER_SIDE_ENCRYPTION")
+    error_message = "Asking for encryption without naming the key takes AWS's key, which the bucket refuses."
+  }
+  assert {
+    condition     = alltrue([for name, value in output.metaflow_config : startswith(name, "METAFLOW_") && can(tostring(value)) && value != ""])
+    error_message = "A profile holds names that begin with METAFLOW_, and texts."
+  }
+
+  # The other outputs.
+  assert {
+    condition     = output.task_secret == "longhaul/task" && output.store == "s3://artifacts/longhaul/store"
+    error_message = "Recipes need the secret's name and the store."
+  }
+  assert {
+    condition     = output.scratch_claim == "scratch" && output.sandbox_namespace == "longhaul-sandbox"
+    error_message = "Deployments need the claim and the sandbox's namespace."
+  }
+  assert {
+    condition     = length(output.forward_ports) == 4
+    error_message = "People need a way to each of the four services."
+  }
+}
+
+run "installs_what_a_run_needs_at_pinned_versions" {
+  assert {
+    condition     = alltrue([for chart in local.charts : can(regex("^v?[0-9]+\\.[0-9]+\\.[0-9]+$", chart.version))])
+    error_message = "Each chart has one version, no range."
+  }
+  assert {
+    condition     = length(helm_release.nvidia_plugin) == 1 && length(helm_release.dcgm_exporter) == 1 && length(helm_release.gpu_operator) == 0 && length(helm_release.efa_plugin) == 1
+    error_message = "GPUs and EFA must be there to ask for, and measured."
+  }
+  assert {
+    condition     = length(helm_release.kuberay) == 0
+    error_message = "KubeRay is installed only where asked for."
+  }
+  assert {
+    condition     = yamldecode(helm_release.cluster_autoscaler.values[0]).rbac.serviceAccount.name == "cluster-autoscaler" && yamldecode(helm_release.cluster_autoscaler.values[0]).autoDiscovery.clusterName == "longhaul"
+    error_message = "The autoscaler must have the account with the role, and find its own cluster's groups."
+  }
+  assert {
+    condition     = yamldecode(helm_release.argo_workflows.values[0]).controller.workflowNamespaces == ["longhaul"] && yamldecode(helm_release.argo_workflows.values[0]).server.authModes == ["client"]
+    error_message = "Argo must run the one namespace's workflows, and act for nobody but who asks."
+  }
+  assert {
+    condition     = !strcontains(yamldecode(helm_release.jobset.values[0]).image.repository, "staging")
+    error_message = "JobSet must not be pulled from a staging registry."
+  }
+}
+
+run "gives_the_service_the_password_and_nobody_a_token" {
+  assert {
+    condition     = alltrue([for deployment in kubernetes_deployment_v1.metaflow : !deployment.spec[0].template[0].spec[0].automount_service_account_token])
+    error_message = "Metaflow's service has no business with Kubernetes."
+  }
+  assert {
+    condition     = anytrue([for env in kubernetes_deployment_v1.metaflow["service"].spec[0].template[0].spec[0].container[0].env : env.name == "MF_METADATA_DB_PSWD" && env.value == null])
+    error_message = "The password must come from the secret and not stand in the deployment."
+  }
+  assert {
+    condition     = anytrue([for env in kubernetes_deployment_v1.metaflow["service"].spec[0].template[0].spec[0].container[0].env : env.name == "MF_METADATA_DB_SSL_MODE" && env.value == "require"])
+    error_message = "The database must be reached by TLS."
+  }
+  assert {
+    condition     = alltrue(flatten([for rule in kubernetes_role_v1.task.rule : [for resource in rule.resources : contains(["workflowtaskresults", "jobsets"], resource)]]))
+    error_message = "A task must have no more rights in the cluster than to report itself and to start its JobSet."
+  }
+  assert {
+    condition     = alltrue(flatten([for role in [kubernetes_role_v1.task, kubernetes_role_v1.developer, kubernetes_role_v1.events] : [for rule in role.rule : !contains(rule.verbs, "*") && !contains(rule.resources, "secrets")]]))
+    error_message = "No role of ours may do everything, or read secrets."
+  }
+  assert {
+    condition     = kubernetes_namespace_v1.sandbox[0].metadata[0].labels["pod-security.kubernetes.io/enforce"] == "privileged" && kubernetes_namespace_v1.jobs.metadata[0].labels["pod-security.kubernetes.io/enforce"] == "baseline"
+    error_message = "Only the sandbox's namespace may hold privileged pods."
+  }
+}
+
+run "leaves_out_what_is_not_asked_for" {
+  variables {
+    gpu_software      = "gpu-operator"
+    sandbox_namespace = null
+    kuberay           = true
+  }
+  assert {
+    condition     = length(helm_release.gpu_operator) == 1 && length(helm_release.nvidia_plugin) == 0 && length(helm_release.dcgm_exporter) == 0
+    error_message = "The operator brings a device plugin and DCGM of its own: two would fight."
+  }
+  assert {
+    condition     = yamldecode(helm_release.gpu_operator[0].values[0]).driver.enabled == false && yamldecode(helm_release.gpu_operator[0].values[0]).toolkit.enabled == false
+    error_message = "The node image has driver and toolkit: the operator must bring neither."
+  }
+  assert {
+    condition     = length(kubernetes_namespace_v1.sandbox) == 0 && length(helm_release.kuberay) == 1 && output.sandbox_namespace == null
+    error_message = "No namespace for a sandbox that runs elsewhere."
+  }
+}
+
+run "refuses_both_ways_to_gpus" {
+  command = plan
+  variables {
+    gpu_software = "both"
+  }
+  expect_failures = [var.gpu_software]
+}
+
+run "refuses_a_sandbox_beside_the_runs" {
+  command = plan
+  variables {
+    sandbox_namespace = "longhaul"
+  }
+  expect_failures = [var.sandbox_namespace]
+}
+
+run "refuses_an_image_that_may_change" {
+  command = plan
+  variables {
+    image_tag = "latest"
+  }
+  expect_failures = [var.image_tag]
+}
+
+run "refuses_an_address_that_is_none" {
+  command = plan
+  variables {
+    service_url = "localhost:8080/"
+  }
+  expect_failures = [var.service_url]
+}
