@@ -15,20 +15,13 @@ on stands in flows/chain.py.
 
 import os
 import sys
-from pathlib import Path
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
 
-from infra.environment import enter_engine_environment
+from flows.flow_setup import enter_flow_environment
 
-enter_engine_environment()
-# Metaflow's own files beside everything else that runs leave, rather than in the folder one happens to stand in.
-HOME = Path(os.environ.get("LONGHAUL_HOME", ".longhaul")).resolve()
-os.environ.setdefault("METAFLOW_DATASTORE_SYSROOT_LOCAL", str(HOME))
-os.environ.setdefault("METAFLOW_CARD_LOCALROOT", str(HOME / ".metaflow" / "mf.cards"))
-os.environ.setdefault("METAFLOW_USER", os.environ.get("USER") or "longhaul")
-
-from collections.abc import Sequence  # noqa: E402
-from datetime import UTC, datetime  # noqa: E402
-from typing import Any  # noqa: E402
+enter_flow_environment()
 
 from metaflow import (  # type: ignore[attr-defined]  # noqa: E402
     Config,
@@ -39,30 +32,19 @@ from metaflow import (  # type: ignore[attr-defined]  # noqa: E402
     resources,
     step,
 )
-from metaflow.exception import MetaflowException  # noqa: E402
 
 from flows.chain import Chain  # noqa: E402
+from flows.cluster import on_cluster  # noqa: E402
+from flows.flow_config import RecipeRefused, read_config, scheduled  # noqa: E402
 from flows.runs import end_run, start_run  # noqa: E402
 from flows.selection import Selection, SelectionRefused  # noqa: E402
 from flows.stage_step import stage  # noqa: E402
 from infra.records import StageRecord  # noqa: E402
-from steps.recipe import ConfigRefused, check_recipe, parse_recipe  # noqa: E402
+from steps.recipe import check_recipe  # noqa: E402
 
 
-class RecipeRefused(MetaflowException):
-    """The configuration, or what is to be run of it, cannot be run."""
-
-    headline = "Configuration refused"
-
-
-def read_config(text: str) -> dict[str, Any]:
-    """Metaflow's parser for the configuration file: typed, checked, and plain data again."""
-    try:
-        return parse_recipe(text, "the configuration").model_dump(mode="json")
-    except ConfigRefused as error:
-        raise RecipeRefused(str(error)) from error
-
-
+@on_cluster()
+@scheduled("full", "rl")
 class PostTrain(FlowSpec):
     """From a pretrained checkpoint to a reasoning model."""
 

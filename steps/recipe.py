@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from infra.cluster_config import ClusterConfig
 from infra.configs import EngineConfig, HandoverConfig, TrainerConfig
 from infra.notify import NotifyConfig
 from infra.schedule_config import ScheduleConfig
@@ -71,6 +72,9 @@ class Recipe(BaseModel):
         None, description="When the recipe is run without anyone asking, by `longhaul schedule run` or by Argo."
     )
     notify: NotifyConfig | None = Field(None, description="Who is told of a failure; without the section nobody is.")
+    cluster: ClusterConfig | None = Field(
+        None, description="What stages get on a cluster, where `longhaul deploy` brings the recipe."
+    )
 
     @model_validator(mode="after")
     def _has_data_that_can_change(self) -> "Recipe":
