@@ -151,7 +151,7 @@ def test_code_is_compared_by_module_where_modules_are_recorded() -> None:
     [
         ({}, {}),
         ({"a": {"b": 1, "c": [1, {"d": 2}]}, "e": None}, {"a.b": 1, "a.c": [1, {"d": 2}], "e": None}),
-        ({"a": {}}, {}),
+        ({"a": {}}, {"a": {}}),
     ],
 )
 def test_data_are_flattened_to_their_leaves(value: Any, leaves: dict[str, Any]) -> None:
