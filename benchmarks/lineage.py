@@ -21,12 +21,16 @@ from typing import Any
 from nano_start import ROOT, machine
 from rich.console import Console
 from rich.table import Table
+from starlette.testclient import TestClient
 
 sys.path.insert(0, str(ROOT))
 
 from infra.lineage.histories import differences
 from infra.lineage.index import LineageIndex
 from infra.lineage.questions import find_all, models_that_saw, reruns
+from infra.lineage.web.app import lineage_app
+from infra.lineage.web.site import Site
+from infra.lineage.web.templating import link
 from infra.store import Store
 from tests.infra.lineage.records import big_history, write_history
 
@@ -68,6 +72,25 @@ def questions(index: LineageIndex) -> dict[str, Callable[[], Any]]:
     return asked
 
 
+def pages(index: LineageIndex, store: Store, home: Path) -> dict[str, Callable[[], Any]]:
+    """Pages of `longhaul lineage serve` as a browser asks for them, by their addresses' beginnings."""
+    visitor = TestClient(lineage_app(Site.of(store, index, home)), base_url="http://127.0.0.1")
+    run, other = index.runs().rows[1].run, index.runs().rows[4].run
+    nodes = {"a model": index.models().rows[0].id, "shared file": index.find("train.jsonl").id, "run": f"run:{run}"}
+    addresses = {f"page /{table}": f"/{table}" for table in ("runs", "models", "data")}
+    addresses |= {f"page /{table}, a text": f"/{table}?search=rl" for table in ("runs", "models", "data")}
+    addresses |= {"page /data, by size": "/data?sort=-size", "page of two runs": f"/compare?a={run}&b={other}"}
+    addresses |= {f"page of a run, {tab}": f"/runs/{run}?tab={tab}" for tab in ("stages", "curves", "gates")}
+    for name, node in nodes.items():
+        addresses[f"graph page: {name}"] = link("/graph", node=node)
+        addresses[f"graph's data: {name}"] = link("/graph", node=node, hops=2).replace("/graph?", "/graph.json?")
+
+    def get(address: str) -> None:
+        visitor.get(address).raise_for_status()
+
+    return {name: lambda address=address: get(address) for name, address in addresses.items()}
+
+
 def timed(ask: Callable[[], Any], repetitions: int = REPETITIONS) -> tuple[float, float]:
     """Median and longest milliseconds."""
     ask()
@@ -104,7 +127,7 @@ def main() -> None:
         }
         asked = {}
         table = Table("question", "median ms", "slowest ms", title=f"{runs} runs, {figures['artifacts']} artifacts")
-        for name, ask in questions(index).items():
+        for name, ask in (questions(index) | pages(index, store, root)).items():
             median, slowest = timed(ask, 3 if "every" in name or "all saw" in name else REPETITIONS)
             asked[name] = {"median_ms": round(median, 1), "slowest_ms": round(slowest, 1)}
             table.add_row(name, f"{median:.1f}", f"{slowest:.1f}")

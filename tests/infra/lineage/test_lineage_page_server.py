@@ -1,4 +1,4 @@
-"""The server of the lineage page as a process of its own, and its pages at the size that they are promised for."""
+"""The server of the lineage page as a process of its own."""
 
 import signal
 import subprocess
@@ -9,13 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-from page_site import FIRST, client, link_to, made_up_site
-from records import History, big_history, write_history
+from page_site import FIRST, client, made_up_site
+from records import History, write_history
 
-from infra.lineage.index import LineageIndex
 from infra.lineage.web.server import Follower
-from infra.lineage.web.site import Site
-from infra.store import Store
 
 SERVE = """
 import sys
@@ -98,38 +95,3 @@ def wait_for(there: Callable[[], bool], seconds: float = 20) -> None:
     while not there():
         assert time.monotonic() < until
         time.sleep(0.05)
-
-
-def test_every_page_is_made_within_200_ms(tmp_path: Path) -> None:
-    """At a fifth of what it is promised for; `benchmarks/lineage.py` makes a history of full size."""
-    write_history(tmp_path / "store", big_history(runs=200))
-    store = Store(tmp_path / "store")
-    index = LineageIndex.of(store, tmp_path / "home")
-    index.sync(store)
-    assert index.runs().total == 200 and index.models().total + index.data().total > 20_000
-    visitor = client(Site.of(store, index, tmp_path / "home"))
-    run, first = index.runs().rows[1].run, "2026-00000-made-up"
-    nodes = [
-        index.models().rows[0].id,
-        index.find("data/train.jsonl").id,
-        f"execution:{first}:data",
-        f"execution:{first}:import",
-        f"run:{run}",
-        "tag:production",
-    ]
-    pages = [
-        *(f"/{table}{query}" for table in ("runs", "models", "data") for query in ("", "?search=rl", "?offset=150")),
-        *(f"/runs/{run}?tab={tab}" for tab in ("stages", "curves", "evaluation", "gates", "configuration")),
-        f"/compare?a={run}&b={first}",
-        *(link_to(node) for node in nodes),
-        *(link_to(node, hops=hops).replace("/graph?", "/graph.json?") for node in nodes for hops in (2, 4)),
-    ]
-    took: dict[str, float] = {}
-    for page in pages:
-        times = []
-        for _ in range(3):
-            began = time.perf_counter()
-            assert visitor.get(page).status_code == 200
-            times.append(time.perf_counter() - began)
-        took[page] = min(times)
-    assert max(took.values()) < 0.2, max(took.items(), key=lambda each: each[1])
