@@ -28,12 +28,14 @@ from metaflow import (  # type: ignore[attr-defined]  # noqa: E402
     trigger_on_finish,
 )
 
+from flows.cluster import on_cluster  # noqa: E402
 from flows.evaluation import compare, evaluate_model, evaluate_tagged, write_comparison  # noqa: E402
 from flows.flow_config import read_config, scheduled  # noqa: E402
 from steps.promotion import PromotionRules  # noqa: E402
 from steps.recipe import Recipe, check_recipe  # noqa: E402
 
 
+@on_cluster({"start": "evaluate", "tagged": "evaluate"})
 @scheduled("evaluate")
 @trigger_on_finish(flow="PostTrain")
 class Evaluate(FlowSpec):

@@ -235,29 +235,33 @@ def test_the_flow_evaluates_with_the_real_engine_and_the_command_uses_that_again
 def test_a_flow_has_the_recipes_schedule_where_that_is_for_it(tmp_path: Path) -> None:
     flow = tmp_path / "some_flow.py"
     flow.write_text(
-        "from metaflow import Config, FlowSpec, step\nfrom metaflow.flowspec import FlowStateItems\n"
+        "from metaflow import Config, FlowSpec, Parameter, step\nfrom metaflow.flowspec import FlowStateItems\n"
         "from flows.flow_config import read_config, scheduled\n"
         "@scheduled('full', 'rl')\nclass SomeFlow(FlowSpec):\n"
         "    config = Config('config', parser=read_config)\n"
+        "    until = Parameter('until', default='')\n"
         "    @step\n    def start(self):\n        self.next(self.end)\n"
         "    @step\n    def end(self):\n        pass\n"
         "try:\n    SomeFlow()\nfinally:\n"
         "    found = SomeFlow._flow_state[FlowStateItems.FLOW_DECORATORS].get('schedule', [])\n"
-        "    print([(one.attributes['cron'], one.attributes['timezone']) for one in found])\n"
+        "    shown = [(one.attributes['cron'], one.attributes['timezone']) for one in found]\n"
+        "    print(shown, repr(dict(SomeFlow._get_parameters())['until'].kwargs['default']))\n"
     )
     smoke = (ROOT / "configs" / "smoke.yaml").read_text()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "METAFLOW_USER": "tester"}
     told = {}
-    for what in ("rl", "evaluate"):
+    for what, place in (("rl", "1"), ("rl", ""), ("evaluate", "")):
         config = tmp_path / f"{what}.yaml"
         config.write_text(f"{smoke}\nschedule: {{cron: '0 3 * * 1', timezone: Europe/Berlin, what: {what}}}\n")
         done = subprocess.run(
             [sys.executable, str(flow), "--no-pylint", "--config", "config", str(config), "show"],
             cwd=tmp_path,
-            env=environment,
+            env=environment | ({"LONGHAUL_CLUSTER": place} if place else {}),
             capture_output=True,
             text=True,
             timeout=120,
         )
-        told[what] = done.stdout.splitlines()[-1]
-    assert told == {"rl": "[('0 3 * * 1', 'Europe/Berlin')]", "evaluate": "[]"}, done.stderr[-2000:]
+        told[what, place] = done.stdout.splitlines()[-1]
+    monday = "[('0 3 * * 1', 'Europe/Berlin')]"
+    expected = {("rl", "1"): f"{monday} 'rl'", ("rl", ""): f"{monday} ''", ("evaluate", ""): "[] ''"}
+    assert told == expected, done.stderr[-2000:]
