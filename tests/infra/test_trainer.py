@@ -134,3 +134,9 @@ def test_a_checkpoint_saved_from_a_chunked_head_is_whole(base: Path, tmp_path: P
 
     sparing = Trainer(base, TrainerConfig(logit_chunk_tokens=16), seed=0)
     assert check_checkpoint(sparing.save(tmp_path / "model")) == check_checkpoint(base)
+
+
+def test_activations_are_offloaded_only_where_layers_are_checkpointed() -> None:
+    with pytest.raises(ValueError, match="offload_activations: only what gradient_checkpointing keeps"):
+        TrainerConfig(offload_activations=True)
+    assert TrainerConfig(offload_activations=True, gradient_checkpointing=True).gradient_checkpointing
