@@ -24,7 +24,6 @@ node_groups = {
 
 database = { instance_class = "db.m7g.xlarge", multi_az = true }
 lustre   = { zone = "us-east-1a", capacity_gib = 48000, throughput = 500 }
-log_days = 365
 
 # Yours: who may enter, and who is told what it costs.
 # admins = ["arn:aws:iam::123456789012:role/admin"]

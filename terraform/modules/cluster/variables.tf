@@ -84,7 +84,7 @@ variable "key_arn" {
 variable "log_days" {
   type        = number
   description = "Days for which the control plane's logs are kept."
-  default     = 90
+  default     = 365
 
   validation {
     condition     = contains([30, 60, 90, 180, 365, 400, 731], var.log_days)

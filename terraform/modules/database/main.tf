@@ -84,6 +84,7 @@ resource "aws_db_instance" "this" {
   vpc_security_group_ids              = [aws_security_group.this.id]
   parameter_group_name                = aws_db_parameter_group.this.name
   publicly_accessible                 = false
+  ca_cert_identifier                  = "rds-ca-rsa2048-g1"
   iam_database_authentication_enabled = true
   multi_az                            = var.multi_az
 

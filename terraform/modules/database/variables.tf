@@ -68,7 +68,7 @@ variable "backup_days" {
 
   validation {
     condition     = var.backup_days >= 7 && var.backup_days <= 35
-    error_message = "backup_days must be 7 to 35."
+    error_message = "backup_days must be 7 to 35, the most that RDS keeps: a week is little time to notice a loss."
   }
 }
 

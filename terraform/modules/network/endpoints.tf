@@ -45,6 +45,8 @@ resource "aws_vpc_endpoint" "s3" {
 }
 
 resource "aws_security_group" "endpoints" {
+  count = length(var.interface_endpoints) > 0 ? 1 : 0
+
   name        = "${var.name}-endpoints"
   description = "HTTPS from within the VPC to endpoints of AWS services"
   vpc_id      = aws_vpc.this.id
@@ -52,7 +54,9 @@ resource "aws_security_group" "endpoints" {
 }
 
 resource "aws_vpc_security_group_ingress_rule" "endpoints" {
-  security_group_id = aws_security_group.endpoints.id
+  count = length(var.interface_endpoints) > 0 ? 1 : 0
+
+  security_group_id = aws_security_group.endpoints[0].id
   description       = "HTTPS from the VPC"
   cidr_ipv4         = aws_vpc.this.cidr_block
   ip_protocol       = "tcp"
@@ -68,6 +72,6 @@ resource "aws_vpc_endpoint" "service" {
   vpc_endpoint_type   = "Interface"
   private_dns_enabled = true
   subnet_ids          = [for subnet in aws_subnet.closed : subnet.id]
-  security_group_ids  = [aws_security_group.endpoints.id]
+  security_group_ids  = [aws_security_group.endpoints[0].id]
   tags                = { Name = "${var.name}-${each.key}" }
 }

@@ -49,7 +49,7 @@ variable "interface_endpoints" {
 variable "log_days" {
   type        = number
   description = "Days for which flow logs are kept."
-  default     = 90
+  default     = 365
 
   validation {
     condition     = contains([30, 60, 90, 180, 365, 400, 731], var.log_days)

@@ -159,7 +159,7 @@ variable "disk_gib" {
 
   validation {
     condition     = var.disk_gib >= 50 && var.disk_gib <= 16384
-    error_message = "disk_gib must be between 50 and 16384."
+    error_message = "disk_gib must be between 50 and 16384: an image with vLLM takes some 20 GiB, and a gp3 volume ends there."
   }
 }
 

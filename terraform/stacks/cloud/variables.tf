@@ -203,6 +203,11 @@ variable "database" {
   })
   description = "Metaflow's database."
   default     = {}
+
+  validation {
+    condition     = can(regex("^db\\.[a-z0-9]+\\.[a-z0-9]+$", var.database.instance_class))
+    error_message = "database.instance_class must be a class of RDS, as db.t4g.medium or db.m7g.large."
+  }
 }
 
 variable "lustre" {
@@ -227,12 +232,17 @@ variable "budget" {
     watch_anomalies = optional(bool, true)
   })
   description = "The account's monthly budget and who hears of it."
+
+  validation {
+    condition     = var.budget.monthly_usd > 0 && length(var.budget.emails) > 0
+    error_message = "budget needs monthly_usd above 0 and one address at least in emails, as {monthly_usd = 2000, emails = [\"you@example.com\"]}: terraform/README.md tells what each size costs an hour."
+  }
 }
 
 variable "log_days" {
   type        = number
   description = "Days for which flow logs and the control plane's logs are kept."
-  default     = 90
+  default     = 365
 
   validation {
     condition     = contains([30, 60, 90, 180, 365, 400, 731], var.log_days)

@@ -4,11 +4,11 @@ terraform {
   required_providers {
     kubernetes = {
       source  = "hashicorp/kubernetes"
-      version = ">= 2.38, < 3.0"
+      version = "2.38.0"
     }
     helm = {
       source  = "hashicorp/helm"
-      version = ">= 3.1, < 4.0"
+      version = "3.1.1"
     }
   }
 

@@ -1,0 +1,90 @@
+"""Both stacks applied with stand-in providers, one feeding the other, up to the profile that Metaflow reads.
+
+What is simulated has made-up ids and addresses; that the stacks fit together, settle, and end in a profile is not.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from flows.cloud_cli import cloud
+from tests.terraform.scratch import SOURCE, Terraform
+
+pytestmark = pytest.mark.slow
+
+# What a simulation cannot know, and the platform stack rightly refuses.
+MADE_UP = {
+    "sim-endpoint": "https://simulated.eks.amazonaws.com",
+    "sim-data": "c2ltdWxhdGVk",
+    "sim-repository_url": "123456789012.dkr.ecr.us-east-1.amazonaws.com/longhaul/simulated",
+}
+
+
+@pytest.fixture(scope="module")
+def cloud_plans(apart: Terraform, mine: Path) -> dict[str, dict[str, Any]]:
+    """The medium size, applied: its first plan, and the plan after it."""
+    root = "stacks/cloud"
+    variables = [f"-var-file={apart.folder / 'sizes' / 'medium.tfvars'}", f"-var-file={mine}"]
+    apart.ready_to_apply(root)
+    first = apart.plan(root, *variables)
+    apart.run(root, "apply", "-auto-approve", "-no-color", *variables)
+    return {"first": first, "applied": apart.plan(root, *variables)}
+
+
+@pytest.fixture(scope="module")
+def platform_plans(apart: Terraform, cloud_plans: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The platform on top of it, the same way."""
+    root = "stacks/platform"
+    given = apart.run("stacks/cloud", "output", "-json", "platform_input").stdout
+    for simulated, plausible in MADE_UP.items():
+        given = given.replace(simulated, plausible)
+    (apart.folder / root / "cloud.auto.tfvars.json").write_text(given, encoding="utf-8")
+    apart.ready_to_apply(root)
+    first = apart.plan(root)
+    apart.run(root, "apply", "-auto-approve", "-no-color")
+    return {"first": first, "applied": apart.plan(root)}
+
+
+def test_what_was_applied_is_not_changed_by_the_next_plan(
+    cloud_plans: dict[str, dict[str, Any]], platform_plans: dict[str, dict[str, Any]]
+) -> None:
+    for plan in (cloud_plans["applied"], platform_plans["applied"]):
+        changes = {change["address"]: change["change"]["actions"] for change in plan["resource_changes"]}
+        assert {address for address, actions in changes.items() if actions not in (["no-op"], ["read"])} == set()
+
+
+def test_the_platform_becomes_a_profile(
+    apart: Terraform, platform_plans: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METAFLOW_HOME", str(tmp_path))
+    folder = apart.folder / "stacks" / "platform"
+    result = CliRunner().invoke(cloud, ["configure", "--terraform", str(folder), "--profile", "simulated"])
+    assert result.exit_code == 0, result.output
+    profile = json.loads((tmp_path / "config_simulated.json").read_text(encoding="utf-8"))
+    assert profile["METAFLOW_DATASTORE_SYSROOT_S3"] == "s3://longhaul-artifacts-123456789012/longhaul/metaflow"
+    assert profile["METAFLOW_KUBERNETES_CONTAINER_IMAGE"] == "longhaul/simulated:0.1.0"
+
+
+@pytest.mark.skipif(shutil.which("checkov") is None, reason="checkov is not on PATH; it is no part of the project")
+@pytest.mark.parametrize("stack", ["cloud", "platform"])
+def test_checkov_finds_nothing_that_is_not_explained(
+    stack: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """A first plan knows no key yet, and a simulated resource has made-up values: a finding counts if both have it."""
+    found = []
+    for name, plan in request.getfixturevalue(f"{stack}_plans").items():
+        file = tmp_path / f"{name}.json"
+        file.write_text(json.dumps(plan), encoding="utf-8")
+        command = ["checkov", "--config-file", str(SOURCE / ".checkov.yaml"), "-f", str(file), "-o", "json"]
+        done = subprocess.run(command, env={**os.environ}, capture_output=True, text=True, check=False, cwd=tmp_path)
+        report = json.loads(done.stdout)
+        assert report["summary"]["passed"] > 50, report["summary"]
+        checks = report["results"]["failed_checks"]
+        found.append({f"{check['check_id']} {check['resource']}: {check['check_name']}" for check in checks})
+    assert found[0] & found[1] == set()
