@@ -82,15 +82,21 @@ def trainer_memory(shape: ModelShape, trainer: TrainerConfig, rows: int, length:
         weights=numbers * count / (ranks if stage == 3 else 1),
         gradients=numbers * count / (ranks if stage >= 2 else 1),
         optimizer=optimizer,
-        buffers=0.0
-        if plain
-        else numbers * (min(count, _BUCKET) + (min(count, _LIVE) if stage == 3 and ranks > 1 else 0)),
+        buffers=numbers * _buffered(count, stage, ranks),
         activations=kept,
         # Booleans, and a copy in the type of the queries, which each layer makes for itself and keeps.
         mask=float(rows * length**2 * (1 + numbers * (1 if trainer.gradient_checkpointing else shape.layers))),
         # The forward pass holds logits, their float32 copy or log-softmax; the backward pass log-softmax and gradients.
         logits=12.0 * at_once * shape.vocabulary,
     )
+
+
+def _buffered(count: int, stage: int, ranks: int) -> float:
+    """Numbers in DeepSpeed's buffers: with ZeRO one for gradients, of full size whatever the model's; and with ZeRO 3
+    the weights that are gathered."""
+    if stage == 0:
+        return min(count, _BUCKET) if ranks > 1 else 0
+    return _BUCKET + (min(count, _LIVE) if stage == 3 and ranks > 1 else 0)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The estimate's formulas against real models, against what a nano run measured, and by what they refuse."""
 
+import gc
 import json
 import math
 import re
@@ -154,6 +155,32 @@ def test_a_layer_keeps_as_many_bytes_for_the_backward_pass_as_the_formula_says(d
     per_token = (kept[3] - kept[1]) / 2 / (4 * 256)
     mask = 256 * dtype.itemsize
     assert activation_bytes(shape, dtype.itemsize) + mask == pytest.approx(per_token, rel=1e-6)
+
+
+def held_bytes() -> int:
+    """Of all tensors in this process."""
+    gc.collect()
+    tensors = [one for one in gc.get_objects() if type(one) in (Tensor, torch.nn.Parameter)]
+    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
+
+
+@pytest.mark.parametrize(("dtype", "stage"), [("float32", 0), ("float32", 1), ("bfloat16", 2)])
+def test_a_trainer_holds_between_steps_what_the_formula_says(dtype: str, stage: int, base: Path) -> None:
+    from infra.trainer import Trainer
+    from steps.packing import TokenExample, pack
+    from steps.supervised import response_loss
+
+    rows = list(pack([TokenExample(list(range(5, 45)), 4)], 64, 1))
+    config = TrainerConfig(dtype=dtype, zero_stage=stage)  # type: ignore[arg-type]
+    before = held_bytes()
+    trainer = Trainer(base, config, seed=0)
+    trainer.step(rows, response_loss(rows), learning_rate=1e-4)
+    held, shape = held_bytes() - before, shape_of(str(base))
+    memory = trainer_memory(shape, config, 1, 64)
+    # Gradients last for a step, and so do their float32 copies beside bfloat16.
+    step = 4 * shape.parameters if dtype == "bfloat16" else 0
+    assert held == pytest.approx(memory.weights + memory.optimizer - step, rel=0.05)
+    del trainer
 
 
 def test_sharding_takes_from_each_rank_what_zero_says() -> None:
