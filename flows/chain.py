@@ -14,9 +14,10 @@ from pydantic import BaseModel
 from flows.home import HOME, open_store
 from flows.selection import Selection
 from infra import records
-from infra.file_digest import digest_of_path
+from infra.address_digest import digest_of_address
 from infra.files import write_text_atomically
 from infra.records import StageRecord
+from infra.s3 import SCHEME
 from infra.stage import Body
 from infra.stage_key import KeyParts
 from infra.stages import Earlier, StageRunner, find_earlier
@@ -199,14 +200,18 @@ class Chain:
         return None
 
     def _sources(self, stage: str) -> dict[str, str]:
-        """Digests of the local files that a stage reads from outside the store; they are part of its key."""
+        """Digests of what a stage reads from outside the store, by address; they are part of its key.
+
+        NOTE: of a checkpoint named as on a hub there is none; its name is in the stage's settings.
+        """
         paths: list[str] = []
         if stage == "data" and self.recipe.data.files is not None:
             paths = self.recipe.data.files.paths
         elif stage == "import":
             paths = [self.recipe.import_checkpoint.checkpoint]
         cache = HOME / "cache" / "file_digests.json"
-        return {path: digest_of_path(Path(path), cache) for path in paths if Path(path).exists()}
+        there = [path for path in paths if path.startswith(SCHEME) or Path(path).exists()]
+        return {path: digest_of_address(path, cache) for path in there}
 
     def write_report(self, html: str) -> Path:
         """Write the run's report. Returns its path."""

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import click
 
+from flows.evaluate_cli import evaluate
 from flows.home import HOME, open_store
 from flows.lineage_cli import lineage
+from flows.notify_cli import notify
 from flows.report_cli import report
 from flows.run_cli import plan, run
 from flows.runs_cli import diff, runs, show
 from flows.sandbox_cli import sandbox
+from flows.schedule_cli import schedule
 from flows.store_cli import store
 from flows.tag_cli import tag
 from flows.terminal import fail, printable, store_option
@@ -25,7 +28,22 @@ def main() -> None:
     """From a pretrained checkpoint to a reasoning model, by the recipe of the Kimi k1.5 report."""
 
 
-for command in (run, plan, report, runs, show, diff, tag, store, lineage, sandbox, test_cases):
+for command in (
+    run,
+    plan,
+    report,
+    runs,
+    show,
+    diff,
+    tag,
+    evaluate,
+    schedule,
+    notify,
+    store,
+    lineage,
+    sandbox,
+    test_cases,
+):
     main.add_command(command)
 
 

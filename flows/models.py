@@ -23,7 +23,7 @@ def run_records(store: Store, run: str | None = None) -> list[StageRecord]:
     keys = store.list_records("stage-runs")
     if not keys:
         raise ModelNotFound(f"{store.backend.address} holds no run yet: start one with `longhaul run`")
-    newest = keys[-1].split("/")[1]
+    newest = _newest_of_chain(store, keys)
     wanted = run or newest
     if not any(key.startswith(f"stage-runs/{wanted}/") for key in keys):
         raise ModelNotFound(f"there is no run {wanted}; the newest is {newest}")
@@ -32,6 +32,16 @@ def run_records(store: Store, run: str | None = None) -> list[StageRecord]:
         if record.failure is None:
             by_stage[record.stage] = record
     return list(by_stage.values())
+
+
+def _newest_of_chain(store: Store, keys: Sequence[str]) -> str:
+    """The newest run that made or used more than an evaluation does; the newest of all where there is none."""
+    runs = list(dict.fromkeys(key.split("/")[1] for key in reversed(keys)))
+    for run in runs:
+        found = records.read(store, StageRecord, f"stage-runs/{run}")
+        if any(record.stage not in ("data", "evaluate") for record in found):
+            return run
+    return runs[0]
 
 
 def tagged(store: Store, tag: str) -> TagRecord | None:

@@ -87,6 +87,7 @@ def run(retries: int, as_json: bool, **asked: Any) -> None:
 
     A run that failed or was killed goes on where it stopped when the same command is given again.
     """
+    from flows.notify import tell_failure
     from flows.report_cli import print_report
     from flows.runs import end_run, start_run
     from infra.store import StoreError
@@ -110,6 +111,8 @@ def run(retries: int, as_json: bool, **asked: Any) -> None:
     def ended_badly(status: Any, message: str) -> NoReturn:
         with suppress(StoreError):  # the message says what was wrong before
             end_run(chain.store, name, status, message.partition("\n")[0])
+        if status == "failed":
+            tell_failure(recipe, name, None, message.partition("\n")[0], sys.argv[1:], folder / "metaflow.log")
         fail(message)
 
     if any(one.action == "run" for one in stages) or not _use_all_again(chain, stages):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from steps.report.page import NONE, _environment
+from steps.report.page import NONE, environment
 from steps.report.table import MODEL_DIGITS
 
 FIGURES = (
@@ -21,7 +21,7 @@ def render_evaluation(name: str, comparison: Mapping[str, Any]) -> str:
     evaluations = [model["evaluation"] for model in models]
     checks = comparison["checks"]
     return (
-        _environment()
+        environment()
         .get_template("evaluation.html.j2")
         .render(
             name=name,

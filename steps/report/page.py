@@ -30,7 +30,7 @@ def render_report(name: str, records: Sequence[StageRecord]) -> str:
     found = by_stage(records)
     made = [record for record in found.values() if "model" in record.outputs and record.evaluation is not None]
     return (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             name=name,
@@ -61,8 +61,9 @@ def render_report(name: str, records: Sequence[StageRecord]) -> str:
     )
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """How the report's templates are rendered: every text escaped, and made fit to be shown."""
+    made = Environment(
         loader=PackageLoader("steps.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
@@ -77,8 +78,8 @@ def _environment() -> Environment:
         "size": _size,
         "figure": lambda figure: Markup(figure.svg),
     }
-    environment.filters |= filters
-    return environment
+    made.filters |= filters
+    return made
 
 
 def _duration(seconds: float) -> str:
