@@ -2,7 +2,6 @@
 cannot work there. Imports no Metaflow: `longhaul deploy` says what is wrong before anything is compiled.
 """
 
-import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from infra.cluster_config import ClusterConfig, StageResources
+from infra.notify import VARIABLE
 from steps.recipe import ConfigRefused, Recipe, check_recipe
 
 ON_CLUSTER = "LONGHAUL_CLUSTER"
@@ -140,6 +140,16 @@ def check(recipe: Recipe, stages: list[str]) -> None:
         raise CannotDeploy(
             "cluster.sandbox is not set, and pods without privileges cannot make boxes for programs: name the "
             "service's address (docs/sandbox.md), or set cluster.environment.LONGHAUL_SANDBOX to what your pods can do"
+        )
+    if recipe.notify is not None and VARIABLE.fullmatch(recipe.notify.webhook) and not cluster.secrets:
+        raise CannotDeploy(
+            f"notify.webhook is {recipe.notify.webhook}, an environment variable, and no pod has it: name a Kubernetes "
+            "secret with such a key in cluster.secrets"
+        )
+    if recipe.schedule is not None and recipe.schedule.when == "data-changed":
+        raise CannotDeploy(
+            "schedule.when is data-changed, and Argo looks at the clock alone: take `when: always`, where stages whose "
+            "data are the same are used again, or have `longhaul schedule run` look at the data"
         )
     for stage in stages:
         nodes_of(recipe, stage)

@@ -1,0 +1,329 @@
+"""What `longhaul deploy` compiles, refuses and packs. Nothing is sent anywhere; no cluster is at hand."""
+
+import copy
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from flows import cluster_plan
+from flows.chain import STAGES, wanted_stages
+from flows.cluster_plan import CannotDeploy, check_shipped, nodes_of, shipped_files, sized
+from flows.deploy_cli import compiled, deploy
+from flows.overrides import apply_overrides
+from flows.spread import SPREADS
+from infra.code_digest import code_digests
+from steps.recipe import Recipe, check_recipe, load_recipe
+from tests.flows import argo
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).parent / "golden"
+SANDBOX = "http://longhaul-sandbox.longhaul-sandbox:8100"
+WORKFLOW = "io.argoproj.workflow.v1alpha1"
+ON_CLUSTER = (
+    "store=s3://artifacts/store",
+    f"cluster.sandbox={SANDBOX}",
+    "schedule={cron: '0 3 * * 1', timezone: Europe/Berlin}",
+    "notify={webhook: LONGHAUL_WEBHOOK}",
+    "cluster.secrets=[longhaul-tokens]",
+)
+FOUR_NODES = ("engine.workers=24", "trainer.ranks=8")
+
+
+def recipe_with(*settings: str, size: str | None = "small") -> Recipe:
+    recipe = sized(load_recipe(ROOT / "configs" / "smoke.yaml"), size)
+    return check_recipe(apply_overrides(recipe.model_dump(mode="json"), settings), "test")
+
+
+def clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "METAFLOW_"))}
+
+
+def compile_flow(recipe: Recipe, flow: str, folder: Path) -> dict[str, dict[str, Any]]:
+    own = {**clean_environment(), **argo.PROFILE, "LONGHAUL_HOME": str(folder / "home")}
+    documents = compiled(recipe, flow, folder, cluster_plan.environment(recipe, own, "argo submit"))
+    return {one["kind"]: one for one in documents}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="module")
+def one_node(folder: Path) -> dict[str, dict[str, Any]]:
+    """The chain for one node of eight GPUs."""
+    return compile_flow(recipe_with(*ON_CLUSTER), "post_train.py", folder / "one")
+
+
+@pytest.fixture(scope="module")
+def four_nodes(folder: Path) -> dict[str, dict[str, Any]]:
+    """The chain for four nodes: one trains, three generate."""
+    return compile_flow(recipe_with(*ON_CLUSTER, *FOUR_NODES, size="medium"), "post_train.py", folder / "four")
+
+
+@pytest.fixture(scope="module")
+def evaluation(folder: Path) -> dict[str, dict[str, Any]]:
+    return compile_flow(recipe_with(*ON_CLUSTER), "evaluate.py", folder / "evaluation")
+
+
+@pytest.mark.parametrize("which", ["one_node", "four_nodes", "evaluation"])
+def test_argo_would_take_what_is_compiled(which: str, request: pytest.FixtureRequest) -> None:
+    documents = request.getfixturevalue(which)
+    argo.check(documents["WorkflowTemplate"], "argo-workflows.json", f"{WORKFLOW}.WorkflowTemplate")
+    if which != "evaluation":
+        argo.check(documents["CronWorkflow"], "argo-workflows.json", f"{WORKFLOW}.CronWorkflow")
+    else:
+        sensor = copy.deepcopy(documents["Sensor"])
+        # Metaflow gives the container a name, which Argo Events has no field for and drops.
+        assert sensor["spec"]["template"]["container"].pop("name") == "main"
+        argo.check(sensor, "argo-events.json", "io.argoproj.events.v1alpha1.Sensor")
+
+
+def test_a_field_that_argo_does_not_have_is_seen(one_node: dict[str, dict[str, Any]]) -> None:
+    template = {**one_node["WorkflowTemplate"]}
+    template["spec"] = {**template["spec"], "scheduel": "0 3 * * 1"}
+    with pytest.raises(Exception, match="scheduel"):
+        argo.check(template, "argo-workflows.json", f"{WORKFLOW}.WorkflowTemplate")
+
+
+def test_jobset_would_take_what_stages_on_several_nodes_make(four_nodes: dict[str, dict[str, Any]]) -> None:
+    made = [one for one in argo.templates(four_nodes["WorkflowTemplate"]).values() if "resource" in one]
+    assert len(made) == len(SPREADS)
+    for template in made:
+        jobset = argo.jobset(template)
+        # What Argo fills in is a word here, where JobSet wants the API's own kinds of names.
+        argo.check(jobset, "jobset.json")
+        assert [job["name"] for job in jobset["spec"]["replicatedJobs"]] == ["control", "worker"]
+
+
+@pytest.mark.parametrize(
+    ("which", "kind"),
+    [
+        ("one_node", "WorkflowTemplate"),
+        ("one_node", "CronWorkflow"),
+        ("four_nodes", "WorkflowTemplate"),
+        ("evaluation", "Sensor"),
+    ],
+)
+def test_what_is_compiled_changes_only_with_intent(which: str, kind: str, request: pytest.FixtureRequest) -> None:
+    """UPDATE_GOLDEN=1 writes the files anew."""
+    settled = argo.settled(request.getfixturevalue(which)[kind])
+    if which == "four_nodes":
+        # One stage of several nodes stands for the others.
+        settled["spec"]["templates"] = [one for one in settled["spec"]["templates"] if one["name"].startswith("rl")]
+    path = GOLDEN / f"{which}-{kind.lower()}.yaml"
+    if "UPDATE_GOLDEN" in os.environ:
+        path.write_text(yaml.safe_dump(settled, sort_keys=True, width=120, allow_unicode=True), encoding="utf-8")
+    assert settled == yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def containers(document: Any) -> Iterator[dict[str, Any]]:
+    for template in document["spec"]["templates"]:
+        if "container" in template:
+            yield template["container"]
+        if "resource" in template:
+            for job in argo.jobset(template)["spec"]["replicatedJobs"]:
+                yield from job["template"]["spec"]["template"]["spec"]["containers"]
+
+
+def test_no_test_endpoint_can_ship(one_node: dict[str, dict[str, Any]], evaluation: dict[str, dict[str, Any]]) -> None:
+    for document in (*one_node.values(), *evaluation.values()):
+        check_shipped(document)
+    (port,) = re.findall(r":(\d+)", argo.PROFILE["METAFLOW_ARGO_EVENTS_WEBHOOK_URL"])
+    for leak in ("http://127.0.0.1:5000", f"http://localhost:{port}", "moto", "AWS_SECRET_ACCESS_KEY", "[::1]"):
+        with pytest.raises(CannotDeploy, match=re.escape(leak.split("/")[-1].split(":")[0] or "::1")):
+            check_shipped({"kind": "Sensor", "metadata": {"name": "x"}, "spec": [{"a": leak}]})
+
+
+def test_the_endpoint_of_a_test_s_server_is_refused(s3_server: dict[str, str]) -> None:
+    answer = run_deploy(*ON_CLUSTER, environment=s3_server)
+    assert answer.exit_code == 1
+    assert f"AWS_ENDPOINT_URL_S3 leads S3 to {s3_server['AWS_ENDPOINT_URL_S3']}" in answer.output
+
+
+def test_pods_have_no_privileges_and_know_that_they_are_pods(one_node: dict[str, dict[str, Any]]) -> None:
+    steps = [one for one in containers(one_node["WorkflowTemplate"]) if one["name"] != "main"]
+    assert len(steps) == 13
+    for container in steps:
+        security = argo.without_nothing(container["securityContext"])
+        assert security == {
+            "runAsNonRoot": True,
+            "runAsUser": 10001,
+            "runAsGroup": 10001,
+            "allowPrivilegeEscalation": False,
+        }
+        environment = {one["name"]: one.get("value") for one in container["env"]}
+        assert environment["LONGHAUL_CLUSTER"] == "1" and environment["LONGHAUL_SANDBOX"] == SANDBOX
+        assert container["envFrom"][0]["secretRef"]["name"] == "longhaul-tokens"
+
+
+def test_each_stage_gets_the_nodes_that_the_size_says(one_node: dict[str, dict[str, Any]]) -> None:
+    templates = argo.templates(one_node["WorkflowTemplate"])
+    rl, data, report = templates["rl"], templates["start"], templates["report"]
+    assert rl["nodeSelector"] == {"longhaul/pool": "train"}
+    assert rl["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert rl["container"]["resources"]["limits"] == {"nvidia.com/gpu": "8"}
+    assert {"name": "dhsm", "emptyDir": {"medium": "Memory", "sizeLimit": "262144Mi"}} in rl["volumes"]
+    assert data["nodeSelector"] == {"longhaul/pool": "cpu"} and not data["container"]["resources"]["limits"]
+    assert report["container"]["resources"]["requests"]["cpu"] == "1" and not report["tolerations"]
+    for template in (rl, data, report):
+        assert template["metadata"]["labels"]["longhaul/sandbox-client"] == "true"
+
+
+def test_stages_that_generate_run_on_spot_nodes_and_are_tried_more_often(
+    four_nodes: dict[str, dict[str, Any]],
+) -> None:
+    templates = argo.templates(four_nodes["WorkflowTemplate"])
+    pods = {
+        name: argo.jobset(templates[f"{name}-on-nodes"])["spec"]["replicatedJobs"][1]["template"]["spec"]["template"]
+        for name in ("curation", "rl")
+    }
+    assert pods["curation"]["spec"]["nodeSelector"] == {"longhaul/pool": "rollout"}
+    assert pods["rl"]["spec"]["nodeSelector"] == {"longhaul/pool": "train"}
+    assert templates["curation-on-nodes"]["retryStrategy"]["limit"] == 4
+    assert templates["rl-on-nodes"]["retryStrategy"]["limit"] == 1
+    (container,) = pods["rl"]["spec"]["containers"]
+    assert container["resources"]["limits"] == {
+        "nvidia.com/gpu": "8",
+        "vpc.amazonaws.com/efa": "32",
+        "hugepages-2Mi": "5120Mi",
+    }
+    assert "vpc.amazonaws.com/efa" not in pods["curation"]["spec"]["containers"][0]["resources"]["limits"]
+
+
+def test_a_workflow_fits_into_one_object_of_kubernetes(four_nodes: dict[str, dict[str, Any]]) -> None:
+    # etcd takes 1.5 MB, and the workflow holds what has become of each pod beside the template.
+    assert len(json.dumps(four_nodes["WorkflowTemplate"])) < 900_000
+
+
+def test_the_chain_can_be_told_what_to_run_when_it_is_submitted(one_node: dict[str, dict[str, Any]]) -> None:
+    parameters = {one["name"]: one["value"] for one in one_node["WorkflowTemplate"]["spec"]["arguments"]["parameters"]}
+    assert parameters == {"from_stage": '""', "only": '""', "until": '""', "reuse": '""', "force": "false"}
+
+
+def test_a_schedule_of_rl_ends_with_rl(folder: Path) -> None:
+    recipe = recipe_with(*ON_CLUSTER, "schedule={cron: '0 3 * * 1', what: rl}")
+    template = compile_flow(recipe, "post_train.py", folder / "rl")["WorkflowTemplate"]
+    parameters = {one["name"]: one["value"] for one in template["spec"]["arguments"]["parameters"]}
+    assert parameters["until"] == '"rl"'
+
+
+def test_a_failure_is_told_from_the_pod_that_looks_at_it(one_node: dict[str, dict[str, Any]]) -> None:
+    hook = argo.templates(one_node["WorkflowTemplate"])["error-msg-capture-hook"]["container"]
+    environment = {one["name"]: one["value"] for one in hook["env"]}
+    script = environment["METAFLOW_ARGO_WORKFLOWS_CAPTURE_ERROR_SCRIPT"]
+    command = ["bash", "-c", f"{script.replace('python', sys.executable)} --help"]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0, "no such option"
+    assert script.startswith("python -m flows.notify_cli --webhook LONGHAUL_WEBHOOK --recipe smoke ")
+    assert one_node["WorkflowTemplate"]["spec"]["onExit"] == "capture-error-hook-fn-preflight"
+    assert hook["envFrom"][0]["secretRef"]["name"] == "longhaul-tokens"
+
+
+@pytest.fixture(scope="module")
+def package(one_node: dict[str, dict[str, Any]], folder: Path) -> Path:
+    """The chain's code package, unpacked."""
+    place = folder / "package"
+    with tarfile.open(folder / "one" / "post_train" / "code-package.tgz") as archive:
+        archive.extractall(place, filter="data")
+    return place
+
+
+def test_every_stage_has_the_same_code_in_the_package_as_here(package: Path) -> None:
+    """The same digests: a plan here says what runs there."""
+    modules = sorted({spec.module for spec in STAGES.values()})
+    program = "import json, sys; from infra.code_digest import code_digests\n"
+    program += "print(json.dumps({module: code_digests(module) for module in sys.argv[1:]}))"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *modules],
+        env={**os.environ, "PYTHONPATH": str(package / ".mf_code")},
+        cwd=package,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == {module: code_digests(module) for module in modules}
+
+
+def test_the_package_has_all_of_ours_and_what_the_recipe_names(package: Path) -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files", "flows", "steps", "infra"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    missing = [name for name in tracked if (ROOT / name).is_file() and not (package / ".mf_code" / name).is_file()]
+    assert not missing
+    assert (package / "steps/nano_world/checkpoint/model.safetensors").is_file(), "the pod looks for it where it stands"
+    config = (package / ".mf_meta" / "CONFIG").read_text()
+    assert "s3://artifacts/store" in config and SANDBOX in config
+
+
+def run_deploy(*settings: str, environment: dict[str, str] | None = None) -> Result:
+    arguments = ["--config", str(ROOT / "configs" / "smoke.yaml"), "--size", "small", "--dry-run"]
+    arguments += [part for one in settings for part in ("--set", one)]
+    removed = {name: None for name in os.environ if name.startswith(("AWS_", "METAFLOW_"))}
+    return CliRunner().invoke(deploy, arguments, env={**removed, **argo.PROFILE, **(environment or {})})
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ((), "store is .longhaul/store, which pods do not share"),
+        (("store=s3://b/p",), "cluster.sandbox is not set"),
+        ((*ON_CLUSTER, "cluster.stages.sft={gpus: 1}"), "there is no stage 'sft'"),
+        ((*ON_CLUSTER, "cluster.secrets=[]"), "notify.webhook is LONGHAUL_WEBHOOK, an environment variable"),
+        ((*ON_CLUSTER, "cluster.stages.rl={nodes: 1}", *FOUR_NODES), "rl has 1 nodes of 8 GPUs"),
+        ((*ON_CLUSTER, "import_checkpoint.checkpoint=/etc"), "import_checkpoint.checkpoint is /etc, which no pod has"),
+        ((*ON_CLUSTER, "cluster.environment={METAFLOW_USER: me}"), "METAFLOW_USER is set by the workflow itself"),
+        ((*ON_CLUSTER, "cluster.stages.rl={efa: 4, gpus: 0}"), "efa needs gpus"),
+        ((*ON_CLUSTER, "cluster.environment={X: 'http://localhost:1'}"), "has 'localhost'"),
+    ],
+)
+def test_what_cannot_work_on_a_cluster_is_refused_with_its_key(settings: tuple[str, ...], expected: str) -> None:
+    answer = run_deploy(*settings)
+    assert answer.exit_code == 1
+    assert expected in answer.output
+    assert "Traceback" not in answer.output
+
+
+def test_files_that_are_too_large_to_go_with_the_code_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cluster_plan, "MOST_SHIPPED", 1000)
+    for name in ("train", "test", "sft", "long_cot"):
+        Path(f"{name}.jsonl").write_text("x" * 300)
+    files = {name: f"{name}.jsonl" for name in ("train", "test", "sft", "long_cot")}
+    raw = load_recipe(ROOT / "configs" / "smoke.yaml").model_dump(mode="json")
+    recipe = check_recipe({**raw, "data": {"files": files}}, "test")
+    with pytest.raises(CannotDeploy, match="put them into S3"):
+        shipped_files(recipe)
+
+
+@pytest.mark.parametrize(
+    ("settings", "stage", "nodes"),
+    [
+        ((), "rl", 1),
+        (FOUR_NODES, "rl", 4),
+        (FOUR_NODES, "import", 3),
+        (FOUR_NODES, "data", 1),
+        ((*FOUR_NODES, "handover.share_device=true", "trainer.zero_stage=2"), "rl", 3),
+        (("cluster.stages.rl={nodes: 2}",), "rl", 2),
+    ],
+)
+def test_a_stage_fills_the_nodes_that_its_ranks_and_workers_need(
+    settings: tuple[str, ...], stage: str, nodes: int
+) -> None:
+    assert nodes_of(recipe_with(*settings, size="medium"), stage) == nodes
+
+
+def test_all_stages_of_the_chain_but_data_can_be_spread() -> None:
+    recipe = recipe_with()
+    assert set(SPREADS) == set(STAGES) - {"data"} and set(wanted_stages(recipe)) <= set(STAGES)
