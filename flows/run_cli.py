@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows.estimate_cli import OPTIONS, make_estimate, print_estimate
 from flows.home import HOME
 from flows.terminal import fail, printable, told_seconds
 from infra.environment import engine_environment
@@ -57,13 +58,32 @@ def _what_to_run(command: CommandT) -> CommandT:
     return command
 
 
+def _for_an_estimate(command: CommandT) -> CommandT:
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
 @click.command()
 @_what_to_run
 @click.option("--verify", is_flag=True, help="Read what would be used again, byte by byte, as a run does.")
+@_for_an_estimate
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def plan(verify: bool, as_json: bool, **asked: Any) -> None:
+def plan(
+    verify: bool,
+    estimate: bool,
+    gpu: str | None,
+    gpus: int | None,
+    price: float | None,
+    assume: tuple[str, ...],
+    as_json: bool,
+    **asked: Any,
+) -> None:
     """Say which stages a run would run, which it would use again, and why. Nothing is run."""
     recipe, selection = _asked_for(**asked)
+    if estimate:
+        print_estimate(make_estimate(recipe, gpu, gpus, price, assume), as_json)
+        return
     chain = _chain(recipe, "plan", selection)
     stages = _planned(chain, verify)
     if as_json:

@@ -45,6 +45,15 @@ def test_the_plan_is_told_as_json_and_as_a_table(longhaul: Commands) -> None:
     assert "5 of 10 stages run, about 5 min 00 s by earlier runs" in table
 
 
+def test_an_estimate_is_part_of_planning_and_says_where_it_cannot_fit(longhaul: Commands) -> None:
+    estimated = longhaul.of_recipe("plan", "--estimate", "--json")
+    assert estimated.exit_code == 0, estimated.output
+    assert json.loads(estimated.output)["stages"]
+    refused = CliRunner().invoke(main, ["plan", "--config", "configs/report.yaml", "--estimate", "--gpu", "l40s"])
+    assert refused.exit_code == 1
+    assert "cannot run: " in refused.stderr
+
+
 def test_a_plan_that_cannot_be_is_one_clear_line(longhaul: Commands) -> None:
     refused = longhaul.of_recipe("plan", "--set", "long_cot_sft.paths=61", "--only", "rl")
     assert refused.exit_code == 1
