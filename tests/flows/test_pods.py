@@ -1,0 +1,122 @@
+"""The commands of a deployed workflow's pods, run as processes: they have nothing in common but S3."""
+
+import json
+import shutil
+import threading
+import uuid
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from flows import cluster_plan
+from flows.deploy_cli import compiled
+from infra import records
+from infra.records import StageRecord
+from infra.store import Store
+from tests.flows import argo
+from tests.flows.pods import WORKFLOW, run_pod
+from tests.flows.test_deploy import clean_environment, recipe_with
+
+pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="a pod's view is made by bubblewrap")
+
+SMALL = (
+    "cluster={environment: {LONGHAUL_SANDBOX: auto}}",
+    "data.nano_world={train_problems: 12, test_problems: 6, sft_examples: 48, long_cot_paths: 12}",
+    "evaluation={samples: 1, max_response_tokens: 16}",
+    "vanilla_sft.expansion.problems=0",
+)
+
+
+@pytest.fixture
+def events() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Argo Events' webhook: its address, and what was sent there."""
+    sent: list[dict[str, Any]] = []
+
+    class Webhook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            sent.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *told: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Webhook)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/", sent
+    server.shutdown()
+
+
+class Workflow:
+    """A compiled chain whose pods are run one by one, in the order of its graph."""
+
+    def __init__(self, folder: Path, machine: dict[str, str]) -> None:
+        self.folder, self.machine = folder, machine
+        self.store = f"s3://artifacts/{uuid.uuid4().hex}"
+        recipe = recipe_with(f"store={self.store}", *SMALL, size=None)
+        own = {**clean_environment(), **argo.PROFILE, "LONGHAUL_HOME": str(folder / "home")}
+        (document,) = compiled(recipe, "post_train.py", folder / "compiled", cluster_plan.environment(recipe, own, ""))
+        self.templates = argo.templates(document)
+        self.tasks = {one["name"]: one for one in self.templates["PostTrain"]["dag"]["tasks"]}
+        (address,) = {
+            one["value"] for one in self.templates["start"]["container"]["env"] if one["name"] == "METAFLOW_CODE_URL"
+        }
+        bucket, _, key = address.removeprefix("s3://").partition("/")
+        self.client = boto3.client("s3")
+        self.client.create_bucket(Bucket=bucket)
+        self.client.upload_file(str(folder / "compiled" / "post_train" / "code-package.tgz"), bucket, key)
+        self.task_ids: dict[str, str] = {}
+
+    def run(self, step: str, parameters: dict[str, str]) -> str:
+        """Run a step's pod. Returns what it printed."""
+        given = {one["name"]: one["value"] for one in self.tasks[step].get("arguments", {}).get("parameters", ())}
+        inputs = {name: self._filled(value) for name, value in given.items()}
+        folder = self.folder / step
+        defaults = {"from_stage": '""', "only": '""', "until": '""', "reuse": '""', "force": "false"}
+        done = run_pod(self.templates[step]["container"], inputs, {**defaults, **parameters}, self.machine, folder)
+        assert done.returncode == 0, f"{step}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        if (folder / "out" / "task_id").exists():
+            self.task_ids[step] = (folder / "out" / "task_id").read_text()
+        shutil.rmtree(folder)  # the next pod finds nothing of it
+        return done.stdout + done.stderr
+
+    def _filled(self, value: str) -> str:
+        value = value.replace("{{workflow.name}}", WORKFLOW)
+        for step, id in self.task_ids.items():
+            value = value.replace(f"{{{{tasks.{step}.outputs.parameters.task-id}}}}", id)
+        assert "{{" not in value, value
+        return value
+
+
+@pytest.fixture
+def workflow(tmp_path: Path, s3: None, s3_server: dict[str, str], events: tuple[str, list[dict[str, Any]]]) -> Workflow:
+    machine = {**s3_server, "METAFLOW_S3_ENDPOINT_URL": s3_server["AWS_ENDPOINT_URL_S3"]}
+    return Workflow(tmp_path, {**machine, "METAFLOW_ARGO_EVENTS_WEBHOOK_URL": events[0]})
+
+
+ORDER = ("start", "import-checkpoint", "vanilla-sft", "curation", "long-cot-sft", "reward-models", "rl")
+BRANCHES = ("merge", "shortest", "dpo", "short-rl")
+
+
+@pytest.mark.slow
+def test_every_pod_does_its_part_and_they_pass_the_chain_on_through_s3_alone(
+    workflow: Workflow, events: tuple[str, list[dict[str, Any]]]
+) -> None:
+    for step in (*ORDER, *BRANCHES, "report", "end"):
+        workflow.run(step, {"until": '"vanilla_sft"'})
+    store = Store(workflow.store)
+    found = {one.stage: one for one in records.read(store, StageRecord, "stages")}
+    assert set(found) == {"data", "import", "vanilla_sft"}
+    assert found["vanilla_sft"].inputs["model"] == found["import"].outputs["model"]
+    for record in found.values():
+        assert record.run.endswith(f"argo-{WORKFLOW}")
+        for ref in record.outputs.values():
+            store.verify(ref)
+    sent = [one["payload"] for one in events[1]]
+    assert sent[0]["name"] == "metaflow.PostTrain.start"
+    # What the sensor of the evaluation waits for.
+    assert sent[-1]["name"] == "metaflow.PostTrain.end" and sent[-1]["auto-generated-by-metaflow"] == "True"
