@@ -21,7 +21,7 @@ def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
 @pytest.fixture(scope="session")
 def apart(tmp_path_factory: pytest.TempPathFactory, terraform: Terraform) -> Terraform:
     """Another copy, for tests that plan and apply: what they leave must not reach validation."""
-    folder = tmp_path_factory.mktemp("applied") / "terraform"
+    folder = tmp_path_factory.mktemp("apart") / "terraform"
     return copy_to(folder)
 
 

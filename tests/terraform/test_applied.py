@@ -14,41 +14,43 @@ import pytest
 from click.testing import CliRunner
 
 from flows.cloud_cli import cloud
-from tests.terraform.scratch import SOURCE, Terraform
+from tests.terraform.scratch import SOURCE, Terraform, copy_to
 
 pytestmark = pytest.mark.slow
 
-# What a simulation cannot know, and the platform stack rightly refuses.
-MADE_UP = {
-    "sim-endpoint": "https://simulated.eks.amazonaws.com",
-    "sim-data": "c2ltdWxhdGVk",
-    "sim-repository_url": "123456789012.dkr.ecr.us-east-1.amazonaws.com/longhaul/simulated",
-}
+REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
 
 
 @pytest.fixture(scope="module")
-def cloud_plans(apart: Terraform, mine: Path) -> dict[str, dict[str, Any]]:
+def applied(tmp_path_factory: pytest.TempPathFactory, terraform: Terraform) -> Terraform:
+    """A copy of its own: the state that is left here would be in other tests' plans."""
+    return copy_to(tmp_path_factory.mktemp("applied") / "terraform")
+
+
+@pytest.fixture(scope="module")
+def cloud_plans(applied: Terraform, mine: Path) -> dict[str, dict[str, Any]]:
     """The medium size, applied: its first plan, and the plan after it."""
     root = "stacks/cloud"
-    variables = [f"-var-file={apart.folder / 'sizes' / 'medium.tfvars'}", f"-var-file={mine}"]
-    apart.ready_to_apply(root)
-    first = apart.plan(root, *variables)
-    apart.run(root, "apply", "-auto-approve", "-no-color", *variables)
-    return {"first": first, "applied": apart.plan(root, *variables)}
+    variables = [f"-var-file={applied.folder / 'sizes' / 'medium.tfvars'}", f"-var-file={mine}"]
+    applied.ready_to_apply(root)
+    first = applied.plan(root, *variables)
+    applied.run(root, "apply", "-auto-approve", "-no-color", *variables)
+    return {"first": first, "applied": applied.plan(root, *variables)}
 
 
 @pytest.fixture(scope="module")
-def platform_plans(apart: Terraform, cloud_plans: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def platform_plans(applied: Terraform, cloud_plans: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The platform on top of it, the same way."""
     root = "stacks/platform"
-    given = apart.run("stacks/cloud", "output", "-json", "platform_input").stdout
-    for simulated, plausible in MADE_UP.items():
-        given = given.replace(simulated, plausible)
-    (apart.folder / root / "cloud.auto.tfvars.json").write_text(given, encoding="utf-8")
-    apart.ready_to_apply(root)
-    first = apart.plan(root)
-    apart.run(root, "apply", "-auto-approve", "-no-color")
-    return {"first": first, "applied": apart.plan(root)}
+    given = json.loads(applied.run("stacks/cloud", "output", "-json", "platform_input").stdout)
+    # What a simulation cannot know, and the platform stack rightly refuses.
+    given["cloud"]["cluster"] |= {"endpoint": "https://simulated.eks.amazonaws.com", "certificate_authority": "c2lt"}
+    given["cloud"] |= {"registry": REGISTRY, "repositories": {"gpu": f"{REGISTRY}/longhaul/gpu"}}
+    (applied.folder / root / "cloud.auto.tfvars.json").write_text(json.dumps(given), encoding="utf-8")
+    applied.ready_to_apply(root)
+    first = applied.plan(root)
+    applied.run(root, "apply", "-auto-approve", "-no-color")
+    return {"first": first, "applied": applied.plan(root)}
 
 
 def test_what_was_applied_is_not_changed_by_the_next_plan(
@@ -60,15 +62,15 @@ def test_what_was_applied_is_not_changed_by_the_next_plan(
 
 
 def test_the_platform_becomes_a_profile(
-    apart: Terraform, platform_plans: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    applied: Terraform, platform_plans: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("METAFLOW_HOME", str(tmp_path))
-    folder = apart.folder / "stacks" / "platform"
+    folder = applied.folder / "stacks" / "platform"
     result = CliRunner().invoke(cloud, ["configure", "--terraform", str(folder), "--profile", "simulated"])
     assert result.exit_code == 0, result.output
     profile = json.loads((tmp_path / "config_simulated.json").read_text(encoding="utf-8"))
     assert profile["METAFLOW_DATASTORE_SYSROOT_S3"] == "s3://longhaul-artifacts-123456789012/longhaul/metaflow"
-    assert profile["METAFLOW_KUBERNETES_CONTAINER_IMAGE"] == "longhaul/simulated:0.1.0"
+    assert profile["METAFLOW_KUBERNETES_CONTAINER_IMAGE"] == "longhaul/gpu:0.1.0"
 
 
 @pytest.mark.skipif(shutil.which("checkov") is None, reason="checkov is not on PATH; it is no part of the project")

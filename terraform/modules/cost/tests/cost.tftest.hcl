@@ -27,18 +27,11 @@ run "tells_people_before_the_money_is_gone" {
   }
 }
 
-run "refuses_a_budget_that_nobody_hears_of" {
+run "refuses_a_budget_of_nothing_that_nobody_hears_of" {
   command = plan
   variables {
-    emails = []
-  }
-  expect_failures = [var.emails]
-}
-
-run "refuses_a_budget_of_nothing" {
-  command = plan
-  variables {
+    emails      = []
     monthly_usd = 0
   }
-  expect_failures = [var.monthly_usd]
+  expect_failures = [var.emails, var.monthly_usd]
 }

@@ -45,18 +45,11 @@ run "is_private_encrypted_and_keeps_its_password_to_itself" {
   }
 }
 
-run "refuses_one_subnet" {
+run "refuses_one_subnet_and_to_be_without_backups" {
   command = plan
   variables {
-    subnets = ["subnet-a"]
-  }
-  expect_failures = [var.subnets]
-}
-
-run "refuses_to_be_without_backups" {
-  command = plan
-  variables {
+    subnets     = ["subnet-a"]
     backup_days = 0
   }
-  expect_failures = [var.backup_days]
+  expect_failures = [var.subnets, var.backup_days]
 }

@@ -42,9 +42,7 @@ run "lets_a_task_reach_one_prefix_one_key_and_one_secret" {
     condition     = length(setintersection(flatten([for statement in jsondecode(aws_iam_role_policy.this["task"].policy).Statement : statement.Action]), ["s3:DeleteObjectVersion", "s3:PutBucketPolicy", "kms:Encrypt", "kms:CreateGrant", "secretsmanager:PutSecretValue"])) == 0
     error_message = "A task must not be able to remove versions, change the bucket, or write secrets."
   }
-}
 
-run "gives_each_role_to_one_service_account" {
   assert {
     condition = alltrue([for name, who in output.service_accounts :
       jsondecode(aws_iam_role.this[name].assume_role_policy).Statement[0].Condition.StringEquals == {
@@ -69,9 +67,7 @@ run "gives_each_role_to_one_service_account" {
     condition     = toset(keys(output.roles)) == toset(["task", "metaflow-service", "metaflow-ui", "cluster-autoscaler", "vpc-cni", "ebs-csi"])
     error_message = "These six have rights in AWS, and no other."
   }
-}
 
-run "lets_the_page_read_and_not_write" {
   assert {
     condition     = toset([for action in flatten([for statement in jsondecode(aws_iam_role_policy.this["metaflow-ui"].policy).Statement : statement.Action]) : action if startswith(action, "s3:")]) == toset(["s3:ListBucket", "s3:GetObject"])
     error_message = "Metaflow's page shows artifacts and must not change any."
@@ -80,9 +76,7 @@ run "lets_the_page_read_and_not_write" {
     condition     = !contains(flatten([for statement in jsondecode(aws_iam_role_policy.this["metaflow-service"].policy).Statement : statement.Resource]), "arn:aws:s3:::artifacts/longhaul/*")
     error_message = "Metaflow's service has no business in the bucket."
   }
-}
 
-run "scales_groups_of_this_cluster_only" {
   assert {
     condition = alltrue([for statement in jsondecode(aws_iam_role_policy.this["cluster-autoscaler"].policy).Statement :
       try(statement.Condition.StringEquals["aws:ResourceTag/k8s.io/cluster-autoscaler/longhaul"], "") == "owned"
@@ -92,20 +86,13 @@ run "scales_groups_of_this_cluster_only" {
   }
 }
 
-run "refuses_the_default_service_account" {
+run "refuses_the_default_service_account_and_an_open_prefix" {
   command = plan
   variables {
-    task = { namespace = "longhaul", service_account = "default" }
-  }
-  expect_failures = [var.task]
-}
-
-run "refuses_an_open_prefix" {
-  command = plan
-  variables {
+    task   = { namespace = "longhaul", service_account = "default" }
     prefix = ""
   }
-  expect_failures = [var.prefix]
+  expect_failures = [var.task, var.prefix]
 }
 
 run "refuses_tasks_beside_the_service" {

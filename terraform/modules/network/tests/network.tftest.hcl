@@ -58,18 +58,11 @@ run "has_a_nat_gateway_in_each_zone_where_asked" {
   }
 }
 
-run "refuses_one_zone" {
+run "refuses_one_zone_and_a_range_that_is_cut_otherwise" {
   command = plan
   variables {
     zones = ["us-east-1a"]
+    cidr  = "10.0.0.0/20"
   }
-  expect_failures = [var.zones]
-}
-
-run "refuses_a_range_that_is_cut_otherwise" {
-  command = plan
-  variables {
-    cidr = "10.0.0.0/20"
-  }
-  expect_failures = [var.cidr]
+  expect_failures = [var.zones, var.cidr]
 }

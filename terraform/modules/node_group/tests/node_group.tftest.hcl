@@ -55,6 +55,17 @@ run "scales_to_zero_behind_imdsv2_on_encrypted_disks" {
     condition     = length(aws_placement_group.this) == 0 && output.pool.efa == 0
     error_message = "A placement group is for EFA only."
   }
+
+  # The table itself; how a number becomes interfaces is looked at below.
+  assert {
+    condition = { for type, instance in local.instances : type => instance.efa } == {
+      "g5.12xlarge"   = 1, "g5.48xlarge" = 1, "g6.12xlarge" = 1, "g6.48xlarge" = 1
+      "g6e.12xlarge"  = 1, "g6e.24xlarge" = 2, "g6e.48xlarge" = 4, "g7e.24xlarge" = 2, "g7e.48xlarge" = 4
+      "p4d.24xlarge"  = 4, "p4de.24xlarge" = 4, "p5.4xlarge" = 1, "p5.48xlarge" = 32, "p5e.48xlarge" = 32
+      "p5en.48xlarge" = 16, "p6-b200.48xlarge" = 8, "p6-b300.48xlarge" = 16
+    }
+    error_message = "Each type has as many EFA interfaces as AWS says."
+  }
 }
 
 run "gives_p5_32_efa_interfaces_close_together" {
@@ -102,54 +113,6 @@ run "gives_p5_32_efa_interfaces_close_together" {
   assert {
     condition     = aws_placement_group.this[0].strategy == "cluster" && length(aws_launch_template.this.placement) == 1
     error_message = "EFA nodes on demand belong in a cluster placement group."
-  }
-}
-
-run "gives_p4d_4_efa_interfaces" {
-  command = plan
-  variables {
-    efa            = true
-    instance_types = ["p4d.24xlarge", "p4de.24xlarge"]
-  }
-  assert {
-    condition     = output.pool.efa == 4 && length(aws_launch_template.this.network_interfaces) == 5
-    error_message = "p4d.24xlarge has 4 EFA interfaces, and one for IP."
-  }
-}
-
-run "gives_p5en_16_efa_interfaces" {
-  command = plan
-  variables {
-    efa            = true
-    instance_types = ["p5en.48xlarge"]
-  }
-  assert {
-    condition     = output.pool.efa == 16 && length(aws_launch_template.this.network_interfaces) == 17
-    error_message = "p5en.48xlarge has 16 EFA interfaces, and one for IP."
-  }
-}
-
-run "gives_g6e_4_efa_interfaces" {
-  command = plan
-  variables {
-    efa            = true
-    instance_types = ["g6e.48xlarge"]
-  }
-  assert {
-    condition     = output.pool.efa == 4 && output.pool.gpus == 8
-    error_message = "g6e.48xlarge has 8 GPUs and 4 EFA interfaces."
-  }
-}
-
-run "gives_p6_b200_8_efa_interfaces" {
-  command = plan
-  variables {
-    efa            = true
-    instance_types = ["p6-b200.48xlarge"]
-  }
-  assert {
-    condition     = output.pool.efa == 8 && length(aws_launch_template.this.network_interfaces) == 9
-    error_message = "p6-b200.48xlarge has 8 EFA interfaces, and one for IP."
   }
 }
 
@@ -228,49 +191,23 @@ run "has_a_plain_image_and_no_taint_without_gpu" {
   }
 }
 
-run "refuses_a_capacity_block_without_reservation" {
+run "refuses_a_capacity_block_without_reservation_over_two_zones" {
   command = plan
   variables {
     capacity = "capacity-block"
+    subnets  = { "us-east-1a" = "subnet-a", "us-east-1b" = "subnet-b" }
   }
-  expect_failures = [var.reservation_id]
+  expect_failures = [var.reservation_id, var.subnets]
 }
 
-run "refuses_a_capacity_block_over_two_zones" {
+run "refuses_an_unused_reservation_and_efa_over_two_zones" {
   command = plan
   variables {
-    capacity       = "capacity-block"
     reservation_id = "cr-0123456789abcdef0"
+    efa            = true
     subnets        = { "us-east-1a" = "subnet-a", "us-east-1b" = "subnet-b" }
   }
-  expect_failures = [var.subnets]
-}
-
-run "refuses_a_reservation_that_nothing_uses" {
-  command = plan
-  variables {
-    reservation_id = "cr-0123456789abcdef0"
-  }
-  expect_failures = [var.reservation_id]
-}
-
-run "refuses_efa_over_two_zones" {
-  command = plan
-  variables {
-    efa     = true
-    subnets = { "us-east-1a" = "subnet-a", "us-east-1b" = "subnet-b" }
-  }
-  expect_failures = [var.subnets]
-}
-
-run "refuses_efa_where_there_is_none" {
-  command = plan
-  variables {
-    efa            = true
-    pool           = "cpu"
-    instance_types = ["m7i.4xlarge"]
-  }
-  expect_failures = [var.efa]
+  expect_failures = [var.reservation_id, var.subnets]
 }
 
 run "refuses_types_with_different_efa" {
@@ -290,12 +227,15 @@ run "refuses_types_with_different_gpus" {
   expect_failures = [var.instance_types]
 }
 
-run "refuses_an_accelerated_type_that_nobody_looked_up" {
+run "refuses_efa_where_there_is_none_and_less_room_than_nodes" {
   command = plan
   variables {
-    instance_types = ["p9.48xlarge"]
+    efa            = true
+    pool           = "cpu"
+    instance_types = ["m7i.4xlarge"]
+    min_size       = 5
   }
-  expect_failures = [var.instance_types]
+  expect_failures = [var.efa, var.max_size]
 }
 
 run "refuses_spot_for_training" {
@@ -306,10 +246,10 @@ run "refuses_spot_for_training" {
   expect_failures = [var.capacity]
 }
 
-run "refuses_less_room_than_nodes" {
+run "refuses_an_accelerated_type_that_nobody_looked_up" {
   command = plan
   variables {
-    min_size = 5
+    instance_types = ["p9.48xlarge"]
   }
-  expect_failures = [var.max_size]
+  expect_failures = [var.instance_types]
 }

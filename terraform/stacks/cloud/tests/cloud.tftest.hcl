@@ -16,6 +16,9 @@ variables {
 }
 
 run "costs_no_gpu_while_nothing_runs" {
+  variables {
+    lustre = { zone = "us-east-1b" }
+  }
   assert {
     condition     = alltrue([for pool in output.pools : pool.min_size == 0 if pool.gpus > 0])
     error_message = "GPU groups must be able to have no node."
@@ -51,15 +54,8 @@ run "costs_no_gpu_while_nothing_runs" {
     error_message = "configure_kubectl must be the command."
   }
   assert {
-    condition     = output.platform_input.cloud.task == { namespace = "longhaul", service_account = "longhaul-task" } && output.platform_input.cloud.metaflow_namespace == "metaflow" && output.platform_input.cloud.cluster.endpoint == "https://mock.eks.amazonaws.com" && output.platform_input.cloud.database.host == "mock.rds.amazonaws.com" && output.platform_input.cloud.artifacts.store == output.store && output.platform_input.cloud.lustre == null && !output.platform_input.cloud.efa
+    condition     = output.platform_input.cloud.task == { namespace = "longhaul", service_account = "longhaul-task" } && output.platform_input.cloud.metaflow_namespace == "metaflow" && output.platform_input.cloud.cluster.endpoint == "https://mock.eks.amazonaws.com" && output.platform_input.cloud.database.host == "mock.rds.amazonaws.com" && output.platform_input.cloud.artifacts.store == output.store && output.platform_input.cloud.lustre.gib == 4800 && !output.platform_input.cloud.efa
     error_message = "platform_input must be what the platform stack takes."
-  }
-}
-
-run "adds_lustre_where_asked" {
-  command = plan
-  variables {
-    lustre = { zone = "us-east-1b" }
   }
   assert {
     condition     = contains(keys(aws_eks_addon.on_nodes), "aws-fsx-csi-driver")
@@ -67,20 +63,13 @@ run "adds_lustre_where_asked" {
   }
 }
 
-run "refuses_lustre_in_a_zone_without_nodes" {
+run "refuses_lustre_in_a_zone_without_nodes_and_a_cluster_without_system_nodes" {
   command = plan
   variables {
-    lustre = { zone = "us-east-1f" }
-  }
-  expect_failures = [var.lustre]
-}
-
-run "refuses_a_cluster_without_system_nodes" {
-  command = plan
-  variables {
+    lustre      = { zone = "us-east-1f" }
     node_groups = { train = { pool = "train", instance_types = ["p4d.24xlarge"], max_size = 1 } }
   }
-  expect_failures = [var.node_groups]
+  expect_failures = [var.lustre, var.node_groups]
 }
 
 run "refuses_gpus_that_run_while_nothing_does" {

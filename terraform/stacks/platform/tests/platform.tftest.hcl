@@ -33,7 +33,7 @@ variables {
   }
 }
 
-run "tells_metaflow_everything" {
+run "tells_metaflow_everything_and_gives_nobody_more_than_needed" {
   assert {
     condition     = output.metaflow_config.METAFLOW_DEFAULT_DATASTORE == "s3" && output.metaflow_config.METAFLOW_DATASTORE_SYSROOT_S3 == "s3://artifacts/longhaul/metaflow"
     error_message = "Artifacts must go to the bucket."
@@ -80,9 +80,7 @@ run "tells_metaflow_everything" {
     condition     = length(output.forward_ports) == 4
     error_message = "People need a way to each of the four services."
   }
-}
 
-run "installs_what_a_run_needs_at_pinned_versions" {
   assert {
     condition     = alltrue([for chart in local.charts : can(regex("^v?[0-9]+\\.[0-9]+\\.[0-9]+$", chart.version))])
     error_message = "Each chart has one version, no range."
@@ -107,9 +105,7 @@ run "installs_what_a_run_needs_at_pinned_versions" {
     condition     = !strcontains(yamldecode(helm_release.jobset.values[0]).image.repository, "staging")
     error_message = "JobSet must not be pulled from a staging registry."
   }
-}
 
-run "gives_the_service_the_password_and_nobody_a_token" {
   assert {
     condition     = alltrue([for deployment in kubernetes_deployment_v1.metaflow : !deployment.spec[0].template[0].spec[0].automount_service_account_token])
     error_message = "Metaflow's service has no business with Kubernetes."
@@ -137,6 +133,7 @@ run "gives_the_service_the_password_and_nobody_a_token" {
 }
 
 run "leaves_out_what_is_not_asked_for" {
+  command = plan
   variables {
     gpu_software      = "gpu-operator"
     sandbox_namespace = null
@@ -156,34 +153,13 @@ run "leaves_out_what_is_not_asked_for" {
   }
 }
 
-run "refuses_both_ways_to_gpus" {
+run "refuses_what_would_break_later" {
   command = plan
   variables {
-    gpu_software = "both"
-  }
-  expect_failures = [var.gpu_software]
-}
-
-run "refuses_a_sandbox_beside_the_runs" {
-  command = plan
-  variables {
+    gpu_software      = "both"
     sandbox_namespace = "longhaul"
+    image_tag         = "latest"
+    service_url       = "localhost:8080/"
   }
-  expect_failures = [var.sandbox_namespace]
-}
-
-run "refuses_an_image_that_may_change" {
-  command = plan
-  variables {
-    image_tag = "latest"
-  }
-  expect_failures = [var.image_tag]
-}
-
-run "refuses_an_address_that_is_none" {
-  command = plan
-  variables {
-    service_url = "localhost:8080/"
-  }
-  expect_failures = [var.service_url]
+  expect_failures = [var.gpu_software, var.sandbox_namespace, var.image_tag, var.service_url]
 }
