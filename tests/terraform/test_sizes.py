@@ -1,8 +1,11 @@
 """Plans of each size: how many nodes, had how, and what no size may lack. No account is asked."""
 
+import base64
+import email
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.terraform.scratch import SOURCE, Terraform
 
@@ -101,3 +104,16 @@ def test_large_trains_in_a_capacity_block_of_64_nodes(plans: dict[str, dict[str,
     assert not of_type(plan, "aws_placement_group"), "beside a reservation no instance of a placement group starts"
     (database,) = of_type(plan, "aws_db_instance").values()
     assert database["multi_az"] and len(of_type(plan, "aws_nat_gateway")) == 3
+
+
+@pytest.mark.parametrize(("size", "parts"), [("small", 1), ("medium", 2)])
+def test_gpu_nodes_start_with_data_that_cloud_init_can_read(
+    plans: dict[str, dict[str, Any]], size: str, parts: int
+) -> None:
+    message = email.message_from_string(base64.b64decode(template(plans[size], "train")["user_data"]).decode())
+    assert message.is_multipart() and not message.defects
+    node, *script = [part.get_payload() for part in message.get_payload()]
+    assert yaml.safe_load(node)["spec"]["instance"]["localStorage"] == {"strategy": "RAID0"}
+    assert len(script) == parts - 1
+    # Without EFA no pod asks for huge pages, which would be memory that nothing can use.
+    assert all(one.startswith("#!/bin/sh\n") and "vm.nr_hugepages=5128" in one for one in script)

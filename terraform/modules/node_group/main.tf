@@ -15,8 +15,10 @@ locals {
     var.efa ? { "longhaul/efa" = "true" } : {},
   )
 
-  # Instance store as one volume for images and scratch: data sets and checkpoints pass it. GPU types listed here all have it.
-  node_config = <<-YAML
+  # Instance store as one volume for images and scratch: data sets and checkpoints pass it. GPU types listed here all have
+  # it. With EFA, also the huge pages that libfabric takes for each interface: set before the kubelet counts them.
+  # https://docs.aws.amazon.com/eks/latest/userguide/node-efa.html
+  user_data = <<-MIME
     MIME-Version: 1.0
     Content-Type: multipart/mixed; boundary="//"
 
@@ -29,9 +31,19 @@ locals {
       instance:
         localStorage:
           strategy: RAID0
+    %{if var.efa}
+    --//
+    Content-Type: text/x-shellscript; charset="us-ascii"
 
+    #!/bin/sh
+    echo vm.nr_hugepages=${local.huge_pages} >/etc/sysctl.d/60-efa.conf
+    sysctl -p /etc/sysctl.d/60-efa.conf
+    %{endif}
     --//--
-  YAML
+  MIME
+
+  # Pages of 2 MiB.
+  huge_pages = 5128
 }
 
 # EFA passes security groups only where both directions name the group itself; 0.0.0.0/0 does not do.
@@ -74,7 +86,7 @@ resource "aws_launch_template" "this" {
   name                   = local.full_name
   update_default_version = true
   ebs_optimized          = true
-  user_data              = local.gpu ? base64encode(local.node_config) : null
+  user_data              = local.gpu ? base64encode(local.user_data) : null
 
   # With interfaces given, security groups belong to each of them.
   vpc_security_group_ids = var.efa ? null : [var.cluster_security_group]
@@ -195,14 +207,17 @@ resource "aws_eks_node_group" "this" {
 }
 
 # What a node of an empty group would have, where the autoscaler cannot tell from the instance type.
-resource "aws_autoscaling_group_tag" "efa" {
-  count = var.efa ? 1 : 0
+resource "aws_autoscaling_group_tag" "resources" {
+  for_each = var.efa ? {
+    "vpc.amazonaws.com/efa" = tostring(local.instance.efa)
+    "hugepages-2Mi"         = "${2 * local.huge_pages}Mi"
+  } : {}
 
   autoscaling_group_name = aws_eks_node_group.this.resources[0].autoscaling_groups[0].name
 
   tag {
-    key                 = "k8s.io/cluster-autoscaler/node-template/resources/vpc.amazonaws.com/efa"
-    value               = tostring(local.instance.efa)
+    key                 = "k8s.io/cluster-autoscaler/node-template/resources/${each.key}"
+    value               = each.value
     propagate_at_launch = false
   }
 }

@@ -97,8 +97,12 @@ run "gives_p5_32_efa_interfaces_close_together" {
     error_message = "With interfaces given, EC2 wants security groups on each of them and nowhere else."
   }
   assert {
-    condition     = aws_autoscaling_group_tag.efa[0].tag[0].value == "32"
-    error_message = "The autoscaler must know how many an empty group's node would have."
+    condition     = aws_autoscaling_group_tag.resources["vpc.amazonaws.com/efa"].tag[0].value == "32" && aws_autoscaling_group_tag.resources["hugepages-2Mi"].tag[0].value == "10256Mi"
+    error_message = "The autoscaler must know what an empty group's node would have, or it starts none for pods that ask for it."
+  }
+  assert {
+    condition     = strcontains(base64decode(aws_launch_template.this.user_data), "vm.nr_hugepages=5128")
+    error_message = "EFA takes huge pages, and pods that ask for them."
   }
 
   assert {
