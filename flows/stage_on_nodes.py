@@ -11,8 +11,9 @@ from typing import Any
 from metaflow import current, user_step_decorator
 
 from flows.chain import STAGES, Chain
-from flows.cluster_plan import nodes_of
-from infra.multi_node import Node, lead, serve
+from flows.cluster_plan import GENERATE_ONLY, nodes_of
+from infra.multi_node import JOIN_S, Node, lead
+from infra.node_server import serve
 from infra.records import StageRecord
 from infra.stages import find_earlier
 
@@ -46,9 +47,13 @@ def stage_on_nodes(step_name: str, flow: Any, inputs: Any, attributes: dict[str,
     place = current.parallel  # type: ignore[attr-defined]  # @parallel puts it there
     node = Node(place.node_index, place.num_nodes, place.main_ip, flow.group_key)
     if node.index:
-        serve(node)
+        serve(node, JOIN_S)
     else:
-        with lead(node):
+        recipe = flow.chain.recipe
+        with lead(node) as group:
+            if recipe.engine.workers > 1:
+                ranks = 0 if name in GENERATE_ONLY else recipe.trainer.ranks
+                group.start_rollout(recipe.engine.workers, ranks, recipe.handover.share_device)
             record = flow.chain.run(name, _done(flow))
         if record is not None:
             flow.records = {**flow.records, name: record.model_dump(mode="json")}

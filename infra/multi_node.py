@@ -1,7 +1,7 @@
 """Several machines as one: the first node of a group runs a stage, and the others do what it asks.
 
     first    with lead(node) as group: …     torchrun over all nodes, a Ray cluster, folders for every node
-    others   serve(node)                     until the first has ended
+    others   serve(node, …)                  until the first has ended (infra/node_server.py)
 
 Nodes are told who they are by `current.parallel` on a cluster. The first listens on its own address; whoever joins has
 to know the group's key. Invariant: a group ends as one. A node that dies, falls silent or loses its ranks is noticed
@@ -13,7 +13,6 @@ traffic, is as open as it is everywhere: Ray asks for the key (its token), torch
 nodes' network (docs/cluster.md).
 """
 
-import json
 import os
 import signal
 import socket
@@ -24,75 +23,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, answer_challenge, deliver_challenge
+from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from pathlib import Path
 from queue import Empty, Queue
 from subprocess import Popen
 from types import FrameType
 from typing import Any
 
-from infra.node_processes import Ended, RanksStart, RayStart, end, start_ranks, start_ray
-from infra.shared_folder import missing_files, receive_files, send_files, told_folder
+from infra.node_line import BEAT_S, SILENCE_S, Line, Node, NodeLost
+from infra.node_processes import RanksStart, RayStart, end, start_ranks, start_ray
+from infra.shared_folder import send_files, told_folder
+
+__all__ = ["Group", "Node", "NodeLost", "layout", "lead", "led"]
 
 JOIN_S = 600.0
 """Seconds for all nodes to come: a cluster may have to start machines, but starts a JobSet's pods together."""
-BEAT_S = 1.0
-"""Seconds between signs of life."""
-SILENCE_S = 15.0
-"""Seconds without one after which a node is lost."""
 ANSWER_S = 1800.0
 """Seconds for a node to do what it was asked: to take a folder of weights, for instance."""
 GRACE_S = 30.0
 """Seconds for the first node to come out of what it is in, once its group is lost; then its process ends."""
 SIGNAL = signal.SIGUSR2
-
-
-class NodeLost(RuntimeError):
-    """A node of the group is gone, and so the attempt is over; the message says which and how."""
-
-
-class GroupEnded(RuntimeError):
-    """Raised by the other nodes where the first ended badly; the message says why."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """One node of a group, by what `current.parallel` says."""
-
-    index: int
-    """0 is the first."""
-    count: int
-    main: str
-    """The first node's address."""
-    key: str
-    """64 hexadecimal digits, which the nodes of this group alone know."""
-    port: int = 29500
-    """Where the first one listens."""
-
-    @property
-    def secret(self) -> bytes:
-        """The key's bytes."""
-        return bytes.fromhex(self.key)
-
-
-class _Line:
-    """A connection on which several threads send."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self._sending = threading.Lock()
-
-    def send(self, message: Mapping[str, Any]) -> None:
-        with self._sending:
-            self.connection.send_bytes(json.dumps(message).encode())
-
-    def send_bytes(self, data: bytes | memoryview) -> None:
-        with self._sending:
-            self.connection.send_bytes(data)
-
-    def receive(self) -> dict[str, Any]:
-        message: dict[str, Any] = json.loads(self.connection.recv_bytes())
-        return message
 
 
 @dataclass
@@ -101,9 +51,20 @@ class _Member:
 
     index: int
     address: str
-    line: _Line
+    line: Line
     answers: "Queue[dict[str, Any]]" = field(default_factory=Queue)
     heard: float = field(default_factory=time.monotonic)
+
+
+def layout(ranks: int, nodes: int, gpus: int) -> list[int]:
+    """How many of the ranks are on each node: the first nodes are filled; without GPUs all have the same number.
+
+    Raises ValueError where they have too few GPUs.
+    """
+    on_each = gpus or -(-ranks // nodes)
+    if ranks > on_each * nodes:
+        raise ValueError(f"trainer.ranks is {ranks}, and {nodes} nodes have {gpus} GPUs each: lower it, or add nodes")
+    return [min(on_each, max(0, ranks - on_each * node)) for node in range(nodes)]
 
 
 class Group:
@@ -179,6 +140,15 @@ class Group:
         os.environ.pop("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", None)
         return address
 
+    def start_rollout(self, workers: int, ranks: int, shared: bool) -> str:
+        """A Ray cluster for rollout workers, on the GPUs that the ranks leave, or on all where they take turns."""
+        import torch
+
+        gpus = torch.cuda.device_count()
+        taken = [0] * self.node.count if shared or not gpus else layout(ranks, self.node.count, gpus)
+        free = [range(taken[node], gpus) for node in range(self.node.count)]
+        return self.start_ray(free, max(gpus, -(-workers // self.node.count)))
+
     def end(self, error: str | None) -> None:
         """Tell the nodes that this was all, and end what runs here."""
         self._over.set()
@@ -190,7 +160,7 @@ class Group:
             if process is not None:
                 end(process)
         for member in self._members.values():
-            member.line.connection.close()
+            member.line.done()
 
     def _accept(self) -> None:
         while True:
@@ -206,7 +176,7 @@ class Group:
         try:
             deliver_challenge(connection, self.node.secret)
             answer_challenge(connection, self.node.secret)
-            line = _Line(connection)
+            line = Line(connection)
             member = _Member(int(line.receive()["index"]), address, line)
         except (AuthenticationError, EOFError, OSError, ValueError, KeyError):
             connection.close()
@@ -230,6 +200,8 @@ class Group:
                     member.answers.put(message)
         except (EOFError, OSError):
             self._lose(f"{_told(member)} is gone")
+        finally:
+            member.line.connection.close()
 
     def _watch(self) -> None:
         while not self._over.wait(BEAT_S):
@@ -257,7 +229,9 @@ class Group:
             raise self._lost
 
     def _ask(self, member: _Member, message: Mapping[str, Any]) -> dict[str, Any]:
-        with suppress(OSError):  # then it does not answer
+        if self._lost is not None:
+            raise self._lost
+        with suppress(OSError):  # then it is lost, and _lose has the main thread raise
             member.line.send(message)
         return self._answer(member)
 
@@ -305,90 +279,3 @@ def lead(node: Node, patience: float = JOIN_S) -> Iterator[Group]:
         signal.signal(SIGNAL, before)
         os.environ.clear()
         os.environ.update(kept)
-
-
-def serve(node: Node, patience: float = JOIN_S) -> None:
-    """Do what the first node asks, until it has ended. Raises NodeLost where it is gone, GroupEnded where it failed."""
-    connection = _join(node, patience)
-    own = socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM)
-    with own:
-        address = own.getsockname()[0]
-    line = _Line(connection)
-    line.send({"index": node.index})
-    running: dict[str, Popen[bytes]] = {}
-    over = threading.Event()
-    threading.Thread(target=_beat, args=(line, over), daemon=True).start()
-    try:
-        while (message := _next(line, node))["do"] != "end":
-            if message["do"] != "beat":
-                line.send(_do(message, node, address, line, running))
-    finally:
-        over.set()
-        for process in running.values():
-            end(process)
-        connection.close()
-    if message["error"]:
-        raise GroupEnded(f"the first node failed: {message['error']}")
-
-
-def _join(node: Node, patience: float) -> Connection:
-    until = time.monotonic() + patience
-    while True:
-        try:
-            return Client((node.main, node.port), family="AF_INET", authkey=node.secret)
-        except (OSError, EOFError) as error:
-            if time.monotonic() > until:
-                raise NodeLost(
-                    f"the first node, {node.main}:{node.port}, was not to be reached within {patience:.0f} s: {error}"
-                ) from error
-            time.sleep(0.2)
-
-
-def _next(line: _Line, node: Node) -> dict[str, Any]:
-    try:
-        if line.connection.poll(SILENCE_S):
-            return line.receive()
-    except (EOFError, OSError) as error:
-        raise NodeLost(f"the first node, {node.main}, is gone") from error
-    raise NodeLost(f"the first node, {node.main}, has been silent for {SILENCE_S:.0f} s")
-
-
-def _beat(line: _Line, over: threading.Event) -> None:
-    with suppress(OSError):
-        while not over.wait(BEAT_S):
-            line.send({"beat": 1})
-
-
-def _do(
-    message: dict[str, Any], node: Node, address: str, line: _Line, running: "dict[str, Popen[bytes]]"
-) -> dict[str, Any]:
-    """Do one thing that the first node asks. Returns the answer."""
-    try:
-        if message["do"] == "share":
-            folder, files = Path(message["folder"]), message["files"]
-            missing = missing_files(folder, files)
-            line.send({"missing": missing})
-            receive_files(line.connection.recv_bytes, folder, files, missing)
-        elif message["do"] == "ranks":
-            process = start_ranks(RanksStart.of(message), node.index, message["count"], address)
-            running["ranks"] = process
-            threading.Thread(target=_tell_of_end, args=("ranks", process, line, running), daemon=True).start()
-        elif message["do"] == "end ranks":
-            if (ranks := running.pop("ranks", None)) is not None:
-                end(ranks)
-        elif message["do"] == "ray":
-            running["ray"] = start_ray(RayStart.of(message), address, head=False)
-            threading.Thread(target=_tell_of_end, args=("ray", running["ray"], line, running), daemon=True).start()
-        else:
-            return {"error": f"does not know how to {message['do']!r}: do all nodes run the same code?"}
-    except (OSError, Ended) as error:
-        return {"error": f"{type(error).__name__}: {error}"}
-    return {"done": message["do"]}
-
-
-def _tell_of_end(name: str, process: "Popen[bytes]", line: _Line, running: "dict[str, Popen[bytes]]") -> None:
-    """Tell the first node of a process that ended by itself."""
-    status = process.wait()
-    if running.get(name) is process:
-        with suppress(OSError):
-            line.send({"lost": f"its {name}, which ended with status {status}"})
