@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from flows.cloud_cli import cloud
+from flows.deploy_cli import deploy
 from flows.evaluate_cli import evaluate
 from flows.home import HOME, open_store
 from flows.lineage_cli import lineage
@@ -38,6 +40,8 @@ for command in (
     tag,
     evaluate,
     schedule,
+    deploy,
+    cloud,
     notify,
     store,
     lineage,

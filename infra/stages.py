@@ -9,7 +9,7 @@ import resource
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,10 +18,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from infra import progress, records
+from infra.checkpoint_mirror import mirrored
 from infra.code_digest import digest_of
 from infra.code_version import code_version
 from infra.files import write_text_atomically
 from infra.gates.page import render_page
+from infra.local_backend import LocalBackend
 from infra.logs import quiet_to
 from infra.records import Failure, StageRecord
 from infra.stage import Body, StageContext, StageOutput
@@ -130,6 +132,12 @@ class StageRunner:
     def _checkpoints(self, key: str) -> Path:
         return self.home / "checkpoints" / key
 
+    def _reachable_checkpoints(self, key: str) -> AbstractContextManager[None]:
+        """Keep checkpoints in a store that is elsewhere, for an attempt that may be elsewhere too."""
+        if isinstance(self.store.backend, LocalBackend):
+            return nullcontext()
+        return mirrored(self.store.backend, key, self._checkpoints(key), self.store.cache)
+
     @contextmanager
     def _alone(self, stage: str, key: str) -> Iterator[None]:
         """Wait while another process on this machine runs the stage with the same key: its outputs can be used then.
@@ -165,7 +173,8 @@ class StageRunner:
 
                 folders = {name: self.store.fetch(ref) for name, ref in inputs.items()}
                 attempt.context = StageContext(parts.seed, folders, scratch, self._checkpoints(parts.key), log_metrics)
-                output = attempt.output = load_body()(attempt.context, config)
+                with self._reachable_checkpoints(parts.key):
+                    output = attempt.output = load_body()(attempt.context, config)
                 if output.headline:
                     shown.note(output.headline)
                 attempt.outputs = {name: self.store.put(path, kind) for name, (kind, path) in output.outputs.items()}

@@ -193,3 +193,22 @@ print(runner(parts, lambda: slow, tracking, {{}}).model_dump_json())
     both = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     found = [json.loads(process.communicate(timeout=60)[0]) for process in both]
     assert sorted(record["reused_from"] or "" for record in found) == ["", "r"]
+
+
+def test_an_attempt_on_another_machine_goes_on_from_the_checkpoints_in_a_store_that_both_reach(
+    s3: None, tmp_path: Path
+) -> None:
+    import boto3
+
+    boto3.client("s3").create_bucket(Bucket="checkpoints-of-stages")
+    store = Store("s3://checkpoints-of-stages/store", tmp_path / "cache")
+    first, second = Stages(tmp_path / "first"), Stages(tmp_path / "second")
+    for stages in (first, second):
+        home = stages.runner.home
+        stages.runner = StageRunner(store, "run-1", home, TrackingConfig(mode="disabled"))
+    first.runner.home.mkdir(parents=True)
+    (first.runner.home / "fail").touch()
+    with pytest.raises(RuntimeError, match="out of luck"):
+        first("a")
+    assert second("a").metrics == {"resumed": True}
+    assert not store.backend.files("checkpoints")
