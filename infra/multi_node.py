@@ -31,7 +31,7 @@ from types import FrameType
 from typing import Any
 
 from infra.node_line import BEAT_S, SILENCE_S, Line, Node, NodeLost
-from infra.node_processes import RanksStart, RayStart, end, start_ranks, start_ray
+from infra.node_processes import RAY_END_S, RanksStart, RayStart, end, start_ranks, start_ray
 from infra.shared_folder import send_files, told_folder
 
 __all__ = ["Group", "Node", "NodeLost", "layout", "lead", "led"]
@@ -156,9 +156,10 @@ class Group:
             with suppress(OSError):
                 member.line.send({"do": "end", "error": error})
         self._server.close()
-        for process in (self._ranks, self._ray):
-            if process is not None:
-                end(process)
+        if self._ranks is not None:
+            end(self._ranks)
+        if self._ray is not None:
+            end(self._ray, RAY_END_S)
         for member in self._members.values():
             member.line.done()
 

@@ -18,6 +18,10 @@ from infra.environment import shared_engine_environment
 
 RAY_START_S = 120.0
 """Seconds for a node of Ray to be up: a cold start imports a lot."""
+RANKS_END_S = 20.0
+"""Seconds for ranks to end in good order."""
+RAY_END_S = 3.0
+"""Seconds for a node of Ray to end in good order: nothing that it holds is needed any more."""
 STARTED = "Ray runtime started"
 _CODE = Path(__file__).resolve().parent.parent
 
@@ -115,6 +119,8 @@ def start_ray(start: RayStart, address: str, head: bool) -> "Popen[bytes]":
     place = ["--head", "--port", port, "--include-dashboard", "false"] if head else ["--address", start.address]
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", *place, "--node-ip-address", address, "--block"]
     command += ["--num-cpus", str(start.cpus), "--num-gpus", str(len(start.gpus)), "--disable-usage-stats"]
+    # Any free ports: the range that Ray takes otherwise may hold the first node's own.
+    command += ["--min-worker-port", "0", "--max-worker-port", "0"]
     process = Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
     printed: deque[str] = deque(maxlen=40)
     up = threading.Event()
@@ -135,7 +141,7 @@ def _read(process: "Popen[bytes]", printed: "deque[str]", up: threading.Event) -
             up.set()
 
 
-def end(process: "Popen[bytes]", patience: float = 20) -> None:
+def end(process: "Popen[bytes]", patience: float = RANKS_END_S) -> None:
     """End a process and its children: in good order, and else by force."""
     if process.stdin is not None:
         with suppress(OSError):

@@ -10,7 +10,7 @@ from subprocess import Popen
 from typing import Any
 
 from infra.node_line import BEAT_S, SILENCE_S, Line, Node, NodeLost
-from infra.node_processes import Ended, RanksStart, RayStart, end, start_ranks, start_ray
+from infra.node_processes import RANKS_END_S, RAY_END_S, Ended, RanksStart, RayStart, end, start_ranks, start_ray
 from infra.shared_folder import missing_files, receive_files
 
 
@@ -35,8 +35,8 @@ def serve(node: Node, patience: float) -> None:
                 line.send(_do(message, node, address, line, running))
     finally:
         over.set()
-        for process in running.values():
-            end(process)
+        for name, process in running.items():
+            end(process, RAY_END_S if name == "ray" else RANKS_END_S)
         connection.close()
     if message["error"]:
         raise GroupEnded(f"the first node failed: {message['error']}")
