@@ -9,7 +9,7 @@ import os
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
-from metaflow import FlowMutator, Parameter, environment, kubernetes, retry, timeout  # type: ignore[attr-defined]
+from metaflow import FlowMutator, environment, kubernetes, retry, timeout  # type: ignore[attr-defined]
 from metaflow.packaging_sys import ContentType
 
 from flows.cluster_plan import LIGHT, ON_CLUSTER, nodes_of, shipped_files
@@ -37,10 +37,6 @@ class on_cluster(FlowMutator):
         if ON_CLUSTER not in os.environ:
             return
         self.recipe = check_recipe(dict(mutable_flow.configs)["config"].to_dict(), "the configuration")
-        if self.recipe.schedule is not None and self.recipe.schedule.what == "rl":
-            # A CronWorkflow of Metaflow's takes the workflow's own parameters.
-            until = Parameter("until", default="rl", help="Run this stage and those that it depends on.")
-            mutable_flow.add_parameter("until", until, overwrite=True)
         for name, step in list(mutable_flow.steps):
             stage = _stage_of(step)
             if stage is None or nodes_of(self.recipe, stage) == 1:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from infra.cluster_config import ClusterConfig, StageResources
 from infra.notify import VARIABLE
+from infra.schedule_config import LOOKS
 from steps.recipe import ConfigRefused, Recipe, check_recipe
 
 ON_CLUSTER = "LONGHAUL_CLUSTER"
@@ -146,10 +147,11 @@ def check(recipe: Recipe, stages: list[str]) -> None:
             f"notify.webhook is {recipe.notify.webhook}, an environment variable, and no pod has it: name a Kubernetes "
             "secret with such a key in cluster.secrets"
         )
-    if recipe.schedule is not None and recipe.schedule.when == "data-changed":
+    if recipe.schedule is not None and recipe.schedule.when == "data-changed" and recipe.schedule.cron == LOOKS:
         raise CannotDeploy(
-            "schedule.when is data-changed, and Argo looks at the clock alone: take `when: always`, where stages whose "
-            "data are the same are used again, or have `longhaul schedule run` look at the data"
+            f"schedule.when is data-changed, without a `cron`: Argo does not look at the data, and would start each "
+            f"stage's pod every ten minutes ({LOOKS}) to find that nothing changed. Give `cron`, or have `longhaul "
+            "schedule run` look at the data"
         )
     for stage in stages:
         nodes_of(recipe, stage)

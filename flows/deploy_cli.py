@@ -17,8 +17,7 @@ from flows.terminal import fail, printable
 if TYPE_CHECKING:
     from steps.recipe import Recipe
 
-FLOWS = {"post_train.py": "the chain", "evaluate.py": "the evaluation of finished models"}
-"""The flows that are deployed."""
+CHAIN, EVALUATION = "post_train.py", "evaluate.py"
 HERE = Path(__file__).resolve().parent
 
 
@@ -55,15 +54,24 @@ def deploy(config_path: str, settings: tuple[str, ...], size: str | None, dry_ru
         fail("--out is for what --dry-run compiles: give both, or none")
     if leads := cluster_plan.endpoints(os.environ):
         fail(f"{leads[0]} leads S3 to {os.environ[leads[0]]}, which no pod should use: unset it")
+    flows = [CHAIN, EVALUATION]
+    if (nodes := cluster_plan.nodes_of(recipe, "evaluate")) > 1:
+        flows = [CHAIN]
+        workers = recipe.engine.workers
+        click.echo(
+            f"the evaluation is left out: engine.workers {workers} needs {nodes} nodes, and it runs on one. Each stage "
+            "evaluates its own model",
+            err=True,
+        )
     again = shlex.join(["argo", "submit", "--from", "workflowtemplate/posttrain"])
     environment = cluster_plan.environment(recipe, os.environ, again)
     if not dry_run:
-        for flow, what in FLOWS.items():
+        for flow in flows:
             _create(recipe, flow, environment)
-            click.echo(f"deployed: {what}")
+            click.echo(f"deployed: {flow}")
         return
     with tempfile.TemporaryDirectory() as place:
-        documents = [one for flow in FLOWS for one in compiled(recipe, flow, Path(place), environment)]
+        documents = [one for flow in flows for one in compiled(recipe, flow, Path(place), environment)]
         if out is None:
             click.echo(printable(yaml.safe_dump_all(documents, sort_keys=False)))
             return

@@ -50,6 +50,12 @@ def jobset(template: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def manifest(template: Mapping[str, Any]) -> dict[str, Any]:
+    """The JobSet that a template makes, with Argo's expressions as they are."""
+    found: dict[str, Any] = yaml.safe_load(_quoted(template["resource"]["manifest"]))
+    return found
+
+
 def without_nothing(value: Any) -> Any:
     """Without the keys that hold null, which Kubernetes takes for absent."""
     if isinstance(value, dict):

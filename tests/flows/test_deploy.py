@@ -36,6 +36,8 @@ ON_CLUSTER = (
     "notify={webhook: LONGHAUL_WEBHOOK}",
     "cluster.secrets=[longhaul-tokens]",
 )
+FILES = "data={files: {train: README.md, test: README.md, sft: README.md, long_cot: README.md}}"
+DATA_CHANGE = "schedule={when: data-changed}"
 FOUR_NODES = ("engine.workers=24", "trainer.ranks=8")
 
 
@@ -265,9 +267,10 @@ def test_the_package_has_all_of_ours_and_what_the_recipe_names(package: Path) ->
     assert "s3://artifacts/store" in config and SANDBOX in config
 
 
-def run_deploy(*settings: str, environment: dict[str, str] | None = None) -> Result:
+def run_deploy(*settings: str, environment: dict[str, str] | None = None, out: Path | None = None) -> Result:
     arguments = ["--config", str(ROOT / "configs" / "smoke.yaml"), "--size", "small", "--dry-run"]
     arguments += [part for one in settings for part in ("--set", one)]
+    arguments += ["--out", str(out)] if out is not None else []
     removed = {name: None for name in os.environ if name.startswith(("AWS_", "METAFLOW_"))}
     return CliRunner().invoke(deploy, arguments, env={**removed, **argo.PROFILE, **(environment or {})})
 
@@ -283,6 +286,7 @@ def run_deploy(*settings: str, environment: dict[str, str] | None = None) -> Res
         ((*ON_CLUSTER, "import_checkpoint.checkpoint=/etc"), "import_checkpoint.checkpoint is /etc, which no pod has"),
         ((*ON_CLUSTER, "cluster.environment={METAFLOW_USER: me}"), "METAFLOW_USER is set by the workflow itself"),
         ((*ON_CLUSTER, "cluster.stages.rl={efa: 4, gpus: 0}"), "efa needs gpus"),
+        ((*ON_CLUSTER, FILES, DATA_CHANGE), "would start each stage's pod every ten minutes"),
         ((*ON_CLUSTER, "cluster.environment={X: 'http://localhost:1'}"), "has 'localhost'"),
     ],
 )
@@ -327,3 +331,14 @@ def test_a_stage_fills_the_nodes_that_its_ranks_and_workers_need(
 def test_all_stages_of_the_chain_but_data_can_be_spread() -> None:
     recipe = recipe_with()
     assert set(SPREADS) == set(STAGES) - {"data"} and set(wanted_stages(recipe)) <= set(STAGES)
+
+
+def test_an_evaluation_that_no_one_node_holds_is_left_out_and_told_of(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    answer = run_deploy(*ON_CLUSTER, *FOUR_NODES, out=out)
+    assert answer.exit_code == 0, answer.output
+    assert "the evaluation is left out: engine.workers 24 needs 3 nodes" in answer.output
+    assert sorted(path.name for path in out.iterdir()) == [
+        "cronworkflow-posttrain.yaml",
+        "workflowtemplate-posttrain.yaml",
+    ]
