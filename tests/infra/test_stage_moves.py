@@ -1,0 +1,54 @@
+"""A stage that lost a node is tried again on another machine, which has nothing but the store."""
+
+import uuid
+from pathlib import Path
+
+import boto3
+import pytest
+from pydantic import BaseModel
+
+from infra.files import write_text_atomically
+from infra.node_line import NodeLost
+from infra.stage import Body, StageContext, StageOutput
+from infra.stage_key import KeyParts
+from infra.stages import StageRunner
+from infra.store import Store
+from infra.tracking import TrackingConfig
+
+
+class Iterations(BaseModel):
+    iterations: int = 4
+
+
+def counts(lost_at: int | None) -> Body:
+    """A stage of several iterations, which loses a node in one of them."""
+
+    def body(context: StageContext, settings: Iterations) -> StageOutput:
+        there = sorted(context.checkpoints.glob("[0-9]")) if context.checkpoints.exists() else []
+        began = int(there[-1].name) + 1 if there else 0
+        for iteration in range(began, settings.iterations):
+            if iteration == lost_at:
+                raise NodeLost("node 1 (10.0.0.2) is gone")
+            write_text_atomically(context.checkpoints / str(iteration), "weights")
+        out = context.folder / "out"
+        write_text_atomically(out / "count", str(settings.iterations))
+        return StageOutput({"out": ("dataset", out)}, {"began": began})
+
+    return body
+
+
+def test_a_stage_that_lost_a_node_goes_on_elsewhere_from_its_last_checkpoint(s3: None, tmp_path: Path) -> None:
+    boto3.client("s3").create_bucket(Bucket="checkpoints")
+    address = f"s3://checkpoints/{uuid.uuid4().hex}"
+    parts = KeyParts.now("counts", Iterations(), 0, {}, {}, "infra.stage")
+
+    def attempt(machine: str, lost_at: int | None) -> int:
+        store = Store(address, tmp_path / machine / "cache")
+        runner = StageRunner(store, "run", tmp_path / machine, TrackingConfig(mode="disabled"))
+        began: int = runner(parts, lambda: counts(lost_at), Iterations(), {}).metrics["began"]
+        return began
+
+    with pytest.raises(NodeLost):
+        attempt("here", lost_at=3)
+    assert attempt("there", lost_at=None) == 3
+    assert Store(address).backend.files(f"checkpoints/{parts.key}") == {}, "a stage that is done keeps no checkpoints"
