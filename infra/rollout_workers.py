@@ -23,6 +23,7 @@ import torch
 from infra.configs import EngineConfig
 from infra.engine import Completion, Engine, Request, check_room
 from infra.environment import shared_engine_environment
+from infra.multi_node import led
 from infra.progress import say
 
 _PATIENCE = 0.05
@@ -108,6 +109,9 @@ class RolloutWorkers:
                 f"engine.workers {config.workers} with engine.tensor_parallel {config.tensor_parallel} need {needed} "
                 f"GPUs, and this machine has {there}: lower them, or name a Ray cluster in RAY_ADDRESS"
             )
+        if (group := led()) is not None:
+            # Workers are on all nodes, and read the model where it lies here.
+            group.share(model)
         self._started_ray = join_ray(config.workers)
         self._weights: tuple[Any, int] | None = None
         """The newest ones, in Ray's object store, and their version."""

@@ -1,4 +1,5 @@
-"""Several trainer ranks on this machine: torchrun starts a process per rank, and this one tells them what to do.
+"""Several trainer ranks: torchrun starts a process per rank, on this machine or on all nodes of the group that this
+process leads (infra/multi_node.py), and this one tells them what to do.
 
 `TrainerRanks` has the methods of `infra.trainer.Trainer`. Each call is one message to the first rank, which passes it
 to the others; every rank then does the same with its own `Trainer`, and the first one answers. An exception that the
@@ -27,6 +28,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from infra import multi_node
 from infra.checkpoint_engine import Sockets
 from infra.configs import TrainerConfig
 from infra.environment import shared_engine_environment
@@ -45,8 +47,10 @@ class TrainerRanks:
     """One policy under training by `config.ranks` processes. Any method may raise TrainerRankDied."""
 
     def __init__(self, model: Path, config: TrainerConfig, seed: int, head: Head = "next_token") -> None:
-        if torch.cuda.is_available() and torch.cuda.device_count() < config.ranks:
-            raise ValueError(f"trainer.ranks is {config.ranks}, and this machine has {torch.cuda.device_count()} GPUs")
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        self._group = multi_node.led()
+        if gpus and self._group is None and gpus < config.ranks:
+            raise ValueError(f"trainer.ranks is {config.ranks}, and this machine has {gpus} GPUs")
         self.config = config
         self.folder = model
         self._place = Path(tempfile.mkdtemp(prefix="longhaul-ranks-", dir=SHARED_MEMORY))
@@ -54,19 +58,24 @@ class TrainerRanks:
         self._connection: Connection | None = None
         self._asked = False
         key = os.urandom(32)
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"),
-                *("--nproc-per-node", str(config.ranks), "-m", "infra.trainer_rank"),
-                *(str(self._place), str(model.absolute()), config.model_dump_json(), str(seed), head),
-            ],
-            env=_environment(config.ranks) | {KEY: key.hex()},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            # Ctrl-C is for this process, which then ends the ranks.
-            start_new_session=True,
-        )
+        arguments = (str(self._place), str(model.absolute()), config.model_dump_json(), str(seed), head)
+        streams: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        if self._group is None:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"),
+                    *("--nproc-per-node", str(config.ranks), "-m", "infra.trainer_rank", *arguments),
+                ],
+                env=_environment(config.ranks) | {KEY: key.hex()},
+                # Ctrl-C is for this process, which then ends the ranks.
+                start_new_session=True,
+                **streams,
+            )
+        else:
+            placed = multi_node.layout(config.ranks, self._group.node.count, gpus)
+            self._group.share(model)
+            own = {KEY: key.hex()}
+            self._process = self._group.launch(placed, "infra.trainer_rank", arguments, env=own, **streams)
         self._reader = threading.Thread(target=self._keep_what_they_print, daemon=True)
         self._reader.start()
         try:
@@ -164,6 +173,8 @@ class TrainerRanks:
 
     def load_weights(self, model: Path) -> None:
         """See Trainer."""
+        if self._group is not None:
+            self._group.share(model)
         self._call("load_weights", model.absolute())
 
     def save(self, folder: Path) -> Path:
@@ -188,6 +199,8 @@ class TrainerRanks:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if self._group is not None:
+            self._group.end_ranks()
         self._reader.join(5)
         if self._connection is not None:
             self._connection.close()

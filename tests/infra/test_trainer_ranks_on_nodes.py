@@ -1,0 +1,29 @@
+"""Trainer ranks on a group of nodes: what they make is what one machine makes."""
+
+from pathlib import Path
+
+import pytest
+
+from infra.configs import TrainerConfig
+from infra.multi_node import lead
+from infra.trainer import Trainer
+from infra.trainer_ranks import TrainerRanks
+from tests.infra.test_multi_node import new_node, others
+from tests.infra.test_trainer_ranks import trained
+
+
+def test_trainer_ranks_on_two_nodes_take_the_steps_of_one(trainer: Trainer, base: Path, tmp_path: Path) -> None:
+    trainer.load_weights(base)
+    wanted, weights = trained(trainer)
+    trainer.load_weights(base)
+    first = new_node()
+    with others(first) as processes:
+        with lead(first, 60):
+            for _ in range(2):  # a stage may open a second trainer
+                ranks = TrainerRanks(base, TrainerConfig(ranks=2, zero_stage=2), seed=0)
+                found, same = trained(ranks)
+                ranks.load_weights(ranks.save(tmp_path / "model"))
+                ranks.close()
+        assert processes[0].wait(20) == 0
+    assert [one.loss for one in found] == pytest.approx([one.loss for one in wanted], rel=1e-5)
+    assert max((same[name] - weights[name]).abs().max().item() for name in weights) < 5e-5
