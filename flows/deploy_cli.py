@@ -114,7 +114,8 @@ def _flow(command: list[str], recipe: "Recipe", environment: dict[str, str]) -> 
         options = ["--no-pylint", "--quiet", "--datastore", "s3", "--metadata", "service", "--config", "config"]
         done = subprocess.run(
             [sys.executable, *command, *options, str(config), "argo-workflows", "create"],
-            env=environment,
+            # A container or a service may have no USER, and Metaflow asks for one before a flow can say it.
+            env={"METAFLOW_USER": os.environ.get("USER") or "longhaul", **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

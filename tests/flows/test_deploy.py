@@ -342,3 +342,17 @@ def test_an_evaluation_that_no_one_node_holds_is_left_out_and_told_of(tmp_path: 
         "cronworkflow-posttrain.yaml",
         "workflowtemplate-posttrain.yaml",
     ]
+
+
+def test_without_a_user_or_a_profile_it_asks_for_the_profile_alone(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("USER", "METAFLOW_"))}
+    asked = ["--size", "small", "--set", "store=s3://bucket/store", "--set", "cluster.sandbox=http://sandbox:8100"]
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "deploy", *asked, "--dry-run"],
+        env={**environment, "METAFLOW_HOME": str(tmp_path), "LONGHAUL_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert "METAFLOW_DATASTORE_SYSROOT_S3" in done.stdout + done.stderr
