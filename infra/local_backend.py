@@ -1,10 +1,9 @@
 """A folder as the store's storage, which may be on a network file system that renames atomically.
 
-A put copies each file once, into `tmp/`, and takes its digest of the bytes that it writes: what was read is what is
-stored. Only then does it know the folder's digest, and renames the copies into place.
+A put copies each file once, into `tmp/`, and takes the digest of the copy while that goes to disk: what has a digest is
+what is stored. Only then does it know the folder's digest, and renames the copies into place.
 """
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -28,9 +27,10 @@ from infra.backend import (
 from infra.files import sync_folder, write_text_atomically
 from infra.manifest import FileEntry
 
-THREADS = 8
-"""Files that are copied or read at one time: more than cores, for a sync to disk is mostly waiting."""
-CHUNK = 2 << 20
+THREADS = min(8, (os.cpu_count() or 1) + 1)
+"""Files that are copied or read at one time: digests keep a core busy, and more threads only take turns."""
+SYNCS = 2
+"""Copies that go to disk at one time, beside those that are being digested."""
 
 
 class LocalBackend:
@@ -49,14 +49,11 @@ class LocalBackend:
             self._scratch.mkdir(parents=True, exist_ok=True)
             aside = Path(tempfile.mkdtemp(dir=self._scratch))
         try:
-            copies = {path: aside / str(number) for number, path in enumerate(sorted(sizes))}
-
-            def take(path: str) -> str:
-                with naming(self._scratch / path):
-                    return _copy(folder / path, copies[path], sizes[path], count)
-
-            digests = at_once(take, copies, THREADS)
-            yield LocalIncoming(self, copies, dict(zip(copies, digests, strict=True)))
+            # The largest first: it takes longest, and what is left to do beside it keeps the other threads busy.
+            largest_first = sorted(sizes, key=lambda path: (-sizes[path], path))
+            copies = {path: aside / str(number) for number, path in enumerate(largest_first)}
+            digests = _copy_all(folder, copies, sizes, count)
+            yield LocalIncoming(self, copies, digests)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
@@ -149,39 +146,43 @@ def _move(file: Path, destination: Path) -> None:
                 raise
 
 
-def _copy(source: Path, destination: Path, size: int, count: Count) -> str:
-    """Copy a file of `size` bytes and sync it to disk; returns the SHA-256 of what was written."""
-    digest = hashlib.sha256()
-    # A chunk is hashed while the one before is written and the next one read.
-    buffers = [memoryview(bytearray(min(CHUNK, max(size, 1)))) for _ in range(2)]
-    hashed: Future[None] | None = None
-    copied = 0
-    with (
-        source.open("rb", buffering=0) as reader,
-        destination.open("xb", buffering=0) as writer,
-        ThreadPoolExecutor(1) as hasher,
-    ):
-        before = os.fstat(reader.fileno())
-        while read := reader.readinto(buffers[0]):
-            data = buffers[0][:read]
-            if hashed is not None:
-                hashed.result()
-            if read == size:
-                digest.update(data)
-            else:
-                hashed = hasher.submit(digest.update, data)
-            written = 0
-            while written < read:
-                written += writer.write(data[written:])
-            copied += read
-            count(read)
-            buffers.reverse()
-        if hashed is not None:
-            hashed.result()
-        after = os.fstat(reader.fileno())
-        if copied != size or (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
-            raise changed(source)
-        # Stored files are shared by every run that refers to them: nobody writes to them.
-        os.fchmod(writer.fileno(), 0o444)
-        os.fsync(writer.fileno())
-    return digest.hexdigest()
+def _copy_all(folder: Path, copies: Mapping[str, Path], sizes: Mapping[str, int], count: Count) -> dict[str, str]:
+    """Copy a folder's files, each to its own place, and sync them to disk; returns the copies' SHA-256 by path."""
+    syncs: list[Future[None]] = []
+    with ThreadPoolExecutor(SYNCS) as disk:
+
+        def take(path: str) -> str:
+            with naming(folder / path):
+                _copy(folder / path, copies[path], sizes[path])
+            syncs.append(disk.submit(_sync, copies[path]))
+            return file_sha256(copies[path], count)
+
+        try:
+            digests = dict(zip(copies, at_once(take, copies, THREADS), strict=True))
+            for sync in syncs:
+                sync.result()
+        except BaseException:
+            disk.shutdown(wait=False, cancel_futures=True)
+            raise
+    return digests
+
+
+def _copy(source: Path, destination: Path, size: int) -> None:
+    """Copy a file of `size` bytes. Raises StoreError where it is not as long any more, or changes meanwhile."""
+    before = source.stat()
+    shutil.copyfile(source, destination)
+    after = source.stat()
+    copied = destination.stat().st_size
+    if copied != size or (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
+        raise changed(source)
+    # Stored files are shared by every run that refers to them: nobody writes to them.
+    destination.chmod(0o444)
+
+
+def _sync(file: Path) -> None:
+    with naming(file):
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,6 +1,7 @@
 """Writers of the store that are many, killed, out of room, or whose files change."""
 
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,16 +24,21 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 
 @pytest.mark.parametrize("change", [b"longer than it was", b"short", b"0123456789"])
-def test_a_file_that_changes_while_it_is_stored_is_refused(tmp_path: Path, change: bytes) -> None:
+def test_a_file_that_changes_while_it_is_stored_is_refused(
+    tmp_path: Path, change: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = make_folder(tmp_path / "folder", weights="0123456789")
     store = Store(tmp_path / "store")
+    copy = shutil.copyfile
 
-    def changing(done: int) -> None:
+    def changing(source: Path, destination: Path) -> None:
+        copy(source, destination)
         time.sleep(0.01)  # file systems tell times apart from some milliseconds on
-        (folder / "weights").write_bytes(change)
+        source.write_bytes(change)
 
+    monkeypatch.setattr(shutil, "copyfile", changing)
     with pytest.raises(StoreError, match="weights changed while"):
-        store.backend.incoming(folder, {"weights": 10}, changing).__enter__()
+        store.backend.incoming(folder, {"weights": 10}, lambda done: None).__enter__()
     assert contents(tmp_path / "store") == {}
 
 
