@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
+from infra.cluster_config import ClusterConfig
 from tests.terraform.scratch import SOURCE, Terraform
 
+CLUSTER = SOURCE.parent / "configs" / "cluster"
 SIZES = ("small", "medium", "large")
 
 
@@ -55,6 +57,16 @@ def test_no_size_pays_for_gpus_while_nothing_runs(plans: dict[str, dict[str, Any
         assert scaling["min_size"] == scaling["desired_size"] == (0 if name != "system" else scaling["min_size"])
         if group["ami_type"].endswith("NVIDIA"):
             assert [taint["key"] for taint in group["taint"]] == ["nvidia.com/gpu"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_each_stage_finds_a_disk_that_is_large_enough(plans: dict[str, dict[str, Any]], size: str) -> None:
+    pools: dict[str, float] = {}
+    for group in plans[size]["planned_values"]["outputs"]["pools"]["value"].values():
+        pools[group["pool"]] = min(group["scratch_gib"], pools.get(group["pool"], group["scratch_gib"]))
+    cluster = ClusterConfig(**yaml.safe_load((CLUSTER / f"{size}.yaml").read_text(encoding="utf-8")))
+    for resources in (cluster.default, *cluster.stages.values()):
+        assert resources.pool is not None and resources.disk_gb <= pools[resources.pool]
 
 
 @pytest.mark.parametrize("size", SIZES)

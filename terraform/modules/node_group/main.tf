@@ -11,7 +11,8 @@ locals {
 
   labels = merge(
     { "longhaul/pool" = var.pool, "longhaul/capacity" = var.capacity },
-    local.gpu ? { "nvidia.com/gpu.present" = "true" } : {},
+    # By the second the autoscaler knows that a node which has just come will have GPUs: it would start more meanwhile.
+    local.gpu ? { "nvidia.com/gpu.present" = "true", "k8s.amazonaws.com/accelerator" = "nvidia" } : {},
     var.efa ? { "longhaul/efa" = "true" } : {},
   )
 
@@ -44,6 +45,9 @@ locals {
 
   # Pages of 2 MiB.
   huge_pages = 5128
+
+  # Disk that pods may ask for on any type of the group; the kubelet keeps a part for itself.
+  scratch_gib = floor(0.85 * (local.gpu ? min([for type in var.instance_types : local.instances[type].store_gib]...) : var.disk_gib))
 }
 
 # EFA passes security groups only where both directions name the group itself; 0.0.0.0/0 does not do.
@@ -206,12 +210,16 @@ resource "aws_eks_node_group" "this" {
   }
 }
 
-# What a node of an empty group would have, where the autoscaler cannot tell from the instance type.
+# What a node of an empty group would have, where the autoscaler cannot tell from the instance type. Every pod of a stage
+# asks for disk: without that line no empty group would ever get a node.
 resource "aws_autoscaling_group_tag" "resources" {
-  for_each = var.efa ? {
-    "vpc.amazonaws.com/efa" = tostring(local.instance.efa)
-    "hugepages-2Mi"         = "${2 * local.huge_pages}Mi"
-  } : {}
+  for_each = merge(
+    { "ephemeral-storage" = "${local.scratch_gib}Gi" },
+    var.efa ? {
+      "vpc.amazonaws.com/efa" = tostring(local.instance.efa)
+      "hugepages-2Mi"         = "${2 * local.huge_pages}Mi"
+    } : {},
+  )
 
   autoscaling_group_name = aws_eks_node_group.this.resources[0].autoscaling_groups[0].name
 

@@ -7,6 +7,7 @@ output "pool" {
     gpus           = local.instance.gpus
     gpu_models     = distinct([for type in var.instance_types : lookup(local.instances, type, local.no_gpu).gpu])
     efa            = var.efa ? local.instance.efa : 0
+    scratch_gib    = local.scratch_gib
     min_size       = var.min_size
     max_size       = var.max_size
     labels         = local.labels

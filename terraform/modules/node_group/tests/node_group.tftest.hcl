@@ -34,6 +34,15 @@ run "scales_to_zero_behind_imdsv2_on_encrypted_disks" {
   }
 
   assert {
+    condition     = aws_autoscaling_group_tag.resources["ephemeral-storage"].tag[0].value == "24318Gi"
+    error_message = "Every pod asks for disk: the autoscaler must know that an empty group's node has some, or it starts none."
+  }
+  assert {
+    condition     = contains(keys(aws_eks_node_group.this.labels), "k8s.amazonaws.com/accelerator")
+    error_message = "Without this label the autoscaler starts more nodes while the first one's GPUs are not yet told."
+  }
+
+  assert {
     condition     = aws_launch_template.this.metadata_options[0].http_tokens == "required"
     error_message = "IMDSv1 would give the node's role to anyone who can make it fetch a URL."
   }
