@@ -21,13 +21,16 @@ locals {
         Condition = { StringEquals = { "aws:PrincipalAccount" = data.aws_caller_identity.this.account_id } }
       },
       {
-        # Layers of images in ECR and packages of Amazon Linux lie in AWS's own buckets, and are read without credentials.
+        # Layers of images lie in buckets of others, and are read as nobody or as the registry: ECR's, registry.k8s.io's and
+        # quay.io's (both send nodes in AWS to S3), and packages of Amazon Linux.
         Sid       = "ImagesAndPackages"
         Effect    = "Allow"
         Principal = "*"
         Action    = "s3:GetObject"
         Resource = [
           "arn:${local.partition}:s3:::prod-${local.region}-starport-layer-bucket/*",
+          "arn:${local.partition}:s3:::prod-registry-k8s-io-*/*",
+          "arn:${local.partition}:s3:::quayio-production-s3/*",
           "arn:${local.partition}:s3:::al2023-repos-${local.region}-*/*",
         ]
       },

@@ -38,6 +38,12 @@ run "keeps_flow_logs_and_closes_what_needs_no_way_out" {
     error_message = "S3's endpoint must refuse credentials of other accounts."
   }
   assert {
+    condition = alltrue([for bucket in ["prod-us-east-1-starport-layer-bucket", "prod-registry-k8s-io-*", "quayio-production-s3"] :
+      contains(jsondecode(aws_vpc_endpoint.s3.policy).Statement[1].Resource, "arn:aws:s3:::${bucket}/*")
+    ])
+    error_message = "Images of the platform (autoscaler, JobSet, Argo) come from S3 too: refused there, no pod of it starts."
+  }
+  assert {
     condition     = alltrue([for endpoint in aws_vpc_endpoint.service : endpoint.private_dns_enabled]) && length(aws_vpc_endpoint.service) == 7
     error_message = "Interface endpoints must be reached by the services' own names."
   }
