@@ -1,19 +1,28 @@
 # The statements themselves. A task runs what a model wrote a prompt for and what people push: it reaches one prefix of one
-# bucket, one key through S3 and Secrets Manager, and one secret; it cannot list other prefixes, nor delete versions.
+# bucket, one key through S3 and Secrets Manager, and one secret; it cannot ask for other prefixes, nor delete versions.
 
 locals {
   objects = "${var.bucket_arn}/${var.prefix}/*"
 
+  # IfExists: of an object that is not there, S3 says 404 only to who may list the bucket, and 403 else, and that question has
+  # no prefix. Metaflow and the store ask it before each write. The price: who lists with no prefix sees the bucket's names.
   list_prefix = {
     Sid       = "ListThePrefix"
     Effect    = "Allow"
     Action    = ["s3:ListBucket"]
     Resource  = [var.bucket_arn]
-    Condition = { StringLike = { "s3:prefix" = [var.prefix, "${var.prefix}/*"] } }
+    Condition = { StringLikeIfExists = { "s3:prefix" = [var.prefix, "${var.prefix}/*"] } }
   }
 
   task = [
     local.list_prefix,
+    {
+      # Uploads that were broken off go on; S3 has no condition on a prefix for this.
+      Sid      = "FindBrokenOffUploads"
+      Effect   = "Allow"
+      Action   = ["s3:ListBucketMultipartUploads"]
+      Resource = [var.bucket_arn]
+    },
     {
       Sid      = "UseThePrefix"
       Effect   = "Allow"

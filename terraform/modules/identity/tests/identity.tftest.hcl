@@ -24,13 +24,18 @@ run "lets_a_task_reach_one_prefix_one_key_and_one_secret" {
   }
   assert {
     condition = alltrue([for statement in jsondecode(aws_iam_role_policy.this["task"].policy).Statement :
-      contains(keys(statement), "Condition") if contains(statement.Resource, "arn:aws:s3:::artifacts")
+      contains(keys(statement), "Condition") || statement.Action == ["s3:ListBucketMultipartUploads"]
+      if contains(statement.Resource, "arn:aws:s3:::artifacts")
     ])
-    error_message = "The bucket itself may be named only to list the prefix."
+    error_message = "The bucket itself may be named only to list the prefix and uploads."
   }
   assert {
-    condition     = jsondecode(aws_iam_role_policy.this["task"].policy).Statement[0].Condition.StringLike["s3:prefix"] == ["longhaul", "longhaul/*"]
-    error_message = "Only the prefix may be listed."
+    condition     = contains(flatten([for statement in jsondecode(aws_iam_role_policy.this["task"].policy).Statement : statement.Action]), "s3:ListBucketMultipartUploads")
+    error_message = "The store looks for uploads that were broken off: refused that, no large file is stored."
+  }
+  assert {
+    condition     = jsondecode(aws_iam_role_policy.this["task"].policy).Statement[0].Condition.StringLikeIfExists["s3:prefix"] == ["longhaul", "longhaul/*"]
+    error_message = "No other prefix may be listed; without IfExists, S3 answers 403 for an object that is not there yet."
   }
   assert {
     condition = alltrue(flatten([for name in keys(output.policies) : [for statement in jsondecode(aws_iam_role_policy.this[name].policy).Statement : [

@@ -46,8 +46,8 @@ run "costs_no_gpu_while_nothing_runs" {
     error_message = "roles must tell each service account's role."
   }
   assert {
-    condition     = length(output.task_policy) == 4
-    error_message = "task_policy must show all that a task may do: prefix, listing, key, secret."
+    condition     = length(output.task_policy) == 5
+    error_message = "task_policy must show all that a task may do: prefix, listing, uploads, key, secret."
   }
   assert {
     condition     = output.configure_kubectl == "aws eks update-kubeconfig --region us-east-1 --name longhaul"
