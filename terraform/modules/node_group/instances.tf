@@ -6,7 +6,7 @@
 
 locals {
   # gpus; efa = interfaces for EFA; first_card = the first network card that takes one (card 0 of P6-B300 is for IP alone);
-  # store_gib = instance store of all its disks, from the types' pages; G7e's is counted low.
+  # store_gib = instance store of all its disks, from memory: compare InstanceStorageInfo of the same command.
   instances = {
     "g5.12xlarge"      = { gpus = 4, gpu = "A10G", efa = 1, first_card = 0, store_gib = 3539 }
     "g5.48xlarge"      = { gpus = 8, gpu = "A10G", efa = 1, first_card = 0, store_gib = 7078 }
