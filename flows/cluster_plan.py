@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from infra.cluster_config import ClusterConfig, StageResources
+from infra.layout import has_room, nodes_needed
 from infra.notify import VARIABLE
 from infra.schedule_config import LOOKS
 from steps.recipe import ConfigRefused, Recipe, check_recipe
@@ -38,35 +39,22 @@ class CannotDeploy(ValueError):
     """A recipe cannot run on a cluster as it stands; the message names the key and the way out."""
 
 
-def gpus_needed(recipe: Recipe, stage: str) -> int:
-    """GPUs that a stage's ranks and workers take, where there are any."""
-    if stage in NO_GPUS:
-        return 0
-    generate = recipe.engine.workers * recipe.engine.tensor_parallel
-    if stage in GENERATE_ONLY:
-        return generate
-    train = recipe.trainer.ranks
-    return max(train, generate) if recipe.handover.share_device else train + generate
-
-
 def nodes_of(recipe: Recipe, stage: str) -> int:
     """Nodes that a stage runs on. Raises CannotDeploy where they have too few GPUs for its ranks and workers."""
     resources = (recipe.cluster or ClusterConfig()).resources(stage)
-    if not resources.gpus:
+    if stage in NO_GPUS or not resources.gpus:
         return resources.nodes or 1
-    needed = gpus_needed(recipe, stage)
-    # One process that trains and generates uses one GPU for both.
-    needed = (
-        min(needed, 1)
-        if recipe.trainer.ranks == recipe.engine.workers == recipe.engine.tensor_parallel == 1
-        else needed
-    )
-    nodes = resources.nodes or max(1, -(-needed // resources.gpus))
-    if nodes * resources.gpus < needed:
+    engine, ranks = recipe.engine, 0 if stage in GENERATE_ONLY else recipe.trainer.ranks
+    try:
+        fewest = nodes_needed(engine, ranks, recipe.handover, resources.gpus)
+    except ValueError as error:
+        raise CannotDeploy(f"{stage}: {error}, or raise cluster.stages.{stage}.gpus") from error
+    nodes = resources.nodes or fewest
+    if not has_room(engine, ranks, recipe.handover, nodes, resources.gpus):
         raise CannotDeploy(
-            f"{stage} has {nodes} nodes of {resources.gpus} GPUs, and trainer.ranks {recipe.trainer.ranks} with "
-            f"engine.workers {recipe.engine.workers} of engine.tensor_parallel {recipe.engine.tensor_parallel} need "
-            f"{needed}: raise cluster.stages.{stage}.nodes or leave it out, or lower those"
+            f"{stage} has {nodes} nodes of {resources.gpus} GPUs, and trainer.ranks {ranks} with engine.workers "
+            f"{engine.workers} of engine.tensor_parallel {engine.tensor_parallel} need {fewest}: raise "
+            f"cluster.stages.{stage}.nodes or leave it out, or lower those"
         )
     return nodes
 

@@ -79,10 +79,14 @@ def _table(title: str, caption: str, *columns: str) -> Table:
 def _stages(estimate: "Estimate") -> Table:
     place, device = estimate.placement, estimate.device
     machine = "this machine" if device.is_cpu else f"{place.gpus} × {device.name}"
+    if place.nodes > 1:
+        machine += f" in {place.nodes} nodes"
     title = f"{estimate.recipe}: {estimate.model.parameters / 1e6:,.1f}M parameters on {machine}; {place.told}"
+    cost = f"{estimate.cost:,.0f}" if estimate.cost >= 100 else f"{estimate.cost:,.2f}"
+    priced = f"about {cost} USD at {estimate.price:.2f} USD an hour each: an estimate"
+    listed = f", with list prices of {PRICES_AS_OF}" if estimate.price == device.price else ""
     total = (
-        f"{told_seconds(estimate.seconds)}, about {estimate.cost:,.2f} USD at {estimate.price:.2f} USD an hour each: "
-        f"an estimate, with list prices of {PRICES_AS_OF}.\n"
+        f"{told_seconds(estimate.seconds)}, {'an estimate' if device.is_cpu else priced + listed}.\n"
         "out: tokens generated; in: tokens trained on; generate, train: of the time; busy: the engine's sequences and "
         "the trainer's ranks"
     )

@@ -27,6 +27,14 @@ class EngineConfig(BaseModel):
     tensor_parallel: int = Field(1, ge=1, description="GPUs per engine.")
     gpu_memory_share: float = Field(0.5, gt=0, le=1, description="Share of GPU memory, where there is a GPU.")
 
+    def batched_tokens(self, cpu: bool) -> int:
+        """Most tokens that vLLM is told to put into one forward pass.
+
+        On a CPU at least one whole prompt. On GPUs vLLM cuts decoders' prompts into chunks (chunked prefill), and asks
+        for no more than a token of each sequence.
+        """
+        return max(self.max_batched_tokens, self.context if cpu else self.max_sequences)
+
 
 class TrainerConfig(BaseModel):
     """How DeepSpeed trains."""

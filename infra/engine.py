@@ -87,12 +87,13 @@ def _start(model: Path, config: EngineConfig, **options: Any) -> Any:
         options["gpu_memory_utilization"] = config.gpu_memory_share
     else:
         options["enforce_eager"] = True
+    batched = config.batched_tokens(cpu=not torch.cuda.is_available())
     return LLM(
         model=str(model),
         dtype=config.dtype,
         max_model_len=config.context,
         max_num_seqs=config.max_sequences,
-        max_num_batched_tokens=max(config.max_batched_tokens, config.context),
+        max_num_batched_tokens=batched,
         block_size=config.block_size,
         tensor_parallel_size=config.tensor_parallel,
         enable_prefix_caching=True,

@@ -30,11 +30,12 @@ from subprocess import Popen
 from types import FrameType
 from typing import Any
 
+from infra.layout import layout
 from infra.node_line import BEAT_S, SILENCE_S, Line, Node, NodeLost
 from infra.node_processes import RAY_END_S, RanksStart, RayStart, end, start_ranks, start_ray
 from infra.shared_folder import send_files, told_folder
 
-__all__ = ["Group", "Node", "NodeLost", "layout", "lead", "led"]
+__all__ = ["Group", "Node", "NodeLost", "lead", "led"]
 
 JOIN_S = 600.0
 """Seconds for all nodes to come: a cluster may have to start machines, but starts a JobSet's pods together."""
@@ -54,17 +55,6 @@ class _Member:
     line: Line
     answers: "Queue[dict[str, Any]]" = field(default_factory=Queue)
     heard: float = field(default_factory=time.monotonic)
-
-
-def layout(ranks: int, nodes: int, gpus: int) -> list[int]:
-    """How many of the ranks are on each node: the first nodes are filled; without GPUs all have the same number.
-
-    Raises ValueError where they have too few GPUs.
-    """
-    on_each = gpus or -(-ranks // nodes)
-    if ranks > on_each * nodes:
-        raise ValueError(f"trainer.ranks is {ranks}, and {nodes} nodes have {gpus} GPUs each: lower it, or add nodes")
-    return [min(on_each, max(0, ranks - on_each * node)) for node in range(nodes)]
 
 
 class Group:

@@ -32,6 +32,7 @@ from infra import multi_node
 from infra.checkpoint_engine import Sockets
 from infra.configs import TrainerConfig
 from infra.environment import shared_engine_environment
+from infra.layout import layout
 from infra.trainer import Head, LossValue, Rows, RowsT, StepResult, Trainer
 from infra.trainer_rank import KEY, Failed, ToReceive
 
@@ -72,7 +73,7 @@ class TrainerRanks:
                 **streams,
             )
         else:
-            placed = multi_node.layout(config.ranks, self._group.node.count, gpus)
+            placed = layout(config.ranks, self._group.node.count, gpus)
             self._group.share(model)
             own = {KEY: key.hex()}
             self._process = self._group.launch(placed, "infra.trainer_rank", arguments, env=own, **streams)

@@ -26,6 +26,9 @@ class Device:
     """Bytes per second between memory and cores, by the data sheet."""
     link: float
     """Bytes per second that one device sends to others in its node, one direction, by the data sheet."""
+    network: float
+    """Bytes per second that a node of `per_node` devices sends to other nodes, one direction: EFA of the instance type
+    that the price is of, as AWS's pages of it said at PRICES_AS_OF. Nothing goes between nodes of the `cpu`."""
     price: float
     """US dollars an hour."""
     source: str
@@ -33,7 +36,7 @@ class Device:
     """Of `flops` that training and prefill reach: between the 0.38 to 0.43 that Llama 3 reports on H100 (arXiv
     2407.21783, table 4) and what smaller models reach."""
     bandwidth_share: float = 0.6
-    """Of `bandwidth` that decoding reaches, and of `link` that collectives reach."""
+    """Of `bandwidth` that decoding reaches, and of `link` and `network` that collectives reach."""
     step_seconds: float = 0.005
     """Host time of one decoding step, whatever it holds: scheduling, launching, sampling."""
     sequence_seconds: float = 1e-5
@@ -58,6 +61,7 @@ def _cpu() -> Device:
         flops=50e9,
         bandwidth=20e9,
         link=5e9,
+        network=5e9,
         price=0.1,
         source="measured with the nano base on two cores of an AMD EPYC; bandwidth of one DDR4-2666 channel",
         compute_share=1.0,
@@ -77,8 +81,9 @@ _GPUS = (
         flops=989e12,
         bandwidth=3.35e12,
         link=450e9,
+        network=400e9,
         price=6.88,
-        source="NVIDIA's data sheet, H100 SXM 80 GB; price of p5.48xlarge",
+        source="NVIDIA's data sheet, H100 SXM 80 GB; price and EFA (3,200 Gb/s) of p5.48xlarge",
     ),
     Device(
         name="h200",
@@ -86,8 +91,9 @@ _GPUS = (
         flops=989e12,
         bandwidth=4.8e12,
         link=450e9,
+        network=400e9,
         price=7.91,
-        source="NVIDIA's data sheet, H200 SXM 141 GB; price of p5en.48xlarge",
+        source="NVIDIA's data sheet, H200 SXM 141 GB; price and EFA (3,200 Gb/s) of p5en.48xlarge",
     ),
     Device(
         name="a100",
@@ -95,8 +101,9 @@ _GPUS = (
         flops=312e12,
         bandwidth=2.04e12,
         link=300e9,
+        network=50e9,
         price=3.43,
-        source="NVIDIA's data sheet, A100 SXM 80 GB; price of p4de.24xlarge",
+        source="NVIDIA's data sheet, A100 SXM 80 GB; price and EFA (400 Gb/s) of p4de.24xlarge",
     ),
     Device(
         name="l40s",
@@ -104,8 +111,9 @@ _GPUS = (
         flops=362e12,
         bandwidth=0.864e12,
         link=32e9,
+        network=50e9,
         price=3.77,
-        source="NVIDIA's data sheet, L40S 48 GB (PCIe 4, no NVLink); price of g6e.48xlarge",
+        source="NVIDIA's data sheet, L40S 48 GB (PCIe 4, no NVLink); price and EFA (400 Gb/s) of g6e.48xlarge",
     ),
 )
 

@@ -26,12 +26,15 @@ def training_time(
     tokens: float,
     length: int,
     reference: bool = False,
+    nodes: int = 1,
 ) -> TrainingTime:
     """Optimizer steps of `tokens` tokens each, in rows of `length` tokens; with `reference` one more forward pass.
 
     A backward pass costs two forward passes, and checkpointing repeats the forward pass. Ranks compute in rounds of one
     micro-batch each. Collectives are not overlapped: ZeRO 3 gathers weights twice and scatters gradients once in every
-    round, ZeRO 2 reduces gradients in every round, and 0 and 1 once in a step, which takes twice their size.
+    round, ZeRO 2 reduces gradients in every round, and 0 and 1 once in a step, which takes twice their size. Over
+    several nodes a collective is a ring through all ranks: as much as a GPU sends to the next one goes from each node
+    to the next, through its network, and the slower of the two decides.
     """
     if steps == 0 or tokens == 0:
         return TrainingTime(0.0, 1.0)
@@ -44,8 +47,9 @@ def training_time(
     compute = rounds * passes * forward / (device.flops * device.compute_share)
     size = width(trainer.dtype) * shape.parameters * (trainer.ranks - 1) / trainer.ranks
     moved = {0: 2 * size, 1: 2 * size, 2: rounds * size + size, 3: 3 * rounds * size}[trainer.zero_stage]
+    slower = device.link if nodes == 1 else min(device.link, device.network)
     return TrainingTime(
-        steps * (compute + moved / (device.link * device.bandwidth_share)), batches / (rounds * trainer.ranks)
+        steps * (compute + moved / (slower * device.bandwidth_share)), batches / (rounds * trainer.ranks)
     )
 
 

@@ -92,6 +92,7 @@ class Estimate:
             "parameters": self.model.parameters,
             "device": self.device.name,
             "gpus": self.placement.gpus,
+            "nodes": self.placement.nodes,
             "price_per_gpu_hour": self.price,
             "prices_as_of": PRICES_AS_OF,
             "fits": self.fits,
@@ -196,8 +197,9 @@ def _stage(
 ) -> StageEstimate:
     decoded = _decoded(recipe, shape, on, engine, work)
     seconds = [one.seconds * times.times for one, times in zip(decoded, work.generations, strict=True)]
+    nodes = placed.trainer_nodes
     busy = [
-        training_time(shape, recipe.trainer, on, one.steps, one.tokens, one.length, one.reference)
+        training_time(shape, recipe.trainer, on, one.steps, one.tokens, one.length, one.reference, nodes)
         for one in work.trainings
     ]
     trained, generating = sum(one.seconds for one in busy), sum(seconds)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from infra.estimate.devices import GIB, Device
 from infra.estimate.memory import EngineMemory, TrainerMemory
+from infra.layout import has_room, in_the_same_gpus, nodes_needed
 from steps.estimate.figures import Figures
 from steps.estimate.workload import Training
 from steps.recipe import Recipe
@@ -16,10 +17,13 @@ class Placement:
     """Which GPUs trainer and engine are on."""
 
     gpus: int
+    nodes: int
     trainer: int
     """GPUs of the trainer: a rank each."""
     engines: int
     """GPUs of the engines."""
+    trainer_nodes: int
+    """Nodes that ranks are on: the first ones."""
     turns: bool
     """Whether they take turns in the same GPUs (handover.share_device)."""
     apart: bool
@@ -29,10 +33,17 @@ class Placement:
     def told(self) -> str:
         """In words."""
         if self.turns:
-            return "trainer and engines take turns in the same GPUs"
-        if self.apart:
-            return f"{self.trainer} GPUs train, {self.engines} others generate"
-        return "trainer and engines are in the same memory at the same time"
+            told = "trainer and engines take turns in the same GPUs"
+        elif self.apart:
+            told = f"{self.trainer} GPUs train, {self.engines} others generate"
+        else:
+            told = "trainer and engines are in the same memory at the same time"
+        return f"{told}, {self.idle} do nothing" if self.idle else told
+
+    @property
+    def idle(self) -> int:
+        """GPUs that nobody uses, and that are paid for."""
+        return max(0, self.gpus - (self.trainer + self.engines if self.apart else max(self.trainer, self.engines)))
 
 
 @dataclass(frozen=True)
@@ -49,23 +60,30 @@ class Phase:
 
 
 def placement(recipe: Recipe, device: Device, gpus: int | None) -> Placement:
-    """Who is where on `gpus` GPUs, or on as many as the recipe asks for.
-
-    Apart are those of which each has nodes of its own: Ray knows nothing of the trainer's ranks, and starts its workers
-    on the first GPUs of the nodes that it may use.
-    """
+    """Who is where on `gpus` GPUs, or on as many as the recipe asks for: by infra/layout.py, as a deployment is."""
     ranks, engines = recipe.trainer.ranks, recipe.engine.workers * recipe.engine.tensor_parallel
     if device.is_cpu:
-        return Placement(1, ranks, engines, turns=False, apart=False)
-    together = max(ranks, engines)
-    nodes = math.ceil(ranks / device.per_node) * device.per_node
-    if recipe.handover.share_device:
-        return Placement(gpus or together, ranks, engines, turns=True, apart=False)
-    if ranks == 1 and recipe.engine.workers == 1:
-        # Both are in the stage's own process, which uses the first GPUs.
-        return Placement(gpus or together, ranks, engines, turns=False, apart=False)
-    wanted = gpus or nodes + engines
-    return Placement(wanted, ranks, engines, turns=False, apart=wanted >= nodes + engines)
+        return Placement(1, 1, ranks, engines, trainer_nodes=1, turns=False, apart=False)
+    wanted = gpus or _asked(recipe, device)
+    nodes = math.ceil(wanted / device.per_node)
+    return Placement(
+        wanted,
+        nodes,
+        ranks,
+        engines,
+        trainer_nodes=math.ceil(ranks / device.per_node),
+        turns=recipe.handover.share_device,
+        apart=nodes > 1 and not in_the_same_gpus(recipe.engine, recipe.handover),
+    )
+
+
+def _asked(recipe: Recipe, device: Device) -> int:
+    """GPUs that the recipe asks for: of one node those that are used, and otherwise whole nodes."""
+    together = max(recipe.trainer.ranks, recipe.engine.workers * recipe.engine.tensor_parallel)
+    if recipe.engine.tensor_parallel > device.per_node:
+        return together  # which is refused
+    nodes = nodes_needed(recipe.engine, recipe.trainer.ranks, recipe.handover, device.per_node)
+    return together if nodes == 1 else nodes * device.per_node
 
 
 def phases(placed: Placement, device: Device, trainer: TrainerMemory, engine: EngineMemory) -> tuple[Phase, ...]:
@@ -119,7 +137,7 @@ def _help(part: str, recipe: Recipe, rows: int) -> list[str]:
         "trainer's mask": ["shorter rows (sequence_length)"],
         "trainer's logits": ["trainer.logit_chunk_tokens" if trainer.logit_chunk_tokens is None else ""],
         "engine's weights": ["a larger engine.tensor_parallel"],
-        "engine's workspace": ["a shorter engine.context"],
+        "engine's workspace": ["a smaller engine.max_batched_tokens"],
         "engine's KV cache": [
             "a smaller engine.gpu_memory_share" if recipe.engine.kv_cache_mb is None else "a smaller engine.kv_cache_mb"
         ],
@@ -138,17 +156,8 @@ def problems(
     engine: EngineMemory,
 ) -> Iterator[str]:
     """Why the recipe cannot run on this machine: what is exceeded by how much, and the keys that would help."""
-    needed = placed.trainer + placed.engines if placed.apart else max(placed.trainer, placed.engines)
-    if not device.is_cpu and placed.gpus < needed:
-        yield (
-            f"there are {placed.gpus} GPUs, and trainer.ranks {recipe.trainer.ranks} and engine.workers "
-            f"{recipe.engine.workers} with engine.tensor_parallel {recipe.engine.tensor_parallel} need {needed}: lower "
-            "them, or give --gpus more"
-        )
-    for key, size in (("trainer.ranks", recipe.trainer.ranks), ("engine.tensor_parallel", placed.engines)):
-        size = recipe.engine.tensor_parallel if key == "engine.tensor_parallel" else size
-        if not device.is_cpu and size > device.per_node:
-            yield f"{key} is {size}, and has to fit one node of {device.per_node} GPUs: lower it"
+    if not device.is_cpu:
+        yield from _without_gpus(recipe, placed, device)
     for phase in held:
         if phase.total > device.memory:
             yield _too_much(phase, device, largest, recipe)
@@ -157,7 +166,7 @@ def problems(
             f"the engine's share of a GPU, engine.gpu_memory_share {recipe.engine.gpu_memory_share} of "
             f"{_gib(device.memory)}, is taken up by its weights ({_gib(engine.weights)}) and workspace "
             f"({_gib(engine.workspace + engine.graphs)}), with nothing left for the KV cache: raise it or "
-            "engine.tensor_parallel, or lower engine.context"
+            "engine.tensor_parallel, or lower engine.max_batched_tokens"
         )
     elif engine.capacity < recipe.engine.context:
         key = "engine.kv_cache_mb (null on GPUs)" if recipe.engine.kv_cache_mb else "engine.gpu_memory_share"
@@ -174,11 +183,33 @@ def problems(
             )
 
 
+def _without_gpus(recipe: Recipe, placed: Placement, device: Device) -> Iterator[str]:
+    """Why ranks and engines find no GPUs. Nodes are whole, where there are several."""
+    engine, each = recipe.engine, min(placed.gpus, device.per_node)
+    if engine.tensor_parallel > device.per_node:
+        yield (
+            f"engine.tensor_parallel is {engine.tensor_parallel}, and an engine has to fit one node of "
+            f"{device.per_node} GPUs: lower it"
+        )
+    elif not has_room(engine, placed.trainer, recipe.handover, placed.nodes, each):
+        yield (
+            f"there are {placed.gpus} GPUs, and trainer.ranks {placed.trainer} and engine.workers {engine.workers} "
+            f"with engine.tensor_parallel {engine.tensor_parallel} need {_asked(recipe, device)}: lower them, or give "
+            f"--gpus {_asked(recipe, device)}"
+        )
+    elif placed.gpus % each:
+        yield (
+            f"--gpus is {placed.gpus}, and several nodes of {device.per_node} GPUs are whole ones: give "
+            f"{placed.nodes * device.per_node}"
+        )
+
+
 def _too_much(phase: Phase, device: Device, largest: Training, recipe: Recipe) -> str:
     parts = sorted(phase.parts.items(), key=lambda part: -part[1])
     told = ", ".join(f"{name} {_gib(size)}" for name, size in parts[:4])
     rows = recipe.trainer.micro_batch_tokens // largest.length
-    ways = list(dict.fromkeys(way for name, _ in parts[:3] for way in _help(name, recipe, rows)))
+    large = [name for name, size in parts[:3] if size > 0.1 * phase.total]
+    ways = list(dict.fromkeys(way for name in large for way in _help(name, recipe, rows)))
     where = f" (rows of {largest.key}, {largest.length:,} tokens)" if "training" in phase.name else ""
     return (
         f"{phase.name}{where} takes {_gib(phase.total)} of {_gib(device.memory)}: {told}. What would help: "

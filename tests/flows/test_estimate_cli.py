@@ -24,7 +24,7 @@ def test_an_estimate_is_printed_as_tables_and_as_json(capsys: pytest.CaptureFixt
 
 
 def test_what_cannot_run_ends_with_its_reasons(capsys: pytest.CaptureFixture[str]) -> None:
-    found = make_estimate(load_recipe(CONFIGS / "qwen-7b-4nodes.yaml"), "l40s", 32, None, [])
+    found = make_estimate(load_recipe(CONFIGS / "report.yaml"), "l40s", 32, None, [])
     with pytest.raises(SystemExit) as ended:
         print_estimate(found, as_json=True)
     told = capsys.readouterr()

@@ -22,7 +22,8 @@ from safetensors.torch import load_file
 from infra import multi_node
 from infra.configs import TrainerConfig
 from infra.engine import Engine
-from infra.multi_node import Group, Node, NodeLost, layout, lead, led
+from infra.layout import layout
+from infra.multi_node import Group, Node, NodeLost, lead, led
 from infra.node_processes import interface_of
 from infra.shared_folder import missing_files
 from infra.trainer import Trainer

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from flows.cluster_plan import CannotDeploy, nodes_of
 from infra.configs import EngineConfig, TrainerConfig
 from infra.estimate.devices import DEVICES, GIB, device
 from infra.estimate.memory import activation_bytes, engine_memory, trainer_memory
@@ -44,6 +45,7 @@ MEASURED = {
     "long2short/rl": (148.3, 469_229 + 600 * 54.9),
 }
 UNCHUNKED = {"trainer.logit_chunk_tokens": None, "trainer.micro_batch_tokens": 32768}
+APART = {"trainer.ranks": 8, "engine.workers": 24, "handover.share_device": False}
 STEPS = {"long_cot_sft": 832, "vanilla_sft": 108, "long2short/shortest": 26, "long2short/dpo": 12}
 """Optimizer steps of the same run."""
 
@@ -235,8 +237,12 @@ def test_the_small_model_fits_with_the_same_settings() -> None:
         ("report", {}, r"training \(rows of vanilla_sft.phases.1, 131,072 tokens\) takes .*mask.*larger GPU"),
         ("qwen-7b-4nodes", {"trainer.gradient_checkpointing": False}, r"activations .*trainer.gradient_checkpointing"),
         ("qwen-7b-4nodes", UNCHUNKED, r"trainer's logits .*trainer.logit_chunk_tokens"),
-        ("qwen-7b-4nodes", {"trainer.zero_stage": 0}, r"trainer's optimizer .*trainer.zero_stage 1 or more"),
-        ("qwen-7b-4nodes", {"trainer.ranks": 16}, r"trainer.ranks is 16, and has to fit one node of 8 GPUs"),
+        ("qwen-7b-4nodes", APART | {"trainer.zero_stage": 0}, r"trainer's optimizer .*trainer.zero_stage 1 or more"),
+        (
+            "qwen-7b-4nodes",
+            {"engine.tensor_parallel": 16},
+            r"engine.tensor_parallel is 16, and an engine has to fit one",
+        ),
         ("qwen-7b-4nodes", {"engine.kv_cache_mb": 64}, r"less than one response.*raise engine.kv_cache_mb"),
         ("qwen-7b-4nodes", {"engine.gpu_memory_share": 0.2}, r"nothing left for the KV cache"),
         ("qwen-1.5b-8gpu", {"engine.gpu_memory_share": 0.98}, r"hand-over takes .*engine.gpu_memory_share"),
@@ -253,13 +259,71 @@ def test_what_cannot_fit_is_refused_by_what_is_too_big_and_the_keys_that_help(
 
 def test_fewer_gpus_than_the_recipe_asks_for_are_refused() -> None:
     found = estimate(load_recipe(CONFIGS / "qwen-1.5b-8gpu.yaml"), "h100", 4)
-    assert "there are 4 GPUs" in found.problems[0] and "need 8" in found.problems[0]
+    assert "there are 4 GPUs" in found.problems[0] and "give --gpus 8" in found.problems[0]
+
+
+def test_gpus_that_nobody_uses_are_told() -> None:
+    found = estimate(load_recipe(CONFIGS / "qwen-1.5b-8gpu.yaml"), "h100", 32)
+    assert found.fits and found.placement.told.endswith("24 do nothing")
 
 
 def test_trainer_and_workers_on_one_node_without_turns_are_taken_to_share_its_memory() -> None:
     recipe = changed("qwen-1.5b-8gpu.yaml", {"handover.share_device": False})
     assert [phase.name for phase in estimate(recipe, "h100", 8).phases] == ["training beside the engine"]
     assert [phase.name for phase in estimate(recipe, "h100", 16).phases] == ["training", "rollout"]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "workers", "parallel", "shared", "nodes", "refused"),
+    [
+        (16, 16, 1, False, 4, ""),
+        (24, 8, 1, False, 4, ""),
+        (32, 32, 1, True, 4, ""),
+        (12, 4, 1, False, 2, ""),
+        (16, 1, 8, False, 2, ""),
+        (32, 32, 1, False, 4, "need 64"),
+        (16, 16, 1, True, 1, "need 16"),
+        (8, 5, 3, False, 3, "need 32"),
+    ],
+)
+def test_the_estimate_has_room_where_a_deployment_has(
+    ranks: int, workers: int, parallel: int, shared: bool, nodes: int, refused: str
+) -> None:
+    changes = {"trainer.ranks": ranks, "engine.workers": workers, "engine.tensor_parallel": parallel}
+    changes |= {"handover.share_device": shared, "engine.gpu_memory_share": 0.3}
+    cluster = {"default": {"gpus": 8}, "stages": {"rl": {"nodes": nodes}}}
+    recipe = changed("qwen-7b-4nodes.yaml", changes | {"cluster": cluster})
+    found = [one for one in estimate(recipe, "h100", 8 * nodes).problems if "GPUs" in one]
+    if refused:
+        assert refused in found[0]
+        with pytest.raises(CannotDeploy, match="rl has"):
+            nodes_of(recipe, "rl")
+    else:
+        assert found == [] and nodes_of(recipe, "rl") == nodes
+
+
+def test_several_nodes_are_whole_ones() -> None:
+    recipe = changed("qwen-7b-4nodes.yaml", APART | {"engine.workers": 4})
+    assert any("whole ones: give 16" in problem for problem in estimate(recipe, "h100", 12).problems)
+    assert estimate(recipe, "h100").placement.gpus == 16
+
+
+@pytest.mark.parametrize(("stage", "times"), [(1, 2), (2, 2), (3, 3)])
+def test_between_nodes_collectives_go_at_the_network_s_speed(stage: int, times: int) -> None:
+    # One round: ZeRO 1 and 2 move the gradients twice a step, ZeRO 3 three times the weights.
+    gpu = replace(device("a100"), network=10e9)
+    config = TrainerConfig(dtype="bfloat16", ranks=16, zero_stage=stage, micro_batch_tokens=8192)  # type: ignore[arg-type]
+    one, two = (training_time(SEVEN_B, config, gpu, 1, 16 * 8192, 8192, nodes=nodes).seconds for nodes in (1, 2))
+    moved = times * 2 * SEVEN_B.parameters * 15 / 16
+    assert two - one == pytest.approx(moved / 0.6 * (1 / 10e9 - 1 / gpu.link))
+    fast = replace(gpu, network=2 * gpu.link)
+    assert training_time(SEVEN_B, config, fast, 1, 16 * 8192, 8192, nodes=2).seconds == one, "the link decides"
+
+
+def test_an_engine_s_batches_are_no_longer_than_asked_where_prompts_are_cut() -> None:
+    engine = EngineConfig(context=131072, max_batched_tokens=8192, max_sequences=64)
+    assert (engine.batched_tokens(cpu=False), engine.batched_tokens(cpu=True)) == (8192, 131072)
+    assert EngineConfig(max_batched_tokens=64, max_sequences=256).batched_tokens(cpu=False) == 256
 
 
 def test_cost_is_hours_times_gpus_times_price() -> None:
