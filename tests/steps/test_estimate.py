@@ -284,6 +284,7 @@ def test_trainer_and_workers_on_one_node_without_turns_are_taken_to_share_its_me
         (32, 32, 1, False, 4, "need 64"),
         (16, 16, 1, True, 1, "need 16"),
         (8, 5, 3, False, 3, "need 32"),
+        (8, 8, 1, False, 1, ""),
     ],
 )
 def test_the_estimate_has_room_where_a_deployment_has(
