@@ -1,0 +1,134 @@
+"""A schedule with real runs: the first makes the models, the next uses them, and changed data have them made anew."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infra.schedule_state import Happened, ScheduleFolder
+from steps.nano_world.world import NanoWorldConfig, generate
+
+ROOT = Path(__file__).parents[2]
+STAGES = ["data", "import", "vanilla_sft", "curation", "long_cot_sft", "rl"]
+
+
+class Scheduled:
+    """A scheduler at work on a recipe that reads files, in a home of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder / "home"
+        self.data = folder / "data"
+        self.schedules = ScheduleFolder(self.home / "schedule")
+        self.config = folder / "recipe.yaml"
+        self.environment = {**os.environ, "LONGHAUL_HOME": str(self.home)}
+        world = NanoWorldConfig(train_problems=96, test_problems=12, sft_examples=800, long_cot_paths=96)
+        generate(world, 0).save(self.data)
+        files = {name: str(self.data / f"{name}.jsonl") for name in ("train", "test", "sft", "long_cot")}
+        recipe = yaml.safe_load((ROOT / "configs" / "smoke.yaml").read_text())
+        recipe |= {
+            "name": "small",
+            "store": str(folder / "store"),
+            "tracking": {"mode": "disabled"},
+            "data": {"files": files},
+            "schedule": {"cron": "0 0 29 2 *", "what": "rl"},
+        }
+        self.recipe = recipe
+        self.write()
+
+    def write(self, **schedule: str) -> None:
+        self.recipe["schedule"] |= schedule
+        self.config.write_text(yaml.safe_dump(self.recipe))
+
+    def start(self) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "flows.schedule_cli", "run", "--config", str(self.config)]
+        return subprocess.Popen(command, cwd=ROOT, env=self.environment, stderr=subprocess.DEVNULL, text=True)
+
+    def longhaul(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "flows.cli", *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    def ended(self, runs: int, seconds: float = 400) -> Happened:
+        """The newest end of a run, once there were so many."""
+        found: list[Happened] = []
+
+        def enough() -> bool:
+            found[:] = [one for one in self.schedules.history() if one.event in ("succeeded", "failed", "given up")]
+            return len(found) >= runs
+
+        wait(enough, seconds)
+        assert len(found) == runs and found[-1].event == "succeeded", found[-1].error
+        return found[-1]
+
+    def actions(self) -> dict[str, str]:
+        """What the plan says now."""
+        told = json.loads(self.longhaul("plan", "--config", str(self.config), "--until", "rl", "--json"))["stages"]
+        return {one["stage"]: one["action"] for one in told if one["stage"] in STAGES}
+
+    def did(self, run: str | None) -> dict[str, str]:
+        """What a run did with each stage."""
+        assert run is not None
+        shown: dict[str, Any] = json.loads(self.longhaul("show", run, "--store", self.recipe["store"], "--json"))
+        return {one["stage"]: "reuse" if one["reused_from"] else "run" for one in shown["stages"]}
+
+
+def wait(seen: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not seen():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def scheduled(tmp_path: Path) -> Iterator[Scheduled]:
+    made = Scheduled(tmp_path)
+    process = made.start()
+    try:
+        wait(lambda: "small" in made.schedules.read())
+        yield made
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+
+
+@pytest.mark.slow
+def test_a_scheduled_run_ends_well_the_next_uses_it_and_changed_data_rerun_what_the_plan_says(
+    scheduled: Scheduled,
+) -> None:
+    scheduled.longhaul("schedule", "trigger", "small")
+    first = scheduled.ended(1)
+    assert first.why == "asked for"
+    assert scheduled.did(first.run) == dict.fromkeys(STAGES, "run")
+    assert str(first.run) in scheduled.longhaul("schedule", "history", "--json")
+
+    scheduled.longhaul("schedule", "trigger", "small")
+    second = scheduled.ended(2)
+    assert second.run != first.run
+    assert scheduled.did(second.run) == dict.fromkeys(STAGES, "reuse")
+
+    scheduled.longhaul("schedule", "pause", "small")
+    scheduled.write(cron="* * * * *", when="data-changed")
+    wait(lambda: scheduled.schedules.read()["small"].schedule.when == "data-changed")
+    test = scheduled.data / "test.jsonl"
+    test.write_text("".join(test.read_text().splitlines(keepends=True)[:-1]))
+    planned = scheduled.actions()
+    assert planned["data"] == "run"
+    scheduled.longhaul("schedule", "resume", "small")
+    third = scheduled.ended(3)
+    assert third.why == "data"
+    assert scheduled.did(third.run) == planned
