@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.home import HOME
-from flows.terminal import fail, printable
+from flows.terminal import fail, printable, promotion_rules
 from infra.environment import enter_engine_environment
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 @click.option("--config", "config_path", default="configs/nano.yaml", show_default=True, help="The recipe.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key of the recipe.")
 @click.option("--against", metavar="TAG", default="production", show_default=True, help="The tag to compare with.")
-@click.option("--accuracy-drop", default=0.0, show_default=True, help="How far below the tagged one's accuracy may be.")
-@click.option("--token-growth", type=float, help="How much longer responses may be, as in 0.1 for a tenth.")
+@promotion_rules
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def evaluate(
     model: str,
@@ -48,8 +47,10 @@ def evaluate(
     """
     enter_engine_environment()
     from flows.evaluation import compare, evaluate_model, evaluate_tagged, write_comparison
+    from flows.models import ModelNotFound
     from flows.notify import tell_failure
     from flows.overrides import apply_overrides
+    from flows.runs import leave_name
     from steps.promotion import PromotionRules
     from steps.recipe import ConfigRefused, check_recipe, load_recipe
 
@@ -61,13 +62,16 @@ def evaluate(
     # Being told to terminate is the same as Ctrl-C: what was under way is recorded as interrupted.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{recipe.name}-evaluate"
+    leave_name(run)
     try:
         new = evaluate_model(recipe, run, model, sys.argv[1:])
         old = evaluate_tagged(recipe, f"{run}-{against}", against, sys.argv[1:])
         comparison = compare(new, against, old, PromotionRules(accuracy_drop, token_growth))
         _, page = write_comparison(recipe, run, comparison)
     except KeyboardInterrupt:
-        fail("interrupted")
+        fail("interrupted: the same command begins anew, and uses the evaluation that was finished")
+    except ModelNotFound as error:
+        fail(str(error))
     except Exception as error:
         # Whatever a stage raises, an engine's errors too: in a line here, and whole in the log.
         log = _keep_traceback(run)

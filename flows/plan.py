@@ -5,7 +5,7 @@ why that one's outputs do not do.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from flows.chain import STAGES, Chain, NotThere, not_there, wanted_stages
@@ -14,6 +14,9 @@ from infra.stage_key import Difference, KeyParts
 
 REASONS = 3
 """Differences that a reason names; the others are counted."""
+
+ERROR_LENGTH = 120
+"""Characters of an earlier failure's message that a reason shows."""
 
 Action = Literal["reuse", "run", "skip"]
 
@@ -48,12 +51,16 @@ class PlannedStage:
 
 
 def make_plan(
-    chain: Chain, earlier_runs: Callable[[str], Sequence[StageRecord]], read: bool = False
+    chain: Chain,
+    earlier_runs: Callable[[str], Sequence[StageRecord]],
+    last_failure: Callable[[str], StageRecord | None],
+    read: bool = False,
 ) -> list[PlannedStage]:
     """What a run would do with each stage that the recipe has, in order.
 
     Args:
         earlier_runs: for a stage, its earlier successes, newest first.
+        last_failure: for a key, the newest execution with it that failed.
         read: whether the bytes of what would be used again are read and compared, rather than looked for.
 
     Raises NotThere where a stage is needed, not selected, and has no outputs.
@@ -66,6 +73,8 @@ def make_plan(
             plan.append(PlannedStage(stage, "skip", f"not selected ({chain.selection.told})", ""))
             continue
         planned = _planned(chain, stage, chain.parts(stage, keys), plan, earlier_runs, read)
+        if planned.action == "run" and (failed := last_failure(planned.key)):
+            planned = replace(planned, reason=f"{_told_of(failed)}; {planned.reason}")
         plan.append(planned)
         if planned.action != "skip":
             keys[stage] = planned.record.key if planned.record else planned.key
@@ -106,6 +115,11 @@ def _planned(
     return PlannedStage(
         stage, "run", _reason(named, STAGES[stage].inputs(chain.recipe), before), parts.key, seconds, None, tuple(named)
     )
+
+
+def _told_of(failed: StageRecord) -> str:
+    error = failed.failure.error.partition("\n")[0] if failed.failure else ""
+    return f"failed in run {failed.run}: {error if len(error) <= ERROR_LENGTH else error[:ERROR_LENGTH] + '…'}"
 
 
 def in_the_recipe(difference: Difference, stage: str) -> Difference:

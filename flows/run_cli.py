@@ -109,7 +109,7 @@ def run(retries: int, as_json: bool, **asked: Any) -> None:
     """
     from flows.notify import tell_failure
     from flows.report_cli import print_report
-    from flows.runs import end_run, start_run
+    from flows.runs import end_run, leave_name, start_run
     from infra.store import StoreError
 
     recipe, selection = _asked_for(**asked)
@@ -135,9 +135,13 @@ def run(retries: int, as_json: bool, **asked: Any) -> None:
             tell_failure(recipe, name, None, message.partition("\n")[0], sys.argv[1:], folder / "metaflow.log")
         fail(message)
 
-    if any(one.action == "run" for one in stages) or not _use_all_again(chain, stages):
-        _run_flow(folder, name, selection, retries, as_json, ended_badly)
-    end_run(chain.store, name, "succeeded")
+    leave_name(name)
+    try:
+        if any(one.action == "run" for one in stages) or not _use_all_again(chain, stages):
+            _run_flow(folder, name, selection, retries, as_json, ended_badly)
+        end_run(chain.store, name, "succeeded")
+    except StoreError as error:
+        ended_badly("failed", f"StoreError: {error}\nFinished stages are kept: the same command goes on from them.")
     print_report(recipe.store, name, as_json)
 
 
@@ -184,7 +188,7 @@ def _planned(chain: "Chain", verify: bool) -> "list[PlannedStage]":
     try:
         index = LineageIndex.of(chain.store, HOME)
         index.sync(chain.store)
-        return make_plan(chain, index.earlier, verify)
+        return make_plan(chain, index.earlier, index.last_failure, verify)
     except (NotThere, KeyClaimed, StoreError) as error:
         fail(f"{type(error).__name__}: {error}" if isinstance(error, StoreError) else str(error))
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.home import open_store
-from flows.terminal import fail, printable, store_option
+from flows.terminal import fail, printable, promotion_rules, store_option
 
 TAG = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
@@ -24,8 +24,7 @@ TAG = re.compile(r"[a-z][a-z0-9-]{0,62}")
 @click.argument("model", required=False)
 @click.argument("name", metavar="TAG", required=False)
 @store_option
-@click.option("--accuracy-drop", default=0.0, show_default=True, help="How far below the tagged one's accuracy may be.")
-@click.option("--token-growth", type=float, help="How much longer responses may be, as in 0.1 for a tenth.")
+@promotion_rules
 @click.option("--force", is_flag=True, help="Set it although a gate refuses; needs --reason.")
 @click.option("--reason", default="", help="Why; kept in the history.")
 @click.option("--remove", metavar="TAG", help="Take a tag away; its history stays.")

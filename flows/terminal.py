@@ -1,13 +1,31 @@
 """What commands have in common: the options of many, and what they say to a terminal."""
 
 import sys
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
 
 import click
 
 store_option = click.option(
     "--store", default=".longhaul/store", show_default=True, help="The recipe's store: a folder, or s3://bucket/prefix."
 )
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+
+def promotion_rules(command: CommandT) -> CommandT:
+    """Add the options of steps.promotion.PromotionRules."""
+    growth = click.option(
+        "--token-growth", type=click.FloatRange(0), help="How much longer responses may be, as in 0.1 for a tenth."
+    )
+    drop = click.option(
+        "--accuracy-drop",
+        default=0.0,
+        type=click.FloatRange(0, 1),
+        show_default=True,
+        help="How far below the tagged one's accuracy may be.",
+    )
+    return drop(growth(command))
 
 
 def fail(message: str) -> NoReturn:

@@ -273,16 +273,16 @@ class Scheduler:
         self._asked.discard(job.name)
         log = self.folder.folder / "logs" / f"{started:%Y%m%d-%H%M%S-%f}-{job.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        told = log.with_suffix(".told")
-        runs = self.folder.folder.parent / "runs"
-        there = _names(runs)
+        told, named = log.with_suffix(".told"), log.with_suffix(".named")
         self.folder.tell(job.name, "started", why=f"{why}, goes on" if before else why, command=list(job.command))
         logger.info("%s: started (%s); log: %s", job.name, why, log)
         with log.open("wb") as output:
-            status = self._wait_for(job.command, output, lock, {"LONGHAUL_TOLD": str(told)})
+            leaves = {"LONGHAUL_TOLD": str(told), "LONGHAUL_NAMED": str(named)}
+            status = self._wait_for(job.command, output, lock, leaves)
         seconds = (datetime.now(UTC) - started).total_seconds()
-        made = [name for name in _names(runs) - there if job.name in name]
-        outcome = {"why": why, "seconds": seconds, "log": str(log), "run": made[0] if len(made) == 1 else None}
+        run = named.read_text(encoding="utf-8") if named.exists() else None
+        named.unlink(missing_ok=True)
+        outcome = {"why": why, "seconds": seconds, "log": str(log), "run": run}
         if status != 0 and self._stopping.is_set():
             # What is kept as running goes on under the next scheduler.
             self.folder.tell(job.name, "interrupted", **outcome)
@@ -353,10 +353,6 @@ class Scheduler:
     def _broke(self, event: JobExecutionEvent) -> None:
         """The scheduler's own work failed, on a full disk for instance: say so, and go on."""
         logger.error("%s: %s: %s\n%s", event.job_id, type(event.exception).__name__, event.exception, event.traceback)
-
-
-def _names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 
 def _last_lines(log: Path) -> str:

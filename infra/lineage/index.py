@@ -172,6 +172,14 @@ class LineageIndex:
             listed = listed.order_by(executions.c.started.desc(), executions.c.run.desc()).limit(limit)
             return [StageRecord.model_validate(unpack(body)) for body in connection.execute(listed).scalars()]
 
+    def last_failure(self, key: str) -> StageRecord | None:
+        """The newest execution with a stage key that failed."""
+        with reading(self.engine) as connection:
+            listed = select(executions.c.body).where(executions.c.key == plain(key), executions.c.failed)
+            listed = listed.order_by(executions.c.started.desc(), executions.c.run.desc()).limit(1)
+            body = connection.execute(listed).scalar()
+        return None if body is None else StageRecord.model_validate(unpack(body))
+
     def tags(self) -> list[TagRecord]:
         """The tags that are set, by name: what each was last set to."""
         with reading(self.engine) as connection:

@@ -11,7 +11,8 @@ from flows.chain import STAGES, Chain, NotThere
 from flows.plan import PlannedStage, make_plan
 from flows.selection import Selection, SelectionRefused
 from infra import records
-from infra.records import StageRecord
+from infra.lineage.index import LineageIndex
+from infra.records import Failure, StageRecord
 
 SHORT = ["long2short/merge", "long2short/shortest", "long2short/dpo", "long2short/rl"]
 
@@ -29,7 +30,11 @@ def plan(made: Chain, read: bool = False) -> dict[str, PlannedStage]:
         found = [r for r in records.read(made.store, StageRecord, "stages") if r.stage == stage]
         return found[::-1]
 
-    return {one.stage: one for one in make_plan(made, earlier, read)}
+    def failure(key: str) -> StageRecord | None:
+        found = [r for r in records.read(made.store, StageRecord, "stage-runs") if r.key == key and r.failure]
+        return found[-1] if found else None
+
+    return {one.stage: one for one in make_plan(made, earlier, failure, read)}
 
 
 def runs(planned: dict[str, PlannedStage]) -> list[str]:
@@ -174,3 +179,20 @@ def test_every_stage_stands_after_what_it_depends_on(tmp_path: Path) -> None:
     for name, spec in STAGES.items():
         assert all(order.index(source) < order.index(name) for source in spec.inputs(made.recipe).values())
     assert STAGES["rl"].inputs(made.recipe)["cot_rm"] == "reward_models"
+
+
+def test_what_failed_with_the_same_key_is_told(store: Path) -> None:
+    made = chain(store, "rl.tau=0.25", run="run-2")
+    before = plan(made)["rl"]
+    earlier = next(r for r in records.read(made.store, StageRecord, "stages") if r.stage == "rl")
+    changed = made.parts("rl", {one.stage: one.record.key for one in plan(made).values() if one.record})
+    failure = Failure(error="LossNotFinite: the loss is nan\nand more")
+    failed = earlier.model_copy(update={**vars(changed), "key": changed.key, "run": "run-2", "failure": failure})
+    records.write(made.store, "stage-runs/run-2", failed)
+    told = plan(made)["rl"].reason
+    assert told == f"failed in run run-2: LossNotFinite: the loss is nan; {before.reason}"
+    index = LineageIndex.of(made.store, store / "home")
+    index.sync(made.store)
+    found = index.last_failure(before.key)
+    assert found is not None and found.run == "run-2"
+    assert index.last_failure(earlier.key) is None

@@ -128,6 +128,7 @@ def test_nothing_that_a_run_does_ends_the_scheduler_and_every_failure_is_told(wo
     codes = {
         "exits": "print('ValueError: no'); sys.exit(3)",
         "killed": "os.kill(os.getpid(), signal.SIGKILL)",
+        "named": "open(os.environ['LONGHAUL_NAMED'], 'w').write('20260101-named'); sys.exit(1)",
         "tells": "open(os.environ['LONGHAUL_TOLD'], 'w'); sys.exit(1)",
     }
     jobs = [world.job(code=code, name=name) for name, code in codes.items()]
@@ -135,17 +136,18 @@ def test_nothing_that_a_run_does_ends_the_scheduler_and_every_failure_is_told(wo
     for job in jobs:
         world.keep(job, asked=True)
     with world.scheduler(*jobs):
-        world.ended(4)
+        world.ended(5)
         with world.folder.change_one("exits") as kept:
             kept.asked = True
-        world.ended(5)
+        world.ended(6)
     errors = {one.schedule: one.error or "" for one in world.folder.history() if one.event == "failed"}
+    assert {one.run for one in world.folder.history() if one.schedule == "named"} == {None, "20260101-named"}
     assert errors["exits"] == "exit status 3: ValueError: no"
     assert errors["killed"].startswith("killed by signal 9")
     assert "/no/such/command cannot be started" in errors["absent"]
     names = [error.split(":")[0] for _, error in world.told]
     assert names.count("exit status 3") == 2 and "killed by signal 9" in names
-    assert "exit status 1" not in names, "a run that told someone itself must not be told of twice"
+    assert names.count("exit status 1") == 1, "a run that told someone itself must not be told of twice"
     assert all(kept.running is None for kept in world.folder.read().values())
 
 
