@@ -21,7 +21,7 @@ from infra.s3 import SCHEME
 from infra.stage import Body
 from infra.stage_key import KeyParts
 from infra.stages import Earlier, StageRunner, find_earlier
-from infra.store import Ref
+from infra.store import Ref, StoreError
 from steps.recipe import Recipe
 from steps.stages.settings import StageSettings
 
@@ -204,14 +204,20 @@ class Chain:
 
         NOTE: of a checkpoint named as on a hub there is none; its name is in the stage's settings.
         """
-        paths: list[str] = []
+        named: dict[str, str] = {}
         if stage == "data" and self.recipe.data.files is not None:
-            paths = self.recipe.data.files.paths
+            named = {f"data.files.{name}": path for name, path in self.recipe.data.files.by_name.items()}
         elif stage == "import":
-            paths = [self.recipe.import_checkpoint.checkpoint]
+            named = {"import_checkpoint.checkpoint": self.recipe.import_checkpoint.checkpoint}
         cache = HOME / "cache" / "file_digests.json"
-        there = [path for path in paths if path.startswith(SCHEME) or Path(path).exists()]
-        return {path: digest_of_address(path, cache) for path in there}
+        digests = {}
+        for key, path in named.items():
+            if path.startswith(SCHEME) or Path(path).exists():
+                try:
+                    digests[path] = digest_of_address(path, cache)
+                except StoreError as error:
+                    raise StoreError(f"{key}: {error}") from error
+        return digests
 
     def write_report(self, html: str) -> Path:
         """Write the run's report. Returns its path."""

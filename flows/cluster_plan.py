@@ -84,9 +84,7 @@ def shipped_files(recipe: Recipe) -> dict[str, Path]:
     """
     named = {"import_checkpoint.checkpoint": recipe.import_checkpoint.checkpoint}
     if recipe.data.files is not None:
-        named |= {
-            f"data.files.{name}": getattr(recipe.data.files, name) for name in ("train", "test", "sft", "long_cot")
-        }
+        named |= {f"data.files.{name}": path for name, path in recipe.data.files.by_name.items()}
     if recipe.gates.folder is not None:
         named["gates.folder"] = recipe.gates.folder
     files: dict[str, Path] = {}

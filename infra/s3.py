@@ -1,4 +1,4 @@
-"""S3 and what speaks its protocol: the store's backend for s3://bucket/prefix, and downloads of folders.
+"""S3 and what speaks its protocol: the store's backend for s3://bucket/prefix, and downloads of folders and files.
 
 How it is configured says infra/s3_client.py; how files travel, infra/s3_upload.py and infra/s3_download.py.
 """
@@ -17,7 +17,7 @@ from infra.s3_client import ABSENT, CONNECTIONS, SCHEME, connect, encryption, er
 from infra.s3_download import Wanted, download, fetch_to_cache, stored_digests, whole_object
 from infra.s3_upload import Bucket, S3Incoming, send_text
 
-__all__ = ["SCHEME", "S3Backend", "download_folder", "split_address"]
+__all__ = ["SCHEME", "S3Backend", "download_file", "download_folder", "split_address"]
 
 
 class S3Backend:
@@ -131,15 +131,37 @@ def download_folder(address: str, destination: Path, wanted: Callable[[str], boo
     for path in chosen:
         if ".." in path.split("/") or path.startswith("/"):
             raise StoreError(f"{address}: the key {path!r} would be written outside the folder")
-    with naming(address):
-        destination.mkdir(parents=True, exist_ok=True)
-        with (
-            tempfile.TemporaryDirectory(dir=destination, prefix=".parts.") as parts,
-            shown(f"download {address}", sum(file.size for file in chosen.values())) as count,
-        ):
-            objects = [
-                Wanted(source.key(path), file.size, file.etag, destination / path, None)
-                for path, file in chosen.items()
-            ]
-            download(source.client, source.bucket, objects, Path(parts), count)
+    objects = [
+        Wanted(source.key(path), file.size, file.etag, destination / path, None) for path, file in chosen.items()
+    ]
+    _download(address, source, objects, destination)
     return sorted(files.keys() - chosen.keys())
+
+
+def download_file(address: str, folder: Path) -> Path:
+    """Download the object s3://bucket/key into a folder, under the last part of its key; returns the file's path.
+
+    Raises StoreError naming the address, also where there is no such object.
+    """
+    parent, _, name = address.rpartition("/")
+    source = S3Backend(parent)
+    with naming(address):
+        try:
+            found = source.client.head_object(Bucket=source.bucket, Key=source.key(name))
+        except ClientError as error:
+            if error_code(error) in ABSENT:
+                raise StoreError(f"{address}: there is no such object") from error
+            raise
+    wanted = Wanted(source.key(name), found["ContentLength"], found["ETag"], folder / name, None)
+    _download(address, source, [wanted], folder)
+    return folder / name
+
+
+def _download(address: str, source: S3Backend, objects: Sequence[Wanted], folder: Path) -> None:
+    with naming(address):
+        folder.mkdir(parents=True, exist_ok=True)
+        with (
+            tempfile.TemporaryDirectory(dir=folder, prefix=".parts.") as parts,
+            shown(f"download {address}", sum(one.size for one in objects)) as count,
+        ):
+            download(source.client, source.bucket, objects, Path(parts), count)

@@ -108,7 +108,11 @@ class KeyParts:
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    for name in sorted(before.keys() | after.keys()):
+    names = sorted(before.keys() | after.keys())
+    for number, name in enumerate(names):
+        came_or_went = before.get(name) is None and after.get(name) is None
+        if came_or_went and any(other.startswith(f"{name}.") for other in names[number + 1 :]):
+            continue  # a section that came or went: its keys tell
         if name not in before or name not in after or _plain(before[name]) != _plain(after[name]):
             yield name, before.get(name), after.get(name)
 

@@ -1,12 +1,14 @@
 """Where problems and examples come from: generated, or files."""
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import re
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from steps.nano_world.world import NanoWorldConfig
 
 
 class FilesConfig(BaseModel):
-    """Data sets in JSONL files."""
+    """Data sets in JSONL files: paths, or s3://bucket/key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -16,10 +18,22 @@ class FilesConfig(BaseModel):
     sft: str = Field(description="Examples of vanilla SFT.")
     long_cot: str = Field(description="Long reasoning paths to problems of `train`.")
 
+    @field_validator("train", "test", "sft", "long_cot")
+    @classmethod
+    def _a_file(cls, address: str) -> str:
+        if address.startswith("s3:") and not re.fullmatch(r"s3://[^/]+/(.*/)?[^/]*[^/.][^/]*", address):
+            raise ValueError(f"{address} is no object's address: write s3://bucket/key.jsonl")
+        return address
+
+    @property
+    def by_name(self) -> dict[str, str]:
+        """Path or address of each file, by its key."""
+        return {"train": self.train, "test": self.test, "sft": self.sft, "long_cot": self.long_cot}
+
     @property
     def paths(self) -> list[str]:
         """All files."""
-        return [self.train, self.test, self.sft, self.long_cot]
+        return list(self.by_name.values())
 
 
 class DataConfig(BaseModel):

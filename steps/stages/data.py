@@ -2,22 +2,32 @@
 
 from pathlib import Path
 
+from infra.s3 import SCHEME, download_file
 from infra.stage import StageContext, StageOutput
 from steps.nano_world.world import generate
-from steps.problem import load_examples, load_problems, save_rows
-from steps.recipe_data import DataConfig
+from steps.problem import Example, MalformedRow, Problem, load_examples, load_problems, save_rows
+from steps.recipe_data import DataConfig, FilesConfig
 
 
 def run(context: StageContext, config: DataConfig) -> StageOutput:
-    """Write train, test, sft and long_cot as JSONL. Raises MalformedRow naming file, line and reason."""
+    """Write train, test, sft and long_cot as JSONL.
+
+    Raises MalformedRow naming file, line and reason, and StoreError (infra.store) for a file that S3 does not give.
+    """
     folder = context.folder / "data"
     if config.nano_world is not None:
         generate(config.nano_world, context.seed).save(folder)
     else:
         assert config.files is not None
-        for name in ("train", "test"):
-            save_rows(folder / f"{name}.jsonl", load_problems(Path(getattr(config.files, name)), config.files.format))
-        for name in ("sft", "long_cot"):
-            save_rows(folder / f"{name}.jsonl", load_examples(Path(getattr(config.files, name))))
+        for name, address in config.files.by_name.items():
+            save_rows(folder / f"{name}.jsonl", _rows(config.files, name, address, context.folder / "downloads" / name))
     rows = {path.stem: sum(1 for _ in path.open()) for path in sorted(folder.glob("*.jsonl"))}
     return StageOutput({"data": ("dataset", folder)}, {"rows": rows})
+
+
+def _rows(files: FilesConfig, name: str, address: str, downloads: Path) -> list[Problem] | list[Example]:
+    path = download_file(address, downloads) if address.startswith(SCHEME) else Path(address)
+    try:
+        return load_problems(path, files.format) if name in ("train", "test") else load_examples(path)
+    except MalformedRow as error:
+        raise MalformedRow(str(error).replace(str(path), address)) from error

@@ -1,8 +1,10 @@
 """The plan: which stages would run, which would be used again, and why."""
 
+import json
 import shutil
 from pathlib import Path
 
+import boto3
 import pytest
 from made_up_chain import SECONDS, chain, finish
 
@@ -13,6 +15,8 @@ from flows.selection import Selection, SelectionRefused
 from infra import records
 from infra.lineage.index import LineageIndex
 from infra.records import Failure, StageRecord
+from infra.store import StoreError
+from tests.infra.store_common import s3_place
 
 SHORT = ["long2short/merge", "long2short/shortest", "long2short/dpo", "long2short/rl"]
 
@@ -84,6 +88,26 @@ def test_the_seed_and_data_from_outside_are_reasons(store: Path, tmp_path: Path)
     planned = plan(chain(store, f"import_checkpoint.checkpoint={other}"))
     assert planned["import"].reason == f"{other} changed"
     assert planned["data"].action == "reuse"
+
+
+def test_a_changed_object_is_named_and_one_that_is_absent_with_its_key(store: Path, s3: None) -> None:
+    place = s3_place("planned")
+    bucket, _, key = place.removeprefix("s3://").partition("/")
+    client = boto3.client("s3")
+    for name in ("train", "test", "sft", "long_cot"):
+        client.put_object(Bucket=bucket, Key=f"{key}/{name}.jsonl", Body=b"before")
+    files = {name: f"{place}/{name}.jsonl" for name in ("train", "test", "sft", "long_cot")}
+    from_s3 = [f"data={json.dumps({'files': files})}"]
+    planned = plan(chain(store, *from_s3))
+    assert "data.files.train changed: nothing → s3://" in planned["data"].reason
+    assert "nothing → nothing" not in planned["data"].reason
+    finish(chain(store, *from_s3, run="run-2"), store.parent / "made")
+    assert runs(plan(chain(store, *from_s3))) == []
+    client.put_object(Bucket=bucket, Key=f"{key}/sft.jsonl", Body=b"after!")
+    assert plan(chain(store, *from_s3))["data"].reason == f"{place}/sft.jsonl changed"
+    client.delete_object(Bucket=bucket, Key=f"{key}/sft.jsonl")
+    with pytest.raises(StoreError, match=rf"data\.files\.sft: {place}/sft.jsonl: there is nothing at this address"):
+        plan(chain(store, *from_s3))
 
 
 def test_a_changed_module_is_named(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

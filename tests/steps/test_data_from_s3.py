@@ -1,0 +1,64 @@
+"""The data stage with files in S3."""
+
+from pathlib import Path
+
+import boto3
+import pytest
+from pydantic import ValidationError
+
+from infra.stage import StageContext
+from infra.store import StoreError
+from steps.nano_world.world import NanoWorldConfig, generate
+from steps.problem import MalformedRow
+from steps.recipe_data import DataConfig, FilesConfig
+from steps.stages.data import run
+from tests.infra.store_common import contents, s3_place
+
+NAMES = ("train", "test", "sft", "long_cot")
+
+
+@pytest.fixture
+def uploaded(s3: None, tmp_path: Path, request: pytest.FixtureRequest) -> FilesConfig:
+    """The nano world's files, small, in a bucket."""
+    world = NanoWorldConfig(train_problems=12, test_problems=6, sft_examples=20, long_cot_paths=12)
+    generate(world, 0).save(tmp_path / "made")
+    place = s3_place(request.node.nodeid)
+    for name in NAMES:
+        put(f"{place}/sets/{name}.jsonl", (tmp_path / "made" / f"{name}.jsonl").read_bytes())
+    return FilesConfig(**{name: f"{place}/sets/{name}.jsonl" for name in NAMES})
+
+
+def put(address: str, data: bytes) -> None:
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=data)
+
+
+def context(folder: Path) -> StageContext:
+    folder.mkdir()
+    return StageContext(0, {}, folder, folder / "checkpoints", lambda metrics: None)
+
+
+def test_files_from_s3_are_the_same_as_from_a_folder(uploaded: FilesConfig, tmp_path: Path) -> None:
+    output = run(context(tmp_path / "scratch"), DataConfig(files=uploaded))
+    local = FilesConfig(**{name: str(tmp_path / "made" / f"{name}.jsonl") for name in NAMES})
+    same = run(context(tmp_path / "other"), DataConfig(files=local))
+    assert contents(output.outputs["data"][1]) == contents(same.outputs["data"][1])
+    assert output.metrics == same.metrics
+
+
+def test_an_object_that_is_not_there_is_named(uploaded: FilesConfig, tmp_path: Path) -> None:
+    files = uploaded.model_copy(update={"sft": uploaded.sft + "l"})
+    with pytest.raises(StoreError, match=r"sft\.jsonll: there is no such object"):
+        run(context(tmp_path / "scratch"), DataConfig(files=files))
+
+
+def test_a_malformed_row_is_told_with_the_objects_address(uploaded: FilesConfig, tmp_path: Path) -> None:
+    put(uploaded.train, b"{}\n")
+    with pytest.raises(MalformedRow, match=f"^{uploaded.train}:1: "):
+        run(context(tmp_path / "scratch"), DataConfig(files=uploaded))
+
+
+@pytest.mark.parametrize("address", ["s3://bucket", "s3://bucket/", "s3:/bucket/key", "s3://bucket/folder/", "s3:///a"])
+def test_what_is_no_objects_address_is_refused_early(address: str) -> None:
+    with pytest.raises(ValidationError, match=r"train\n.*no object's address"):
+        FilesConfig(train=address, test="a", sft="b", long_cot="c")
