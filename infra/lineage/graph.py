@@ -15,7 +15,7 @@ from typing import Any, Literal
 NodeKind = Literal["source", "execution", "artifact", "gate", "run", "tag"]
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Node:
     """Something in the graph.
 
@@ -31,7 +31,7 @@ class Node:
     """A few plain values that a list or a tooltip shows."""
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Edge:
     """From a node to one that depends on it."""
 

@@ -154,7 +154,9 @@ def _uses_of(index: LineageIndex, digest: str) -> list[PromptUse]:
     with reading(index.engine) as connection:
         listed = select(_samples.c.digest, _uses.c.responses, _uses.c.passes, _uses.c.mean_reward)
         listed = listed.join(_uses, _uses.c.samples == _samples.c.samples)
-        listed = listed.join(_prompts, _prompts.c.prompt == _uses.c.prompt).where(_prompts.c.digest == digest)
+        listed = listed.join(_prompts, _prompts.c.prompt == _uses.c.prompt)
+        # A database that was made anew for another store still knows the samples of the one before.
+        listed = listed.where(_prompts.c.digest == digest, _samples.c.digest.in_(select(items.c.digest)))
         rows = connection.execute(listed.order_by(_samples.c.samples)).all()
         made_by = _executions(connection, [artifact_id(row.digest) for row in rows])
     return [

@@ -234,8 +234,11 @@ def _begin_sqlite(connection: Connection) -> None:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A transaction that sees the index as it is now. Raises LineageError where the database fails."""
+    """A transaction that sees the index as it is now, whatever is committed while it lasts: a rebuild gives nodes other
+    numbers. Raises LineageError where the database fails."""
     with _naming(engine), engine.connect() as connection:
+        if engine.dialect.name == "postgresql":  # SQLite's transactions are so anyway
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
         yield connection
 
 

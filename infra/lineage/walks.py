@@ -21,8 +21,11 @@ DIRECTIONS: tuple[Direction, ...] = ("upstream", "downstream")
 def read_nodes(connection: Connection, numbers: Sequence[int]) -> tuple[Node, ...]:
     """Nodes by their numbers, in the same order."""
     listed = select(nodes).where(among(connection, nodes.c.node, numbers))
-    found = {row.node: Node(row.id, row.kind, row.label, json.loads(row.facts)) for row in connection.execute(listed)}
-    return tuple(found[each] for each in numbers)
+    rows = connection.execute(listed).all()
+    # Parsed at once: one by one, a hundred thousand texts take twice as long.
+    facts = json.loads(f"[{','.join([row.facts for row in rows])}]")
+    found = {row.node: Node(row.id, row.kind, row.label, each) for row, each in zip(rows, facts, strict=True)}
+    return tuple([found[each] for each in numbers])
 
 
 def number_of(connection: Connection, id: str) -> int:
@@ -44,11 +47,11 @@ def subgraph(connection: Connection, numbers: Sequence[int], cut: int) -> Subgra
     ids = {number: node.id for number, node in zip(numbers, found, strict=True)}
     # Few edges lead to a node, but thousands may lead away from one: the sum keeps the database from looking up every
     # pair of nodes.
-    between = select(edges).where(
+    between = select(edges.c.source, edges.c.target, edges.c.role).where(
         among(connection, edges.c.target, numbers), among(connection, edges.c.source + 0, numbers)
     )
-    rows = connection.execute(between.order_by(edges.c.target, edges.c.source, edges.c.role))
-    return Subgraph(found, tuple(Edge(ids[row.source], ids[row.target], row.role) for row in rows), cut)
+    rows = connection.execute(between.order_by(edges.c.target, edges.c.source, edges.c.role)).all()
+    return Subgraph(found, tuple([Edge(ids[source], ids[target], role) for source, target, role in rows]), cut)
 
 
 def neighbourhood(connection: Connection, id: str, hops: int, limit: int) -> Subgraph:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from infra.lineage.derived import number
 from infra.records import StageRecord
 
 FIRST = ("accuracy", "reward", "loss", "response_tokens", "mean_tokens", "gradient_norm", "staleness")
@@ -72,7 +73,7 @@ def curves_of(records: Sequence[StageRecord | None]) -> list[Curve]:
     histories: list[Sequence[Mapping[str, Any]]] = [record.history if record else [] for record in records]
     names = dict.fromkeys(name for history in histories for step in history for name in step)
     curves = [
-        Curve(name, tuple([_number(step.get(name)) for step in history] for history in histories)) for name in names
+        Curve(name, tuple([number(step.get(name)) for step in history] for history in histories)) for name in names
     ]
     return sorted((curve for curve in curves if any(curve.extents)), key=_place)
 
@@ -80,9 +81,3 @@ def curves_of(records: Sequence[StageRecord | None]) -> list[Curve]:
 def _place(curve: Curve) -> tuple[bool, int, str]:
     name = curve.metric.rpartition("/")[2]
     return curve.aside, FIRST.index(name) if name in FIRST else len(FIRST), curve.metric
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)

@@ -8,9 +8,10 @@ from typing import Any
 from sqlalchemy import Column, Connection, func, select
 
 from infra.lineage import walks
+from infra.lineage.derived import plain
 from infra.lineage.graph import Node, Subgraph
 from infra.lineage.index import LineageIndex
-from infra.lineage.tables import among, edges, nodes
+from infra.lineage.tables import among, edges, nodes, reading
 from infra.lineage.web.templating import KINDS, percent
 from infra.text import visible
 
@@ -36,7 +37,7 @@ def nearby(index: LineageIndex, node: str, hops: int, expanded: Sequence[str]) -
     would be one tangle. Raises LineageError where there is no such node; expanded nodes that are not there are passed
     over.
     """
-    with index.engine.connect() as connection:
+    with reading(index.engine) as connection:
         centre = walks.number_of(connection, node)
         numbers, cut = {centre: None}, 0
         for at, to in ((edges.c.target, edges.c.source), (edges.c.source, edges.c.target)):
@@ -44,7 +45,7 @@ def nearby(index: LineageIndex, node: str, hops: int, expanded: Sequence[str]) -
             numbers |= dict.fromkeys(found)
             cut += left_out
         for id in expanded:
-            known = connection.execute(select(nodes.c.node).where(nodes.c.id == id)).scalar()
+            known = connection.execute(select(nodes.c.node).where(nodes.c.id == plain(id))).scalar()
             for at, to in ((edges.c.target, edges.c.source), (edges.c.source, edges.c.target)):
                 found, left_out = _step(connection, [known], at, to, EXPANDED) if known is not None else ([], 0)
                 numbers |= dict.fromkeys(found)

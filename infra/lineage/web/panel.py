@@ -6,7 +6,8 @@ from typing import Any
 
 from infra.flat import flat
 from infra.lineage.graph import Node
-from infra.lineage.tables import LineageError
+from infra.lineage.sample_files import KIND
+from infra.lineage.samples import SamplesError
 from infra.lineage.web import told
 from infra.lineage.web.samples_shown import SamplesShown, samples_shown
 from infra.lineage.web.site import Site
@@ -55,7 +56,7 @@ class Panel:
     files: Sequence[FileEntry] = ()
     files_left_out: int = 0
     problem: str = ""
-    """Why the files cannot be listed."""
+    """Why the files, or the samples in them, cannot be shown."""
     samples: SamplesShown | None = None
     history: Sequence[TagRecord] = ()
 
@@ -78,7 +79,7 @@ def panel_of(site: Site, id: str, offset: int = 0, iteration: int | None = None)
     }
     if node.kind == "execution":
         run, _, stage = id.removeprefix("execution:").partition(":")
-        return Panel(**basis, **_record(site.index.stage_record(run, stage)))
+        return Panel(**basis, **_record(site.index.execution(run, stage)))
     if node.kind == "gate":
         return _gate(site, id, basis)
     if node.kind == "artifact":
@@ -101,7 +102,7 @@ def _record(record: StageRecord) -> dict[str, Any]:
 def _gate(site: Site, id: str, basis: dict[str, Any]) -> Panel:
     name, _, number = id.removeprefix("gate:").rpartition(":")
     run, _, stage = name.partition(":")
-    record = site.index.stage_record(run, stage)
+    record = site.index.execution(run, stage)
     return Panel(**basis, record=record, gate=told.gates_of(record)[int(number)])
 
 
@@ -111,18 +112,15 @@ def _artifact(site: Site, node: Node, basis: dict[str, Any], offset: int, iterat
     ref = None
     run, stage = node.facts.get("run"), node.facts.get("stage")
     if run and stage:
-        try:
-            record = site.index.stage_record(run, stage)
-        except LineageError:  # its record was overwritten by another execution of the same name
-            record = None
-        if record is not None:
-            made = _record(record)
-            ref = next((each for each in record.outputs.values() if each.digest == digest), None)
-    kind = str(node.facts.get("kind", "artifact"))
+        record = site.index.execution(run, stage)
+        made = _record(record)
+        ref = next((each for each in record.outputs.values() if each.digest == digest), None)
+    samples = None
     try:
         entries = site.store.manifest(digest).files
-    except StoreError as error:
+        if ref is not None and ref.kind == KIND:
+            samples = samples_shown(site, ref, iteration, offset)
+    except (StoreError, SamplesError) as error:  # what else is known of it is told all the same
         return Panel(**basis, **made, problem=str(error))
-    samples = samples_shown(site, ref, iteration, offset) if ref is not None and kind == "samples" else None
     left_out = max(0, len(entries) - FILES)
     return Panel(**basis, **made, files=entries[:FILES], files_left_out=left_out, samples=samples)

@@ -26,7 +26,7 @@ class SamplesShown:
 
 
 def samples_shown(site: Site, ref: Ref, iteration: int | None, offset: int) -> SamplesShown:
-    """Rows from `offset` on. Raises StoreError where they cannot be had."""
+    """Rows from `offset` on. Raises StoreError where they cannot be had, SamplesError where there are none."""
     rows = samples_of(site.store, ref, iteration=iteration, limit=ROWS + 1, offset=offset)
     after = offset + ROWS if len(rows) > ROWS else None
     iterations = [each for each in iterations_of(site.store, ref) if each["iteration"] is not None]

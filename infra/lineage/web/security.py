@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 from collections.abc import Collection
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -108,13 +108,13 @@ class TokenGate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         if self._token is None:
-            if request.url.path == LOGIN:
+            if scope["path"] == LOGIN:
                 await RedirectResponse("/", 303)(scope, receive, send)
             else:
                 await self._app(scope, receive, send)
         elif request.method == "POST":
             await (await self._login(request, self._token))(scope, receive, send)
-        elif request.url.path in OPEN or self._knows(request, self._token):
+        elif scope["path"] in OPEN or self._knows(request, self._token):
             await self._app(scope, receive, send)
         else:
             await self._form(request)(scope, receive, send)
@@ -141,8 +141,10 @@ class TokenGate:
         return answer
 
     def _form(self, request: Request, problem: str = "", to: str | None = None) -> HTMLResponse:
-        asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        back = _local("/" if request.url.path == LOGIN else asked) if to is None else _local(to)
+        if to is None:
+            path, query = request.scope["path"], request.url.query
+            to = "/" if path == LOGIN else quote(path) + (f"?{query}" if query else "")
+        back = _local(to)
         headers = {"WWW-Authenticate": "Bearer"}
         return HTMLResponse(page("login.html", problem=problem, to=back, section=""), 401, headers)
 

@@ -64,11 +64,13 @@ class Follower:
             try:
                 self._site.index.sync(self._site.store)
                 last = ""
-            except (StoreError, LineageError) as error:
+            except Exception as error:  # whatever it is: a thread that ends here would leave the page as it is, unsaid
+                known = isinstance(error, StoreError | LineageError)
+                said = str(error) if known else f"the index cannot be brought up to date: {error!r}"
                 # Said once: a store that is out of reach for an hour is one line, not a thousand.
-                if str(error) != last:
-                    last = str(error)
-                    self._complain(last)
+                if said != last:
+                    last = said
+                    self._complain(said)
 
 
 class _Server(uvicorn.Server):

@@ -1,16 +1,13 @@
 """What the pages are made from."""
 
 import hashlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from infra.lineage.index import LineageIndex
 from infra.lineage.web.live import Live
+from infra.record_log import NAME
 from infra.store import Corrupted, FileEntry, Store, home
-
-# A run's name is part of the name of its records, and so is plain; it is looked at again before it becomes a path.
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=-]*")
 
 LARGEST_SHOWN = 2 << 20
 """Bytes of the largest file that a page shows."""
@@ -51,7 +48,8 @@ class Site:
 
     def report(self, run: str) -> Path | None:
         """A run's report on this machine, or None where it has none."""
-        if not _PLAIN_NAME.fullmatch(run):
+        # The index has no other names; it is looked at again before it becomes a path.
+        if not NAME.fullmatch(run):
             return None
         path = self.home / "runs" / run / "report.html"
         return path if path.is_file() and path.resolve().is_relative_to((self.home / "runs").resolve()) else None

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from infra.lineage import derived
 from infra.lineage.web.templating import percent, plain
 from infra.records import StageRecord
 
@@ -15,7 +16,7 @@ def is_number(value: Any) -> bool:
 
 def execution_id(record: StageRecord) -> str:
     """The graph's node of the stage that really ran."""
-    return f"execution:{record.reused_from or record.run}:{record.stage}"
+    return derived.execution_id(record.reused_from or record.run, record.stage)
 
 
 def stage_state(record: StageRecord) -> str:
@@ -90,8 +91,7 @@ def mappings(value: Any) -> list[Mapping[str, Any]]:
 
 def accuracy(record: StageRecord) -> float | None:
     """What the stage's model reached in its evaluation."""
-    value = (record.evaluation or {}).get("accuracy")
-    return float(value) if isinstance(value, int | float) else None
+    return derived.number((record.evaluation or {}).get("accuracy"))
 
 
 def evaluation_figures(record: StageRecord) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from infra.flat import flat
 from infra.lineage.rows import RunDetail
+from infra.lineage.tables import LineageError
 from infra.lineage.web import told
 from infra.lineage.web.curves import curves_of
 from infra.lineage.web.live import SILENT_SECONDS, RunState
@@ -69,8 +70,8 @@ def detail_of(site: Site, run: str) -> RunDetail:
     """All that is recorded of a run. Raises NotThere."""
     try:
         return site.index.run(run)
-    except LookupError as error:
-        raise NotThere(f"There is no run {run} in this store's records.") from error
+    except LineageError as error:
+        raise NotThere(str(error)) from error
 
 
 def _live(detail: RunDetail, progress: RunState | None) -> dict[str, Any]:
