@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+from processes import running_below
 
 ROOT = Path(__file__).parent.parent.parent
 LONGHAUL = [sys.executable, "-m", "flows.cli"]
@@ -265,9 +265,9 @@ def test_a_stage_that_is_killed_is_tried_again_by_metaflow_and_goes_on_within_th
     while not set(home.folder.glob("checkpoints/*/[0-9]*")) - before:
         assert process.poll() is None, log.read_text()[-3000:]
         time.sleep(0.05)
-    tasks = [p for p in psutil.Process(process.pid).children(recursive=True) if p.cmdline()[-20:].count("step")]
-    killed = [task for task in tasks if "short_rl" in task.cmdline()]
-    assert killed, [task.cmdline() for task in tasks]
+    tasks = [(task, words) for task, words in running_below(process.pid) if "step" in words[-20:]]
+    killed = [task for task, words in tasks if "short_rl" in words]
+    assert killed, tasks
     killed[0].kill()
     assert process.wait(300) == 0, log.read_text()[-3000:]
     assert re.search(r"goes on after [1-9] finished iterations", log.read_text())

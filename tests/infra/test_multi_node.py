@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+from processes import running_below
 from safetensors.torch import load_file
 
 from infra import multi_node
@@ -127,7 +128,7 @@ def test_a_rank_that_dies_on_another_node_ends_the_attempt(base: Path, tmp_path:
 
 
 def ranks_below(pid: int) -> list[psutil.Process]:
-    below = [(one, one.cmdline()) for one in psutil.Process(pid).children(recursive=True)]
+    below = running_below(pid)
     return [one for one, words in below if words[-1:] == [RANK] and "torch.distributed.run" not in words]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from processes import running_below
 
 from infra.configs import EngineConfig
 from infra.engine import Completion, Engine, Request
@@ -25,8 +26,7 @@ def workers(base: Path) -> Iterator[RolloutWorkers]:
 
 def worker_processes() -> list[psutil.Process]:
     """The rollout workers that this process's Ray has started."""
-    below = psutil.Process().children(recursive=True)
-    return [process for process in below if "ray::_Worker" in " ".join(process.cmdline())]
+    return [process for process, words in running_below() if "ray::_Worker" in " ".join(words)]
 
 
 def tokens(completions: list[Completion]) -> list[list[int]]:
@@ -99,7 +99,7 @@ def test_a_killed_worker_is_replaced_by_one_with_the_newest_weights(
 
 
 def test_nothing_of_ray_listens_where_other_machines_reach_it(workers: RolloutWorkers) -> None:
-    below = [p for p in psutil.Process().children(recursive=True) if "ray" in " ".join(p.cmdline())]
+    below = [process for process, words in running_below() if "ray" in " ".join(words)]
     open_to = {c.laddr.ip for p in below for c in p.net_connections() if c.status == psutil.CONN_LISTEN}
     assert open_to and open_to <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 

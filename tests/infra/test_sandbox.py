@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from boxes import left_behind
+from processes import running_below
 
 from infra.sandbox import Limits, Sandbox, SandboxConfig, SandboxUnavailable, configured_sandbox, open_sandbox
 from infra.sandbox.bubblewrap import INIT, Bubblewrap
@@ -33,8 +34,7 @@ def others() -> None:
 
 def box_processes() -> list[psutil.Process]:
     """Processes outside that belong to boxes of this process."""
-    children = [child for child in psutil.Process().children(recursive=True) if child not in OTHERS]
-    return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    return [process for process, _ in running_below() if process not in OTHERS]
 
 
 def test_output_and_exit_code_come_back(sandbox: Sandbox) -> None:

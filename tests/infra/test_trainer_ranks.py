@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from processes import running_below
 from torch import Tensor
 
 from infra.configs import TrainerConfig
@@ -102,8 +103,8 @@ def test_what_the_ranks_raise_is_raised_here_and_they_go_on(ranks: TrainerRanks,
 
 def rank_processes(parent: int) -> list[psutil.Process]:
     """The ranks that torchrun, and so `parent`, has started."""
-    below = psutil.Process(parent).children(recursive=True)
-    return [p for p in below if "infra.trainer_rank" in p.cmdline() and "torch.distributed.run" not in p.cmdline()]
+    below = running_below(parent)
+    return [p for p, words in below if "infra.trainer_rank" in words and "torch.distributed.run" not in words]
 
 
 def test_a_rank_that_dies_in_a_step_ends_the_others_and_is_reported(base: Path) -> None:

@@ -6,10 +6,10 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
-import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import running_below
 
 from steps.problem import Problem, load_problems
 from steps.rewards.math import UnreadableReference, judge, judge_answer
@@ -183,8 +183,8 @@ def test_a_comparison_that_hangs_is_said_to_have_timed_out(pool: MathPool) -> No
 
 def test_a_worker_that_something_else_killed_is_replaced(pool: MathPool) -> None:
     assert pool.compare("x", "x") == "equal"
-    for process in psutil.Process().children():
-        if "steps.rewards.math_worker" in process.cmdline():
+    for process, words in running_below():
+        if "steps.rewards.math_worker" in words:
             process.kill()
             process.wait()
     assert pool.compare("x+1", "1+x") == "equal"

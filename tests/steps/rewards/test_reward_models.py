@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-import psutil
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import running_below
 
 from infra.configs import EngineConfig, TrainerConfig
 from infra.engine import Completion, Engine, Request
@@ -137,7 +137,7 @@ def test_an_engine_whose_process_dies_is_started_anew_and_says_the_same(classic:
     prompts = [reader.prompt(PROBLEM, answer) for answer in ("12", "13")]
     engine = classic.model._engine  # type: ignore[attr-defined]
     before = engine.values(prompts)
-    (process,) = [p for p in psutil.Process().children(recursive=True) if "ray::_Apart" in " ".join(p.cmdline())]
+    (process,) = [process for process, words in running_below() if "ray::_Apart" in " ".join(words)]
     process.kill()
     assert engine.values(prompts) == before
 
