@@ -19,6 +19,8 @@ from steps.recipe import Recipe, check_recipe
 
 SANDBOX_CLIENT = "longhaul/sandbox-client"
 """The label by which the sandbox's service lets a pod in (infra/sandbox/deploy/kubernetes.yaml)."""
+KEEP = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+"""The annotation by which the autoscaler leaves a node alone, however little of it a stage takes."""
 USER = 10001
 """The image's user."""
 PORT = 29500
@@ -95,6 +97,7 @@ def _kubernetes(cluster: ClusterConfig, resources: StageResources, several: bool
         "node_selector": resources.labels or None,
         "tolerations": resources.put_up_with or None,
         "labels": {SANDBOX_CLIENT: "true"},
+        "annotations": {KEEP: "false"},
         "extended_resources": resources.efa_resources if several else {},
         "port": PORT if several else None,
         "security_context": {

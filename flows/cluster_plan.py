@@ -59,6 +59,25 @@ def nodes_of(recipe: Recipe, stage: str) -> int:
     return nodes
 
 
+def for_evaluation(recipe: Recipe) -> Recipe:
+    """The recipe as the evaluation has it, which is on one node: with no more engines than that holds.
+
+    Raises CannotDeploy where it is asked to be on several, or where not even one engine fits.
+    """
+    resources = (recipe.cluster or ClusterConfig()).resources("evaluate")
+    if (resources.nodes or 1) > 1:
+        raise CannotDeploy(
+            f"cluster.stages.evaluate.nodes is {resources.nodes}, and the evaluation is on one node: leave it out"
+        )
+    engine = recipe.engine
+    if resources.gpus:
+        fitting = max(1, resources.gpus // engine.tensor_parallel)
+        engine = engine.model_copy(update={"workers": min(engine.workers, fitting)})
+        recipe = recipe.model_copy(update={"engine": engine})
+    nodes_of(recipe, "evaluate")
+    return recipe
+
+
 def sized(recipe: Recipe, size: str | None) -> Recipe:
     """The recipe with a size's section `cluster`, in which the recipe's own keys go before. Raises CannotDeploy."""
     if size is None:

@@ -48,30 +48,22 @@ def deploy(config_path: str, settings: tuple[str, ...], size: str | None, dry_ru
         recipe = cluster_plan.sized(load_recipe(Path(config_path)), size)
         recipe = check_recipe(apply_overrides(recipe.model_dump(mode="json"), settings), config_path)
         cluster_plan.check(recipe, wanted_stages(recipe))
+        flows = {CHAIN: recipe, EVALUATION: cluster_plan.for_evaluation(recipe)}
     except (ConfigRefused, cluster_plan.CannotDeploy) as error:
         fail(str(error))
     if out is not None and not dry_run:
         fail("--out is for what --dry-run compiles: give both, or none")
     if leads := cluster_plan.endpoints(os.environ):
         fail(f"{leads[0]} leads S3 to {os.environ[leads[0]]}, which no pod should use: unset it")
-    flows = [CHAIN, EVALUATION]
-    if (nodes := cluster_plan.nodes_of(recipe, "evaluate")) > 1:
-        flows = [CHAIN]
-        workers = recipe.engine.workers
-        click.echo(
-            f"the evaluation is left out: engine.workers {workers} needs {nodes} nodes, and it runs on one. Each stage "
-            "evaluates its own model",
-            err=True,
-        )
     again = shlex.join(["argo", "submit", "--from", "workflowtemplate/posttrain"])
     environment = cluster_plan.environment(recipe, os.environ, again)
     if not dry_run:
-        for flow in flows:
-            _create(recipe, flow, environment)
+        for flow, its_recipe in flows.items():
+            _create(its_recipe, flow, environment)
             click.echo(f"deployed: {flow}")
         return
     with tempfile.TemporaryDirectory() as place:
-        documents = [one for flow in flows for one in compiled(recipe, flow, Path(place), environment)]
+        documents = [one for flow, its in flows.items() for one in compiled(its, flow, Path(place), environment)]
         if out is None:
             click.echo(printable(yaml.safe_dump_all(documents, sort_keys=False)))
             return

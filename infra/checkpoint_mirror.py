@@ -81,7 +81,7 @@ def _keep_up(mirror: "Mirror", over: threading.Event, done: threading.Event) -> 
         try:
             mirror.copy()
             told = False
-        except StoreError as error:
+        except (StoreError, OSError) as error:
             if not told:
                 progress.say(f"checkpoints could not be copied to the store, which is tried again: {error}")
             told = True

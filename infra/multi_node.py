@@ -37,8 +37,8 @@ from infra.shared_folder import send_files, told_folder
 
 __all__ = ["Group", "Node", "NodeLost", "lead", "led"]
 
-JOIN_S = 600.0
-"""Seconds for all nodes to come: a cluster may have to start machines, but starts a JobSet's pods together."""
+JOIN_S = 1800.0
+"""Seconds for all nodes to come: a cluster may have to start machines, one after another, and each fetches an image."""
 ANSWER_S = 1800.0
 """Seconds for a node to do what it was asked: to take a folder of weights, for instance."""
 GRACE_S = 30.0

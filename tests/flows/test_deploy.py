@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from flows import cluster_plan
 from flows.chain import STAGES, wanted_stages
-from flows.cluster_plan import CannotDeploy, check_shipped, nodes_of, shipped_files, sized
+from flows.cluster_plan import CannotDeploy, check_shipped, for_evaluation, nodes_of, shipped_files, sized
 from flows.deploy_cli import compiled, deploy
 from flows.overrides import apply_overrides
 from flows.spread import SPREADS
@@ -333,15 +333,32 @@ def test_all_stages_of_the_chain_but_data_can_be_spread() -> None:
     assert set(SPREADS) == set(STAGES) - {"data"} and set(wanted_stages(recipe)) <= set(STAGES)
 
 
-def test_an_evaluation_that_no_one_node_holds_is_left_out_and_told_of(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "workers"),
+    [
+        (FOUR_NODES, 8),
+        ((*FOUR_NODES, "engine.tensor_parallel=4"), 2),
+        (("engine.workers=3",), 3),
+        ((*FOUR_NODES, "cluster.stages.evaluate={gpus: 0, efa: 0}"), 24),
+    ],
+)
+def test_the_evaluation_takes_as_many_engines_as_one_node_holds(settings: tuple[str, ...], workers: int) -> None:
+    fitted = for_evaluation(recipe_with(*settings, size="medium"))
+    assert fitted.engine.workers == workers and nodes_of(fitted, "evaluate") == 1
+
+
+def test_an_evaluation_on_several_nodes_is_refused() -> None:
+    with pytest.raises(CannotDeploy, match=r"cluster\.stages\.evaluate\.nodes is 2"):
+        for_evaluation(recipe_with("cluster.stages.evaluate={nodes: 2}"))
+
+
+def test_the_evaluation_follows_a_chain_on_several_nodes(tmp_path: Path) -> None:
     out = tmp_path / "out"
     answer = run_deploy(*ON_CLUSTER, *FOUR_NODES, out=out)
     assert answer.exit_code == 0, answer.output
-    assert "the evaluation is left out: engine.workers 24 needs 3 nodes" in answer.output
-    assert sorted(path.name for path in out.iterdir()) == [
-        "cronworkflow-posttrain.yaml",
-        "workflowtemplate-posttrain.yaml",
-    ]
+    assert {"sensor-evaluate.yaml", "workflowtemplate-evaluate.yaml"} <= {path.name for path in out.iterdir()}
+    template = yaml.safe_load((out / "workflowtemplate-evaluate.yaml").read_text(encoding="utf-8"))
+    assert {one["resources"]["limits"].get("nvidia.com/gpu") for one in containers(template)} == {"8", None}
 
 
 def test_without_a_user_or_a_profile_it_asks_for_the_profile_alone(tmp_path: Path) -> None:
