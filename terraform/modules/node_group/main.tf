@@ -6,6 +6,7 @@ locals {
   gpu = local.instance.gpus > 0
   # A reservation's place was fixed when it was made: instances cannot be put into a placement group beside it.
   reserved  = contains(["reservation", "capacity-block"], var.capacity)
+  block     = var.capacity == "capacity-block"
   placed    = var.efa && !local.reserved
   full_name = "${var.cluster_name}-${var.name}"
 
@@ -87,6 +88,10 @@ resource "aws_placement_group" "this" {
 }
 
 resource "aws_launch_template" "this" {
+  # EKS wants the type of a capacity block here, any other's in the node group, and none in both.
+  # https://docs.aws.amazon.com/eks/latest/userguide/capacity-blocks-mng.html
+  instance_type = local.block ? var.instance_types[0] : null
+
   name                   = local.full_name
   update_default_version = true
   ebs_optimized          = true
@@ -145,7 +150,7 @@ resource "aws_launch_template" "this" {
   }
 
   dynamic "instance_market_options" {
-    for_each = var.capacity == "capacity-block" ? ["capacity-block"] : []
+    for_each = local.block ? ["capacity-block"] : []
 
     content {
       market_type = instance_market_options.value
@@ -167,7 +172,7 @@ resource "aws_eks_node_group" "this" {
   node_group_name = var.name
   node_role_arn   = var.node_role_arn
   subnet_ids      = values(var.subnets)
-  instance_types  = var.instance_types
+  instance_types  = local.block ? null : var.instance_types
   ami_type        = local.gpu ? "AL2023_x86_64_NVIDIA" : "AL2023_x86_64_STANDARD"
   capacity_type = lookup(
     { spot = "SPOT", "capacity-block" = "CAPACITY_BLOCK" }, var.capacity, "ON_DEMAND",

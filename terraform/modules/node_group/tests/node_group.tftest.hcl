@@ -153,6 +153,10 @@ run "starts_in_a_capacity_block" {
     error_message = "Group and launch template must both say capacity block."
   }
   assert {
+    condition     = aws_launch_template.this.instance_type == "p5.48xlarge"
+    error_message = "EKS wants a capacity block's instance type in the launch template."
+  }
+  assert {
     condition     = aws_launch_template.this.capacity_reservation_specification[0].capacity_reservation_target[0].capacity_reservation_id == "cr-0123456789abcdef0"
     error_message = "Nodes must start in the block that was bought."
   }
@@ -172,6 +176,10 @@ run "starts_in_a_reservation_on_demand" {
   assert {
     condition     = aws_eks_node_group.this.capacity_type == "ON_DEMAND" && length(aws_launch_template.this.instance_market_options) == 0 && length(aws_placement_group.this) == 0
     error_message = "A reservation is on demand, without market options and without placement group."
+  }
+  assert {
+    condition     = aws_launch_template.this.instance_type == null && aws_eks_node_group.this.instance_types[0] == "p5.48xlarge"
+    error_message = "Outside of capacity blocks the node group says the instance type, and the launch template must not."
   }
 }
 
