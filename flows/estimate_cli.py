@@ -46,6 +46,10 @@ def make_estimate(
             fail(f"--assume {text}: expected FIGURE=NUMBER, as in sft_examples=1000000")
     # The shipped base is for CPUs, and everything that is named on the hub for GPUs.
     chosen = gpu or ("cpu" if recipe.data.nano_world is not None else "h100")
+    if chosen == "cpu" and (gpus is not None or price is not None):
+        fail(
+            "--gpus and --price are for GPUs, and this estimate is for this machine's CPU: add --gpu, as in --gpu h100"
+        )
     try:
         return estimate(recipe, chosen, gpus, price, given)
     except (ValueError, OSError) as error:

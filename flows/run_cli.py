@@ -84,6 +84,8 @@ def plan(
     if estimate:
         print_estimate(make_estimate(recipe, gpu, gpus, price, assume), as_json)
         return
+    if gpu or gpus or price is not None or assume:
+        fail("--gpu, --gpus, --price and --assume are for an estimate: add --estimate")
     chain = _chain(recipe, "plan", selection)
     stages = _planned(chain, verify)
     if as_json:

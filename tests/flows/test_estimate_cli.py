@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from flows.estimate_cli import make_estimate, print_estimate
+from flows.run_cli import plan
 from steps.recipe import load_recipe
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -42,3 +44,17 @@ def test_a_figure_that_cannot_be_assumed_is_refused(assumed: str, capsys: pytest
     with pytest.raises(SystemExit):
         make_estimate(load_recipe(CONFIGS / "qwen-1.5b-8gpu.yaml"), None, None, None, [assumed])
     assert assumed.partition("=")[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("gpus", "price"), [(3, None), (None, 2.5)])
+def test_options_for_gpus_are_refused_on_a_cpu(
+    gpus: int | None, price: float | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        make_estimate(load_recipe(CONFIGS / "nano.yaml"), None, gpus, price, [])
+    assert "add --gpu" in capsys.readouterr().err
+
+
+def test_options_for_an_estimate_ask_for_one() -> None:
+    done = CliRunner().invoke(plan, ["--config", str(CONFIGS / "nano.yaml"), "--gpus", "3"])
+    assert done.exit_code == 1 and "add --estimate" in done.output
