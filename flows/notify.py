@@ -35,8 +35,8 @@ def tell_failure(
     """
     if recipe.notify is None:
         return
-    if stage is None and run is not None:
-        stage = failed_stage(recipe.store, run)
+    if stage is None and run is not None and (failed := failed_stage(recipe.store, run)) is not None:
+        stage = failed.stage
     tell(recipe.notify, recipe.name, run, stage, error, shlex.join(["longhaul", *command]), log)
 
 
@@ -72,11 +72,11 @@ def tell(
     return delivered
 
 
-def failed_stage(store: str, run: str) -> str | None:
-    """The stage that a run's records say failed last; None where they say nothing, or cannot be read now."""
+def failed_stage(store: str, run: str) -> StageRecord | None:
+    """The stage that a run's records say failed last, and not only at first; None where they say nothing, or cannot be
+    read now."""
     try:
-        found = list(records.read(open_store(store), StageRecord, f"stage-runs/{run}"))
+        last = {record.stage: record for record in records.read(open_store(store), StageRecord, f"stage-runs/{run}")}
     except (StoreError, ValueError):
         return None
-    failed = [record.stage for record in found if record.failure is not None]
-    return failed[-1] if failed else None
+    return next((record for record in reversed(last.values()) if record.failure is not None), None)

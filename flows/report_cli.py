@@ -19,10 +19,11 @@ from flows.terminal import fail, store_option
 def report(run_name: str | None, store: str, as_json: bool) -> None:
     """Show how each stage's model did."""
     from flows.models import ModelNotFound
+    from infra.store import StoreError
 
     try:
         print_report(store, run_name, as_json)
-    except ModelNotFound as error:
+    except (ModelNotFound, StoreError) as error:
         fail(str(error))
 
 

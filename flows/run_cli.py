@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 FLOW = Path(__file__).parent / "post_train.py"
 DEFAULT_CONFIG = "configs/nano.yaml"
+ERROR = re.compile(r"(\w+\.)+[A-Z]\w*:|[A-Z]\w*(Error|Exception)\b.*|.*\brefused\b")
+"""A line that ends a traceback: an exception's path and message, or the name alone of one of Python's own."""
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
@@ -140,7 +142,7 @@ def run(retries: int, as_json: bool, **asked: Any) -> None:
     leave_name(name)
     try:
         if any(one.action == "run" for one in stages) or not _use_all_again(chain, stages):
-            _run_flow(folder, name, selection, retries, as_json, ended_badly)
+            _run_flow(folder, recipe, name, selection, retries, as_json, ended_badly)
         end_run(chain.store, name, "succeeded")
     except StoreError as error:
         ended_badly("failed", f"StoreError: {error}\nFinished stages are kept: the same command goes on from them.")
@@ -217,6 +219,7 @@ def _use_all_again(chain: "Chain", stages: "list[PlannedStage]") -> bool:
 
 def _run_flow(
     folder: Path,
+    recipe: "Recipe",
     name: str,
     selection: "Selection",
     retries: int,
@@ -261,7 +264,7 @@ def _run_flow(
                 f"interrupted. Finished stages are kept: the same command goes on from them.\nlog: {log}",
             )
     if status != 0:
-        error = _last_error(log)
+        error = _error_of(recipe, name, log)
         ended_badly("failed", f"{error}\nlog: {log}\nFinished stages are kept: the same command goes on from them.")
 
 
@@ -275,11 +278,16 @@ def _end(process: subprocess.Popen[bytes], patience: float = 10) -> None:
         process.wait()
 
 
-def _last_error(log: Path) -> str:
-    """The line that says what went wrong, from Metaflow's output."""
+def _error_of(recipe: "Recipe", run: str, log: Path) -> str:
+    """What went wrong: by the record of the stage that failed, or else by Metaflow's output."""
+    from flows.notify import failed_stage
+
+    failed = failed_stage(recipe.store, run)
+    if failed is not None and failed.failure is not None:
+        return printable(f"{failed.stage}: {failed.failure.error}")
     lines = [line.split("] ", 1)[-1].strip() for line in log.read_text(errors="replace").splitlines()]
-    errors = [i for i, line in enumerate(lines) if line and ("Error" in line.split(":")[0] or "refused" in line)]
-    return re.sub(r"^(\w+\.)+", "", lines[errors[-1]]) if errors else "the flow failed"
+    errors = [line for line in lines if ERROR.match(line)]
+    return printable(re.sub(r"^(\w+\.)+", "", errors[-1])) if errors else "the flow failed"
 
 
 def _table(stages: "list[PlannedStage]") -> Table:

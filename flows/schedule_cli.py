@@ -120,6 +120,8 @@ def _job(path: Path) -> "Job":
 @json_option
 def list_schedules(as_json: bool) -> None:
     """List the schedules of this machine."""
+    from infra.schedule_state import no_such
+
     folder = _folder()
     schedules, at_work = _read(folder), folder.at_work()
     newest = {one.schedule: one for one in folder.history() if one.event in ("succeeded", "failed", "interrupted")}
@@ -136,12 +138,12 @@ def list_schedules(as_json: bool) -> None:
         click.echo(json.dumps({"schedules": told, "at_work": at_work}))
         return
     if not schedules:
-        click.echo("there is no schedule on this machine yet: longhaul schedule run --config FILE")
+        click.echo(no_such(None, schedules))
         return
     caption = "the scheduler is at work" if at_work else "no scheduler is at work: start `longhaul schedule run`"
     table = Table(box=box.SIMPLE, pad_edge=False, caption=caption, caption_justify="left")
     for column in ("schedule", "what", "cron", "state", "next", "last"):
-        table.add_column(column, no_wrap=column in ("schedule", "what", "cron", "next"))
+        table.add_column(column, no_wrap=column in ("schedule", "state"))
     for name, kept in schedules.items():
         state = "running" if kept.running else "paused" if kept.paused else "asked for" if kept.asked else "waiting"
         last = newest.get(name)
@@ -234,16 +236,16 @@ def history(name: str | None, limit: int, as_json: bool) -> None:
     if not told:
         click.echo("nothing happened yet")
         return
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    for column in ("time (UTC)", "schedule", "event", "why", "took", "run or error"):
-        table.add_column(column, justify="right" if column == "took" else "left", no_wrap=column != "run or error")
+    # In lines: an error is a sentence, and a table has no room for it.
+    console = Console(soft_wrap=True)
     for one in told:
-        cells = (f"{one.time.astimezone(UTC):%Y-%m-%d %H:%M:%S}", one.schedule, one.event, one.why)
-        took = "" if one.seconds is None else told_seconds(one.seconds)
-        more = one.error or one.run or ""
-        style = EVENTS.get(one.event, "")
-        table.add_row(*(Text(printable(cell), style) for cell in cells), took, Text(printable(more)))
-    Console().print(table)
+        took = "" if one.seconds is None else f" after {told_seconds(one.seconds)}"
+        why = f" ({one.why})" if one.why else ""
+        head = f"{one.time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC  {one.schedule}  {one.event}{took}{why}"
+        console.print(Text(printable(head), EVENTS.get(one.event, "")))
+        more = [f"run {one.run}"] if one.run else []
+        for line in more + (one.error or "").splitlines():
+            console.print(Text(f"    {printable(line)}", "dim"))
 
 
 def _folder() -> "ScheduleFolder":
@@ -269,7 +271,7 @@ def _one(folder: "ScheduleFolder", name: str | None) -> "tuple[str, Kept]":
     if name is None and len(schedules) == 1:
         return next(iter(schedules.items()))
     if name is None or name not in schedules:
-        fail(f"which one? There are {', '.join(schedules)}" if name is None and schedules else no_such(name, schedules))
+        fail(no_such(name, schedules))
     return name, schedules[name]
 
 

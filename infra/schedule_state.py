@@ -179,6 +179,10 @@ class ScheduleFolder:
 
 
 def no_such(name: str | None, schedules: dict[str, Kept]) -> str:
-    """What to say of a schedule that is not there."""
-    known = ", ".join(schedules) or "none yet"
-    return f"there is no schedule {name!r} here; there are: {known}. `longhaul schedule run --config FILE` adds one"
+    """What to say of a schedule that is not there, or not named."""
+    if not schedules:
+        return "there is no schedule on this machine yet: longhaul schedule run --config FILE"
+    known = ", ".join(schedules)
+    if name is None:
+        return f"which one? There are {known}"
+    return f"there is no schedule {name!r} here; there are {known}, and `longhaul schedule run --config FILE` adds one"

@@ -243,6 +243,8 @@ def backend_at(root: str | Path) -> Backend:
         return S3Backend(str(root))
     if str(root).startswith("s3:"):
         raise StoreError(f"{root}: an S3 address begins with {SCHEME} and is given as text, not as a Path")
+    if "://" in str(root):
+        raise StoreError(f"{root}: a store is a folder, or {SCHEME}bucket/prefix")
     return LocalBackend(Path(root))
 
 

@@ -140,7 +140,9 @@ class LineageIndex:
         with reading(self.engine) as connection:
             row = connection.execute(select(runs).where(runs.c.run == plain(run))).first()
             if row is None:
-                raise LineageError(f"there is no run {run!r}; the newest is {newest_run(connection)}")
+                newest = newest_run(connection)
+                hint = f"the newest is {newest}" if newest else "none has been recorded yet"
+                raise LineageError(f"there is no run {run!r}; {hint}")
             told = (
                 select(run_events).where(run_events.c.run == plain(run)).order_by(run_events.c.stamp, run_events.c.key)
             )

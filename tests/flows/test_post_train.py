@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 from processes import running_below
 
+from flows.run_cli import _error_of
+from steps.recipe import check_recipe, load_recipe
+
 ROOT = Path(__file__).parent.parent.parent
 LONGHAUL = [sys.executable, "-m", "flows.cli"]
 STAGES = [
@@ -287,6 +290,32 @@ def test_a_store_that_cannot_be_written_is_named(home: Home) -> None:
     assert done.returncode == 1
     assert "StoreError: /proc/nothing: No such file or directory" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_run_that_fails_says_at_which_stage_and_why(home: Home) -> None:
+    done = home.run("--set", "import_checkpoint.checkpoint=./nothing", "--until", "import")
+    assert done.returncode == 1
+    assert "import: CheckpointRefused: nothing is not a folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("steps.checkpoint.CheckpointRefused: it is empty", "CheckpointRefused: it is empty"),
+        ("ValueError: no such thing", "ValueError: no such thing"),
+        ("KeyError", "KeyError"),
+        ("rl.tau is refused: above 0", "rl.tau is refused: above 0"),
+        ("Loading: it is on its way", "the flow failed"),
+    ],
+)
+def test_without_a_record_the_log_says_why_a_run_failed(line: str, told: str, home: Home, tmp_path: Path) -> None:
+    recipe = check_recipe(
+        {**load_recipe(ROOT / "configs" / "smoke.yaml").model_dump(mode="json"), "store": str(tmp_path)}, "test"
+    )
+    log = tmp_path / "log"
+    log.write_text(f"2026-11-26 [1/rl/2 (pid 3)] Traceback\n2026-11-26 [1/rl/2 (pid 3)] {line}\nWorkflow failed.\n")
+    assert _error_of(recipe, "run", log) == told
 
 
 def test_the_flow_runs_by_itself_and_says_what_is_wrong_with_a_configuration(home: Home, tmp_path: Path) -> None:

@@ -111,11 +111,11 @@ def test_a_schedule_is_paused_resumed_and_asked_for(longhaul: Commands) -> None:
 
 
 def test_a_schedule_that_is_not_there_is_answered_with_those_that_are(longhaul: Commands) -> None:
-    assert "there are: none yet" in longhaul("pause", "nano", code=1).output
+    assert "there is no schedule on this machine yet" in longhaul("pause", "nano", code=1).output
     longhaul.keep("one")
     longhaul.keep("two")
     assert "which one? There are one, two" in longhaul("trigger", code=1).output
-    assert "there is no schedule 'three' here; there are: one, two" in longhaul("pause", "three", code=1).output
+    assert "there is no schedule 'three' here; there are one, two, and" in longhaul("pause", "three", code=1).output
 
 
 def test_what_others_wrote_does_not_drive_the_terminal(longhaul: Commands) -> None:

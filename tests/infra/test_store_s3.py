@@ -51,6 +51,8 @@ def test_a_root_that_cannot_be_written_is_named(tmp_path: Path, place: str) -> N
         Store("s3://no-such-bucket").put(folder, "model")
     with pytest.raises(StoreError, match="S3 address begins with s3://"):
         Store(Path("s3://bucket/prefix"))
+    with pytest.raises(StoreError, match="a store is a folder, or s3://bucket/prefix"):
+        Store("gs://bucket/prefix")
 
 
 def test_a_server_that_does_not_answer_is_an_error_of_the_store(

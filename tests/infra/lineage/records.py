@@ -6,14 +6,18 @@ disk, so that a thousand runs take seconds.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from infra.lineage.index import LineageIndex
 from infra.records import Failure, Record, RunRecord, StageRecord, TagRecord
-from infra.store import Ref
+from infra.store import Ref, Store
+
+Opened = Callable[[], LineageIndex]
+"""The fixture `opened`: opens the index of a test, each time with connections of its own."""
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -169,6 +173,20 @@ class History:
         self.records.append((f"tags/{tag}", record))
 
 
+def two_runs() -> History:
+    """The second run uses what the first one made again until RL, which fails."""
+    history = History()
+    first = history.add_run("first", sources={"data": {"data/train.jsonl": digest("train")}}, seed=3)
+    history.add_run(
+        "second",
+        minutes=60,
+        reuse={stage: first[stage] for stage in ("data", "import", "vanilla_sft", "curation", "long_cot_sft")},
+        fails_at="rl",
+        seed=3,
+    )
+    return history
+
+
 def big_history(runs: int = 1000, artifacts_per_run: int = 100) -> Iterator[tuple[str, Record]]:
     """Many runs, a few records at a time: all use the first run's data and base again, every tenth fails at RL, every
     fifth uses all up to RL of the run before."""
@@ -211,3 +229,11 @@ def write_history(store: Path, records: Iterator[tuple[str, Record]] | list[tupl
         text = json.dumps(record.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
         (folder / f"{number:020d}-{unique}.json").write_text(text, encoding="utf-8")
     return number - first
+
+
+def indexed(opened: Opened, store: Store, history: History) -> LineageIndex:
+    """The index of a store that holds a history."""
+    write_history(Path(store.backend.address), history.records)
+    index = opened()
+    index.sync(store)
+    return index

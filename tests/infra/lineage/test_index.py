@@ -1,41 +1,14 @@
 import json
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import boto3
 import pytest
-from records import CHAIN, History, big_history, digest, ref, stage_record, write_history
-from sqlalchemy import text
+from records import CHAIN, History, Opened, big_history, digest, indexed, ref, stage_record, two_runs, write_history
 
 from infra.lineage.index import LineageIndex
 from infra.lineage.tables import LineageError
 from infra.records import FORMAT, Failure, write
 from infra.store import Store, StoreError
-
-Opened = Callable[[], LineageIndex]
-
-
-def indexed(opened: Opened, store: Store, history: History) -> LineageIndex:
-    write_history(Path(store.backend.address), history.records)
-    index = opened()
-    index.sync(store)
-    return index
-
-
-def two_runs() -> History:
-    """The second run uses what the first one made again until RL, which fails."""
-    history = History()
-    first = history.add_run("first", sources={"data": {"data/train.jsonl": digest("train")}}, seed=3)
-    history.add_run(
-        "second",
-        minutes=60,
-        reuse={stage: first[stage] for stage in ("data", "import", "vanilla_sft", "curation", "long_cot_sft")},
-        fails_at="rl",
-        seed=3,
-    )
-    return history
 
 
 def test_runs_are_listed_with_what_was_reused_and_what_failed(opened: Opened, store: Store) -> None:
@@ -164,79 +137,6 @@ def test_other_folders_of_records_are_passed_over(opened: Opened, store: Store) 
     (folder / "1.json").write_text("{")
     index = indexed(opened, store, two_runs())
     assert index.problems() == []
-
-
-def test_an_index_of_a_newer_schema_is_refused_and_an_older_one_made_anew(
-    opened: Opened, store: Store, url: str
-) -> None:
-    index = indexed(opened, store, two_runs())
-    with index.engine.begin() as connection:
-        connection.execute(text("UPDATE lineage_meta SET value = '99' WHERE name = 'schema'"))
-    with pytest.raises(LineageError, match="schema 99; this one knows up to"):
-        opened()
-    with index.engine.begin() as connection:
-        connection.execute(text("UPDATE lineage_meta SET value = '0' WHERE name = 'schema'"))
-    older = opened()
-    assert older.runs().total == 0
-    older.sync(store)
-    assert older.runs().total == 2
-
-
-def test_an_index_does_not_mix_two_stores(opened: Opened, store: Store, tmp_path: Path) -> None:
-    index = indexed(opened, store, two_runs())
-    other = Store(tmp_path / "other")
-    with pytest.raises(LineageError, match=r"is of the store .*store, not of .*other.*--rebuild"):
-        index.sync(other)
-    index.rebuild(other)
-    assert index.runs().total == 0
-
-
-@pytest.mark.parametrize("url", ["mysql://somewhere/x", "postgresql://localhost/x", "index.sqlite", ""])
-def test_another_kind_of_address_is_refused(url: str) -> None:
-    with pytest.raises(LineageError, match=r"sqlite:///FILE or postgresql\+psycopg://"):
-        LineageIndex(url)
-
-
-@pytest.mark.parametrize(
-    "url", ["sqlite:////nowhere/at/all/index.sqlite", "postgresql+psycopg://someone:secret@127.0.0.1:1/x"]
-)
-def test_a_database_that_cannot_be_opened_is_named_without_its_password(url: str) -> None:
-    with pytest.raises(LineageError, match="cannot be used") as caught:
-        LineageIndex(url)
-    assert "secret" not in str(caught.value)
-
-
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "index.sqlite"
-    file.write_text("this is not a database, but it is long enough to be taken for one" * 100)
-    with pytest.raises(LineageError, match=r"index\.sqlite cannot be used.*not a database"):
-        LineageIndex(f"sqlite:///{file}")
-
-
-SYNC = """
-import sys
-from infra.lineage.index import LineageIndex
-from infra.store import Store
-index, store = LineageIndex(sys.argv[1]), Store(sys.argv[2])
-for _ in range(3):
-    print(index.sync(store).new, flush=True)
-"""
-
-
-def test_processes_that_sync_at_once_add_each_record_once(opened: Opened, store: Store, url: str) -> None:
-    root = Path(store.backend.address)
-    written = write_history(root, big_history(runs=60))
-    processes = [
-        subprocess.Popen([sys.executable, "-c", SYNC, url, str(root)], stdout=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
-    added = [int(line) for process in processes for line in process.communicate(timeout=120)[0].split()]
-    assert [process.returncode for process in processes] == [0, 0, 0]
-    assert len(added) == 9
-    assert sum(added) == written
-    index = opened()
-    assert index.sync(store).new == 0
-    assert index.runs().total == 60
 
 
 def test_tags_move_are_taken_away_and_keep_their_history(opened: Opened, store: Store) -> None:
@@ -394,13 +294,6 @@ def test_an_unknown_or_ambiguous_name_is_refused_saying_which_there_are(opened: 
         index.find("train.jsonl")
     with pytest.raises(LineageError, match="called '%'"):
         index.find("%")
-
-
-def test_the_default_index_is_one_for_each_store(tmp_path: Path) -> None:
-    first = LineageIndex.of(Store(tmp_path / "a"), tmp_path / "home")
-    second = LineageIndex.of(Store(tmp_path / "b"), tmp_path / "home")
-    again = LineageIndex.of(Store(tmp_path / "a"), tmp_path / "home")
-    assert first.engine.url == again.engine.url != second.engine.url
 
 
 def test_every_stage_of_the_made_up_chain_is_there(store: Store, tmp_path: Path) -> None:

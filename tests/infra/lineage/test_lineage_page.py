@@ -1,8 +1,9 @@
 """What the lineage page tells, as a reader without scripts finds it."""
 
 import re
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import infra.lineage.web as web
 from infra.lineage.index import LineageIndex
 from infra.lineage.web.curves import MOST_POINTS, curves_of
 from infra.lineage.web.site import Site
-from infra.store import Store
+from infra.store import Store, home
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +224,38 @@ def test_the_panel_shows_samples_a_few_at_a_time_by_iteration(site: Site, visito
     other = Outline(visitor.get(link_to(node, iteration=1)).text).text
     assert "1/0" in other and "0/0" not in other
     assert visitor.get(link_to(node, iteration="x", **{"from": "y"})).status_code == 200
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "cut short": lambda file: file.write_bytes(file.read_bytes()[:100]),
+    "overwritten": lambda file: file.write_bytes(file.read_bytes()[:50] + bytes(400) + file.read_bytes()[450:]),
+    "lost": lambda file: file.unlink(),
+    "lost with its folder": lambda file: shutil.rmtree(file.parent),
+    "lost with its manifest": lambda file: shutil.rmtree(file.parent.parent),
+}
+
+
+@pytest.mark.parametrize("seen", [False, True], ids=["never seen", "seen before"])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_the_panel_tells_what_is_known_of_samples_that_cannot_be_read(tmp_path: Path, damage: str, seen: bool) -> None:
+    site = made_up_site(tmp_path)
+    visitor = client(site)
+    row = next(row for row in site.index.data().rows if row.kind == "samples")
+    if seen:
+        assert "What is 0 + 2?" in visitor.get(link_to(row.id)).text
+    content = Path(site.store.backend.address) / home(row.digest) / "content"
+    for each in (content.parent, content, content / "samples.parquet"):
+        each.chmod(0o755)
+    DAMAGE[damage](content / "samples.parquet")
+    answer = visitor.get(link_to(row.id))
+    outline = Outline(answer.text)
+    assert answer.status_code == 200 and "What is 0 + 2?" not in outline.text
+    (problem,) = [text for text in outline.texts if str(tmp_path) in text or "cannot be read" in text]
+    assert row.digest[:12] in problem
+    for words in ("own.tau 0.1", "accuracy 64.0%", "prompts: warned", "Comes from 1", FIRST):
+        assert words in outline.text
+    # The manifest tells of the files, whatever became of them.
+    assert ("samples.parquet 7.5 kB" in outline.text) == ("manifest" not in damage)
 
 
 def test_neighbours_are_links_that_lead_there_without_scripts(visitor: TestClient) -> None:

@@ -13,7 +13,7 @@ from page_site import FIRST, HOSTILE, Outline, client, every_page, made_up_site
 
 import infra.lineage.web as web
 from infra.lineage.web.app import lineage_app
-from infra.lineage.web.security import COOKIE, LONGEST_FORM
+from infra.lineage.web.security import COOKIE, LONGEST_FORM, OPEN
 from infra.lineage.web.server import ServerConfig, check_reach
 from infra.lineage.web.site import Site
 from infra.sandbox.token import TokenRefused
@@ -136,6 +136,42 @@ def test_the_form_sets_a_cookie_that_no_script_reads_and_that_is_not_the_token(s
     assert other.get("/runs").status_code == 401
 
 
+@pytest.mark.parametrize(
+    ("address", "root"),
+    [
+        ("static/style.css", ""),
+        ("@x/static/style.css", ""),
+        ("http://127.0.0.1/static/style.css", ""),
+        ("//static/style.css", ""),
+        ("/static/style%0A.css", ""),
+        ("/static/theme.js%09", ""),
+        ("/static/style.css%3F", ""),
+        ("/static/icon.svg%23", ""),
+        ("/static/style.css/../../runs", ""),
+        ("/static/style.css/runs", "/static/style.css"),
+        ("/runs?/static/style.css", ""),
+        ("/runs", "/static/style.css"),
+        ("/runs%0A", ""),
+        ("login", ""),
+    ],
+)
+def test_no_spelling_of_an_address_gets_round_the_token(site: Site, address: str, root: str) -> None:
+    status, body = asked(site, address, TOKEN, root)
+    assert status == 401 and b'name="token"' in body and FIRST.encode() not in body
+
+
+@pytest.mark.parametrize("address", [*OPEN, "/static/st%79le.css"])
+def test_what_the_form_needs_is_open_under_its_own_name(site: Site, address: str) -> None:
+    assert asked(site, address, TOKEN)[0] == 200
+
+
+@pytest.mark.parametrize("address", ["/tags/a%253Fb", "/tags/50%25", "/tags/a%3Fb%23c?sort=x%26y", "/tags/%C3%A9"])
+def test_the_form_leads_back_to_the_address_that_was_asked_for(site: Site, address: str) -> None:
+    visitor = client(site, TOKEN)
+    (back,) = [each["value"] for each in Outline(visitor.get(address).text).of("input") if each["name"] == "to"]
+    assert visitor.post("/login", data={"token": TOKEN, "to": back}).headers["location"] == address
+
+
 @pytest.mark.parametrize("to", ["//evil.example", "https://evil.example", "/\\evil.example", "/\t/evil.example", ""])
 def test_the_form_leads_nowhere_else(site: Site, to: str) -> None:
     answer = client(site, TOKEN).post("/login", data={"token": TOKEN, "to": to})
@@ -192,7 +228,7 @@ def test_no_address_leads_out_of_its_folder(site: Site, address: str) -> None:
     assert status == 404 and b"secret" not in body and b"import" not in body
 
 
-def asked(site: Site, address: str) -> tuple[int, bytes]:
+def asked(site: Site, address: str, token: str | None = None, root: str = "") -> tuple[int, bytes]:
     """Status and body of an address that is sent as it is: clients take `..` out of it."""
     path, _, query = address.partition("?")
     scope = {
@@ -204,7 +240,7 @@ def asked(site: Site, address: str) -> tuple[int, bytes]:
         "path": unquote(path),
         "raw_path": path.encode(),
         "query_string": query.encode(),
-        "root_path": "",
+        "root_path": root,
         "headers": [(b"host", b"127.0.0.1")],
         "server": ("127.0.0.1", 80),
         "client": ("127.0.0.1", 1),
@@ -217,7 +253,7 @@ def asked(site: Site, address: str) -> tuple[int, bytes]:
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message)
 
-    asyncio.run(lineage_app(site)(scope, receive, send))
+    asyncio.run(lineage_app(site, token)(scope, receive, send))
     return sent[0]["status"], b"".join(message.get("body", b"") for message in sent)
 
 

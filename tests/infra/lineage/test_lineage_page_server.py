@@ -9,10 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 from page_site import FIRST, client, made_up_site
 from records import History, write_history
 
+from infra.lineage.rows import Synced
 from infra.lineage.web.server import Follower
+from infra.store import Store
 
 SERVE = """
 import sys
@@ -87,6 +90,28 @@ def test_a_store_out_of_reach_is_told_once_and_found_again(tmp_path: Path) -> No
         more.add_run("20260202-000000-later", minutes=10)
         write_history(tmp_path / "store", more.records, first=1000)
         wait_for(lambda: site.index.runs("later").total == 1)
+
+
+def test_whatever_a_sync_raises_is_told_once_and_what_came_since_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = made_up_site(tmp_path)
+    failing = [KeyError("odd"), KeyError("odd"), MemoryError(), RecursionError("too deep"), AssertionError()]
+    sync, told = site.index.sync, []
+
+    def fails_at_first(store: Store) -> Synced:
+        if failing:
+            raise failing.pop(0)
+        return sync(store)
+
+    monkeypatch.setattr(site.index, "sync", fails_at_first)
+    more = History()
+    more.add_run("20260202-000000-later", minutes=10)
+    write_history(tmp_path / "store", more.records, first=1000)
+    with Follower(site, told.append, seconds=0.02):
+        wait_for(lambda: site.index.runs("later").total == 1)
+    names = ["KeyError('odd')", "MemoryError()", "RecursionError('too deep')", "AssertionError()"]
+    assert told == [f"the index cannot be brought up to date: {name}" for name in names]
 
 
 def wait_for(there: Callable[[], bool], seconds: float = 20) -> None:

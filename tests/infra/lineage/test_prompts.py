@@ -125,3 +125,18 @@ def test_two_processes_that_read_the_same_samples_count_them_once(
     (use,) = models_that_saw_prompt(made.index, made.store, "one").uses
     assert (use.responses, use.passes) == (2, 2)
     assert made.saw("two") == (["a:rl", "a:vanilla_sft"], ["b:rl"])
+
+
+def test_samples_of_the_store_before_are_no_uses_of_a_prompt_unless_this_one_holds_them_too(
+    made: Made, tmp_path: Path
+) -> None:
+    assert made.saw("two") == (["a:rl", "a:vanilla_sft"], ["b:rl"])
+    other = Made(tmp_path / "other", made.index)
+    other.index.rebuild(other.store)
+    assert models_that_saw_prompt(other.index, other.store, "two").uses == ()
+    # The same bytes as before, and so not read again.
+    same = other.stage("c", "rl", other.samples("two", "three")).outputs["samples"]
+    assert other.saw("two") == (["c:rl"], [])
+    (use,) = models_that_saw_prompt(other.index, other.store, "two").uses
+    assert use.samples == same.digest
+    assert [node.id for node in use.executions] == ["execution:c:rl"]
