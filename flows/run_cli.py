@@ -287,7 +287,7 @@ def _error_of(recipe: "Recipe", run: str, log: Path) -> str:
         return printable(f"{failed.stage}: {failed.failure.error}")
     lines = [line.split("] ", 1)[-1].strip() for line in log.read_text(errors="replace").splitlines()]
     errors = [line for line in lines if ERROR.match(line)]
-    return printable(re.sub(r"^(\w+\.)+", "", errors[-1])) if errors else "the flow failed"
+    return printable(re.sub(r"^(\w+\.)+(?=[A-Z])", "", errors[-1])) if errors else "the flow failed"
 
 
 def _table(stages: "list[PlannedStage]") -> Table:
