@@ -10,15 +10,17 @@ resource "helm_release" "argo_workflows" {
 
   values = [yamlencode({
     controller = {
-      workflowNamespaces = [kubernetes_namespace_v1.jobs.metadata[0].name]
-      nodeSelector       = local.system_nodes
-      metricsConfig      = { enabled = true }
+      # The chart's workflowNamespaces would only say where it makes roles for tasks, and it makes none here.
+      extraArgs     = local.one_namespace
+      nodeSelector  = local.system_nodes
+      metricsConfig = { enabled = true }
       # What a workflow leaves in the cluster: a day of those that went well, a week of those that did not.
       workflowDefaults = { spec = { ttlStrategy = { secondsAfterSuccess = 86400, secondsAfterFailure = 604800 } } }
     }
     server = {
       # Each request brings its own token, and may do what that token may.
       authModes    = ["client"]
+      extraArgs    = local.one_namespace
       nodeSelector = local.system_nodes
     }
     # Roles of tasks are in namespaces.tf.
@@ -52,6 +54,9 @@ resource "helm_release" "argo_events" {
 }
 
 locals {
+  # Argo looks at this namespace alone: its page too, where people may list nothing elsewhere.
+  one_namespace = ["--namespaced", "--managed-namespace", kubernetes_namespace_v1.jobs.metadata[0].name]
+
   nats = { version = "2.10.10" }
 
   events = {

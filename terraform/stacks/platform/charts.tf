@@ -18,7 +18,7 @@ locals {
   images = {
     # Service, migrations and page; the page's files are in the same image.
     metaflow_service = "docker.io/netflixoss/metaflow_metadata_service:v2.5.1"
-    # The chart's own default is a moving tag of a staging registry.
+    # Packaged charts name this image too; the chart's source names a moving tag of a staging registry.
     jobset = { repository = "registry.k8s.io/jobset/jobset", tag = "v0.12.0" }
     # A minor version of Kubernetes has an autoscaler of its own.
     autoscaler_tag = "v${var.cloud.cluster.version}.0"

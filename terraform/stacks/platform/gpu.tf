@@ -10,7 +10,8 @@ resource "helm_release" "nvidia_plugin" {
   version    = local.charts.nvidia_plugin.version
   atomic     = true
 
-  # Node groups label their nodes nvidia.com/gpu.present, so feature discovery has nothing to find.
+  # Node groups label their nodes nvidia.com/gpu.present, which is one of the labels that the chart's affinity takes:
+  # feature discovery has nothing to find.
   values = [yamlencode({ nfd = { enabled = false }, gfd = { enabled = false }, tolerations = local.gpu_toleration })]
 }
 
@@ -32,6 +33,11 @@ resource "helm_release" "gpu_operator" {
     toolkit      = { enabled = false }
     dcgmExporter = { enabled = true, serviceMonitor = { enabled = false } }
     operator     = { nodeSelector = local.system_nodes }
+    # Its workers find the GPUs. Until they have, the operator turns the node groups' nvidia.com/gpu.present to "false".
+    "node-feature-discovery" = {
+      master = { nodeSelector = local.system_nodes }
+      gc     = { nodeSelector = local.system_nodes }
+    }
   })]
 }
 

@@ -185,7 +185,8 @@ resource "kubernetes_role_binding_v1" "forward" {
   }
 }
 
-# Pods of a run talk to each other (torchrun, Ray, NCCL's set-up); nothing else talks to them.
+# Pods of a run talk to each other (torchrun, Ray, NCCL's set-up). Nothing else talks to them, but for KubeRay's operator
+# where it is: it asks the Ray clusters that it starts how they are.
 resource "kubernetes_network_policy_v1" "jobs" {
   metadata {
     name      = "among-themselves"
@@ -199,6 +200,18 @@ resource "kubernetes_network_policy_v1" "jobs" {
     ingress {
       from {
         pod_selector {}
+      }
+    }
+
+    dynamic "ingress" {
+      for_each = helm_release.kuberay[*].namespace
+
+      content {
+        from {
+          namespace_selector {
+            match_labels = { "kubernetes.io/metadata.name" = ingress.value }
+          }
+        }
       }
     }
   }

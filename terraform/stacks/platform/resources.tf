@@ -36,7 +36,8 @@ resource "helm_release" "secrets_provider" {
 
   values = [yamlencode({
     awsRegion = var.cloud.region
-    # The database's password becomes a Kubernetes secret, and follows when RDS changes it.
+    # The database's password becomes a Kubernetes secret, and follows when RDS changes it. That the driver is installed,
+    # and asks for Pod Identity's tokens, is in the chart's own values, which these are merged into.
     "secrets-store-csi-driver" = { syncSecret = { enabled = true }, enableSecretRotation = true, rotationPollInterval = "10m" }
   })]
 }

@@ -94,12 +94,20 @@ run "tells_metaflow_everything_and_gives_nobody_more_than_needed" {
     error_message = "KubeRay is installed only where asked for."
   }
   assert {
+    condition     = length(kubernetes_network_policy_v1.jobs.spec[0].ingress) == 1
+    error_message = "Without KubeRay, pods of a run are reached from nowhere else."
+  }
+  assert {
     condition     = yamldecode(helm_release.cluster_autoscaler.values[0]).rbac.serviceAccount.name == "cluster-autoscaler" && yamldecode(helm_release.cluster_autoscaler.values[0]).autoDiscovery.clusterName == "longhaul"
     error_message = "The autoscaler must have the account with the role, and find its own cluster's groups."
   }
   assert {
-    condition     = yamldecode(helm_release.argo_workflows.values[0]).controller.workflowNamespaces == ["longhaul"] && yamldecode(helm_release.argo_workflows.values[0]).server.authModes == ["client"]
+    condition     = yamldecode(helm_release.argo_workflows.values[0]).controller.extraArgs == ["--namespaced", "--managed-namespace", "longhaul"] && yamldecode(helm_release.argo_workflows.values[0]).server.authModes == ["client"]
     error_message = "Argo must run the one namespace's workflows, and act for nobody but who asks."
+  }
+  assert {
+    condition     = yamldecode(helm_release.argo_events.values[0]).configs.jetstream.versions[*].version == [yamldecode(helm_release.resources.values[0]).events.nats]
+    error_message = "The bus must ask for the version that the controller knows."
   }
   assert {
     condition     = !strcontains(yamldecode(helm_release.jobset.values[0]).image.repository, "staging")
@@ -146,6 +154,14 @@ run "leaves_out_what_is_not_asked_for" {
   assert {
     condition     = yamldecode(helm_release.gpu_operator[0].values[0]).driver.enabled == false && yamldecode(helm_release.gpu_operator[0].values[0]).toolkit.enabled == false
     error_message = "The node image has driver and toolkit: the operator must bring neither."
+  }
+  assert {
+    condition     = alltrue([for part in ["master", "gc"] : yamldecode(helm_release.gpu_operator[0].values[0])["node-feature-discovery"][part].nodeSelector == local.system_nodes])
+    error_message = "What is not on each node must stay on the nodes that are always there."
+  }
+  assert {
+    condition     = length(kubernetes_network_policy_v1.jobs.spec[0].ingress) == 2
+    error_message = "KubeRay's operator must reach the Ray clusters that it starts."
   }
   assert {
     condition     = length(kubernetes_namespace_v1.sandbox) == 0 && length(helm_release.kuberay) == 1 && output.sandbox_namespace == null
