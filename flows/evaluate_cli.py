@@ -94,13 +94,14 @@ def _keep_traceback(run: str) -> Path:
 
 def _show(recipe: "Recipe", comparison: "Comparison") -> None:
     told = comparison.plain()
-    table = Table(title=f"recipe {recipe.name}", box=box.SIMPLE, pad_edge=False)
-    for column in ("", "model", "stage", "run", "accuracy", "tokens", "p99"):
-        table.add_column(column, justify="right" if column in ("accuracy", "tokens", "p99") else "left", no_wrap=True)
+    table = Table(title=f"recipe {recipe.name}", box=box.SIMPLE, pad_edge=False, collapse_padding=True)
+    for column in ("", "model", "from", "accuracy", "tokens", "p99"):
+        numbers = column in ("accuracy", "tokens", "p99")
+        table.add_column(column, justify="right" if numbers else "left", no_wrap=column != "from", overflow="fold")
     for called, one in (("the model", told["model"]), (comparison.tag, told["tagged"])):
         if one is not None:
             figures = one["evaluation"]
-            cells = (called, one["digest"][:12], one["stage"], one["run"])
+            cells = (called, one["digest"][:12], f"{one['stage']} of {one['run']}")
             table.add_row(
                 *(Text(printable(cell)) for cell in cells),
                 f"{figures['accuracy']:.1%} ± {figures['standard_error']:.1%}",

@@ -44,8 +44,8 @@ depth_option = click.option("--depth", type=click.IntRange(1), help="Edges to fo
 def lineage() -> None:
     """From a model back to all that made it, and from a file or prompt on to all that it touched.
 
-    A NAME is a run, RUN:STAGE, a stage of the newest run, a tag, the beginning of a digest, a file's address or its
-    end, or a node's id.
+    A NAME is a run, RUN:STAGE, a stage of the newest run that has it, a tag, the beginning of a digest, a file's
+    address or its end, or a node's id.
     """
 
 

@@ -34,9 +34,15 @@ def runs(text: str, store: str, limit: int, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"runs": [asdict(row) for row in page.rows], "total": page.total}))
         return
-    table = Table(box=box.SIMPLE, pad_edge=False, caption=f"{len(page.rows)} of {page.total} runs")
-    for column, right in (("run", 0), ("status", 0), ("stages", 1), ("reused", 1), ("took", 1), ("accuracy", 1)):
-        table.add_column(column, justify="right" if right else "left", no_wrap=True)
+    caption = f"{len(page.rows)} of {page.total} runs"
+    table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True, caption=caption)
+    for column in ("run", "status", "stages", "reused", "took", "accuracy"):
+        if column == "run":
+            table.add_column(column, overflow="fold", min_width=24)
+        elif column == "status":
+            table.add_column(column, overflow="fold", max_width=13)
+        else:
+            table.add_column(column, justify="right", no_wrap=True)
     for row in page.rows:
         status = row.status if row.failed_stage is None else f"{row.status} at {row.failed_stage}"
         table.add_row(
@@ -75,9 +81,12 @@ def show(run: str, store: str, as_json: bool) -> None:
         console.print(Text(printable(f"longhaul {' '.join(detail.start.command)}"), "dim"))
     if detail.end and detail.end.error:
         console.print(Text(printable(detail.end.error), "red"))
-    table = Table(box=box.SIMPLE, pad_edge=False)
+    table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)
     for column in ("stage", "did", "key", "took", "accuracy", "outputs"):
-        table.add_column(column, justify="right" if column in ("took", "accuracy") else "left", no_wrap=column != "did")
+        wraps = column in ("did", "outputs")
+        table.add_column(
+            column, justify="right" if column in ("took", "accuracy") else "left", no_wrap=not wraps, overflow="fold"
+        )
     for record in detail.stages:
         did = "ran"
         if record.failure:
@@ -88,7 +97,7 @@ def show(run: str, store: str, as_json: bool) -> None:
         table.add_row(
             record.stage,
             Text(printable(did), "red" if record.failure else ""),
-            record.key[:12],
+            record.key[:8],
             told_seconds(record.seconds),
             "–" if accuracy is None else f"{accuracy:.1%}",
             Text(", ".join(f"{name} {ref.digest[:8]}" for name, ref in record.outputs.items())),

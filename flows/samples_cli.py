@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from rich import box
@@ -30,9 +30,9 @@ _OF_ITERATIONS = {
 }
 _OF_PROMPTS = {
     "problem_id": "problem",
-    "responses": "responses",
+    "responses": "resp.",
     "passes": "passes",
-    "iterations": "iterations",
+    "iterations": "iter.",
     "mean_tokens": "tokens",
     "first_reward": "first reward",
     "last_reward": "last",
@@ -123,10 +123,13 @@ def _samples_of(store: "Store", name: str) -> "Ref":
 
 
 def _show_table(rows: Rows, columns: dict[str, str]) -> None:
-    table = Table(box=box.SIMPLE, pad_edge=False)
+    table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)
     for name, title in columns.items():
         right = any(isinstance(row[name], int | float) for row in rows)
-        table.add_column(Text(printable(title)), justify="right" if right else "left", overflow="fold")
+        # Numbers stay whole; where there is no room, it is texts that wrap.
+        least = max([*map(len, printable(title).split()), *(len(_cell(row[name])) for row in rows)]) if right else None
+        justify: Literal["left", "right"] = "right" if right else "left"
+        table.add_column(Text(printable(title)), justify=justify, overflow="fold", min_width=least)
     for row in rows:
         table.add_row(*(Text(_cell(row[name])) for name in columns))
     Console().print(table)

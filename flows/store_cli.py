@@ -18,7 +18,6 @@ from infra.garbage import plan as plan_gc
 from infra.inventory import artifacts, references
 from infra.store import Store, StoreError
 
-SHOWN_USERS = 3
 NUMBERS = ("files", "size")
 
 
@@ -69,11 +68,15 @@ def ls(store: str, as_json: bool) -> None:
         return
     table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)
     for column in ("kind", "digest", "files", "size", "put", "used by"):
-        table.add_column(column, justify="right" if column in NUMBERS else "left", no_wrap=column != "used by")
+        numbers, wraps = column in NUMBERS, column == "used by"
+        table.add_column(column, justify="right" if numbers else "left", no_wrap=not wraps, overflow="fold")
     for row in sorted(rows, key=lambda row: row.put):
         kind = (row.kind or "–") if row.whole else "put broke off"
-        users = row.users[:SHOWN_USERS] + ["…"] * (len(row.users) > SHOWN_USERS)
-        cells = [kind, row.digest[:12], str(row.files), told_size(row.size), row.put[:16], ", ".join(users) or "–"]
+        tags = [user for user in row.users if user.startswith("tag ")]
+        stages = [user for user in row.users if user not in tags]
+        more = [f"{len(stages) - 1} more"] if len(stages) > 1 else []
+        users = [*tags, *stages[-1:], *more]
+        cells = [kind, row.digest[:12], str(row.files), told_size(row.size), row.put[:10], ", ".join(users) or "–"]
         table.add_row(*(Text(printable(cell)) for cell in cells))
     console = Console(markup=False, highlight=False)
     console.print(table)

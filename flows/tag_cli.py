@@ -130,11 +130,11 @@ def _show(store: Any, history: str | None, as_json: bool) -> None:
     if not told:
         click.echo("no model is tagged yet: longhaul tag MODEL TAG")
         return
-    table = Table(box=box.SIMPLE, pad_edge=False)
+    table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)
     for column in ("tag", "model", "stage", "run", "set", "by", "reason"):
-        table.add_column(column, no_wrap=column in ("tag", "model", "stage"))
+        table.add_column(column, no_wrap=column in ("tag", "model", "stage"), overflow="fold")
     for record in told:
         digest = record.model.digest[:12] if record.model else "taken away"
-        cells = (record.tag, digest, record.stage or "", record.run or "", record.time, record.by, record.reason)
+        cells = (record.tag, digest, record.stage or "", record.run or "", record.time[:16], record.by, record.reason)
         table.add_row(*(Text(printable(cell)) for cell in cells))
     Console().print(table)

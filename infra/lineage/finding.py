@@ -33,7 +33,7 @@ def find(connection: Connection, name: str) -> Node:
 
 def candidates(connection: Connection, name: str) -> list[Node]:
     """All nodes that the name could mean, by the first of these that there is any for: an id; a run, RUN:STAGE, a stage
-    of the newest run, or a tag; a digest's beginning; a file's address; the end of one."""
+    of the newest run that has it, or a tag; a digest's beginning; a file's address; the end of one."""
     name = plain(name)
     exact = connection.execute(select(nodes.c.node).where(nodes.c.id == name)).scalars().all()
     for numbers in (exact, _named(connection, name), _by_digest(connection, name), _by_address(connection, name)):
@@ -48,11 +48,13 @@ def newest_run(connection: Connection) -> str | None:
 
 
 def _named(connection: Connection, name: str) -> list[int]:
-    run, colon, stage = name.partition(":")
-    at = (run, stage) if colon else (newest_run(connection), name)
+    run, _, stage = name.rpartition(":")
+    # Of a stage alone, that of the run that started last: an evaluation has none of the chain's.
+    at = stage_runs.c.run == run if run else runs.c.run == stage_runs.c.run
+    executions = select(stage_runs.c.execution).where(stage_runs.c.stage == stage, at)
     queries = (
         select(runs.c.node).where(runs.c.run == name),
-        select(stage_runs.c.execution).where(stage_runs.c.run == at[0], stage_runs.c.stage == at[1]),
+        executions if run else executions.order_by(runs.c.started.desc(), runs.c.run.desc()).limit(1),
         select(tags.c.node).where(tags.c.tag == name),
     )
     return [number for query in queries for number in connection.execute(query).scalars()]
