@@ -6,6 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
+CHECKOV := $(VENV)/checkov
 
 .PHONY: setup nano test lint lock clean
 
@@ -24,8 +25,14 @@ lint: $(READY)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-test: lint
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
+test: lint $(CHECKOV)
+	PATH="$$PATH:$(abspath $(CHECKOV))/bin" OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
+
+# The only tool of the tests that would not get on with the pipeline's own packages.
+$(CHECKOV): requirements/checkov.txt $(READY)
+	$(VENV)/bin/python -m venv $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
 
 # Needs uv; a CPU build of torch must be in reach (UV_FIND_LINKS, or uv's --torch-backend cpu).
 lock:

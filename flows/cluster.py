@@ -12,6 +12,7 @@ from typing import Any
 from metaflow import FlowMutator, environment, kubernetes, retry, timeout  # type: ignore[attr-defined]
 from metaflow.packaging_sys import ContentType
 
+from flows.chain import wanted_stages
 from flows.cluster_plan import LIGHT, ON_CLUSTER, nodes_of, shipped_files
 from flows.spread import SPREADS, WORK
 from infra.cluster_config import ClusterConfig, StageResources
@@ -40,7 +41,7 @@ class on_cluster(FlowMutator):
             return
         self.recipe = check_recipe(dict(mutable_flow.configs)["config"].to_dict(), "the configuration")
         for name, step in list(mutable_flow.steps):
-            stage = _stage_of(step)
+            stage = _stage_of(step, self.recipe)
             if stage is None or nodes_of(self.recipe, stage) == 1:
                 continue
             # Metaflow has no public way to add a step to a flow; it makes the graph anew after pre_mutate.
@@ -53,7 +54,7 @@ class on_cluster(FlowMutator):
         if self.recipe is None:
             return
         for name, step in mutable_flow.steps:
-            stage = self.stages.get(name) or _stage_of(step)
+            stage = self.stages.get(name) or _stage_of(step, self.recipe)
             for decorator, attributes in _decorators(self.recipe, stage):
                 step.add_decorator(decorator, deco_kwargs=attributes, duplicates=step.OVERRIDE)
 
@@ -63,11 +64,12 @@ class on_cluster(FlowMutator):
             yield str(source), path, ContentType.USER_CONTENT
 
 
-def _stage_of(step: Any) -> str | None:
-    """The stage that a step is, by its @stage or @stage_on_nodes."""
+def _stage_of(step: Any, recipe: Recipe) -> str | None:
+    """The stage that a step is, by its @stage or @stage_on_nodes. None also for one that the recipe leaves out: its step
+    is passed through, and no GPU should wait for that."""
     for name, _, _, attributes in step.decorator_specs:
         if name.rpartition(".")[2] in ("stage", WORK):
-            return str(attributes["name"])
+            return str(attributes["name"]) if attributes["name"] in wanted_stages(recipe) else None
     return None
 
 

@@ -70,7 +70,9 @@ def one_node(folder: Path) -> dict[str, dict[str, Any]]:
 @pytest.fixture(scope="module")
 def four_nodes(folder: Path) -> dict[str, dict[str, Any]]:
     """The chain for four nodes: one trains, three generate."""
-    return compile_flow(recipe_with(*ON_CLUSTER, *FOUR_NODES, size="medium"), "post_train.py", folder / "four")
+    every_stage = ("engine.context=2048", "reward_models={}")
+    recipe = recipe_with(*ON_CLUSTER, *FOUR_NODES, *every_stage, size="medium")
+    return compile_flow(recipe, "post_train.py", folder / "four")
 
 
 @pytest.fixture(scope="module")
@@ -98,14 +100,39 @@ def test_a_field_that_argo_does_not_have_is_seen(one_node: dict[str, dict[str, A
         argo.check(template, "argo-workflows.json", f"{WORKFLOW}.WorkflowTemplate")
 
 
-def test_jobset_would_take_what_stages_on_several_nodes_make(four_nodes: dict[str, dict[str, Any]]) -> None:
-    made = [one for one in argo.templates(four_nodes["WorkflowTemplate"]).values() if "resource" in one]
-    assert len(made) == len(SPREADS)
-    for template in made:
-        jobset = argo.jobset(template)
+def jobsets(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those of the stages on several nodes; each is checked."""
+    found = [argo.jobset(one) for one in argo.templates(document).values() if "resource" in one]
+    for jobset in found:
         # What Argo fills in is a word here, where JobSet wants the API's own kinds of names.
         argo.check(jobset, "jobset.json")
         assert [job["name"] for job in jobset["spec"]["replicatedJobs"]] == ["control", "worker"]
+    return found
+
+
+def test_jobset_would_take_what_stages_on_several_nodes_make(four_nodes: dict[str, dict[str, Any]]) -> None:
+    assert len(jobsets(four_nodes["WorkflowTemplate"])) == len(SPREADS)
+
+
+def test_a_stage_that_the_recipe_leaves_out_waits_for_no_gpu(one_node: dict[str, dict[str, Any]]) -> None:
+    template = argo.templates(one_node["WorkflowTemplate"])["reward-models"]
+    assert "nvidia.com/gpu" not in template["container"]["resources"]["limits"] and not template.get("tolerations")
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("qwen-1.5b-8gpu", "small"), ("qwen-7b-4nodes", "medium"), ("report", "large")]
+)
+def test_the_large_recipes_can_be_deployed(name: str, size: str, tmp_path: Path) -> None:
+    recipe = sized(load_recipe(ROOT / "configs" / f"{name}.yaml"), size)
+    assert recipe.data.files
+    files = [f"data.files.{key}=s3://artifacts/data/{key}.jsonl" for key in recipe.data.files.by_name]
+    recipe = check_recipe(apply_overrides(recipe.model_dump(mode="json"), [*ON_CLUSTER, *files]), name)
+    stages = wanted_stages(recipe)
+    cluster_plan.check(recipe, stages)
+    template = compile_flow(recipe, "post_train.py", tmp_path)["WorkflowTemplate"]
+    argo.check(template, "argo-workflows.json", f"{WORKFLOW}.WorkflowTemplate")
+    assert len(jobsets(template)) == sum(nodes_of(recipe, stage) > 1 for stage in stages)
+    assert {one["resources"]["limits"].get("nvidia.com/gpu") for one in containers(template)} == {"8", None}
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_the_platform_becomes_a_profile(
     assert profile["METAFLOW_KUBERNETES_CONTAINER_IMAGE"] == "longhaul/gpu:0.1.0"
 
 
-@pytest.mark.skipif(shutil.which("checkov") is None, reason="checkov is not on PATH; it is no part of the project")
+@pytest.mark.skipif(shutil.which("checkov") is None, reason="checkov is not on PATH; `make test` brings it")
 @pytest.mark.parametrize("stack", ["cloud", "platform"])
 def test_checkov_finds_nothing_that_is_not_explained(
     stack: str, request: pytest.FixtureRequest, tmp_path: Path
