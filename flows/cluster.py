@@ -65,8 +65,8 @@ class on_cluster(FlowMutator):
 
 
 def _stage_of(step: Any, recipe: Recipe) -> str | None:
-    """The stage that a step is, by its @stage or @stage_on_nodes. None also for one that the recipe leaves out: its step
-    is passed through, and no GPU should wait for that."""
+    """The stage that a step is, by its @stage or @stage_on_nodes. None also for one that the recipe leaves out: such a
+    step is passed through, and no GPU should wait for that."""
     for name, _, _, attributes in step.decorator_specs:
         if name.rpartition(".")[2] in ("stage", WORK):
             return str(attributes["name"]) if attributes["name"] in wanted_stages(recipe) else None
