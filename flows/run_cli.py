@@ -132,12 +132,15 @@ def run(retries: int, as_json: bool, **asked: Any) -> None:
     except StoreError as error:
         fail(f"StoreError: {error}")
 
-    def ended_badly(status: Any, message: str) -> NoReturn:
-        with suppress(StoreError):  # the message says what was wrong before
-            end_run(chain.store, name, status, message.partition("\n")[0])
+    def ended_badly(status: Any, error: str, stage: str | None = None) -> NoReturn:
+        first = error.partition("\n")[0]
+        with suppress(StoreError):  # the error says what was wrong before
+            end_run(chain.store, name, status, first)
+        log = folder / "metaflow.log"
         if status == "failed":
-            tell_failure(recipe, name, None, message.partition("\n")[0], sys.argv[1:], folder / "metaflow.log")
-        fail(message)
+            tell_failure(recipe, name, stage, first, sys.argv[1:], log)
+        told = [f"{stage}: {error}" if stage else error, *([f"log: {log}"] if log.exists() else [])]
+        fail(printable("\n".join([*told, "Finished stages are kept: the same command goes on from them."])))
 
     leave_name(name)
     try:
@@ -145,7 +148,7 @@ def run(retries: int, as_json: bool, **asked: Any) -> None:
             _run_flow(folder, recipe, name, selection, retries, as_json, ended_badly)
         end_run(chain.store, name, "succeeded")
     except StoreError as error:
-        ended_badly("failed", f"StoreError: {error}\nFinished stages are kept: the same command goes on from them.")
+        ended_badly("failed", f"StoreError: {error}")
     print_report(recipe.store, name, as_json)
 
 
@@ -224,7 +227,7 @@ def _run_flow(
     selection: "Selection",
     retries: int,
     as_json: bool,
-    ended_badly: Callable[[Any, str], NoReturn],
+    ended_badly: Callable[[Any, str, str | None], NoReturn],
 ) -> None:
     from infra.progress_view import ProgressView
 
@@ -259,13 +262,10 @@ def _run_flow(
             status = process.wait()
         except KeyboardInterrupt:
             _end(process)
-            ended_badly(
-                "interrupted",
-                f"interrupted. Finished stages are kept: the same command goes on from them.\nlog: {log}",
-            )
+            ended_badly("interrupted", "interrupted", None)
     if status != 0:
-        error = _error_of(recipe, name, log)
-        ended_badly("failed", f"{error}\nlog: {log}\nFinished stages are kept: the same command goes on from them.")
+        stage, error = _error_of(recipe, name, log)
+        ended_badly("failed", error, stage)
 
 
 def _end(process: subprocess.Popen[bytes], patience: float = 10) -> None:
@@ -278,16 +278,16 @@ def _end(process: subprocess.Popen[bytes], patience: float = 10) -> None:
         process.wait()
 
 
-def _error_of(recipe: "Recipe", run: str, log: Path) -> str:
-    """What went wrong: by the record of the stage that failed, or else by Metaflow's output."""
+def _error_of(recipe: "Recipe", run: str, log: Path) -> tuple[str | None, str]:
+    """The stage that failed and what went wrong, by its record; or else what Metaflow's output says."""
     from flows.notify import failed_stage
 
     failed = failed_stage(recipe.store, run)
     if failed is not None and failed.failure is not None:
-        return printable(f"{failed.stage}: {failed.failure.error}")
+        return failed.stage, failed.failure.error
     lines = [line.split("] ", 1)[-1].strip() for line in log.read_text(errors="replace").splitlines()]
     errors = [line for line in lines if ERROR.match(line)]
-    return printable(re.sub(r"^(\w+\.)+(?=[A-Z])", "", errors[-1])) if errors else "the flow failed"
+    return None, re.sub(r"^(\w+\.)+(?=[A-Z])", "", errors[-1]) if errors else "the flow failed"
 
 
 def _table(stages: "list[PlannedStage]") -> Table:

@@ -249,7 +249,7 @@ def test_ctrl_c_ends_clearly_and_the_next_run_goes_on_within_the_stage(
         return list(home.folder.glob("checkpoints/*/[0-9]*"))
 
     said = interrupted_when(lambda said: bool(checkpoints()))
-    assert "interrupted. Finished stages are kept" in said
+    assert re.search(r"^interrupted\nlog: .*\nFinished stages are kept", said, re.MULTILINE)
     assert "Traceback" not in said
     assert checkpoints()
     said = interrupted_when(lambda said: "goes on after" in said)
@@ -315,7 +315,7 @@ def test_without_a_record_the_log_says_why_a_run_failed(line: str, told: str, ho
     )
     log = tmp_path / "log"
     log.write_text(f"2026-11-26 [1/rl/2 (pid 3)] Traceback\n2026-11-26 [1/rl/2 (pid 3)] {line}\nWorkflow failed.\n")
-    assert _error_of(recipe, "run", log) == told
+    assert _error_of(recipe, "run", log) == (None, told)
 
 
 def test_the_flow_runs_by_itself_and_says_what_is_wrong_with_a_configuration(home: Home, tmp_path: Path) -> None:
