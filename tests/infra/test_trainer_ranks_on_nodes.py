@@ -1,6 +1,7 @@
 """Trainer ranks on a group of nodes: what they make is what one machine makes."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -12,7 +13,10 @@ from tests.infra.test_multi_node import new_node, others
 from tests.infra.test_trainer_ranks import trained
 
 
-def test_trainer_ranks_on_two_nodes_take_the_steps_of_one(trainer: Trainer, base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("zero_stage", [2, 3])
+def test_trainer_ranks_on_two_nodes_take_the_steps_of_one(
+    zero_stage: Literal[2, 3], trainer: Trainer, base: Path, tmp_path: Path
+) -> None:
     trainer.load_weights(base)
     wanted, weights = trained(trainer)
     trainer.load_weights(base)
@@ -20,7 +24,7 @@ def test_trainer_ranks_on_two_nodes_take_the_steps_of_one(trainer: Trainer, base
     with others(first) as processes:
         with lead(first, 60):
             for _ in range(2):  # a stage may open a second trainer
-                ranks = TrainerRanks(base, TrainerConfig(ranks=2, zero_stage=2), seed=0)
+                ranks = TrainerRanks(base, TrainerConfig(ranks=2, zero_stage=zero_stage), seed=0)
                 found, same = trained(ranks)
                 ranks.load_weights(ranks.save(tmp_path / "model"))
                 ranks.close()
