@@ -167,12 +167,18 @@ def _rows(result: duckdb.DuckDBPyConnection, most: int | None = None) -> list[di
 
 @contextmanager
 def _opened(store: Store, ref: Ref) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection that has the samples as the view `samples`, and no way to anything else."""
-    files = sample_paths(store, ref)
-    with duckdb.connect(config=_CLOSED) as connection:
-        connection.register("samples", pyarrow.dataset.dataset(files, schema=SCHEMA, format="parquet"))
-        connection.execute("SET lock_configuration = true")
-        yield connection
+    """A connection that has the samples as the view `samples`, and no way to anything else. Raises as samples_of."""
+    try:
+        files = sample_paths(store, ref)
+        with duckdb.connect(config=_CLOSED) as connection:
+            connection.register("samples", pyarrow.dataset.dataset(files, schema=SCHEMA, format="parquet"))
+            connection.execute("SET lock_configuration = true")
+            yield connection
+    except (OSError, duckdb.Error, Corrupted) as error:
+        _fetched.cache_clear()  # they were whole when they were fetched: the next question compares every byte again
+        if isinstance(error, Corrupted):
+            raise
+        raise StoreError(f"the samples {ref.digest} cannot be read: {error}") from error
 
 
 def sample_paths(store: Store, ref: Ref) -> list[str]:
@@ -180,6 +186,8 @@ def sample_paths(store: Store, ref: Ref) -> list[str]:
     if ref.kind != KIND:
         raise SamplesError(f"{ref.digest[:12]} is of kind {ref.kind!r}, and samples are of kind {KIND!r}")
     paths = sorted(_fetched(store, ref).iterdir())
+    if not paths:
+        raise Corrupted(f"the samples {ref.digest} cannot be read: their folder is empty")
     try:
         told = int((pyarrow.parquet.read_schema(paths[-1]).metadata or {})[FORMAT_KEY])
     except (KeyError, ValueError, OSError) as error:

@@ -115,12 +115,13 @@ def _artifact(site: Site, node: Node, basis: dict[str, Any], offset: int, iterat
         record = site.index.execution(run, stage)
         made = _record(record)
         ref = next((each for each in record.outputs.values() if each.digest == digest), None)
-    samples = None
+    entries: Sequence[FileEntry] = ()
+    samples, problem = None, ""
     try:
         entries = site.store.manifest(digest).files
         if ref is not None and ref.kind == KIND:
             samples = samples_shown(site, ref, iteration, offset)
     except (StoreError, SamplesError) as error:  # what else is known of it is told all the same
-        return Panel(**basis, **made, problem=str(error))
-    left_out = max(0, len(entries) - FILES)
-    return Panel(**basis, **made, files=entries[:FILES], files_left_out=left_out, samples=samples)
+        problem = str(error)
+    shown, left_out = entries[:FILES], max(0, len(entries) - FILES)
+    return Panel(**basis, **made, files=shown, files_left_out=left_out, problem=problem, samples=samples)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from records import History, Opened, big_history, indexed, two_runs, write_history
@@ -100,11 +101,10 @@ ASKED: list[Callable[[LineageIndex], object]] = [
     lambda index: index.upstream("execution:second:rl"),
     lambda index: nearby(index, "execution:second:rl", 3, ["execution:first:data", "\0"]),
     lambda index: index.models(),
-    lambda index: index.run("second"),
 ]
 
 
-@pytest.mark.parametrize("ask", ASKED, ids=["neighbourhood", "upstream", "nearby", "models", "run"])
+@pytest.mark.parametrize("ask", ASKED, ids=["neighbourhood", "upstream", "nearby", "models"])
 def test_an_answer_that_has_begun_is_of_one_state_whatever_others_commit(
     ask: Callable[[LineageIndex], object], opened: Opened, store: Store
 ) -> None:
@@ -118,9 +118,9 @@ def test_an_answer_that_has_begun_is_of_one_state_whatever_others_commit(
     index.sync(store)
     expected, asked = ask(index), 0
 
-    def others_write(*_: object) -> None:
+    def others_write(*told: Any) -> None:
         nonlocal asked
-        asked += 1
+        asked += told[2].startswith("SELECT")
         if asked == 1:
             other.rebuild(store)
             more = History()
@@ -129,8 +129,8 @@ def test_an_answer_that_has_begun_is_of_one_state_whatever_others_commit(
             other.sync(store)
 
     event.listen(index.engine, "after_cursor_execute", others_write)
-    assert ask(index) == expected
-    assert asked > 1
+    same = ask(index) == expected  # telling two graphs apart in words would take minutes
+    assert same and asked > 1
     assert index.runs().total == 3
 
 

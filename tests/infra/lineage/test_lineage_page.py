@@ -255,7 +255,8 @@ def test_the_panel_tells_what_is_known_of_samples_that_cannot_be_read(tmp_path: 
     for words in ("own.tau 0.1", "accuracy 64.0%", "prompts: warned", "Comes from 1", FIRST):
         assert words in outline.text
     # The manifest tells of the files, whatever became of them.
-    assert ("samples.parquet 7.5 kB" in outline.text) == ("manifest" not in damage)
+    assert ("samples.parquet" in outline.texts) == ("manifest" not in damage)
+    assert "run the stage that made it again" in visitor.get(link_to(row.id)).text
 
 
 def test_neighbours_are_links_that_lead_there_without_scripts(visitor: TestClient) -> None:

@@ -282,6 +282,23 @@ def test_a_stored_file_that_was_changed_is_not_read(tmp_path: Path) -> None:
         samples_of(store, ref)
 
 
+def test_a_file_that_was_damaged_after_it_was_read_is_an_error_of_the_store_until_it_is_whole_again(
+    tmp_path: Path,
+) -> None:
+    store, ref = changed(tmp_path, lambda folder: None)
+    before = samples_of(store, ref)
+    (file,) = Path(ref.address).iterdir()
+    whole = file.read_bytes()
+    file.chmod(0o644)
+    file.write_bytes(whole[:50] + bytes(400) + whole[450:])
+    with pytest.raises(StoreError, match=f"the samples {ref.digest} cannot be read: .*"):
+        samples_of(store, ref)
+    with pytest.raises(Corrupted, match=r"000000\.parquet has another SHA-256"):
+        samples_of(store, ref)
+    file.write_bytes(whole)
+    assert samples_of(store, ref) == before
+
+
 def test_samples_in_s3_are_read_as_local_ones(s3: None, tmp_path: Path, stored: tuple[Store, Ref]) -> None:
     import boto3
 
