@@ -48,13 +48,17 @@ def newest_run(connection: Connection) -> str | None:
 
 
 def _named(connection: Connection, name: str) -> list[int]:
-    run, _, stage = name.rpartition(":")
-    # Of a stage alone, that of the run that started last: an evaluation has none of the chain's.
-    at = stage_runs.c.run == run if run else runs.c.run == stage_runs.c.run
-    executions = select(stage_runs.c.execution).where(stage_runs.c.stage == stage, at)
+    run, colon, stage = name.partition(":")
+    executions = select(stage_runs.c.execution)
+    # A stage alone is that of the newest run that has it: an evaluation has none of the chain's.
+    newest = (
+        executions.where(stage_runs.c.stage == name, stage_runs.c.run == runs.c.run)
+        .order_by(runs.c.started.desc(), runs.c.run.desc())
+        .limit(1)
+    )
     queries = (
         select(runs.c.node).where(runs.c.run == name),
-        executions if run else executions.order_by(runs.c.started.desc(), runs.c.run.desc()).limit(1),
+        executions.where(stage_runs.c.run == run, stage_runs.c.stage == stage) if colon else newest,
         select(tags.c.node).where(tags.c.tag == name),
     )
     return [number for query in queries for number in connection.execute(query).scalars()]

@@ -260,6 +260,7 @@ def test_hostile_texts_are_kept_and_found(opened: Opened, store: Store) -> None:
         ("first:rl", "execution:first:rl"),
         ("second:import", "execution:first:import"),
         ("rl", "execution:second:rl"),
+        ("long2short/dpo", "execution:first:long2short/dpo"),
         ("best", "tag:best"),
         (ref("model", digest("rl", "first"), "model").digest[:8], None),
         ("train.jsonl", f"source:{digest('train')}:data/train.jsonl"),
