@@ -8,6 +8,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -18,7 +19,7 @@ from infra.address_digest import digest_of_address
 from infra.files import write_text_atomically
 from infra.records import StageRecord
 from infra.s3 import SCHEME
-from infra.stage import Body
+from infra.stage import Body, StageContext, StageOutput
 from infra.stage_key import KeyParts
 from infra.stages import Earlier, StageRunner, find_earlier
 from infra.store import Ref, StoreError
@@ -28,6 +29,10 @@ from steps.stages.settings import StageSettings
 
 class NotThere(RuntimeError):
     """A stage that is not to be run has no outputs to use; the message names it and the way out."""
+
+
+class DataChanged(RuntimeError):
+    """What a stage reads from outside is not what it was when its key was made; the message names the address."""
 
 
 def _judge(reward: str) -> dict[str, str]:
@@ -191,13 +196,31 @@ class Chain:
         parts = self.parts(stage, {name: record.key for name, record in done.items()})
         if stage in self.selected:
             refs = {name: output_for(name, done[source]) for name, source in inputs.items()}
-            return self.runner(parts, spec.load, spec.settings(self.recipe), refs, self.selection.force)
+            load = self._read_unchanged(stage, parts) if parts.sources else spec.load
+            return self.runner(parts, load, spec.settings(self.recipe), refs, self.selection.force)
         earlier = self.earlier(stage, parts)
         if earlier.record is not None:
             return self.runner.use_again(earlier.record)
         if stage in self.needed:
             raise NotThere(not_there(stage, self.selection, earlier))
         return None
+
+    def _read_unchanged(self, stage: str, parts: KeyParts) -> Callable[[], Body]:
+        """The body of a stage that reads from outside: it raises DataChanged where that is not what its key says."""
+
+        def load() -> Body:
+            body = STAGES[stage].load()
+
+            def run(context: StageContext, settings: Any) -> StageOutput:
+                output = body(context, settings)
+                now = self._sources(stage)
+                if changed := [address for address, digest in parts.sources.items() if now.get(address) != digest]:
+                    raise DataChanged(f"{', '.join(changed)} changed while it was read: the next attempt reads it anew")
+                return output
+
+            return run
+
+        return load
 
     def _sources(self, stage: str) -> dict[str, str]:
         """Digests of what a stage reads from outside the store, by address; they are part of its key.

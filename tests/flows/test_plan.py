@@ -9,12 +9,13 @@ import pytest
 from made_up_chain import SECONDS, chain, finish
 
 import flows.chain
-from flows.chain import STAGES, Chain, NotThere
+from flows.chain import STAGES, Chain, DataChanged, NotThere
 from flows.plan import PlannedStage, make_plan
 from flows.selection import Selection, SelectionRefused
 from infra import records
 from infra.lineage.index import LineageIndex
 from infra.records import Failure, StageRecord
+from infra.stage import StageContext, StageOutput
 from infra.store import StoreError
 from tests.infra.store_common import s3_place
 
@@ -108,6 +109,31 @@ def test_a_changed_object_is_named_and_one_that_is_absent_with_its_key(store: Pa
     client.delete_object(Bucket=bucket, Key=f"{key}/sft.jsonl")
     with pytest.raises(StoreError, match=rf"data\.files\.sft: {place}/sft.jsonl: there is nothing at this address"):
         plan(chain(store, *from_s3))
+
+
+def test_data_that_change_while_they_are_read_are_never_recorded_as_what_they_were(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {name: tmp_path / f"{name}.jsonl" for name in ("train", "test", "sft", "long_cot")}
+    for file in files.values():
+        file.write_text("before")
+    made = chain(store, f"data={json.dumps({'files': {name: str(file) for name, file in files.items()}})}")
+
+    def body(context: StageContext, settings: object) -> StageOutput:
+        output = context.folder / "data"
+        output.mkdir()
+        shutil.copy(files["sft"], output)
+        if files["sft"].read_text() == "before":
+            files["sft"].write_text("after, and longer")
+        return StageOutput({"data": ("dataset", output)}, {})
+
+    monkeypatch.setattr("steps.stages.data.run", body)
+    with pytest.raises(DataChanged, match=r"sft\.jsonl changed while it was read"):
+        made.run("data", {})
+    record = made.run("data", {})
+    assert record is not None
+    read = made.store.fetch(record.outputs["data"]) / "sft.jsonl"
+    assert read.read_text() == "after, and longer"
 
 
 def test_a_changed_module_is_named(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
