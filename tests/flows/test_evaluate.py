@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from homes import in_home
 from made_up_chain import chain, evaluation, finish, recipe
 
 from flows.chain import STAGES
@@ -213,7 +214,7 @@ def test_the_flow_evaluates_with_the_real_engine_and_the_command_uses_that_again
     config = tmp_path / "recipe.yaml"
     text = (ROOT / "configs" / "smoke.yaml").read_text().replace("seed: 0", f"seed: 0\nstore: {store}", 1)
     config.write_text(f"{text}\ntracking: {{mode: disabled}}\nschedule: {{cron: '0 3 * * 1', what: evaluate}}\n")
-    environment = {**os.environ, "LONGHAUL_HOME": str(tmp_path / "home"), "METAFLOW_USER": "tester"}
+    environment = {**in_home(tmp_path / "home"), "METAFLOW_USER": "tester"}
 
     def call(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

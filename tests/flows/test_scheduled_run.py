@@ -1,7 +1,6 @@
 """A schedule with real runs: the first makes the models, the next uses them, and changed data have them made anew."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from homes import in_home
 
 from infra.schedule_state import Happened, ScheduleFolder
 from steps.nano_world.world import NanoWorldConfig, generate
@@ -28,7 +28,7 @@ class Scheduled:
         self.data = folder / "data"
         self.schedules = ScheduleFolder(self.home / "schedule")
         self.config = folder / "recipe.yaml"
-        self.environment = {**os.environ, "LONGHAUL_HOME": str(self.home)}
+        self.environment = in_home(self.home)
         world = NanoWorldConfig(train_problems=96, test_problems=12, sft_examples=800, long_cot_paths=96)
         generate(world, 0).save(self.data)
         files = {name: str(self.data / f"{name}.jsonl") for name in ("train", "test", "sft", "long_cot")}
