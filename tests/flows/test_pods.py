@@ -19,8 +19,8 @@ from infra import records
 from infra.records import StageRecord
 from infra.store import Store
 from tests.flows import argo
+from tests.flows.deploying import clean_environment, recipe_with
 from tests.flows.pods import WORKFLOW, run_pod
-from tests.flows.test_deploy import clean_environment, recipe_with
 
 pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="a pod's view is made by bubblewrap")
 

@@ -1,8 +1,9 @@
-"""Shared by the tests of engine, trainer and hand-over, and by those of the sandbox."""
+"""Shared by the tests of engine, trainer and hand-over, of the sandbox, and of tracking."""
 
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,19 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     sandbox = open_sandbox(SandboxConfig(backend=request.param, slots=2))
     yield sandbox
     sandbox.close()
+
+
+@pytest.fixture
+def own_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The library reads the environment once and keeps a process: each test gets both new, and no one's real key."""
+    import wandb
+
+    wandb.teardown()
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    yield
+    with suppress(ConnectionError):  # where a test has killed the library's process
+        wandb.teardown()

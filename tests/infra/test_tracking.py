@@ -4,15 +4,9 @@ import json
 import logging
 import os
 import signal
-import socket
 import struct
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,123 +20,12 @@ from pydantic import ValidationError
 
 from infra import offline_runs
 from infra.store import Ref
-from infra.tracking import Tracker, TrackingConfig, TrackingMisconfigured
+from infra.tracking import TrackingConfig, TrackingMisconfigured
+from tests.infra.tracked import KEY, all_rows, exit_code, history, items, parsed, records, server, tracker
 from tests.infra.tracking_server import tracking_server
 
-KEY = "a" * 40
+pytestmark = pytest.mark.usefixtures("own_library")
 MODEL = Ref(kind="model", digest="e" * 64, address="s3://bucket/store/objects/ee/content", files=3, size=700)
-
-
-def tracker(folder: Path, run_id: str = "run-1", **settings: Any) -> Tracker:
-    return Tracker(
-        TrackingConfig(**settings),
-        run_id=run_id,
-        run_name="run rl",
-        group="run",
-        job_type="long2short/rl",
-        config={"key": "0a1b", "inputs": {"model": "c2d3"}, "settings": {"tau": 0.1}},
-        folder=folder,
-    )
-
-
-def records(folder: Path) -> list[Any]:
-    """Records of the only run in `folder`, once its end is there.
-
-    The library's own process writes the file, and the last of it some milliseconds after a run is finished.
-    """
-    (path,) = (folder / "wandb").glob("*run-*/*.wandb")
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        found = parsed(path.read_bytes())
-        if any(each.HasField("exit") for each in found):
-            return found
-        time.sleep(0.01)
-    raise AssertionError(f"{path} has no end")
-
-
-def parsed(data: bytes) -> list[Any]:
-    """Records of a run's file.
-
-    It is a LevelDB log after a header of 7 bytes: blocks of 32 KiB of fragments, each with a checksum, a length and a
-    kind (1 whole, 2 first, 3 middle, 4 last).
-    """
-    from wandb.proto import wandb_internal_pb2
-
-    at, whole, found = 7, b"", []
-    while at + 7 <= len(data):
-        left = 32768 - at % 32768
-        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
-        if left < 7 or kind == 0:
-            at += left
-            continue
-        whole += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):
-            found.append(wandb_internal_pb2.Record.FromString(whole))
-            whole = b""
-    return found
-
-
-def items(rows: Any) -> dict[str, Any]:
-    return {row.key or "/".join(row.nested_key): json.loads(row.value_json) for row in rows}
-
-
-def history(folder: Path) -> list[dict[str, Any]]:
-    """What was logged, without the library's own columns apart from the step."""
-    rows = [items(each.history.item) for each in records(folder) if each.HasField("history")]
-    return [{k: v for k, v in row.items() if k == "_step" or not k.startswith("_")} for row in rows]
-
-
-def exit_code(folder: Path) -> int:
-    (code,) = [each.exit.exit_code for each in records(folder) if each.HasField("exit")]
-    return int(code)
-
-
-@contextmanager
-def server(status: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """A tracking server, and proxy for all others, that answers everything alike. Yields the requests it saw."""
-    seen: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            seen.append(f"{self.command} {self.path}")
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self.send_response(status)
-            self.send_header("Content-Length", "2")
-            self.end_headers()
-            self.wfile.write(b"{}")
-
-        do_GET = do_CONNECT = do_PUT = do_HEAD = do_POST
-
-        def log_message(self, format: str, *arguments: Any) -> None:
-            pass
-
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=listening.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{listening.server_port}"
-    for name in ("WANDB_BASE_URL", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
-        monkeypatch.setenv(name, address)
-    try:
-        yield seen
-    finally:
-        listening.shutdown()
-        listening.server_close()
-
-
-@pytest.fixture(autouse=True)
-def own_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The library reads the environment once and keeps a process: each test gets both new, and no one's real key."""
-    import wandb
-
-    wandb.teardown()
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    yield
-    with suppress(ConnectionError):  # where a test has killed the library's process
-        wandb.teardown()
 
 
 def test_what_is_logged_offline_is_read_back_from_the_run(
@@ -209,10 +92,6 @@ with tracker(Path({str(folder)!r})) as run:
     assert done.returncode == -signal.SIGKILL
 
 
-def all_rows(count: int) -> list[dict[str, float]]:
-    return [{"_step": step, "loss": step / 2} for step in range(count)]
-
-
 def test_a_stage_that_is_killed_again_and_again_has_every_step_once_when_its_folders_are_uploaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,23 +113,6 @@ def test_a_stage_that_is_killed_again_and_again_has_every_step_once_when_its_fol
     assert sent.summary["outputs"] == {"model": MODEL.digest}
     assert json.loads(sent.config)["key"]["value"] == "0a1b"
     assert sent.artifacts == [{"name": "long2short-rl-model", "type": "model", "metadata": MODEL.model_dump()}]
-
-
-def test_a_stage_that_starts_again_online_goes_on_after_the_last_step_that_the_server_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import wandb
-
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    with tracking_server() as (address, runs):
-        monkeypatch.setenv("WANDB_BASE_URL", address)
-        for rows in (4, 9):
-            with tracker(tmp_path, mode="online", patience_s=10) as run:
-                for step in range(rows):
-                    run.log({"loss": step / 2}, step)
-            wandb.teardown()
-    (sent,) = runs.values()
-    assert sent.rows == all_rows(9)
 
 
 @settings(deadline=None, max_examples=40)
@@ -380,55 +242,6 @@ def test_a_folder_that_cannot_be_made_is_an_error_rather_than_another_folder(tmp
     (tmp_path / "file").write_text("")
     with pytest.raises(TrackingMisconfigured, match=r"file.* cannot be written"), tracker(tmp_path / "file" / "below"):
         pass
-
-
-def test_online_without_a_key_is_an_error_and_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with (
-        server(200, monkeypatch) as requests,
-        pytest.raises(TrackingMisconfigured, match=r"tracking.mode is 'online', but no .* key"),
-        tracker(tmp_path, mode="online"),
-    ):
-        pass
-    assert requests == []
-
-
-@pytest.mark.parametrize("status", [401, 403])
-def test_a_server_that_refuses_the_run_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
-) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    with (
-        server(status, monkeypatch) as requests,
-        pytest.raises(TrackingMisconfigured, match=f"refused the run: .*{status}"),
-        tracker(tmp_path, mode="online", patience_s=5),
-    ):
-        pass
-    assert set(requests) == {"POST /graphql"}
-
-
-@pytest.mark.parametrize("trouble", ["nobody listens", "the server is broken"])
-def test_a_server_that_does_not_answer_leaves_an_offline_run_and_a_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, trouble: str
-) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    with server(503, monkeypatch):
-        if trouble == "nobody listens":
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                address = f"http://127.0.0.1:{free.getsockname()[1]}"
-            for name in ("HTTP_PROXY", "http_proxy"):
-                monkeypatch.delenv(name)
-            monkeypatch.setenv("WANDB_BASE_URL", address)
-        with caplog.at_level(logging.WARNING), tracker(tmp_path, mode="online", patience_s=1) as run:
-            run.log({"loss": 1.0}, 0)
-    assert "did not answer within 1 s" in caplog.text and "wandb sync" in caplog.text
-    offline = tmp_path / "offline"
-    offline.mkdir()
-    (made,) = (tmp_path / "wandb").glob("offline-run-*")
-    (offline / "wandb").mkdir()
-    made.rename(offline / "wandb" / made.name)
-    assert history(offline) == [{"_step": 0, "loss": 1.0}]
-    assert exit_code(offline) == 0
 
 
 def test_losing_the_librarys_process_does_not_end_the_stage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
