@@ -1,4 +1,4 @@
-"""Tracking with a server: one that is there, one that refuses, and one that is not to be reached."""
+"""Tracking with a server that is there, that refuses or that cannot be reached, and without the library's process."""
 
 import logging
 import socket
@@ -77,3 +77,18 @@ def test_a_server_that_does_not_answer_leaves_an_offline_run_and_a_warning(
     made.rename(offline / "wandb" / made.name)
     assert history(offline) == [{"_step": 0, "loss": 1.0}]
     assert exit_code(offline) == 0
+
+
+def test_losing_the_librarys_process_does_not_end_the_stage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The last of all: in this process the library does not come back from it."""
+    import psutil
+
+    with caplog.at_level(logging.WARNING), tracker(tmp_path) as run:
+        run.log({"loss": 1.0}, 0)
+        (core,) = [each for each in psutil.Process().children() if "wandb-core" in each.name()]
+        core.kill()
+        core.wait()
+        for step in range(1, 200):
+            run.log({"loss": 1.0}, step)
+        run.summary({"loss": 1.0})
+    assert caplog.text.count("goes on untracked") == 1
