@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, Row, Select, Table, delete, func, select
 
+from infra import progress
 from infra.lineage import finding, walks
 from infra.lineage.derived import artifact_id, plain, source_id, unpack
 from infra.lineage.finding import newest_run
@@ -296,13 +297,23 @@ def _record_keys(store: Store) -> list[str]:
 
 
 def _read_batches(store: Store, keys: Sequence[str]) -> Iterator[list[Read]]:
-    for first in range(0, len(keys), BATCH):
-        batch = keys[first : first + BATCH]
-        try:
-            raws: Sequence[dict[str, Any] | None] = store.read_many(batch)
-        except (Corrupted, ValueError):
-            raws = [None] * len(batch)
-        yield [_read(store, key, raw) for key, raw in zip(batch, raws, strict=True)]
+    """Records in batches; with progress, where there are several."""
+    if len(keys) <= BATCH:
+        yield from [_read_batch(store, keys)] if keys else []
+        return
+    with progress.task("lineage", len(keys), "records") as task:
+        for first in range(0, len(keys), BATCH):
+            batch = keys[first : first + BATCH]
+            yield _read_batch(store, batch)
+            task.advance(len(batch))
+
+
+def _read_batch(store: Store, keys: Sequence[str]) -> list[Read]:
+    try:
+        raws: Sequence[dict[str, Any] | None] = store.read_many(keys)
+    except (Corrupted, ValueError):
+        raws = [None] * len(keys)
+    return [_read(store, key, raw) for key, raw in zip(keys, raws, strict=True)]
 
 
 def _read(store: Store, key: str, raw: dict[str, Any] | None) -> Read:
