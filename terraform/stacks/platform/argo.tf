@@ -19,13 +19,57 @@ resource "helm_release" "argo_workflows" {
     }
     server = {
       # Each request brings its own token, and may do what that token may.
-      authModes    = ["client"]
-      extraArgs    = local.one_namespace
-      nodeSelector = local.system_nodes
+      authModes      = ["client"]
+      extraArgs      = local.one_namespace
+      nodeSelector   = local.system_nodes
+      serviceAccount = { name = local.argo_server }
+      # The chart's role reads all secrets of the cluster.
+      rbac = { create = false }
     }
     # Roles of tasks are in namespaces.tf.
     workflow = { serviceAccount = { create = false }, rbac = { create = false } }
   })]
+
+  # Without them the server ends as soon as it starts.
+  depends_on = [kubernetes_role_binding_v1.argo_server]
+}
+
+# What Argo's server asks in its own name: its settings, and the workflows and templates that it keeps in memory. All else
+# it asks with the token of who asks it.
+resource "kubernetes_role_v1" "argo_server" {
+  for_each = local.argo_server_rights
+
+  metadata {
+    name      = local.argo_server
+    namespace = each.value.namespace
+  }
+
+  rule {
+    api_groups = [each.value.api_group]
+    resources  = each.value.resources
+    verbs      = each.value.verbs
+  }
+}
+
+resource "kubernetes_role_binding_v1" "argo_server" {
+  for_each = kubernetes_role_v1.argo_server
+
+  metadata {
+    name      = local.argo_server
+    namespace = each.value.metadata[0].namespace
+  }
+
+  role_ref {
+    api_group = "rbac.authorization.k8s.io"
+    kind      = "Role"
+    name      = each.value.metadata[0].name
+  }
+
+  subject {
+    kind      = "ServiceAccount"
+    name      = local.argo_server
+    namespace = kubernetes_namespace_v1.argo.metadata[0].name
+  }
 }
 
 resource "helm_release" "argo_events" {
@@ -56,6 +100,22 @@ resource "helm_release" "argo_events" {
 locals {
   # Argo looks at this namespace alone: its page too, where people may list nothing elsewhere.
   one_namespace = ["--namespaced", "--managed-namespace", kubernetes_namespace_v1.jobs.metadata[0].name]
+
+  argo_server = "argo-server"
+  argo_server_rights = {
+    settings = {
+      namespace = kubernetes_namespace_v1.argo.metadata[0].name
+      api_group = ""
+      resources = ["configmaps"]
+      verbs     = ["get"]
+    }
+    workflows = {
+      namespace = kubernetes_namespace_v1.jobs.metadata[0].name
+      api_group = "argoproj.io"
+      resources = ["workflows", "workflowtemplates"]
+      verbs     = ["get", "list", "watch"]
+    }
+  }
 
   nats = { version = "2.10.10" }
 

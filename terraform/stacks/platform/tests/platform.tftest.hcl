@@ -106,6 +106,10 @@ run "tells_metaflow_everything_and_gives_nobody_more_than_needed" {
     error_message = "Argo must run the one namespace's workflows, and act for nobody but who asks."
   }
   assert {
+    condition     = yamldecode(helm_release.argo_workflows.values[0]).server.rbac.create == false && !anytrue([for role in kubernetes_role_v1.argo_server : contains(role.rule[0].resources, "secrets")])
+    error_message = "Argo's server must not be able to read secrets in its own name."
+  }
+  assert {
     condition     = yamldecode(helm_release.argo_events.values[0]).configs.jetstream.versions[*].version == [yamldecode(helm_release.resources.values[0]).events.nats]
     error_message = "The bus must ask for the version that the controller knows."
   }
