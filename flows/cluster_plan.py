@@ -67,8 +67,8 @@ def for_evaluation(recipe: Recipe) -> Recipe:
     resources = (recipe.cluster or ClusterConfig()).resources("evaluate")
     if (resources.nodes or 1) > 1:
         raise CannotDeploy(
-            f"cluster.stages.evaluate.nodes is {resources.nodes}, its own or the default's, and the evaluation is on one "
-            "node: set it to 1"
+            f"cluster.stages.evaluate.nodes is {resources.nodes}, its own or the default's, and the evaluation is on "
+            "one node: set it to 1"
         )
     engine = recipe.engine
     if resources.gpus:

@@ -87,7 +87,7 @@ def test_the_evaluation_takes_as_many_engines_as_one_node_holds(settings: tuple[
     assert fitted.engine.workers == workers and nodes_of(fitted, "evaluate") == 1
 
 
-@pytest.mark.parametrize("setting", ["cluster.stages.evaluate={nodes: 2}", "cluster={default: {nodes: 2}}"])
+@pytest.mark.parametrize("setting", ["cluster={stages: {evaluate: {nodes: 2}}}", "cluster={default: {nodes: 2}}"])
 def test_an_evaluation_on_several_nodes_is_refused_and_the_way_out_is_one(setting: str) -> None:
     with pytest.raises(CannotDeploy, match=r"cluster\.stages\.evaluate\.nodes is 2, .*: set it to 1"):
         for_evaluation(recipe_with(setting, size=None))
