@@ -143,6 +143,14 @@ def test_a_table_is_searched_as_one_types_and_the_address_follows(tab: Tab) -> N
     expect(page.locator("th[aria-sort=ascending]")).to_have_count(1)
 
 
+def test_what_is_typed_as_soon_as_the_page_is_there_is_searched_for(tab: Tab) -> None:
+    # What scripts put off until after the page comes late on a busy machine.
+    tab.page.add_init_script("const later = setTimeout; setTimeout = (call, ms = 2000) => later(call, ms)")
+    tab.page.goto("/runs")
+    tab.page.get_by_role("searchbox").press_sequentially(SECOND[:8])
+    expect(tab.page.locator("tbody tr")).to_have_count(1)
+
+
 def test_the_theme_is_kept(tab: Tab) -> None:
     page = tab.page
     page.goto("/runs")
