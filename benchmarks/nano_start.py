@@ -71,7 +71,15 @@ def machine() -> dict[str, Any]:
         processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
     except OSError:
         processor = platform.processor()
-    return {"processor": processor, "cores": os.cpu_count(), "python": platform.python_version()}
+    return {"processor": processor, "cores": os.cpu_count(), "python": platform.python_version()} | _gpu()
+
+
+def _gpu() -> dict[str, Any]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    return {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__}
 
 
 def learn(
@@ -134,12 +142,17 @@ def held_out(bench: Any, start: NanoStart) -> list[tuple[int, float]]:
 def endless(model: Path, folder: Path, context: int) -> Path:
     """A copy of a model whose end token is one that it never learned to give, so that lengths can be set."""
     shutil.copytree(model, folder, dirs_exist_ok=True)
-    config = json.loads((folder / "config.json").read_text())
-    config |= {"eos_token_id": config["vocab_size"] - 1, "max_position_embeddings": context}
-    (folder / "config.json").write_text(json.dumps(config))
-    # The engine takes the end token from the tokenizer too.
-    tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
-    del tokenizer["eos_token"]
-    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
-    (folder / "generation_config.json").unlink(missing_ok=True)
+    never_end(folder, context)
     return folder
+
+
+def never_end(model: Path, context: int) -> None:
+    """Give a model's folder the last token of the vocabulary as its end token."""
+    config = json.loads((model / "config.json").read_text())
+    config |= {"eos_token_id": config["vocab_size"] - 1, "max_position_embeddings": context}
+    (model / "config.json").write_text(json.dumps(config))
+    # The engine takes the end token from the tokenizer too.
+    tokenizer = json.loads((model / "tokenizer_config.json").read_text())
+    del tokenizer["eos_token"]
+    (model / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    (model / "generation_config.json").unlink(missing_ok=True)

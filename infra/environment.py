@@ -1,7 +1,7 @@
 """Environment variables that the engines read once, when they are imported: set them before torch, vLLM or DeepSpeed.
 
 The values and the measurements behind them:
-- TORCHDYNAMO_DISABLE: the first batch would compile for 14 s; without it throughput on CPU is the same.
+- TORCHDYNAMO_DISABLE, without a GPU: the first batch would compile for 14 s; throughput on CPU is the same without.
 - VLLM_ENABLE_V1_MULTIPROCESSING=0: the engine lives in the stage's process, so weights are handed over in memory.
 - OMP_NUM_THREADS and libiomp: libgomp's threads spin and collapse when another process uses the cores.
 - KMP_AFFINITY=none: unset, libiomp binds every process that is forked from an engine's to the first core, and so all
@@ -48,6 +48,7 @@ def engine_environment() -> dict[str, str]:
     if os.path.exists("/dev/nvidiactl"):
         del wanted["DS_ACCELERATOR"]
         del wanted["OMP_NUM_THREADS"]
+        del wanted["TORCHDYNAMO_DISABLE"]
     elif library := _intel_openmp():
         wanted["LD_PRELOAD"] = str(library)
     if "RAY_ADDRESS" in os.environ:

@@ -92,20 +92,24 @@ def _join_one_process_group() -> None:
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
 
 
-def load_operators() -> None:
-    """Load the operator that DeepSpeed compiles at its first start, one process of this machine at a time.
+def load_operators(fused_adam: bool = False) -> None:
+    """Load the operators that DeepSpeed compiles at its first start, one process of this machine at a time.
 
-    torch guards the compilation by a file, which a process that is killed leaves behind: all later ones would wait for
+    torch guards a compilation by a file, which a process that is killed leaves behind: all later ones would wait for
     it for ever, in silence. Whoever holds our lock, which ends with its process, knows such a file to be left over.
     """
+    from deepspeed.accelerator import get_accelerator
     from deepspeed.comm.torch import build_shm_op
 
     folder = Path(os.environ.setdefault("TORCH_EXTENSIONS_DIR", str((CACHE / "torch_extensions").resolve())))
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "longhaul.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        (folder / "deepspeed_shm_comm" / "lock").unlink(missing_ok=True)
-        build_shm_op()
+        for name in ("deepspeed_shm_comm", "fused_adam"):
+            (folder / name / "lock").unlink(missing_ok=True)
+        build_shm_op()  # where there is no GPU
+        if fused_adam:
+            get_accelerator().create_op_builder("FusedAdamBuilder").load()
 
 
 def _checkpoint_layers(module: Any, offload: bool) -> None:
@@ -129,7 +133,7 @@ class Trainer:
         import deepspeed
 
         torch.manual_seed(seed)
-        load_operators()
+        load_operators(config.fused_adam)
         _join_one_process_group()
         self.config = config
         self.folder = model

@@ -7,7 +7,7 @@ python engine_process.py TASK MODEL LOG, where TASK prints as JSON:
     bfloat16 / all_bfloat16
                what `Rounded` describes, of an engine in bfloat16 and a trainer in float32 / in bfloat16, whose weights
                are saved in `model` beside LOG
-    turns      what `Turns` describes, of a trainer and an engine that share a device
+    turns…     what `Turns` describes, of a trainer and an engine as `TURNS` has them under this name
 """
 
 import json
@@ -28,6 +28,12 @@ from infra.logs import output, quiet_to
 from infra.trainer import Trainer
 from steps.packing import PackedRows, TokenExample, pack
 from steps.supervised import response_loss
+
+CLOSE = 5e-2 if torch.cuda.is_available() else 1e-4
+"""How far apart the log-probabilities of engine and trainer may be, both in float32: vLLM's attention multiplies in
+TF32 on a GPU. Measured: at most 2e-5 on a CPU (three states of the weights, 8 seeds each), and 8e-3 on an H200."""
+
+KV_CACHE_MB = 1024 if torch.cuda.is_available() else 64
 
 PROMPTS = [[5 + (7 * i + j) % 200 for j in range(4 + i)] for i in range(12)]
 
@@ -106,8 +112,16 @@ def hand_over_in_bfloat16(model: Path, dtype: Literal["float32", "bfloat16"], fo
     }
 
 
+TURNS = {
+    "turns": (TrainerConfig(zero_stage=1), HandoverConfig(share_device=True)),
+    "turns_zero_2": (TrainerConfig(zero_stage=2), HandoverConfig(share_device=True)),
+    "turns_zero_3": (TrainerConfig(zero_stage=3, fused_adam=True), HandoverConfig(share_device=True)),
+    "turns_checkpoint_engine": (TrainerConfig(), HandoverConfig(transport="checkpoint_engine")),
+}
+
+
 class Turns(TypedDict):
-    """Two turns of a trainer and an engine that share a device, beside a trainer that shares with nobody."""
+    """Two turns of a trainer and an engine, beside a trainer that hands over to nobody."""
 
     mismatches: list[float]
     """After each hand-over: the largest difference of log-probabilities."""
@@ -117,16 +131,21 @@ class Turns(TypedDict):
     """Of the same steps without an engine."""
     refused: str
     """What the engine says when it is asked for tokens in the trainer's turn."""
+    released: int
+    """Bytes of the GPU that the engine gives back at the end of its turn; 0 without a GPU."""
+    onloaded: int
+    """Bytes of it that the trainer then takes."""
 
 
-def take_turns(model: Path) -> Turns:
+def take_turns(model: Path, config: TrainerConfig, handover: HandoverConfig) -> Turns:
     """What `Turns` describes."""
-    config = TrainerConfig(zero_stage=1)
     alone = Trainer(model, config, seed=0)
     losses_alone = [loss for _ in range(3) for loss in train_a_little(alone)]
     trainer = Trainer(model, config, seed=0)
-    engine = Engine(model, EngineConfig(max_sequences=64))
-    turns = HandOver(trainer, engine, HandoverConfig(share_device=True))
+    engine = Engine(
+        model, EngineConfig(max_sequences=64, kv_cache_mb=KV_CACHE_MB, gpu_memory_share=0.1), handover.transport
+    )
+    turns = HandOver(trainer, engine, handover)
     losses, mismatches = train_a_little(trainer), list[float]()
     for _ in range(2):
         turns.to_rollout()
@@ -139,7 +158,27 @@ def take_turns(model: Path) -> Turns:
         refused = ""
     except RuntimeError as error:
         refused = str(error)
-    return {"mismatches": mismatches, "losses": losses, "losses_alone": losses_alone, "refused": refused}
+    turns.to_rollout()
+    generating = bytes_in_use()
+    engine.release()
+    asleep = bytes_in_use()
+    turns.to_training()
+    return {
+        "mismatches": mismatches,
+        "losses": losses,
+        "losses_alone": losses_alone,
+        "refused": refused,
+        "released": generating - asleep,
+        "onloaded": bytes_in_use() - asleep,
+    }
+
+
+def bytes_in_use() -> int:
+    """Of the GPU, by whichever process; 0 without one."""
+    if not torch.cuda.is_available():
+        return 0
+    free, total = torch.cuda.mem_get_info()
+    return total - free
 
 
 def main() -> None:
@@ -149,8 +188,8 @@ def main() -> None:
         if task in ("sample", "sample_bfloat16"):
             engine = Engine(model, EngineConfig(max_sequences=64, dtype="float32" if task == "sample" else "bfloat16"))
             answer: object = [[c.tokens, c.logprobs] for c in engine.generate_all(requests())]
-        elif task == "turns":
-            answer = take_turns(model)
+        elif task in TURNS:
+            answer = take_turns(model, *TURNS[task])
         else:
             dtype: Literal["float32", "bfloat16"] = "float32" if task == "bfloat16" else "bfloat16"
             answer = hand_over_in_bfloat16(model, dtype, log.parent / "model")

@@ -14,7 +14,7 @@ from infra.engine import Engine, Request
 from infra.handover import HandOver
 from infra.trainer import Trainer
 from steps.packing import TokenExample, pack
-from tests.infra.engine_process import Rounded, Turns, mismatch, requests, run, train_a_little
+from tests.infra.engine_process import CLOSE, Rounded, Turns, mismatch, requests, run, train_a_little
 
 SHARED = HandoverConfig(share_device=True)
 SENT = HandoverConfig(transport="checkpoint_engine")
@@ -103,12 +103,11 @@ def test_each_phase_is_timed_once_a_turn(config: HandoverConfig) -> None:
 def test_log_probabilities_of_engine_and_trainer_agree_before_and_after_an_update(
     engine: Engine, trainer: Trainer, restored: None
 ) -> None:
-    """Measured: at most 2e-5 over three states of the weights and 8 seeds each."""
-    assert mismatch(engine, trainer) < 1e-4
+    assert mismatch(engine, trainer) < CLOSE
     train_a_little(trainer)
-    assert mismatch(engine, trainer) > 1e-2, "training changed nothing, so that the test shows nothing"
+    assert mismatch(engine, trainer) > 2 * CLOSE + 1e-2, "training changed nothing, so that the test shows nothing"
     HandOver(trainer, engine).to_rollout()
-    assert mismatch(engine, trainer) < 1e-4
+    assert mismatch(engine, trainer) < CLOSE
 
 
 def test_an_updated_engine_equals_one_started_from_the_same_weights(
@@ -148,17 +147,18 @@ def test_cached_prefixes_of_old_weights_do_not_leak_into_new_ones(
     after = engine.generate_all([request])[0]
     (rows,) = pack([TokenExample([*prompt, *after.tokens], len(prompt))], 128, 1)
     expected = trainer.reference_logprobs([rows])[0][0, len(prompt) - 1 :]
-    assert torch.allclose(torch.tensor(after.logprobs), expected, atol=1e-4)
+    assert torch.allclose(torch.tensor(after.logprobs), expected, atol=CLOSE)
     assert before.logprobs != after.logprobs
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tests/infra/test_gpu.py has the same for a GPU")
 def test_turns_on_a_shared_device_change_neither_what_is_sampled_nor_how_training_goes_on(
     base: Path, tmp_path: Path
 ) -> None:
     """On a CPU DeepSpeed moves the trainer's states for real, from one part of the host's memory to another. vLLM frees
     nothing, but stops its scheduler and takes the update while it is stopped, as on a GPU."""
     turns: Turns = run("turns", base, tmp_path)
-    assert max(turns["mismatches"]) < 1e-4
+    assert max(turns["mismatches"]) < CLOSE
     assert turns["losses"] == turns["losses_alone"]
     assert "released" in turns["refused"]
 

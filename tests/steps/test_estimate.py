@@ -389,10 +389,11 @@ def test_rollouts_keep_their_books(budget: int, mean: float, oversampling: float
     )
     found = simulate(config, mean, 0.6)
     assert found == simulate(config, mean, 0.6)
-    assert found.trained_tokens <= found.tokens + 1e-6
-    assert found.tokens <= found.requests * budget and found.longest <= budget
-    assert found.done <= min(config.groups, found.started)
-    assert found.requests <= config.in_flight * config.responses
+    rounding = 1 + 1e-9
+    assert found.trained_tokens <= found.tokens * rounding
+    assert found.tokens <= found.requests * budget * rounding and found.longest <= budget * rounding
+    assert found.done <= min(config.groups, found.started) * rounding
+    assert found.requests <= config.in_flight * config.responses * rounding
 
 
 def test_a_budget_that_no_response_reaches_fills_every_batch() -> None:
