@@ -9,12 +9,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from infra.environment import engine_environment
 
 # A test process is not started anew for a preloaded library: results do not depend on it.
 os.environ.update({name: value for name, value in engine_environment().items() if name != "LD_PRELOAD"})
+
+# The same examples each time: a test fails for a change, not by chance. HYPOTHESIS_PROFILE=default looks for new ones.
+hypothesis.settings.register_profile("suite", derandomize=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 ROOT = Path(__file__).parent.parent
 BASE = ROOT / "steps" / "nano_world" / "checkpoint"
