@@ -8,7 +8,7 @@ weights: neither speed nor memory depends on what a model has learned. Every res
 - `training`: tokens per second of optimizer steps on full rows of packed examples, and of the reference pass; the most
   bytes that the trainer held.
 - `handover`: seconds of each phase (§2.6.3), of the first turn and the median of three more, and the bytes in use in
-  each side's turn. `handover_share` is their share of an iteration that generates and trains as much as was measured.
+  each side's turn.
 - `generation`: tokens per second of as many responses as run at once, all of one length.
 - `partial`: partial rollouts against waiting for all, as in benchmarks/partial_rollouts.py, with lengths of median 160,
   σ = 1, the longest 2,048.
@@ -127,16 +127,16 @@ class Bench:
         rows = list(pack(examples, self.length, at_once))
         loss = response_loss(rows)
         self.step = lambda: self.trainer.step(rows, loss, learning_rate=1e-6)
-        self.tokens = sum(batch.tokens.numel() for batch in rows)
-        self.step_seconds = timed(self.step, 3)
+        tokens = sum(batch.tokens.numel() for batch in rows)
+        seconds = timed(self.step, 3)
         held = torch.cuda.max_memory_allocated() if self.gpu else 0
-        self.reference_seconds = timed(lambda: self.trainer.reference_logprobs(rows), 2)
-        expected = training_time(self.shape, self.trainer_config, self.card, 1, self.tokens, self.length).seconds
+        reference = timed(lambda: self.trainer.reference_logprobs(rows), 2)
+        expected = training_time(self.shape, self.trainer_config, self.card, 1, tokens, self.length).seconds
         return {
             "start_seconds": start,
-            "tokens_per_second": self.tokens / self.step_seconds,
-            "over_estimate": expected / self.step_seconds,
-            "reference_tokens_per_second": self.tokens / self.reference_seconds,
+            "tokens_per_second": tokens / seconds,
+            "over_estimate": expected / seconds,
+            "reference_tokens_per_second": tokens / reference,
             "bytes": held,
             "estimated_bytes": trainer_memory(self.shape, self.trainer_config, at_once, self.length).total,
         }
@@ -189,7 +189,6 @@ class Bench:
         return {
             "tokens_per_second": count * LENGTH / seconds,
             "over_estimate": expected / seconds,
-            "seconds": seconds,
             "step_seconds": seconds / LENGTH,
         }
 
@@ -225,9 +224,7 @@ def measure(checkpoint: str, rounds: int, folder: Path, tell: Callable[[str], No
     for part, work in parts.items():
         found[part] = work()
         tell(f"{time.perf_counter() - began:4.0f} s  {part}: {json.dumps(found[part])}\n")
-    turn = sum(found["handover"]["seconds"].values())
-    iteration = bench.step_seconds + bench.reference_seconds + found["generation"]["seconds"]
-    return found | {"handover_share": turn / (turn + iteration)}
+    return found
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ Each trainer rank is also a parameter server: it keeps its share of the weights 
 broadcast the shares bucket by bucket over NCCL, and an engine's worker on the same GPU reads each bucket from a buffer
 that it maps (CUDA IPC). The workers' end is `infra.weight_transfer.CheckpointEngineTransfer`.
 
-Written against checkpoint-engine 0.4.2. It needs GPUs and has not been run on any; what tests run without one are the
+Written against checkpoint-engine 0.4.2. It needs GPUs, and was not seen to work on one; what tests run without are the
 workers' end and the package's side of the protocol between the two (tests/infra/test_checkpoint_engine.py).
 """
 
