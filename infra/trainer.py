@@ -8,7 +8,6 @@ same arguments in the same order, the micro-batches are spread over the ranks, a
 `infra/trainer_ranks.py` does that for a process that is no rank itself.
 """
 
-import fcntl
 import math
 import os
 import shutil
@@ -28,8 +27,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from infra.checkpoint_engine import Sockets, WeightServer
 from infra.chunked_head import with_chunked_head
 from infra.configs import TrainerConfig
-from infra.environment import CACHE
 from infra.files import folder_written_aside
+from infra.operators import load_operators
 
 Head = Literal["next_token", "value"]
 """What a model ends in: a distribution over the next token, or one number for the whole row, as reward models have."""
@@ -90,26 +89,6 @@ def _join_one_process_group() -> None:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
-
-
-def load_operators(fused_adam: bool = False) -> None:
-    """Load the operators that DeepSpeed compiles at its first start, one process of this machine at a time.
-
-    torch guards a compilation by a file, which a process that is killed leaves behind: all later ones would wait for
-    it for ever, in silence. Whoever holds our lock, which ends with its process, knows such a file to be left over.
-    """
-    from deepspeed.accelerator import get_accelerator
-    from deepspeed.comm.torch import build_shm_op
-
-    folder = Path(os.environ.setdefault("TORCH_EXTENSIONS_DIR", str((CACHE / "torch_extensions").resolve())))
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "longhaul.lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        for name in ("deepspeed_shm_comm", "fused_adam"):
-            (folder / name / "lock").unlink(missing_ok=True)
-        build_shm_op()  # where there is no GPU
-        if fused_adam:
-            get_accelerator().create_op_builder("FusedAdamBuilder").load()
 
 
 def _checkpoint_layers(module: Any, offload: bool) -> None:
