@@ -1,0 +1,46 @@
+"""Digests of data at addresses: another one once what lies there changes."""
+
+from pathlib import Path
+
+import pytest
+
+from infra.address_digest import digest_of_addresses
+from infra.store import StoreError
+
+
+def test_data_at_local_addresses_have_another_digest_once_they_change(tmp_path: Path) -> None:
+    one, two, cache = tmp_path / "one.jsonl", tmp_path / "folder", tmp_path / "cache.json"
+    one.write_text("1")
+    two.mkdir()
+    (two / "a").write_text("a")
+    before = digest_of_addresses([str(one), str(two)], cache)
+    assert digest_of_addresses([str(two), str(one)], cache) == before
+    (two / "a").write_text("b")
+    assert digest_of_addresses([str(one), str(two)], cache) != before
+    with pytest.raises(StoreError, match="missing cannot be read: No such file"):
+        digest_of_addresses([str(tmp_path / "missing")], cache)
+
+
+@pytest.mark.usefixtures("s3")
+def test_data_at_s3_addresses_have_another_digest_once_they_change(tmp_path: Path) -> None:
+    from infra.s3_client import connect
+
+    client, cache = connect(), tmp_path / "cache.json"
+    client.create_bucket(Bucket="schedule-data")
+
+    def put(key: str, body: bytes) -> None:
+        client.put_object(Bucket="schedule-data", Key=key, Body=body)
+
+    put("set/train.jsonl", b"1")
+    put("set/train.jsonl.bak", b"1")
+    addresses = ["s3://schedule-data/set"], ["s3://schedule-data/set/train.jsonl"]
+    before = [digest_of_addresses(each, cache) for each in addresses]
+    assert [digest_of_addresses(each, cache) for each in addresses] == before
+    put("set/train.jsonl.bak", b"2")
+    beside = [digest_of_addresses(each, cache) for each in addresses]
+    assert beside[0] != before[0] and beside[1] == before[1], "what lies beside an object is not it"
+    put("set/train.jsonl", b"3")
+    assert digest_of_addresses(addresses[1], cache) != before[1]
+    for nothing in ("s3://schedule-data/no", "s3://schedule-data/set/train"):
+        with pytest.raises(StoreError, match="there is nothing at this address"):
+            digest_of_addresses([nothing], cache)
