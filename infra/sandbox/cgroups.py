@@ -75,7 +75,8 @@ class GroupV1:
         # By single threads: the kernel need not wait for anything when a thread moves itself.
         self.entrances = tuple(folder / "tasks" for folder in self._folders)
         self._limits: tuple[int, int] | None = None
-        _fields(self._memory / "memory.oom_control")
+        self.limit(Limits(), Limits().processes)
+        self.usage()
 
     def limit(self, limits: Limits, processes: int) -> None:
         """See `Group.limit`."""

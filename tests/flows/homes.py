@@ -1,7 +1,8 @@
 """Homes of their own for commands that tests start."""
 
-import os
 from pathlib import Path
+
+from processes import own_environment
 
 from infra.environment import CACHE
 
@@ -11,4 +12,4 @@ def in_home(folder: Path) -> dict[str, str]:
     they would do it for half a minute."""
     cache = CACHE.resolve()
     engines = {"TORCH_EXTENSIONS_DIR": str(cache / "torch_extensions"), "VLLM_CACHE_ROOT": str(cache / "vllm")}
-    return {**os.environ, "LONGHAUL_HOME": str(folder), **engines}
+    return {**own_environment(), "LONGHAUL_HOME": str(folder), **engines}

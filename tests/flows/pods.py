@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,10 @@ def run_pod(
     view = ["bwrap", "--ro-bind", "/", "/", "--proc", "/proc", "--dev-bind", "/dev", "/dev", "--die-with-parent"]
     view += ["--tmpfs", "/mnt", "--tmpfs", "/home", "--bind", str(places["tmp"]), "/tmp"]
     view += ["--tmpfs", str(ROOT), "--ro-bind", sys.prefix, sys.prefix]
+    # Users of the sandbox's boxes are the machine's, of which all pods here have the same one.
+    boxes = Path(tempfile.gettempdir(), "longhaul-boxes")
+    boxes.mkdir(mode=0o700, exist_ok=True)
+    view += ["--bind", str(boxes), f"/tmp/{boxes.name}"]
     for inside, place in (("/mnt/out", "out"), ("/home/pod", "home"), ("/home/stand", "stand")):
         view += ["--bind", str(places[place]), inside]
     return subprocess.run(

@@ -11,7 +11,6 @@ python engine_process.py TASK MODEL LOG, where TASK prints as JSON:
 """
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from infra.logs import output, quiet_to
 from infra.trainer import Trainer
 from steps.packing import PackedRows, TokenExample, pack
 from steps.supervised import response_loss
+from tests.processes import own_environment
 
 CLOSE = 5e-2 if torch.cuda.is_available() else 1e-4
 """How far apart the log-probabilities of engine and trainer may be, both in float32: vLLM's attention multiplies in
@@ -45,16 +45,10 @@ def requests(**changes: object) -> list[Request]:
     ]
 
 
-def environment_of_its_own() -> dict[str, str]:
-    """This process's environment but for the variables of its process group, whose port is taken."""
-    group = ("MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE")
-    return {name: value for name, value in os.environ.items() if name not in group}
-
-
 def run(task: str, model: Path, tmp_path: Path) -> Any:
     """Start this file as a process of its own. Returns what it prints first: vLLM may complain while it ends."""
     command = [sys.executable, "-m", __name__, task, str(model), str(tmp_path / "log")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment_of_its_own())
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=own_environment())
     assert done.returncode == 0, (tmp_path / "log").read_text()[-2000:] + done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[0])
 

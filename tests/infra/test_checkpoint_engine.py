@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import own_environment
 
 from infra.checkpoint_engine import share_of
 from tests.infra import checkpoint_engine_process
-from tests.infra.engine_process import environment_of_its_own
 
 needs_the_package = pytest.mark.skipif(
     importlib.util.find_spec("checkpoint_engine") is None, reason="the extra checkpoint-engine is not installed"
@@ -35,7 +35,7 @@ def test_both_ends_speak_the_packages_protocol_and_an_engine_that_stays_away_end
     base: Path, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", checkpoint_engine_process.__name__, str(base), str(tmp_path / "log")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment_of_its_own())
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=own_environment())
     assert done.returncode == 0, (tmp_path / "log").read_text()[-2000:]
     found = json.loads(done.stdout)
     assert "did not take the weights" in found["refused"]

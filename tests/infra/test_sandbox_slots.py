@@ -1,6 +1,7 @@
 """What the sandbox holds of the machine: slots with their users, control groups and launchers."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from processes import running_below
 
 from infra.sandbox import Limits, Sandbox, SandboxConfig, open_sandbox
 from infra.sandbox.cgroups import GroupV1, GroupV2, make_group
@@ -34,16 +36,11 @@ sandbox = open_sandbox(SandboxConfig(backend="bubblewrap"))
 print("ready", flush=True)
 sandbox.run("import time; time.sleep(77)", "", Limits(wall_seconds=99))
 """
-    before = {process.pid for process in psutil.process_iter()}
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout and process.stdout.readline() == "ready\n"
         time.sleep(0.5)
-
-        def inside() -> list[psutil.Process]:
-            new = [p for p in psutil.process_iter(["cmdline", "ppid"]) if p.pid not in before]
-            return [p for p in new if "/opt/python/bin/python" in " ".join(p.info["cmdline"] or [])]
-
-        own = [p for p in inside() if process.pid in {parent.pid for parent in p.parents()}]
+        below = running_below(process.pid)
+        own = [child for child, command in below if "/opt/python/bin/python" in " ".join(command)]
         assert len(own) >= 3  # the launcher, the init, the program
         process.kill()
     psutil.wait_procs(own, 5)
@@ -100,3 +97,15 @@ def test_a_control_group_that_an_earlier_process_left_is_used_again() -> None:
         pytest.skip("no control groups here")
     assert isinstance(make_group(f"longhaul-test-{os.getpid()}"), GroupV1 | GroupV2)
     first.remove()
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+def test_a_group_that_is_there_but_read_only_is_none() -> None:
+    name = f"longhaul-test-{os.getpid()}"
+    group = make_group(name)
+    code = f"from infra.sandbox.cgroups import make_group; print(make_group({name!r}))"
+    view = ["bwrap", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"]
+    done = subprocess.run([*view, sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "None\n"
+    if group:
+        group.remove()

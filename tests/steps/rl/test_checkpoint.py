@@ -1,7 +1,6 @@
 """RL that is killed, at random and at every kind of point, ends as RL that is not."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from processes import own_environment
 
 from infra.lineage.sample_files import SampleRow, write_samples
 from infra.trainer import Trainer
@@ -117,9 +117,7 @@ def short_model(trainer: Trainer, base: Path, tmp_path: Path) -> Path:
 
 def rl_killed(model: Path, folder: Path, seed: int, kills: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.steps.rl.rl_process", str(model), str(folder), str(seed), str(kills)]
-    group = ("MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE")
-    environment = {name: value for name, value in os.environ.items() if name not in group}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=580)
+    done = subprocess.run(command, cwd=ROOT, env=own_environment(), capture_output=True, text=True, timeout=580)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
 
