@@ -274,17 +274,24 @@ def test_a_run_that_is_killed_does_not_end_those_after_it(sandbox: Sandbox) -> N
 def test_processes_of_a_run_are_gone_before_the_next_one(sandbox: Sandbox) -> None:
     program = """
 import os, time
+own = "alive " + input()
+
+def sizes():
+    return {name: os.path.getsize(name) for name in os.listdir() if name.startswith("alive") and name != own}
+
+before = sizes()
 if os.fork() == 0:
     os.setsid()
     while True:
+        open(own, "a").write("x")
         time.sleep(0.01)
-        open("alive", "a").write("x")
+while not os.path.exists(own):
+    time.sleep(0.01)
 time.sleep(0.1)
-before = os.path.getsize("alive") if os.path.exists("alive") else 0
-print(before)
+print(len(before), sizes() == before)
 """
-    sizes = [int(result.stdout) for result in sandbox.run_each(program, ["", ""], SHORT)]
-    assert sizes[0] > 0 and sizes[1] < 3 * sizes[0] + 5
+    found = [result.stdout for result in sandbox.run_each(program, ["1\n", "2\n"], SHORT)]
+    assert found == ["0 True\n", "1 True\n"]
 
 
 def test_two_programs_talk_to_each_other_and_to_nobody_else(sandbox: Sandbox) -> None:
