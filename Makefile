@@ -25,7 +25,7 @@ lint: $(READY)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-# Half of the time a test waits for a process that starts: two at a time, each file in one place, the long ones first.
+# Two at a time, each file in one place, in their order: the long ones are the first.
 test: lint $(CHECKOV)
 	PATH="$$PATH:$(abspath $(CHECKOV))/bin" OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 

@@ -13,7 +13,8 @@ weights: neither speed nor memory depends on what a model has learned. Every res
 - `partial`: partial rollouts against waiting for all, as in benchmarks/partial_rollouts.py, with lengths of median 160,
   σ = 1, the longest 2,048.
 
-`over_estimate` is measured speed over estimated speed. The last line is JSON.
+`over_estimate` is measured speed over estimated speed. Without a GPU both sides keep their memory, which is for trying
+the script out: `--model steps/nano_world/checkpoint`. The last line is JSON.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import json
 import random
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -96,7 +98,10 @@ class Bench:
 
         self.gpu = torch.cuda.is_available()
         self.name = torch.cuda.get_device_name() if self.gpu else "cpu"
-        self.card = device(next((known for known in DEVICES if known in self.name.lower()), "h100"))
+        known = next((each for each in DEVICES if each in self.name.lower()), None)
+        if known is None:
+            sys.exit(f"the estimate knows no {self.name}; it knows {', '.join(DEVICES)}")
+        self.card = device(known)
         recipe = load_recipe(ROOT / "configs" / "qwen-1.5b-8gpu.yaml")
         self.trainer_config = recipe.trainer.model_copy(update={"ranks": 1})
         cache = {} if self.gpu else {"kv_cache_mb": 512}
@@ -131,20 +136,27 @@ class Bench:
         seconds = timed(self.step, 3)
         held = torch.cuda.max_memory_allocated() if self.gpu else 0
         reference = timed(lambda: self.trainer.reference_logprobs(rows), 2)
-        expected = training_time(self.shape, self.trainer_config, self.card, 1, tokens, self.length).seconds
+        estimated = [
+            training_time(self.shape, self.trainer_config, self.card, 1, tokens, self.length, reference=each).seconds
+            for each in (False, True)
+        ]
+        self.memory = trainer_memory(self.shape, self.trainer_config, at_once, self.length)
         return {
             "start_seconds": start,
             "tokens_per_second": tokens / seconds,
-            "over_estimate": expected / seconds,
+            "estimated_tokens_per_second": tokens / estimated[0],
+            "over_estimate": estimated[0] / seconds,
             "reference_tokens_per_second": tokens / reference,
+            "estimated_reference_tokens_per_second": tokens / (estimated[1] - estimated[0]),
             "bytes": held,
-            "estimated_bytes": trainer_memory(self.shape, self.trainer_config, at_once, self.length).total,
+            "estimated_bytes": self.memory.total,
         }
 
     def handover(self) -> dict[str, Any]:
         """Turns of trainer and engine. Leaves the turn to the engine."""
         from infra.configs import HandoverConfig
         from infra.engine import Engine, Request
+        from infra.estimate.speed import turn_seconds
         from infra.handover import HandOver
 
         if self.gpu:
@@ -167,7 +179,13 @@ class Bench:
         turns.to_rollout()
         seconds = {phase: statistics.median(each[1:]) for phase, each in phases.items()}
         first = {phase: each[0] for phase, each in phases.items()}
-        return {"engine_start_seconds": start, "seconds": seconds, "first": first, "bytes_in_use": used}
+        return {
+            "engine_start_seconds": start,
+            "seconds": seconds,
+            "first": first,
+            "estimated_seconds": turn_seconds(self.shape, self.engine_config, self.memory.offloaded * self.gpu),
+            "bytes_in_use": used,
+        }
 
     def generation(self) -> dict[str, Any]:
         """As many responses as run at once, all of LENGTH tokens."""
@@ -188,6 +206,7 @@ class Bench:
         ).seconds
         return {
             "tokens_per_second": count * LENGTH / seconds,
+            "estimated_tokens_per_second": count * LENGTH / expected,
             "over_estimate": expected / seconds,
             "step_seconds": seconds / LENGTH,
         }

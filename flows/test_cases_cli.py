@@ -21,7 +21,8 @@ from flows.terminal import fail, printable
 if TYPE_CHECKING:
     from infra.sandbox import Sandbox
     from steps.rewards.generators import WrittenGenerators
-    from steps.rewards.test_cases import Funnel, Outcome, TestCasesConfig
+    from steps.rewards.test_case_outcomes import Funnel, Outcome
+    from steps.rewards.test_cases import TestCasesConfig
     from steps.rewards.untested import UntestedProblem
 
 
@@ -59,7 +60,8 @@ def test_cases(
     """
     from infra.sandbox import SandboxUnavailable
     from steps.problem import MalformedRow, save_rows
-    from steps.rewards.test_cases import TestCasesConfig, funnel, kept_problems, make_test_cases
+    from steps.rewards.test_case_outcomes import funnel, kept_problems
+    from steps.rewards.test_cases import TestCasesConfig, make_test_cases
     from steps.rewards.untested import load_untested
 
     slots = slots or len(os.sched_getaffinity(0))

@@ -8,6 +8,17 @@ from infra.estimate.devices import Device
 from infra.estimate.memory import width
 from infra.estimate.shapes import ModelShape
 
+_HOST = 25e9
+"""Bytes per second between a GPU and its host, each: PCIe 5 with half of it reached."""
+
+_COPIES, _COPYING = 4, 5e9
+"""Copies of the weights on their way to the engines, through shared memory, and bytes per second of each."""
+
+
+def turn_seconds(shape: ModelShape, engine: EngineConfig, offloaded: float) -> float:
+    """A hand-over to the engines and back: the weights' copies, and `offloaded` bytes of the trainer out and in."""
+    return _COPIES * width(engine.dtype) * shape.parameters / _COPYING + 2 * offloaded / _HOST
+
 
 @dataclass(frozen=True)
 class TrainingTime:

@@ -4,19 +4,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from infra.estimate.devices import PRICES_AS_OF, Device, device
-from infra.estimate.memory import EngineMemory, TrainerMemory, engine_memory, trainer_memory, width
+from infra.estimate.memory import EngineMemory, TrainerMemory, engine_memory, trainer_memory
 from infra.estimate.shapes import ModelShape, shape_of
-from infra.estimate.speed import DecodingTime, decoding_time, training_time
+from infra.estimate.speed import DecodingTime, decoding_time, training_time, turn_seconds
 from steps.estimate.figures import KnownFigures, known_figures
 from steps.estimate.fitting import Phase, Placement, phases, placement, problems
 from steps.estimate.workload import StageWork, Training, Workload
 from steps.recipe import Recipe
-
-_HOST = 25e9
-"""Bytes per second between a GPU and its host, each: PCIe 5 with half of it reached."""
-
-_COPIES, _COPYING = 4, 5e9
-"""Copies of the weights on their way to the engines, through shared memory, and bytes per second of each."""
 
 
 @dataclass(frozen=True)
@@ -203,9 +197,7 @@ def _stage(
         for one in work.trainings
     ]
     trained, generating = sum(one.seconds for one in busy), sum(seconds)
-    turn = _COPIES * width(recipe.engine.dtype) * shape.parameters / _COPYING
-    if placed.turns:
-        turn += 2 * trainer.offloaded / _HOST
+    turn = turn_seconds(shape, recipe.engine, trainer.offloaded if placed.turns else 0.0)
     return StageEstimate(
         stage=work.stage,
         generated=work.generated,

@@ -30,8 +30,8 @@ from steps.supervised import response_loss
 from tests.processes import own_environment
 
 CLOSE = 5e-2 if torch.cuda.is_available() else 1e-4
-"""How far apart the log-probabilities of engine and trainer may be, both in float32: vLLM's attention multiplies in
-TF32 on a GPU. Measured: at most 2e-5 on a CPU (three states of the weights, 8 seeds each), and 8e-3 on an H200."""
+"""How far apart the log-probabilities of engine and trainer may be, both in float32. Measured: at most 2e-5 on a CPU
+(three states of the weights, 8 seeds each), and 8e-3 on an H200, where Triton's kernels multiply in TF32 by default."""
 
 KV_CACHE_MB = 1024 if torch.cuda.is_available() else 64
 

@@ -1,6 +1,6 @@
 """What only a GPU shows: that trainer and engine share one, and that weights go through checkpoint-engine.
 
-All other tests of engine and trainer run on a GPU too, where there is one.
+Where there is a GPU, the other tests of engine and trainer use it too.
 """
 
 import importlib.util

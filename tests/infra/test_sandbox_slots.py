@@ -103,9 +103,10 @@ def test_a_control_group_that_an_earlier_process_left_is_used_again() -> None:
 def test_a_group_that_is_there_but_read_only_is_none() -> None:
     name = f"longhaul-test-{os.getpid()}"
     group = make_group(name)
+    if group is None:
+        pytest.skip("no control groups here")
     code = f"from infra.sandbox.cgroups import make_group; print(make_group({name!r}))"
     view = ["bwrap", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"]
     done = subprocess.run([*view, sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "None\n"
-    if group:
-        group.remove()
+    group.remove()

@@ -16,7 +16,8 @@ from infra.sandbox import Sandbox, SandboxConfig, open_sandbox
 from steps.problem import MalformedRow, load_problems, save_rows
 from steps.rewards.code import CodeVerifier
 from steps.rewards.generators import GeneratorConfig, write_generators
-from steps.rewards.test_cases import Funnel, Outcome, TestCasesConfig, funnel, kept_problems, make_test_cases
+from steps.rewards.test_case_outcomes import Funnel, Outcome, funnel, kept_problems
+from steps.rewards.test_cases import TestCasesConfig, make_test_cases
 from steps.rewards.untested import Submission, UntestedProblem, load_untested, needs_special_judge
 from steps.workbench import Workbench
 
