@@ -108,7 +108,7 @@ def main() -> None:
     arguments = parser.parse_args()
     start = nano_start(arguments.store, arguments.run)
     if arguments.one:
-        from infra.logs import output, quiet_to
+        from infra.progress.logs import output, quiet_to
 
         with quiet_to(arguments.folder / "log" / f"{arguments.one}-{arguments.seed}.log"):
             output.write(json.dumps(run_one(start, arguments.one, arguments.seed)) + "\n")

@@ -117,7 +117,7 @@ class Bench:
 
         from infra.estimate.memory import trainer_memory
         from infra.estimate.speed import training_time
-        from infra.trainer import Trainer
+        from infra.training.trainer import Trainer
         from steps.packing import TokenExample, pack
         from steps.supervised import response_loss
 
@@ -155,9 +155,9 @@ class Bench:
     def handover(self) -> dict[str, Any]:
         """Turns of trainer and engine. Leaves the turn to the engine."""
         from infra.configs import HandoverConfig
-        from infra.engine import Engine, Request
         from infra.estimate.speed import turn_seconds
-        from infra.handover import HandOver
+        from infra.inference.engine import Engine, Request
+        from infra.weights.handover import HandOver
 
         if self.gpu:
             self.trainer.offload("optimizer")
@@ -189,9 +189,9 @@ class Bench:
 
     def generation(self) -> dict[str, Any]:
         """As many responses as run at once, all of LENGTH tokens."""
-        from infra.engine import Request
         from infra.estimate.memory import engine_memory
         from infra.estimate.speed import decoding_time
+        from infra.inference.engine import Request
 
         count = self.engine_config.max_sequences
 
@@ -252,7 +252,7 @@ def main() -> None:
     parser.add_argument("--model", default="Qwen/Qwen2.5-1.5B", help="Whose shape: a folder, or a name that is known.")
     parser.add_argument("--rounds", type=int, default=2, help="Batches of waiting for all; 0 leaves `partial` out.")
     arguments = parser.parse_args()
-    from infra.logs import output, quiet_to, terminal
+    from infra.progress.logs import output, quiet_to, terminal
 
     def tell(line: str) -> None:
         terminal.write(line)

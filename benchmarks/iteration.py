@@ -63,7 +63,7 @@ class Profile:
 
 def profile_iterations(start: NanoStart, iterations: int) -> dict[str, Any]:
     """RL's iterations taken apart, and the last optimizer step's micro-batches once more by a plain loop."""
-    from infra.trainer import Trainer
+    from infra.training.trainer import Trainer
     from steps.rl import rollout
     from steps.rl.checkpoint import Checkpoints
     from steps.rl.iteration import Reinforcement
@@ -169,7 +169,7 @@ def against_plain(trainer: Any, taken: list[Any], temperature: float) -> dict[st
 
 def engine_speed(start: NanoStart, in_flight: int, length: int) -> float:
     """Tokens per second where `in_flight` responses all have one length."""
-    from infra.engine import Engine, Request
+    from infra.inference.engine import Engine, Request
 
     with tempfile.TemporaryDirectory() as folder:
         engine = Engine(endless(start.model, Path(folder), start.recipe.engine.context), start.recipe.engine)
@@ -221,7 +221,7 @@ def main() -> None:
     arguments = parser.parse_args()
     start = nano_start(arguments.store, arguments.run)
     if arguments.part:
-        from infra.logs import output, quiet_to
+        from infra.progress.logs import output, quiet_to
 
         with quiet_to(Path(tempfile.gettempdir()) / "iteration.log"):
             if arguments.part == "startup":

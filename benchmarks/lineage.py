@@ -27,11 +27,11 @@ sys.path.insert(0, str(ROOT))
 
 from infra.lineage.histories import differences
 from infra.lineage.index import LineageIndex
-from infra.lineage.questions import find_all, models_that_saw, reruns
+from infra.lineage.queries import find_all, models_that_saw, reruns
 from infra.lineage.web.app import lineage_app
 from infra.lineage.web.site import Site
 from infra.lineage.web.templating import link
-from infra.store import Store
+from infra.store.store import Store
 from tests.infra.lineage.records import big_history, write_history
 
 REPETITIONS = 10

@@ -13,9 +13,9 @@ from typing import Any  # noqa: E402
 
 from peer_common import Clock, CountedChat, scorer_of  # noqa: E402
 
-from infra.engine import EngineConfig  # noqa: E402
-from infra.logs import output, quiet_to  # noqa: E402
-from infra.trainer import TrainerConfig  # noqa: E402
+from infra.inference.engine import EngineConfig  # noqa: E402
+from infra.progress.logs import output, quiet_to  # noqa: E402
+from infra.training.trainer import TrainerConfig  # noqa: E402
 from steps.problem import load_problems  # noqa: E402
 from steps.rl.checkpoint import Checkpoints  # noqa: E402
 from steps.rl.config import RlConfig  # noqa: E402

@@ -14,8 +14,8 @@ from typing import Any
 from nano_start import machine
 
 from flows.models import run_records
-from infra.records import StageRecord
-from infra.store import Store
+from infra.store.records import StageRecord
+from infra.store.store import Store
 from steps.report.table import report_rows
 
 RISING = ("import", "vanilla_sft", "long_cot_sft", "rl")

@@ -40,7 +40,7 @@ class NanoStart:
 def nano_start(store: str, run: str | None = None) -> NanoStart:
     """The long-CoT stage of a run, the newest one without a name. Ends the process where there is none."""
     from flows.models import ModelNotFound, run_records
-    from infra.store import Store
+    from infra.store.store import Store
     from steps.problem import load_problems
     from steps.recipe import load_recipe
 

@@ -29,7 +29,7 @@ REWARDS = ("rules", "classic_rm", "cot_rm")
 
 def train_models(start: NanoStart, folder: Path) -> dict[str, Any]:
     """Run the stage's body on the nano run's outputs. Returns its metrics and seconds."""
-    from infra.stage import StageContext
+    from infra.stages.contract import StageContext
     from steps.configs.reward_models import RewardModelsConfig
     from steps.stages import reward_models
     from steps.stages.settings import StageSettings
@@ -54,7 +54,7 @@ def train_models(start: NanoStart, folder: Path) -> dict[str, Any]:
 
 def run_rl(start: NanoStart, reward: str, folder: Path, iterations: int, seed: int) -> dict[str, Any]:
     """RL with one reward. Returns its curve, what the reward said, and how long an iteration took."""
-    from steps.rewards.stored import open_reward_model
+    from steps.rewards.load import open_reward_model
     from steps.rl.config import RlConfig
     from steps.stages.rl import judged_by
 
@@ -129,7 +129,7 @@ def main() -> None:
         show(trained, runs)
         print(json.dumps({"models": trained, "rl": runs, "machine": machine()}))
         return
-    from infra.logs import output, quiet_to
+    from infra.progress.logs import output, quiet_to
 
     start = nano_start(arguments.store, arguments.run)
     work = partial(run_rl, start, arguments.one, arguments.folder / "models", arguments.iterations, arguments.seed)

@@ -64,7 +64,7 @@ def per_second(run: Callable[[], str], threads: ThreadPoolExecutor, runs: int) -
 @contextmanager
 def service(slots: int) -> Iterator[SandboxClient]:
     """A client of a service in a process of its own."""
-    command = [sys.executable, "-m", "flows.sandbox_cli", "serve", "--port", "0", "--slots", str(slots)]
+    command = [sys.executable, "-m", "flows.cli.sandbox", "serve", "--port", "0", "--slots", str(slots)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout
         client = SandboxClient(process.stdout.readline().split(" listens on ")[1].split()[0], read_token(None))

@@ -32,7 +32,7 @@ from pathlib import Path
 import boto3
 
 from infra.files import sync_folder
-from infra.store import Ref, Store
+from infra.store.store import Ref, Store
 
 ROOT = Path(__file__).parent.parent
 Side = Callable[[Path], None]

@@ -14,15 +14,15 @@ from pydantic import BaseModel
 
 from flows.home import HOME, open_store
 from flows.selection import Selection
-from infra import records
-from infra.address_digest import digest_of_address
 from infra.files import write_text_atomically
-from infra.records import StageRecord
-from infra.s3 import SCHEME
-from infra.stage import Body, StageContext, StageOutput
-from infra.stage_key import KeyParts
-from infra.stages import Earlier, StageRunner, find_earlier
-from infra.store import Ref, StoreError
+from infra.stages.contract import Body, StageContext, StageOutput
+from infra.stages.key import KeyParts
+from infra.stages.runner import Earlier, StageRunner, find_earlier
+from infra.store import records
+from infra.store.records import StageRecord
+from infra.store.s3 import SCHEME
+from infra.store.source_digest import digest_of_address
+from infra.store.store import Ref, StoreError
 from steps.recipe import Recipe
 from steps.stages.settings import StageSettings
 

@@ -28,7 +28,7 @@ from metaflow import (  # type: ignore[attr-defined]  # noqa: E402
     trigger_on_finish,
 )
 
-from flows.cluster import on_cluster  # noqa: E402
+from flows.cluster.decorator import on_cluster  # noqa: E402
 from flows.evaluation import compare, evaluate_model, evaluate_tagged, write_comparison  # noqa: E402
 from flows.flow_config import read_config, scheduled  # noqa: E402
 from steps.promotion import PromotionRules  # noqa: E402

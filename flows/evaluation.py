@@ -16,13 +16,13 @@ from flows.chain import STAGES, Chain
 from flows.home import HOME
 from flows.models import ModelNotFound, find_model_record, tagged
 from flows.runs import end_run, start_run
-from infra import records
 from infra.configs import HandoverConfig, TrainerConfig
 from infra.files import write_text_atomically
-from infra.records import StageRecord
-from infra.stage import Body
-from infra.stage_key import KeyParts
-from infra.store import Ref, Store, StoreError
+from infra.stages.contract import Body
+from infra.stages.key import KeyParts
+from infra.store import records
+from infra.store.records import StageRecord
+from infra.store.store import Ref, Store, StoreError
 from steps.configs.evaluation import EvaluationConfig
 from steps.promotion import PromotionCheck, PromotionRules, check_promotion
 from steps.recipe import Recipe

@@ -8,7 +8,7 @@ from metaflow import FlowMutator, Parameter
 from metaflow import schedule as schedule_decorator  # type: ignore[attr-defined]
 from metaflow.exception import MetaflowException
 
-from flows.cluster_plan import ON_CLUSTER
+from flows.cluster.plan import ON_CLUSTER
 from steps.recipe import ConfigRefused, parse_recipe
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from infra.store import Store
+    from infra.store.store import Store
 
 HOME = Path(os.environ.get("LONGHAUL_HOME", ".longhaul"))
 """Runs, logs, caches and offline tracking; the store too, unless the recipe says otherwise."""
 
 
 def open_store(address: str) -> "Store":
-    """The store at an address; what comes from afar is cached below HOME. Raises infra.store.StoreError."""
-    from infra.store import Store
+    """The store at an address; what comes from afar is cached below HOME. Raises infra.store.store.StoreError."""
+    from infra.store.store import Store
 
     return Store(address, HOME / "cache" / "store")

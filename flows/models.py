@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from infra import records
-from infra.records import StageRecord, TagRecord
-from infra.store import Ref, Store
+from infra.store import records
+from infra.store.records import StageRecord, TagRecord
+from infra.store.store import Ref, Store
 
 DIGITS = 8
 """A digest is named by at least so many of its first digits."""

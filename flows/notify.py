@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flows.home import open_store
-from infra import records
 from infra.notify import NotifyConfig, notify
-from infra.records import StageRecord
-from infra.store import StoreError
+from infra.store import records
+from infra.store.records import StageRecord
+from infra.store.store import StoreError
 from steps.recipe import Recipe
 
 TOLD = "LONGHAUL_TOLD"

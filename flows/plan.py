@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from flows.chain import STAGES, Chain, NotThere, not_there, wanted_stages
-from infra.records import StageRecord
-from infra.stage_key import Difference, KeyParts
+from infra.stages.key import Difference, KeyParts
+from infra.store.records import StageRecord
 
 REASONS = 3
 """Differences that a reason names; the others are counted."""

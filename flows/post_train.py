@@ -34,12 +34,12 @@ from metaflow import (  # type: ignore[attr-defined]  # noqa: E402
 )
 
 from flows.chain import Chain  # noqa: E402
-from flows.cluster import on_cluster  # noqa: E402
+from flows.cluster.decorator import on_cluster  # noqa: E402
 from flows.flow_config import RecipeRefused, read_config, scheduled  # noqa: E402
 from flows.runs import end_run, start_run  # noqa: E402
 from flows.selection import Selection, SelectionRefused  # noqa: E402
 from flows.stage_step import stage  # noqa: E402
-from infra.records import StageRecord  # noqa: E402
+from infra.store.records import StageRecord  # noqa: E402
 from steps.recipe import check_recipe  # noqa: E402
 
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from infra import records
-from infra.records import RunRecord
-from infra.store import Store
+from infra.store import records
+from infra.store.records import RunRecord
+from infra.store.store import Store
 
 NAMED = "LONGHAUL_NAMED"
 """Names a file in which a run leaves its name, for the scheduler that started it."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from metaflow import user_step_decorator
 
-from infra.records import StageRecord
+from infra.store.records import StageRecord
 
 
 @user_step_decorator

@@ -9,7 +9,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Transport = Literal["memory", "checkpoint_engine"]
-"""How weights reach an engine: within the machine, or through the package that infra/checkpoint_engine.py speaks to."""
+"""How weights reach an engine: within the machine, or through the package that infra/weights/checkpoint_engine.py
+speaks to."""
 
 
 class EngineConfig(BaseModel):

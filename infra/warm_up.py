@@ -11,9 +11,9 @@ import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from infra.configs import EngineConfig  # noqa: E402
-from infra.engine import Engine, Request  # noqa: E402
-from infra.logs import quiet_to  # noqa: E402
-from infra.trainer import Trainer, TrainerConfig  # noqa: E402
+from infra.inference.engine import Engine, Request  # noqa: E402
+from infra.progress.logs import quiet_to  # noqa: E402
+from infra.training.trainer import Trainer, TrainerConfig  # noqa: E402
 
 
 def main() -> None:

@@ -14,9 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from infra import progress
 from infra.gates import Suite
-from infra.stage import StageContext
+from infra.progress import events as progress
+from infra.stages.contract import StageContext
 from steps.chat import Chat
 from steps.problem import Example, FunctionTests, Problem
 from steps.rewards.math import as_word

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.files import folder_written_aside, write_text_atomically
-from infra.hub import download_repository
-from infra.manifest import FileEntry, Manifest
-from infra.s3 import download_folder
+from infra.store.hub import download_repository
+from infra.store.manifest import FileEntry, Manifest
+from infra.store.s3 import download_folder
 from steps.checkpoint import CheckedCheckpoint, CheckpointRefused, belongs, check_checkpoint, load_config, select_files
 from steps.configs.import_checkpoint import ImportConfig
 
@@ -59,7 +59,8 @@ def import_checkpoint(
     """Bring a checkpoint to the folder `destination`, checked, whole or not at all.
 
     `report` is told of progress in one line each. Raises CheckpointRefused naming the file that is wrong and the way
-    out, StoreError (infra.store) where the source cannot be had, FileExistsError where `destination` has files already.
+    out, StoreError (infra.store.store) where the source cannot be had, FileExistsError where `destination`
+    has files already.
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise FileExistsError(f"{destination} exists already: import into a new or empty folder")

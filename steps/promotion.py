@@ -6,7 +6,7 @@ The rules compare evaluations, and only those made alike: on the same held-out p
 from dataclasses import dataclass
 from typing import Any
 
-from infra.records import StageRecord
+from infra.store.records import StageRecord
 
 
 @dataclass(frozen=True)

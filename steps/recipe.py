@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from infra.cluster_config import ClusterConfig
+from infra.cluster.config import ClusterConfig
 from infra.configs import EngineConfig, HandoverConfig, TrainerConfig
 from infra.notify import NotifyConfig
-from infra.schedule_config import ScheduleConfig
-from infra.tracking import TrackingConfig
+from infra.scheduling.config import ScheduleConfig
+from infra.tracking.tracker import TrackingConfig
 from steps.configs.curation import CurationConfig
 from steps.configs.evaluation import EvaluationConfig
 from steps.configs.gates import GatesConfig

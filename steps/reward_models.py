@@ -13,16 +13,16 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from infra.trainer_ranks import AnyTrainer, open_trainer
+from infra.training.ranks import AnyTrainer, open_trainer
 from steps.configs.reward_models import RewardModelsConfig
 from steps.nano_world.answers import judgement, rewritten
 from steps.nano_world.task import boxed
 from steps.problem import Problem
 from steps.rewards.classic_rm import ValueExample, train_classic_rm
 from steps.rewards.cot_rm import CotRm, judgement_example, verdict_text
+from steps.rewards.load import Settings, keep_settings
 from steps.rewards.reward_model import Labelled, NoVerdict, Reader, RewardModel
 from steps.rewards.score import boxed_answer
-from steps.rewards.stored import Settings, keep_settings
 from steps.supervised import train
 from steps.workbench import Workbench
 

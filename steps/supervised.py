@@ -11,9 +11,9 @@ from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
-from infra.progress import task
-from infra.trainer import LossValue
-from infra.trainer_ranks import AnyTrainer
+from infra.progress.events import task
+from infra.training.ranks import AnyTrainer
+from infra.training.trainer import LossValue
 from steps.configs.phase import PhaseConfig
 from steps.packing import PackedRows, TokenExample, pack
 

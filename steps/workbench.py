@@ -8,11 +8,11 @@ from types import TracebackType
 from typing import Any
 
 from infra.configs import EngineConfig, HandoverConfig, TrainerConfig
-from infra.engine import Completion, Engine, Repetition, Request
-from infra.handover import HandOver
-from infra.progress import task
-from infra.rollout_workers import RolloutWorkers
-from infra.trainer_ranks import AnyTrainer, open_trainer
+from infra.inference.engine import Completion, Engine, Repetition, Request
+from infra.inference.workers import RolloutWorkers
+from infra.progress.events import task
+from infra.training.ranks import AnyTrainer, open_trainer
+from infra.weights.handover import HandOver
 from steps.chat import Chat
 from steps.rewards.reward_model import RewardModel
 from steps.rewards.scorer import Scorer

@@ -35,7 +35,7 @@ def base() -> Path:
 def trainer(base: Path) -> "Trainer":  # noqa: F821
     """DeepSpeed around the base in float32; a test that trains it puts the weights back."""
     from infra.configs import TrainerConfig
-    from infra.trainer import Trainer
+    from infra.training.trainer import Trainer
 
     return Trainer(base, TrainerConfig(), seed=0)
 
@@ -44,7 +44,7 @@ def trainer(base: Path) -> "Trainer":  # noqa: F821
 def engine(trainer: "Trainer", base: Path) -> "Engine":  # noqa: F821
     """vLLM around the base in float32; a test that changes its weights puts them back."""
     from infra.configs import EngineConfig
-    from infra.engine import Engine
+    from infra.inference.engine import Engine
 
     return Engine(base, EngineConfig(max_sequences=64))
 

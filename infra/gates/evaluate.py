@@ -42,7 +42,7 @@ def evaluate(
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
-    from infra.gates.ours import Run, running
+    from infra.gates.expectations import Run, running
 
     # It logs a traceback for every rule that it cannot evaluate; the result holds the reason.
     logging.getLogger("great_expectations").setLevel(logging.CRITICAL)

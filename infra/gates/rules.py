@@ -10,7 +10,7 @@ import great_expectations.expectations as gxe
 from great_expectations.compatibility.pydantic import ValidationError
 from great_expectations.expectations import Expectation
 
-from infra.gates.ours import OURS
+from infra.gates.expectations import OURS
 from infra.gates.suites import SuiteRefused
 
 _NEED_A_DATABASE = {

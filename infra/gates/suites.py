@@ -10,8 +10,8 @@ A stage's suite is a YAML file that names the stage's tables, and under each the
         severity: warn
         description: "no prompt is longer than $max_tokens tokens"
 
-`type` and `kwargs` are Great Expectations' (infra/gates/ours.py adds to its rules); `$name` is what the run knows by
-that name; `include` puts in a list of rules from `shared.yaml` beside the file.
+`type` and `kwargs` are Great Expectations' (infra/gates/expectations.py adds to its rules); `$name` is what the run
+knows by that name; `include` puts in a list of rules from `shared.yaml` beside the file.
 
 Invariant: a suite that was read names only tables, columns, parameters and rules that there are, with arguments that
 the rules take. Comments, order of keys and spelling of a rule's name do not matter: equal suites are equal as data.
@@ -36,7 +36,8 @@ SHARED = "shared.yaml"
 """The file of a folder of suites whose lists others include."""
 
 Kind = Literal["number", "digests", "texts", "parser", "folder"]
-"""What a parameter is: a number stands in place of an argument; what the others are is told in infra/gates/ours.py."""
+"""What a parameter is: a number stands in place of an argument; what the others are is told in
+infra/gates/expectations.py."""
 
 _PARAMETER = re.compile(r"\$([a-z][a-z0-9_]*)")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")

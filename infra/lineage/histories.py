@@ -6,12 +6,12 @@ from typing import Any
 
 from sqlalchemy import select
 
-from infra.flat import flat
-from infra.lineage.derived import artifact_id, plain
+from infra.flatten import flat
 from infra.lineage.graph import Node
 from infra.lineage.index import LineageIndex
+from infra.lineage.row_values import artifact_id, plain
 from infra.lineage.tables import LineageError, edges, executions, nodes, reading, stage_runs
-from infra.records import StageRecord
+from infra.store.records import StageRecord
 
 
 @dataclass(frozen=True)

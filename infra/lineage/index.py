@@ -15,11 +15,11 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, Row, Select, Table, delete, func, select
 
-from infra import progress
-from infra.lineage import finding, walks
-from infra.lineage.derived import artifact_id, plain, source_id, unpack
-from infra.lineage.finding import newest_run
+from infra.lineage import resolve as finding
+from infra.lineage import traversal as walks
 from infra.lineage.graph import Node, Subgraph
+from infra.lineage.resolve import newest_run
+from infra.lineage.row_values import artifact_id, plain, source_id, unpack
 from infra.lineage.rows import DataRow, ModelRow, Page, RowT, RunDetail, RunRow, Synced
 from infra.lineage.tables import (
     LineageError,
@@ -40,9 +40,10 @@ from infra.lineage.tables import (
     writing,
 )
 from infra.lineage.writer import Read, Writer
-from infra.record_log import NAME
-from infra.records import KINDS, Record, RunRecord, StageRecord, TagRecord, parse_record
-from infra.store import Corrupted, Store
+from infra.progress import events as progress
+from infra.store.record_log import NAME
+from infra.store.records import KINDS, Record, RunRecord, StageRecord, TagRecord, parse_record
+from infra.store.store import Corrupted, Store
 
 BATCH = 1000
 """Records that are read and added at a time."""

@@ -10,16 +10,16 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Connection, Float, Index, Integer, MetaData, String, Table, func, select
 
-from infra.lineage import walks
-from infra.lineage.derived import artifact_id, plain
+from infra.lineage import traversal as walks
 from infra.lineage.graph import Node
 from infra.lineage.index import LineageIndex
-from infra.lineage.questions import models_that_saw
+from infra.lineage.queries import models_that_saw
+from infra.lineage.row_values import artifact_id, plain
 from infra.lineage.rows import ModelRow
 from infra.lineage.sample_files import KIND
 from infra.lineage.samples import SamplesError, as_digest, prompts_in
 from infra.lineage.tables import among, edges, items, nodes, reading, writing
-from infra.store import Ref, Store, StoreError
+from infra.store.store import Ref, Store, StoreError
 
 BATCH = 50
 """Artifacts that are added at a time."""

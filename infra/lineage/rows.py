@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from infra.records import RunRecord, StageRecord
+from infra.store.records import RunRecord, StageRecord
 
 RowT = TypeVar("RowT")
 

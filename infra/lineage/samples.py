@@ -20,7 +20,7 @@ import pyarrow.parquet
 
 from infra.lineage.prompt_digest import prompt_digest
 from infra.lineage.sample_files import FORMAT, FORMAT_KEY, KIND, SCHEMA
-from infra.store import Corrupted, Ref, Store, StoreError
+from infra.store.store import Corrupted, Ref, Store, StoreError
 
 SAMPLE_ORDERS = ("number", "iteration", "problem_id", "tokens", "reward", "total_reward", "advantage", "started")
 PROMPT_ORDERS = ("problem_id", "responses", "passes", "iterations", "mean_tokens", "first_reward", "last_reward")

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, Table, bindparam, delete, func, insert, or_, select, update
 
-from infra.lineage.derived import (
+from infra.lineage.row_values import (
     artifact_id,
     execution_facts,
     execution_id,
@@ -43,8 +43,8 @@ from infra.lineage.tables import (
     tag_events,
     tags,
 )
-from infra.records import Record, RunRecord, StageRecord, TagRecord
-from infra.store import Ref
+from infra.store.records import Record, RunRecord, StageRecord, TagRecord
+from infra.store.store import Ref
 
 
 @dataclass(frozen=True)

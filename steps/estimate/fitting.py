@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from infra.cluster.placement import has_room, in_the_same_gpus, nodes_needed
 from infra.estimate.devices import GIB, Device
 from infra.estimate.memory import EngineMemory, TrainerMemory
-from infra.layout import has_room, in_the_same_gpus, nodes_needed
 from steps.estimate.figures import Figures
 from steps.estimate.workload import Training
 from steps.recipe import Recipe
@@ -60,7 +60,8 @@ class Phase:
 
 
 def placement(recipe: Recipe, device: Device, gpus: int | None) -> Placement:
-    """Who is where on `gpus` GPUs, or on as many as the recipe asks for: by infra/layout.py, as a deployment is."""
+    """Who is where on `gpus` GPUs, or on as many as the recipe asks for: by infra/cluster/placement.py, as a
+    deployment is."""
     ranks, engines = recipe.trainer.ranks, recipe.engine.workers * recipe.engine.tensor_parallel
     if device.is_cpu:
         return Placement(1, 1, ranks, engines, trainer_nodes=1, turns=False, apart=False)

@@ -12,9 +12,9 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
-from infra.progress import task
-from infra.trainer import LossValue
-from infra.trainer_ranks import AnyTrainer
+from infra.progress.events import task
+from infra.training.ranks import AnyTrainer
+from infra.training.trainer import LossValue
 from steps.configs.long2short import DpoConfig
 from steps.long2short.responses import JudgedResponse, Responses, sample_responses
 from steps.packing import PackedRows, TokenExample, pack

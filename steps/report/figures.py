@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from infra.records import StageRecord
+from infra.store.records import StageRecord
 from infra.text import visible
 from steps.report.labels import Box, place
 from steps.report.table import MODEL_STAGES, by_stage

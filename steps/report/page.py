@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from infra.gates import GateResult
 from infra.gates.page import render_html
-from infra.records import StageRecord
+from infra.store.records import StageRecord
 from infra.text import shown
 from steps.report import figures
 from steps.report.table import by_stage, evaluation_of, report_rows, reward_model_rows

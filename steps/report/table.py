@@ -7,7 +7,7 @@ makes no model, shows the model that it was given and that model's figures.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from infra.records import StageRecord
+from infra.store.records import StageRecord
 
 MODEL_STAGES = (
     "import",

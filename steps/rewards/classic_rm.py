@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from infra.progress import task
-from infra.trainer import PADDING, LossValue
-from infra.trainer_ranks import AnyTrainer
+from infra.progress.events import task
+from infra.training.ranks import AnyTrainer
+from infra.training.trainer import PADDING, LossValue
 from steps.configs.phase import PhaseConfig
 from steps.rewards.reward_model import NoVerdict, Reader, RewardModel, Tokens
 from steps.rewards.score import Verdict
@@ -101,7 +101,7 @@ def train_classic_rm(
 
 
 class Values(Protocol):
-    """What the model asks of an engine; described at `infra.engine.ValueEngine`."""
+    """What the model asks of an engine; described at `infra.inference.engine.ValueEngine`."""
 
     def values(self, sequences: Sequence[Sequence[int]]) -> list[float]: ...
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from infra.engine import Completion, Request
+from infra.inference.engine import Completion, Request
 from steps.chat import Chat
 from steps.configs.reward_models import CotRmConfig
 from steps.packing import TokenExample
@@ -68,7 +68,7 @@ def judgement_example(chat: Chat, prompt: Tokens, judgement: str) -> TokenExampl
 
 
 class Generates(Protocol):
-    """What the model asks of an engine; described at `infra.engine.Engine`."""
+    """What the model asks of an engine; described at `infra.inference.engine.Engine`."""
 
     def generate_all(self, requests: Sequence[Request]) -> list[Completion]: ...
 

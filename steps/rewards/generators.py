@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from steps.rewards.case_problems import UntestedProblem, needs_special_judge
 from steps.rewards.score import python_program
-from steps.rewards.untested import UntestedProblem, needs_special_judge
 
 if TYPE_CHECKING:  # it imports engine and trainer
     from steps.workbench import Workbench

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, RootModel
 
 from infra.files import folder_written_aside, write_text_atomically
 from infra.lineage.sample_files import SampleRow, write_samples
-from infra.trainer_ranks import AnyTrainer
+from infra.training.ranks import AnyTrainer
 from steps.rl.prompt_sampling import SamplerState
 from steps.rl.trajectory import Group
 

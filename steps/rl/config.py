@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from steps.rl.prompt_sampling import SamplingConfig
 
 if TYPE_CHECKING:
-    from infra.engine import Repetition
+    from infra.inference.engine import Repetition
 
 Objective = Literal["mirror_descent", "token_level", "rest"]
 """The losses of `steps.rl.objective`."""
@@ -27,7 +27,7 @@ class RepetitionConfig(BaseModel):
 
     def for_engine(self) -> "Repetition":
         """As the engine takes it."""
-        from infra.engine import Repetition
+        from infra.inference.engine import Repetition
 
         return Repetition(self.max_pattern, self.min_count)
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.lineage.sample_files import SampleRow
-from infra.progress import say, task
-from infra.trainer import LossNotFinite
+from infra.progress.events import say, task
+from infra.training.trainer import LossNotFinite
 from steps.problem import Problem
 from steps.rl.checkpoint import Checkpoints, LedgerEntry, RlState
 from steps.rl.config import RlConfig

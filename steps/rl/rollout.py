@@ -12,8 +12,8 @@ from collections import Counter
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from infra.engine import Completion, Request
-from infra.progress import say, task
+from infra.inference.engine import Completion, Request
+from infra.progress.events import say, task
 from infra.sandbox import SandboxUnavailable
 from steps.rewards.score import Score
 from steps.rl.config import RlConfig

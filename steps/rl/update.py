@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from infra.trainer import LossValue
-from infra.trainer_ranks import AnyTrainer
+from infra.training.ranks import AnyTrainer
+from infra.training.trainer import LossValue
 from steps.packing import PackedRows, TokenExample, pack
 from steps.rl.config import Objective, RlConfig
 from steps.rl.objective import LossInputs, surrogate_loss
@@ -119,7 +119,7 @@ class UpdateResult:
 
 
 def update(trainer: AnyTrainer, prepared: Update, config: RlConfig, iteration: int) -> UpdateResult:
-    """Take the step. Raises infra.trainer.LossNotFinite."""
+    """Take the step. Raises infra.training.trainer.LossNotFinite."""
     result = trainer.step(prepared.rows, prepared.loss, config.rate_at(iteration), config.temperature)
     ratios = result.sums["log_ratios"]
     return UpdateResult(result.loss, result.gradient_norm, ratios.mean().item(), ratios.abs().max().item())

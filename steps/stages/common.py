@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from infra.stage import StageContext, StageOutput
+from infra.stages.contract import StageContext, StageOutput
 from steps.chat import Chat
 from steps.evaluation import evaluate
 from steps.gates import example_frame, held_out_parameters, pass_gate, problem_frame, problem_parameters

@@ -3,7 +3,7 @@
 import json
 
 from infra.files import write_text_atomically
-from infra.stage import StageContext, StageOutput
+from infra.stages.contract import StageContext, StageOutput
 from steps.configs.curation import CurationConfig
 from steps.curation import curate
 from steps.gates import domain_share_limit

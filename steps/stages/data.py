@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from infra.s3 import SCHEME, download_file
-from infra.stage import StageContext, StageOutput
+from infra.stages.contract import StageContext, StageOutput
+from infra.store.s3 import SCHEME, download_file
 from steps.nano_world.world import generate
 from steps.problem import Example, MalformedRow, Problem, load_examples, load_problems, save_rows
 from steps.recipe_data import DataConfig, FilesConfig
@@ -12,7 +12,7 @@ from steps.recipe_data import DataConfig, FilesConfig
 def run(context: StageContext, config: DataConfig) -> StageOutput:
     """Write train, test, sft and long_cot as JSONL.
 
-    Raises MalformedRow naming file, line and reason, and StoreError (infra.store) for a file that S3 does not give.
+    Raises MalformedRow naming file, line and reason, and StoreError for a file that S3 does not give.
     """
     folder = context.folder / "data"
     if config.nano_world is not None:

@@ -4,7 +4,7 @@ Every stage that makes a model evaluates it with the settings and the problems o
 that models of different days can be compared: by settings, problems and seed alike. It makes nothing.
 """
 
-from infra.stage import StageContext, StageOutput
+from infra.stages.contract import StageContext, StageOutput
 from steps.configs.evaluation import EvaluationConfig
 from steps.evaluation import evaluate
 from steps.stages.common import held_out, workbench

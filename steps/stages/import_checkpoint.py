@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from infra import progress
-from infra.stage import StageContext, StageOutput
+from infra.progress import events as progress
+from infra.stages.contract import StageContext, StageOutput
 from steps.configs.import_checkpoint import ImportConfig
 from steps.evaluation import evaluate
 from steps.import_checkpoint import import_checkpoint

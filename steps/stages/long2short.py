@@ -2,7 +2,7 @@
 
 import shutil
 
-from infra.stage import StageContext, StageOutput
+from infra.stages.contract import StageContext, StageOutput
 from steps.configs.long2short import DpoConfig, MergeConfig, ShortestConfig
 from steps.evaluation import evaluate
 from steps.gates import pair_frame, pass_gate

@@ -1,6 +1,6 @@
 """The long-CoT SFT stage."""
 
-from infra.stage import StageContext, StageOutput
+from infra.stages.contract import StageContext, StageOutput
 from steps.configs.long_cot import LongCotConfig
 from steps.long_cot import long_cot_sft
 from steps.problem import save_rows

@@ -4,11 +4,11 @@ import json
 from collections.abc import Sequence
 
 from infra.lineage.sample_files import KIND
-from infra.stage import StageContext, StageOutput
+from infra.stages.contract import StageContext, StageOutput
 from steps.gates import ledger_frame, pass_gate
 from steps.problem import Problem, save_rows
+from steps.rewards.load import open_reward_model
 from steps.rewards.reward_model import RewardModel
-from steps.rewards.stored import open_reward_model
 from steps.rl.checkpoint import Checkpoints
 from steps.rl.config import RlConfig
 from steps.rl.iteration import reinforce

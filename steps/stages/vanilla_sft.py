@@ -2,7 +2,7 @@
 
 from itertools import chain
 
-from infra.stage import StageContext, StageOutput
+from infra.stages.contract import StageContext, StageOutput
 from steps.configs.sft import SftConfig
 from steps.problem import save_rows
 from steps.samples import example_rows, keep_samples

@@ -7,10 +7,10 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from flows import cluster_plan
-from flows.cluster_plan import sized
-from flows.deploy_cli import compiled, deploy
-from flows.overrides import apply_overrides
+from flows.cli.deploy import compiled, deploy
+from flows.cli.overrides import apply_overrides
+from flows.cluster import plan as cluster_plan
+from flows.cluster.plan import sized
 from steps.recipe import Recipe, check_recipe, load_recipe
 from tests.flows import argo
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from flows.chain import STAGES, Chain, output_for, wanted_stages
-from flows.overrides import apply_overrides
+from flows.cli.overrides import apply_overrides
 from flows.runs import end_run, start_run
 from flows.selection import Selection
-from infra import records
-from infra.code_digest import digest_of
-from infra.records import StageRecord
+from infra.stages.code_digest import digest_of
+from infra.store import records
+from infra.store.records import StageRecord
 from steps.recipe import Recipe, check_recipe, load_recipe
 
 OUTPUTS = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from flows.cloud_cli import REQUIRED, cloud
+from flows.cli.cloud import REQUIRED, cloud
 
 CONFIGURATION = {name: f"value-of-{name.lower()}" for name in REQUIRED}
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from flows import cluster_plan
 from flows.chain import STAGES, wanted_stages
-from flows.cluster_plan import CannotDeploy, for_evaluation, nodes_of, shipped_files
-from flows.spread import SPREADS
+from flows.cluster import plan as cluster_plan
+from flows.cluster.multi_node_steps import SPREADS
+from flows.cluster.plan import CannotDeploy, for_evaluation, nodes_of, shipped_files
 from steps.recipe import check_recipe, load_recipe
 from tests.flows.deploying import FOUR_NODES, ON_CLUSTER, ROOT, recipe_with, run_deploy
 

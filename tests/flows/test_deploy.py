@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import yaml
 
-from flows import cluster_plan
 from flows.chain import STAGES, wanted_stages
-from flows.cluster_plan import CannotDeploy, check_shipped, nodes_of, sized
-from flows.overrides import apply_overrides
-from flows.spread import SPREADS
-from infra.code_digest import code_digests
+from flows.cli.overrides import apply_overrides
+from flows.cluster import plan as cluster_plan
+from flows.cluster.multi_node_steps import SPREADS
+from flows.cluster.plan import CannotDeploy, check_shipped, nodes_of, sized
+from infra.stages.code_digest import code_digests
 from steps.recipe import check_recipe, load_recipe
 from tests.flows import argo
 from tests.flows.deploying import (
@@ -224,7 +224,7 @@ def test_a_failure_is_told_from_the_pod_that_looks_at_it(one_node: dict[str, dic
     script = environment["METAFLOW_ARGO_WORKFLOWS_CAPTURE_ERROR_SCRIPT"]
     command = ["bash", "-c", f"{script.replace('python', sys.executable)} --help"]
     assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0, "no such option"
-    assert script.startswith("python -m flows.notify_cli --webhook LONGHAUL_WEBHOOK --recipe smoke ")
+    assert script.startswith("python -m flows.cli.notify --webhook LONGHAUL_WEBHOOK --recipe smoke ")
     assert one_node["WorkflowTemplate"]["spec"]["onExit"] == "capture-error-hook-fn-preflight"
     assert hook["envFrom"][0]["secretRef"]["name"] == "longhaul-tokens"
 
@@ -241,7 +241,7 @@ def package(one_node: dict[str, dict[str, Any]], folder: Path) -> Path:
 def test_every_stage_has_the_same_code_in_the_package_as_here(package: Path) -> None:
     """The same digests: a plan here says what runs there."""
     modules = sorted({spec.module for spec in STAGES.values()})
-    program = "import json, sys; from infra.code_digest import code_digests\n"
+    program = "import json, sys; from infra.stages.code_digest import code_digests\n"
     program += "print(json.dumps({module: code_digests(module) for module in sys.argv[1:]}))"
     done = subprocess.run(
         [sys.executable, "-c", program, *modules],

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from flows.estimate_cli import make_estimate, print_estimate
-from flows.run_cli import plan
+from flows.cli.estimate import make_estimate, print_estimate
+from flows.cli.run import plan
 from steps.recipe import load_recipe
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -14,13 +14,13 @@ from homes import in_home
 from made_up_chain import chain, evaluation, finish, recipe
 
 from flows.chain import STAGES
-from flows.evaluate_cli import evaluate
+from flows.cli.evaluate import evaluate
 from flows.evaluation import Evaluated, compare, evaluate_model, newest_model
 from flows.models import ModelNotFound
-from infra import records
-from infra.records import StageRecord, TagRecord
-from infra.stage import StageContext, StageOutput
-from infra.store import Store
+from infra.stages.contract import StageContext, StageOutput
+from infra.store import records
+from infra.store.records import StageRecord, TagRecord
+from infra.store.store import Store
 from steps.promotion import PromotionRules
 from steps.report.evaluation_page import render_evaluation
 
@@ -29,10 +29,10 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for module in ("flows.chain", "flows.home", "flows.evaluation", "flows.evaluate_cli"):
+    for module in ("flows.chain", "flows.home", "flows.evaluation", "flows.cli.evaluate"):
         monkeypatch.setattr(f"{module}.HOME", tmp_path / "home")
     # It would start pytest anew.
-    monkeypatch.setattr("flows.evaluate_cli.enter_engine_environment", lambda: None)
+    monkeypatch.setattr("flows.cli.evaluate.enter_engine_environment", lambda: None)
     return tmp_path / "home"
 
 
@@ -226,7 +226,7 @@ def test_the_flow_evaluates_with_the_real_engine_and_the_command_uses_that_again
     assert "this is the model that is tagged production" in flow.stdout
     (page,) = (tmp_path / "home").glob("runs/*/report.html")
     assert "Accuracy by domain" in page.read_text()
-    command = call("-m", "flows.evaluate_cli", "run-2:rl", "--config", str(config), "--json")
+    command = call("-m", "flows.cli.evaluate", "run-2:rl", "--config", str(config), "--json")
     assert command.returncode == 0, command.stderr[-3000:]
     assert "evaluate: reused from run" in command.stderr
     told = json.loads(command.stdout)["model"]["evaluation"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cluster import USER
+from flows.cluster.decorator import USER
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from flows.lineage_cli import lineage
+from flows.cli.lineage import lineage
 from tests.infra.lineage.records import History, digest, stage_record, write_history
 
 HOSTILE = "data/[bold]\x1b[31m\u202enasty.jsonl"

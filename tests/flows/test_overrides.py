@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.overrides import apply_overrides
+from flows.cli.overrides import apply_overrides
 from steps.recipe import ConfigRefused
 
 

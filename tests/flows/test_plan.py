@@ -12,11 +12,11 @@ import flows.chain
 from flows.chain import STAGES, Chain, DataChanged, NotThere
 from flows.plan import PlannedStage, make_plan
 from flows.selection import Selection, SelectionRefused
-from infra import records
 from infra.lineage.index import LineageIndex
-from infra.records import Failure, StageRecord
-from infra.stage import StageContext, StageOutput
-from infra.store import StoreError
+from infra.stages.contract import StageContext, StageOutput
+from infra.store import records
+from infra.store.records import Failure, StageRecord
+from infra.store.store import StoreError
 from tests.infra.store_common import s3_place
 
 SHORT = ["long2short/merge", "long2short/shortest", "long2short/dpo", "long2short/rl"]
@@ -137,15 +137,15 @@ def test_data_that_change_while_they_are_read_are_never_recorded_as_what_they_we
 
 
 def test_a_changed_module_is_named(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import infra.stage_key
+    import infra.stages.key
 
-    digests = infra.stage_key.code_digests
+    digests = infra.stages.key.code_digests
 
     def changed(module: str) -> dict[str, str]:
         found = digests(module)
         return {name: "0" * 64 if name == "steps.rl.objective" else digest for name, digest in found.items()}
 
-    monkeypatch.setattr(infra.stage_key, "code_digests", changed)
+    monkeypatch.setattr(infra.stages.key, "code_digests", changed)
     planned = plan(chain(store))
     assert runs(planned) == ["rl", *SHORT]
     assert planned["rl"].reason == "steps.rl.objective changed"
@@ -217,7 +217,7 @@ def test_a_key_that_two_stages_claim_is_refused(store: Path) -> None:
     made = chain(store)
     record = next(r for r in records.read(made.store, StageRecord, "stages") if r.stage == "rl")
     records.write(made.store, f"stages/{record.key}", record.model_copy(update={"stage": "curation"}))
-    from infra.stages import KeyClaimed
+    from infra.stages.runner import KeyClaimed
 
     with pytest.raises(KeyClaimed, match="claimed by two stages, 'rl' and 'curation'"):
         plan(made)

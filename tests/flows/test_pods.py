@@ -13,11 +13,11 @@ from typing import Any
 import boto3
 import pytest
 
-from flows import cluster_plan
-from flows.deploy_cli import compiled
-from infra import records
-from infra.records import StageRecord
-from infra.store import Store
+from flows.cli.deploy import compiled
+from flows.cluster import plan as cluster_plan
+from infra.store import records
+from infra.store.records import StageRecord
+from infra.store.store import Store
 from tests.flows import argo
 from tests.flows.deploying import clean_environment, recipe_with
 from tests.flows.pods import WORKFLOW, run_pod

@@ -16,7 +16,7 @@ import pytest
 from homes import in_home
 from processes import running_below
 
-from flows.run_cli import _error_of
+from flows.cli.run import _error_of
 from steps.recipe import check_recipe, load_recipe
 
 ROOT = Path(__file__).parent.parent.parent

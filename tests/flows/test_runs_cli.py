@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 from made_up_chain import chain, finish
 
-from flows.cli import main
+from flows.cli.main import main
 
 
 class Commands:
@@ -30,7 +30,7 @@ class Commands:
 
 @pytest.fixture
 def longhaul(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
-    for module in ("flows.chain", "flows.home", "flows.run_cli", "flows.runs_cli", "flows.report_cli"):
+    for module in ("flows.chain", "flows.home", "flows.cli.run", "flows.cli.runs", "flows.cli.report"):
         monkeypatch.setattr(f"{module}.HOME", tmp_path / "home")
     return Commands(tmp_path)
 
@@ -114,7 +114,7 @@ def test_a_tag_is_a_models_name_until_it_is_taken_away(longhaul: Commands) -> No
     longhaul("tag", "run-2:rl", "production")
     assert "run-2" in longhaul("tag").output
     from flows.models import ModelNotFound, find_model_record
-    from infra.store import Store
+    from infra.store.store import Store
 
     assert find_model_record(Store(longhaul.store), "production")[1].run == "run-2"
     assert longhaul("tag", "--remove", "production").exit_code == 0

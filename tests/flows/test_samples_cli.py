@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from flows.samples_cli import samples
-from infra import records
+from flows.cli.samples import samples
 from infra.lineage.prompt_digest import prompt_digest
 from infra.lineage.sample_files import KIND, PolicySpan, SampleRow, write_samples
-from infra.store import Store
+from infra.store import records
+from infra.store.store import Store
 from tests.infra.lineage.records import ref, stage_record
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 [red]so[/red] \u202e 7"

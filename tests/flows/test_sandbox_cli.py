@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def sandbox(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flows.sandbox_cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "flows.cli.sandbox", *map(str, arguments)]
     return subprocess.run(
         command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120
     )

@@ -19,13 +19,13 @@ import pytest
 from click.testing import CliRunner, Result
 from made_up_chain import chain
 
+from flows.cli.notify import notify, read_failures
+from flows.cli.schedule import Jobs, schedule
 from flows.notify import tell_failure
-from flows.notify_cli import notify, read_failures
-from flows.schedule_cli import Jobs, schedule
-from infra import records
-from infra.records import Failure, StageRecord
-from infra.schedule_config import ScheduleConfig
-from infra.schedule_state import Kept, ScheduleFolder
+from infra.scheduling.config import ScheduleConfig
+from infra.scheduling.state import Kept, ScheduleFolder
+from infra.store import records
+from infra.store.records import Failure, StageRecord
 from steps.recipe import ConfigRefused, check_recipe, load_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ class Commands:
 
 @pytest.fixture
 def longhaul(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
-    monkeypatch.setattr("flows.schedule_cli.HOME", tmp_path / "home")
+    monkeypatch.setattr("flows.cli.schedule.HOME", tmp_path / "home")
     return Commands(tmp_path / "home")
 
 
@@ -165,7 +165,7 @@ def test_sigterm_ends_the_scheduler_and_its_run(tmp_path: Path) -> None:
     config = recipe_file(tmp_path, store=str(tmp_path / "store"), schedule=f"{{cron: '{NEVER}'}}")
     folder = ScheduleFolder(tmp_path / "home" / "schedule")
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.schedule_cli", "run", "--config", str(config)],
+        [sys.executable, "-m", "flows.cli.schedule", "run", "--config", str(config)],
         cwd=ROOT,
         env={**os.environ, "LONGHAUL_HOME": str(tmp_path / "home")},
         stderr=subprocess.PIPE,

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from homes import in_home
 
-from infra.schedule_state import Happened, ScheduleFolder
+from infra.scheduling.state import Happened, ScheduleFolder
 from steps.nano_world.world import NanoWorldConfig, generate
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +48,7 @@ class Scheduled:
         self.config.write_text(yaml.safe_dump(self.recipe))
 
     def start(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "flows.schedule_cli", "run", "--config", str(self.config)]
+        command = [sys.executable, "-m", "flows.cli.schedule", "run", "--config", str(self.config)]
         return subprocess.Popen(command, cwd=ROOT, env=self.environment, stderr=subprocess.DEVNULL, text=True)
 
     def longhaul(self, *arguments: str) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from flows.store_cli import store as command
-from infra.store import Ref, Store
+from flows.cli.store import store as command
+from infra.store.store import Ref, Store
 
 
 @pytest.fixture

@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 
 from infra.configs import EngineConfig, HandoverConfig, TrainerConfig
-from infra.engine import Engine
-from infra.handover import HandOver
-from infra.logs import output, quiet_to
-from infra.trainer import Trainer
+from infra.inference.engine import Engine
+from infra.progress.logs import output, quiet_to
+from infra.training.trainer import Trainer
+from infra.weights.handover import HandOver
 from tests.infra.engine_process import mismatch, train_a_little
 
 OFFERED: list[Tensor] = []
@@ -86,7 +86,7 @@ def receive_in_process(engine: Engine) -> None:
     """Give the engine's worker, which is in this process, the receiving end."""
 
     def change(wrapper: Any) -> None:
-        from infra.weight_transfer import CheckpointEngineTransfer
+        from infra.weights.weight_transfer import CheckpointEngineTransfer
 
         worker = wrapper.worker
         old = worker.weight_transfer_engine

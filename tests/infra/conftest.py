@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from infra.engine import Engine
-from infra.handover import HandOver
+from infra.inference.engine import Engine
 from infra.sandbox import Sandbox, SandboxConfig, open_sandbox
-from infra.trainer import Trainer
+from infra.training.trainer import Trainer
+from infra.weights.handover import HandOver
 
 
 @pytest.fixture

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from infra.configs import EngineConfig, HandoverConfig, TrainerConfig
-from infra.engine import Completion, Engine, Request
-from infra.handover import HandOver
-from infra.logs import output, quiet_to
-from infra.trainer import Trainer
+from infra.inference.engine import Completion, Engine, Request
+from infra.progress.logs import output, quiet_to
+from infra.training.trainer import Trainer
+from infra.weights.handover import HandOver
 from steps.packing import PackedRows, TokenExample, pack
 from steps.supervised import response_loss
 from tests.processes import own_environment

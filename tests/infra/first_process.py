@@ -9,9 +9,9 @@ import os
 import sys
 from pathlib import Path
 
+from infra.cluster.group import Node, lead
 from infra.configs import EngineConfig
-from infra.multi_node import Node, lead
-from infra.rollout_workers import RolloutWorkers
+from infra.inference.workers import RolloutWorkers
 from tests.infra.engine_process import requests
 
 if __name__ == "__main__":

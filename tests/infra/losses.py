@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from infra.trainer import LossValue
+from infra.training.trainer import LossValue
 from steps.packing import PackedRows, TokenExample, pack
 
 ROWS = list(pack([TokenExample(list(range(5 + i, 45 + 2 * i)), 4) for i in range(3)], 64, 1))

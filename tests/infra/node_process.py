@@ -2,8 +2,8 @@
 
 import sys
 
-from infra.node_line import Node, NodeLost
-from infra.node_server import GroupEnded, serve
+from infra.cluster.connection import Node, NodeLost
+from infra.cluster.member import GroupEnded, serve
 
 if __name__ == "__main__":
     index, count, main, key, port = sys.argv[1:]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import boto3
 
-from infra.local_backend import LocalBackend
-from infra.s3 import S3Backend
-from infra.store import Ref, Store
+from infra.store.local import LocalBackend
+from infra.store.s3 import S3Backend
+from infra.store.store import Ref, Store
 
 BUCKET = "tests"
 

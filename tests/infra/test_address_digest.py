@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.address_digest import digest_of_addresses
-from infra.store import StoreError
+from infra.store.source_digest import digest_of_addresses
+from infra.store.store import StoreError
 
 
 def test_data_at_local_addresses_have_another_digest_once_they_change(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_data_at_local_addresses_have_another_digest_once_they_change(tmp_path: 
 
 @pytest.mark.usefixtures("s3")
 def test_data_at_s3_addresses_have_another_digest_once_they_change(tmp_path: Path) -> None:
-    from infra.s3_client import connect
+    from infra.store.s3_client import connect
 
     client, cache = connect(), tmp_path / "cache.json"
     client.create_bucket(Bucket="schedule-data")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from processes import own_environment
 
-from infra.checkpoint_engine import share_of
+from infra.weights.checkpoint_engine import share_of
 from tests.infra import checkpoint_engine_process
 
 needs_the_package = pytest.mark.skipif(

@@ -11,11 +11,11 @@ from typing import Any
 import boto3
 import pytest
 
-from infra import checkpoint_mirror
-from infra.backend import Backend, Corrupted, StoreError
-from infra.checkpoint_mirror import Mirror, mirrored
 from infra.files import folder_written_aside
-from infra.store import backend_at
+from infra.stages import checkpoint_mirror
+from infra.stages.checkpoint_mirror import Mirror, mirrored
+from infra.store.backend import Backend, Corrupted, StoreError
+from infra.store.store import backend_at
 
 KEY = "a" * 64
 

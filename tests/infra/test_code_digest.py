@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-import infra.code_digest as ours
+from infra.stages import code_digest
 
 STAGE = '''"""What the stage does."""
 
@@ -30,6 +30,7 @@ FILES = {
     "steps/inner/part.py": "from ..late import Y\n",
     "steps/late.py": "Y = 3\n",
     "infra/__init__.py": "PACKAGE = 1\n",
+    "infra/stages/__init__.py": "",
     "infra/numbers.py": "FACTOR = 2\n",
     "infra/worker.py": "print(1)\n",
     "infra/program.py": "print(2)  # read as text\n",
@@ -43,7 +44,7 @@ def tree(tmp_path: Path) -> ModuleType:
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    place = shutil.copy(ours.__file__, tmp_path / "infra" / "code_digest.py")
+    place = shutil.copy(code_digest.__file__, tmp_path / "infra" / "stages" / "code_digest.py")
     spec = importlib.util.spec_from_file_location("code_digest_of_a_small_project", place)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -113,7 +114,6 @@ def test_a_folder_of_data_that_a_module_names_counts_and_a_package_does_not(tree
     change(tmp_path, "infra/numbers.py", "FACTOR = 2", 'FACTOR = 2\nPLACES = ["images", "stages"]')
     (tmp_path / "infra" / "images" / "cpp").mkdir(parents=True)
     (tmp_path / "infra" / "images" / "cpp" / "image.yaml").write_text("a: 1\n")
-    (tmp_path / "infra" / "stages").mkdir()
     (tmp_path / "infra" / "stages" / "__init__.py").write_text("")
     digests = tree.code_digests("infra.numbers")
     assert set(digests) == {"infra", "infra.numbers", "infra/images/cpp/image.yaml"}
@@ -159,14 +159,16 @@ def test_modules_that_import_each_other_come_to_an_end(tree: ModuleType, tmp_pat
 
 
 def test_the_rl_stage_reaches_its_objective_and_the_math_worker() -> None:
-    reached = ours.reached_modules("steps.stages.rl")
-    assert {"steps.rl.objective", "steps.packing", "infra.trainer", "steps.rewards.math_worker"} <= set(reached)
+    reached = code_digest.reached_modules("steps.stages.rl")
+    assert {"steps.rl.objective", "steps.packing", "infra.training.trainer", "steps.rewards.math_worker"} <= set(
+        reached
+    )
     assert not any(name.startswith("flows") for name in reached)
 
 
 def test_the_digest_imports_nothing_of_what_it_reads() -> None:
     program = (
-        "import sys; from infra.code_digest import code_digests; code_digests('steps.stages.rl')\n"
+        "import sys; from infra.stages.code_digest import code_digests; code_digests('steps.stages.rl')\n"
         "sys.exit(', '.join({'torch', 'vllm', 'transformers', 'steps'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.cron import Cron
-from infra.schedule_config import ScheduleConfig
+from infra.scheduling.config import ScheduleConfig
+from infra.scheduling.cron import Cron
 
 BERLIN = "Europe/Berlin"
 

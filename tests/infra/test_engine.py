@@ -2,9 +2,9 @@
 
 import pytest
 
-from infra.engine import Engine, Repetition, Request
-from infra.handover import HandOver
-from infra.trainer import Trainer
+from infra.inference.engine import Engine, Repetition, Request
+from infra.training.trainer import Trainer
+from infra.weights.handover import HandOver
 from steps.packing import TokenExample, pack
 from steps.supervised import response_loss
 from tests.infra.engine_process import PROMPTS, requests

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from infra.configs import EngineConfig, HandoverConfig, HandoverRefused, TrainerConfig
-from infra.engine import Engine, Request
-from infra.handover import HandOver
-from infra.trainer import Trainer
+from infra.inference.engine import Engine, Request
+from infra.training.trainer import Trainer
+from infra.weights.handover import HandOver
 from steps.packing import TokenExample, pack
 from tests.infra.engine_process import CLOSE, Rounded, Turns, mismatch, requests, run, train_a_little
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.logs import ENGINES, output, quiet_to, terminal
+from infra.progress.logs import ENGINES, output, quiet_to, terminal
 
 NOISE = """
 import ctypes, logging, os, subprocess, sys, warnings
@@ -42,7 +42,7 @@ def test_noise_by_every_road_lands_in_the_log_and_comes_back_afterwards(tmp_path
     done = run(
         """
 from pathlib import Path
-from infra.logs import output, quiet_to, terminal
+from infra.progress.logs import output, quiet_to, terminal
 with quiet_to(Path("logs/engine.log")):
     noise("inside")
     print("for the user", file=terminal)
@@ -67,7 +67,7 @@ def test_the_inner_log_takes_over_and_the_outer_one_again(tmp_path: Path) -> Non
     done = run(
         """
 from pathlib import Path
-from infra.logs import quiet_to, terminal
+from infra.progress.logs import quiet_to, terminal
 with quiet_to(Path("outer.log")):
     noise("before")
     with quiet_to(Path("inner.log")):
@@ -89,7 +89,7 @@ def test_an_exception_tells_where_the_log_is_and_everything_is_put_back(tmp_path
     done = run(
         """
 from pathlib import Path
-from infra.logs import quiet_to
+from infra.progress.logs import quiet_to
 before = len(__import__("os").listdir("/proc/self/fd"))
 for i in range(3):
     try:
@@ -112,7 +112,7 @@ def test_a_handler_made_inside_still_works_outside(tmp_path: Path) -> None:
     done = run(
         """
 from pathlib import Path
-from infra.logs import quiet_to
+from infra.progress.logs import quiet_to
 with quiet_to(Path("engine.log")):
     logger = logging.getLogger("vllm")
     logger.handlers[:] = [logging.StreamHandler(sys.stdout)]

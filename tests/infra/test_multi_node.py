@@ -20,14 +20,14 @@ import pytest
 from processes import running_below
 from safetensors.torch import load_file
 
-from infra import multi_node
+from infra.cluster import group as multi_node
+from infra.cluster.folder_sync import missing_files
+from infra.cluster.group import Group, Node, NodeLost, lead, led
+from infra.cluster.placement import layout
+from infra.cluster.processes import interface_of
 from infra.configs import TrainerConfig
-from infra.engine import Engine
-from infra.layout import layout
-from infra.multi_node import Group, Node, NodeLost, lead, led
-from infra.node_processes import interface_of
-from infra.shared_folder import missing_files
-from infra.trainer import Trainer
+from infra.inference.engine import Engine
+from infra.training.trainer import Trainer
 from steps.supervised import response_loss
 from tests.infra.engine_process import requests
 from tests.infra.losses import ROWS
@@ -141,7 +141,7 @@ def wait_for(found: Any, patience: float = 60) -> Any:
 
 def test_the_other_nodes_end_when_the_first_is_gone() -> None:
     node = new_node()
-    program = "import sys, time\nfrom infra.multi_node import Node, lead\n"
+    program = "import sys, time\nfrom infra.cluster.group import Node, lead\n"
     program += (
         "with lead(Node(0, 2, '127.0.0.1', sys.argv[1], int(sys.argv[2]))): print('led', flush=True); time.sleep(60)"
     )

@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from infra import progress
-from infra.progress import Event, FileSink, PlainSink, ProgressMisconfigured, TerminalSink
-from infra.progress_view import ProgressView, Tail
+from infra.progress import events as progress
+from infra.progress.events import Event, FileSink, PlainSink, ProgressMisconfigured, TerminalSink
+from infra.progress.view import ProgressView, Tail
 
 HOSTILE = "[red]<script>\x1b[31m\r\n\u202e\ud800"
 PROGRAM = """
-from infra import progress
+from infra.progress import events as progress
 with progress.stage("rl") as stage:
     with progress.task("rollout", total=4, unit="responses") as task:
         for _ in range(4):
@@ -218,7 +218,7 @@ def test_bars_stay_on_the_terminal_while_engines_are_quiet(tmp_path: Path) -> No
     log = tmp_path / "engine.log"
     quiet = "\n".join("    " + line for line in PROGRAM.splitlines())
     shown = in_terminal(
-        f"from pathlib import Path\nfrom infra.logs import quiet_to\n"
+        f"from pathlib import Path\nfrom infra.progress.logs import quiet_to\n"
         f"with quiet_to(Path({str(log)!r})):\n    print('engine noise')\n{quiet}\n"
     )
     assert "4/4" in shown and "━" in shown
@@ -268,7 +268,7 @@ def test_the_view_draws_bars_on_a_terminal(tmp_path: Path) -> None:
     ):
         sink.handle(each)
     shown = in_terminal(
-        f"from pathlib import Path\nfrom infra.progress_view import ProgressView\n"
+        f"from pathlib import Path\nfrom infra.progress.view import ProgressView\n"
         f"with ProgressView(Path({str(path)!r})):\n    pass\n"
     )
     assert "8/8" in shown and "[red]<script> [31m" in shown

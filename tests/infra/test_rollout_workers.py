@@ -9,10 +9,10 @@ import pytest
 from processes import running_below
 
 from infra.configs import EngineConfig
-from infra.engine import Completion, Engine, Request
-from infra.handover import HandOver
-from infra.rollout_workers import RolloutWorkers
-from infra.trainer import Trainer
+from infra.inference.engine import Completion, Engine, Request
+from infra.inference.workers import RolloutWorkers
+from infra.training.trainer import Trainer
+from infra.weights.handover import HandOver
 from tests.infra.engine_process import PROMPTS, requests, train_a_little
 
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from flows.sandbox_cli import serve
+from flows.cli.sandbox import serve
 from infra.environment import CACHE
 from infra.sandbox.messages import WAIT_SECONDS
 from infra.sandbox.service import ServiceConfig
@@ -89,8 +89,8 @@ def test_what_the_image_copies_and_installs_is_enough_to_run_programs(dockerfile
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert python("-m", "flows.sandbox_cli", "run", "program.py") == "runs\n"
-    modules = json.loads(python("-c", "import flows.sandbox_cli, infra.sandbox.service, sys, json\n" + NAMES)).items()
+    assert python("-m", "flows.cli.sandbox", "run", "program.py") == "runs\n"
+    modules = json.loads(python("-c", "import flows.cli.sandbox, infra.sandbox.service, sys, json\n" + NAMES)).items()
     assert not [file for _, file in modules if ROOT in Path(file).parents and "site-packages" not in file]
     assert not {"torch", "vllm", "metaflow"} & {name for name, _ in modules}
 
@@ -111,7 +111,7 @@ def test_the_entry_point_is_a_shell_script_that_serves(dockerfile: str) -> None:
     (entry,) = re.findall(r"^ENTRYPOINT (.*)$", dockerfile, re.MULTILINE)
     script = ROOT / json.loads(entry)[-1]
     assert subprocess.run(["sh", "-n", str(script)]).returncode == 0
-    assert script.read_text().rstrip().endswith('exec /opt/longhaul/bin/python -m flows.sandbox_cli serve "$@"')
+    assert script.read_text().rstrip().endswith('exec /opt/longhaul/bin/python -m flows.cli.sandbox serve "$@"')
 
 
 def test_pods_have_no_way_into_the_cluster(manifests: dict[str, Any], pod: dict[str, Any]) -> None:

@@ -335,7 +335,7 @@ def test_a_token_comes_from_a_file_or_the_environment(tmp_path: Path, monkeypatc
 
 
 def test_told_to_terminate_the_process_finishes_its_run_and_ends_with_0() -> None:
-    command = [sys.executable, "-m", "flows.sandbox_cli", "serve", "--port", "0", "--slots", "1"]
+    command = [sys.executable, "-m", "flows.cli.sandbox", "serve", "--port", "0", "--slots", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout
         url = process.stdout.readline().split(" listens on ")[1].split()[0]

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from infra import schedule as module
-from infra.schedule import Job, Scheduler
-from infra.schedule_config import ScheduleConfig
-from infra.schedule_state import Kept, Running, ScheduleError, ScheduleFolder
-from infra.store import StoreError
+from infra.scheduling import scheduler as module
+from infra.scheduling.config import ScheduleConfig
+from infra.scheduling.scheduler import Job, Scheduler
+from infra.scheduling.state import Kept, Running, ScheduleError, ScheduleFolder
+from infra.store.store import StoreError
 
 ROOT = Path(__file__).parents[2]
 NEVER = "0 0 29 2 *"
@@ -195,8 +195,8 @@ def test_the_run_of_a_scheduler_that_was_killed_is_waited_for(world: World, tmp_
     world.keep(job, asked=True)
     program.write_text(
         "import sys\nfrom pathlib import Path\n"
-        "from infra.schedule import Job, Scheduler\nfrom infra.schedule_config import ScheduleConfig\n"
-        "from infra.schedule_state import ScheduleFolder\n"
+        "from infra.scheduling.scheduler import Job, Scheduler\nfrom infra.scheduling.config import ScheduleConfig\n"
+        "from infra.scheduling.state import ScheduleFolder\n"
         f"job = Job('nano', 'nano.yaml', ScheduleConfig(cron={NEVER!r}), {list(job.command)!r}, str, print)\n"
         "jobs = iter([[job]])\n"
         f"Scheduler(ScheduleFolder(Path({str(world.folder.folder)!r})), lambda: next(jobs, None)).run()\n"

@@ -7,13 +7,13 @@ import boto3
 import pytest
 from pydantic import BaseModel
 
+from infra.cluster.connection import NodeLost
 from infra.files import write_text_atomically
-from infra.node_line import NodeLost
-from infra.stage import Body, StageContext, StageOutput
-from infra.stage_key import KeyParts
-from infra.stages import StageRunner
-from infra.store import Store
-from infra.tracking import TrackingConfig
+from infra.stages.contract import Body, StageContext, StageOutput
+from infra.stages.key import KeyParts
+from infra.stages.runner import StageRunner
+from infra.store.store import Store
+from infra.tracking.tracker import TrackingConfig
 
 
 class Iterations(BaseModel):
@@ -40,7 +40,7 @@ def counts(lost_at: int | None) -> Body:
 def test_a_stage_that_lost_a_node_goes_on_elsewhere_from_its_last_checkpoint(s3: None, tmp_path: Path) -> None:
     boto3.client("s3").create_bucket(Bucket="checkpoints")
     address = f"s3://checkpoints/{uuid.uuid4().hex}"
-    parts = KeyParts.now("counts", Iterations(), 0, {}, {}, "infra.stage")
+    parts = KeyParts.now("counts", Iterations(), 0, {}, {}, "infra.stages.contract")
 
     def attempt(machine: str, lost_at: int | None) -> int:
         store = Store(address, tmp_path / machine / "cache")

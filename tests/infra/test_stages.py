@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from infra import records
-from infra.records import StageRecord
-from infra.stage import Body, StageContext, StageOutput
-from infra.stage_key import KeyParts
-from infra.stages import KeyClaimed, StageRunner, find_earlier
-from infra.store import Store, StoreError
-from infra.tracking import TrackingConfig
+from infra.stages.contract import Body, StageContext, StageOutput
+from infra.stages.key import KeyParts
+from infra.stages.runner import KeyClaimed, StageRunner, find_earlier
+from infra.store import records
+from infra.store.records import StageRecord
+from infra.store.store import Store, StoreError
+from infra.tracking.tracker import TrackingConfig
 
 
 class Settings(BaseModel):
@@ -54,7 +54,7 @@ class Stages:
         self, text: str, seed: int = 0, force: bool = False, stage: str = "write", **sources: str
     ) -> StageRecord:
         settings = Settings(text=text)
-        parts = KeyParts.now(stage, settings, seed, {}, sources, "infra.stage")
+        parts = KeyParts.now(stage, settings, seed, {}, sources, "infra.stages.contract")
         return self.runner(parts, self.load, settings, {}, force)
 
     def recorded(self, name: str) -> list[StageRecord]:
@@ -95,7 +95,7 @@ def test_force_runs_a_stage_in_any_case(stages: Stages) -> None:
 
 def test_a_record_tells_code_inputs_and_packages(stages: Stages) -> None:
     record = stages("a", data="d" * 64)
-    assert {"infra.stage", "infra.gates"} <= record.modules.keys()
+    assert {"infra.stages.contract", "infra.gates"} <= record.modules.keys()
     assert record.sources == {"data": "d" * 64}
     assert "torch" in record.packages
     assert record.history == [{"parts": 1}]
@@ -173,11 +173,11 @@ def test_two_processes_at_the_same_stage_do_its_work_once(tmp_path: Path) -> Non
     program = f"""
 import time
 from pathlib import Path
-from infra.stage import StageOutput
-from infra.stage_key import KeyParts
-from infra.stages import StageRunner
-from infra.store import Store
-from infra.tracking import TrackingConfig
+from infra.stages.contract import StageOutput
+from infra.stages.key import KeyParts
+from infra.stages.runner import StageRunner
+from infra.store.store import Store
+from infra.tracking.tracker import TrackingConfig
 
 def slow(context, settings):
     time.sleep(2)

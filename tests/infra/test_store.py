@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from infra import progress
-from infra.local_backend import LocalBackend
-from infra.s3 import download_folder
-from infra.store import Corrupted, FileEntry, Manifest, Ref, Store, StoreError
+from infra.progress import events as progress
+from infra.store.local import LocalBackend
+from infra.store.s3 import download_folder
+from infra.store.store import Corrupted, FileEntry, Manifest, Ref, Store, StoreError
 from tests.infra.store_common import contents, damage, make_folder, s3_place
 
 
@@ -228,7 +228,7 @@ def test_long_transfers_show_their_progress_in_bytes_and_short_ones_do_not(
     folder = make_folder(tmp_path / "folder", large="x" * 3_000_000, small="y")
     store.fetch(store.put(folder, "model"))
     assert events == []
-    monkeypatch.setattr("infra.backend.SHOWN_FROM", 1_000_000)
+    monkeypatch.setattr("infra.store.backend.SHOWN_FROM", 1_000_000)
     (folder / "small").write_text("z")
     ref = store.put(folder, "model")
     store.fetch(ref)

@@ -8,8 +8,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from infra.backend import StoreError
-from infra.store import Corrupted, Ref, Store
+from infra.store.backend import StoreError
+from infra.store.store import Corrupted, Ref, Store
 from tests.infra.faulty_proxy import Fault, FaultyProxy, Kind, Seen, faulty_proxy
 
 BUCKET = "faults"
@@ -20,10 +20,10 @@ BIG = 12 * MIB + 12345
 @pytest.fixture
 def proxy(s3: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda self, context: 0)
-    for module in ("infra.s3_upload", "infra.s3_download"):
+    for module in ("infra.store.s3_upload", "infra.store.s3_download"):
         monkeypatch.setattr(f"{module}.again", lambda attempt: None)
-    monkeypatch.setattr("infra.s3_upload.PART", 5 * MIB)
-    monkeypatch.setattr("infra.s3_download.PART", 4 * MIB)
+    monkeypatch.setattr("infra.store.s3_upload.PART", 5 * MIB)
+    monkeypatch.setattr("infra.store.s3_download.PART", 4 * MIB)
     client = boto3.client("s3")
     if BUCKET not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]:
         client.create_bucket(Bucket=BUCKET)
@@ -85,7 +85,7 @@ def test_a_server_that_stalls_is_asked_again(
     proxy: FaultyProxy, store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ref = store.put(folder, "model")
-    monkeypatch.setattr("infra.s3_client.READ_TIMEOUT", 0.5)
+    monkeypatch.setattr("infra.store.s3_client.READ_TIMEOUT", 0.5)
     proxy.faults = [Fault("stall", "GET", "/content/big", times=1), Fault("stall", "GET", "/content/small1", times=1)]
     again = Store(store.backend.address, store.cache)
     assert contents(again.fetch(ref)) == contents(folder)

@@ -9,9 +9,9 @@ from typing import Any
 import boto3
 import pytest
 
-from infra.garbage import DAY, collect, plan
-from infra.inventory import artifacts, references
-from infra.store import Corrupted, Ref, Store, StoreError, home
+from infra.store.garbage import DAY, collect, plan
+from infra.store.inventory import artifacts, references
+from infra.store.store import Corrupted, Ref, Store, StoreError, home
 
 BUCKET = "garbage"
 

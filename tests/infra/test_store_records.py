@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.store import Corrupted, Ref, Store, StoreError
+from infra.store.store import Corrupted, Ref, Store, StoreError
 from tests.infra.store_common import contents, make_folder, s3_place
 
 

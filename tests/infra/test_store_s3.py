@@ -6,8 +6,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from infra.s3 import S3Backend, download_folder, split_address
-from infra.store import Store, StoreError
+from infra.store.s3 import S3Backend, download_folder, split_address
+from infra.store.store import Store, StoreError
 from tests.infra.store_common import BUCKET, contents, damage, make_folder, s3_place
 
 
@@ -79,7 +79,7 @@ def test_everything_is_encrypted_as_the_environment_says(
 ) -> None:
     monkeypatch.setenv("LONGHAUL_S3_SSE", kind)
     monkeypatch.setenv("LONGHAUL_S3_SSE_KMS_KEY_ID", key)
-    monkeypatch.setattr("infra.s3_upload.PART", 5 << 20)
+    monkeypatch.setattr("infra.store.s3_upload.PART", 5 << 20)
     folder = make_folder(tmp_path / "folder", small="x", large="x" * (6 << 20))
     store = Store(place, tmp_path / "cache")
     ref = store.put(folder, "model")

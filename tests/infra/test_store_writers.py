@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.store import Ref, Store, StoreError
+from infra.store.store import Ref, Store, StoreError
 from tests.infra.store_common import contents, make_folder, s3_place
 
 
@@ -80,7 +80,7 @@ def test_a_full_disk_is_reported_with_the_path_and_leaves_nothing(tmp_path: Path
 WRITER = """
 import sys
 from pathlib import Path
-from infra.store import Store
+from infra.store.store import Store
 store = Store(sys.argv[1], Path(sys.argv[2]))
 for turn in range(3):
     ref = store.put(Path(sys.argv[3]), "model")
@@ -110,15 +110,15 @@ def test_processes_that_put_and_fetch_the_same_folder_at_once_do_no_harm(store: 
 
 
 KILLED = """
-import os, infra.local_backend
-infra.local_backend.sync_folder = lambda folder: os.kill(os.getpid(), 9)
+import os, infra.store.local
+infra.store.local.sync_folder = lambda folder: os.kill(os.getpid(), 9)
 """
 
 
 def test_a_writer_that_is_killed_leaves_nothing_visible_and_the_next_put_is_whole(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "folder", **{f"file{n}": str(n) * 1000 for n in range(10)})
     program = WRITER.replace(
-        "store =", "import os, infra.local_backend as b\nb.sync_folder = lambda f: os.kill(os.getpid(), 9)\nstore ="
+        "store =", "import os, infra.store.local as b\nb.sync_folder = lambda f: os.kill(os.getpid(), 9)\nstore ="
     )
     places = [str(tmp_path / "store"), str(tmp_path / "cache"), str(folder)]
     assert subprocess.run([sys.executable, "-c", program, *places, "0"], check=False).returncode == -9

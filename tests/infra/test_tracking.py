@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from infra import offline_runs
-from infra.store import Ref
-from infra.tracking import TrackingConfig, TrackingMisconfigured
+from infra.store.store import Ref
+from infra.tracking import offline_runs
+from infra.tracking.tracker import TrackingConfig, TrackingMisconfigured
 from tests.infra.tracked import KEY, all_rows, exit_code, history, items, parsed, records, server, tracker
 from tests.infra.tracking_server import tracking_server
 
@@ -208,7 +208,7 @@ def test_disabled_writes_nothing_and_does_not_load_the_library(tmp_path: Path) -
     program = """
 import sys
 from pathlib import Path
-from infra.tracking import Tracker, TrackingConfig
+from infra.tracking.tracker import Tracker, TrackingConfig
 with Tracker(TrackingConfig(mode="disabled"), run_id="r", run_name="r", group="g", job_type="j", config={},
              folder=Path("absent")) as run:
     run.log({"loss": 1.0}, 0)

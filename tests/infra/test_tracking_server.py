@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.tracking import TrackingMisconfigured
+from infra.tracking.tracker import TrackingMisconfigured
 from tests.infra.tracked import KEY, all_rows, exit_code, history, server, tracker
 from tests.infra.tracking_server import tracking_server
 

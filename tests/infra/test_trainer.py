@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from infra.configs import TrainerConfig
-from infra.trainer import LossNotFinite, LossValue, Trainer
+from infra.training.trainer import LossNotFinite, LossValue, Trainer
 from steps.packing import PackedRows, TokenExample, pack
 from steps.supervised import response_loss
 
@@ -74,7 +74,7 @@ def test_a_start_does_not_wait_for_a_compilation_whose_process_was_killed(tmp_pa
     compiled = tmp_path / "torch_extensions"
     shutil.copytree(os.environ["TORCH_EXTENSIONS_DIR"], compiled)
     (compiled / "deepspeed_shm_comm" / "lock").touch()
-    command = [sys.executable, "-c", "from infra.operators import load_operators; load_operators()"]
+    command = [sys.executable, "-c", "from infra.training.operators import load_operators; load_operators()"]
     subprocess.run(command, env=os.environ | {"TORCH_EXTENSIONS_DIR": str(compiled)}, check=True, timeout=120)
     assert not (compiled / "deepspeed_shm_comm" / "lock").exists()
 

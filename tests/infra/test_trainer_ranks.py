@@ -14,8 +14,8 @@ from processes import running_below
 from torch import Tensor
 
 from infra.configs import TrainerConfig
-from infra.trainer import LossNotFinite, StepResult, Trainer
-from infra.trainer_ranks import TrainerRankDied, TrainerRanks
+from infra.training.ranks import TrainerRankDied, TrainerRanks
+from infra.training.trainer import LossNotFinite, StepResult, Trainer
 from steps.supervised import response_loss
 from tests.infra.losses import ROWS, Endless, Poisoned
 
@@ -104,7 +104,7 @@ def test_what_the_ranks_raise_is_raised_here_and_they_go_on(ranks: TrainerRanks,
 def rank_processes(parent: int) -> list[psutil.Process]:
     """The ranks that torchrun, and so `parent`, has started."""
     below = running_below(parent)
-    return [p for p, words in below if "infra.trainer_rank" in words and "torch.distributed.run" not in words]
+    return [p for p, words in below if "infra.training.rank" in words and "torch.distributed.run" not in words]
 
 
 def test_a_rank_that_dies_in_a_step_ends_the_others_and_is_reported(base: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_rank_that_dies_in_a_step_ends_the_others_and_is_reported(base: Path) 
 
 def test_ranks_end_with_the_process_that_started_them(base: Path, tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib, infra.trainer_ranks as r; from infra.trainer import TrainerConfig\n"
+        "import sys, pathlib, infra.training.ranks as r; from infra.training.trainer import TrainerConfig\n"
         "ranks = r.TrainerRanks(pathlib.Path(sys.argv[1]), TrainerConfig(ranks=2), 0)\n"
         "print(ranks._place, flush=True); sys.stdin.read()"
     )

@@ -5,10 +5,10 @@ from typing import Literal
 
 import pytest
 
+from infra.cluster.group import lead
 from infra.configs import TrainerConfig
-from infra.multi_node import lead
-from infra.trainer import Trainer
-from infra.trainer_ranks import TrainerRanks
+from infra.training.ranks import TrainerRanks
+from infra.training.trainer import Trainer
 from tests.infra.test_multi_node import new_node, others
 from tests.infra.test_trainer_ranks import trained
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from infra.tracking import Tracker, TrackingConfig
+from infra.tracking.tracker import Tracker, TrackingConfig
 
 KEY = "a" * 40
 

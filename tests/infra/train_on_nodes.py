@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from infra.configs import TrainerConfig
-from infra.trainer import Trainer
+from infra.training.trainer import Trainer
 from steps.supervised import response_loss
 from tests.infra.losses import ROWS
 

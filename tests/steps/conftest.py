@@ -7,7 +7,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from infra.configs import TrainerConfig
-from infra.trainer import Trainer
+from infra.training.trainer import Trainer
 
 VOCABULARY = 64
 

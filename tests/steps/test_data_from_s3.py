@@ -6,8 +6,8 @@ import boto3
 import pytest
 from pydantic import ValidationError
 
-from infra.stage import StageContext
-from infra.store import StoreError
+from infra.stages.contract import StageContext
+from infra.store.store import StoreError
 from steps.nano_world.world import NanoWorldConfig, generate
 from steps.problem import MalformedRow
 from steps.recipe_data import DataConfig, FilesConfig

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from flows.cluster_plan import CannotDeploy, nodes_of
+from flows.cluster.plan import CannotDeploy, nodes_of
 from infra.configs import EngineConfig, TrainerConfig
 from infra.estimate.devices import DEVICES, GIB, device
 from infra.estimate.memory import activation_bytes, engine_memory, trainer_memory
@@ -164,7 +164,7 @@ def held_bytes() -> int:
 
 @pytest.mark.parametrize(("dtype", "stage"), [("float32", 0), ("float32", 1), ("bfloat16", 2)])
 def test_a_trainer_holds_between_steps_what_the_formula_says(dtype: str, stage: int, base: Path) -> None:
-    from infra.trainer import Trainer
+    from infra.training.trainer import Trainer
     from steps.packing import TokenExample, pack
     from steps.supervised import response_loss
 

@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from infra import progress
 from infra.gates import GateFailed, GateResult
 from infra.gates.suites import check_rules
+from infra.progress import events as progress
 from steps.chat import Chat
 from steps.configs.gates import SHIPPED, TABLES, GatesConfig, every_shipped_rule, shipped_suite
 from steps.curation import balance

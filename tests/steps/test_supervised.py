@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.trainer import Trainer
+from infra.training.trainer import Trainer
 from steps.configs.phase import PhaseConfig
 from steps.packing import TokenExample, pack
 from steps.supervised import learning_rate, optimizer_steps, response_loss, train

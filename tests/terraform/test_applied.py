@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from flows.cloud_cli import cloud
+from flows.cli.cloud import cloud
 from tests.terraform.scratch import SOURCE, Terraform, copy_to
 
 pytestmark = pytest.mark.slow

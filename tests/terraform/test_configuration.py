@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.cloud_cli import REQUIRED
+from flows.cli.cloud import REQUIRED
 from tests.terraform.scratch import SOURCE, Terraform
 
 ROOTS = ("bootstrap", "stacks/cloud", "stacks/platform")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.cluster_config import ClusterConfig
+from infra.cluster.config import ClusterConfig
 from tests.terraform.scratch import SOURCE, Terraform
 
 CLUSTER = SOURCE.parent / "configs" / "cluster"

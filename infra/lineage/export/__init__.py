@@ -7,7 +7,7 @@ came from or led to.
 from dataclasses import asdict
 from typing import Any
 
-from infra.lineage import walks
+from infra.lineage import traversal as walks
 from infra.lineage.graph import Subgraph
 from infra.lineage.index import LineageIndex
 from infra.lineage.tables import reading

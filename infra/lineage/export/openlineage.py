@@ -42,8 +42,8 @@ from infra.lineage.graph import Node, Subgraph
 from infra.lineage.index import LineageIndex
 from infra.lineage.rows import RunDetail
 from infra.lineage.tables import LineageError
-from infra.records import StageRecord
-from infra.store import Ref
+from infra.store.records import StageRecord
+from infra.store.store import Ref
 
 PRODUCER = "urn:longhaul:lineage"
 

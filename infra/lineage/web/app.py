@@ -29,7 +29,7 @@ from infra.lineage.web.security import Headers, KnownHost, ReadOnly, TokenGate
 from infra.lineage.web.site import NotThere, Site
 from infra.lineage.web.templating import page
 from infra.lineage.web.views import compare, files, graph, run, tables
-from infra.store import StoreError
+from infra.store.store import StoreError
 
 STATIC = Path(__file__).parent / "static"
 

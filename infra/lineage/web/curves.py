@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infra.lineage.derived import number
-from infra.records import StageRecord
+from infra.lineage.row_values import number
+from infra.store.records import StageRecord
 
 FIRST = ("accuracy", "reward", "loss", "response_tokens", "mean_tokens", "gradient_norm", "staleness")
 """What people look at first."""

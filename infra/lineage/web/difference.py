@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infra.flat import flat
+from infra.flatten import flat
 from infra.lineage.histories import changes
 from infra.lineage.rows import RunDetail
-from infra.lineage.web import told
-from infra.records import StageRecord
+from infra.lineage.web import summaries as told
+from infra.store.records import StageRecord
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from infra.progress import Event
-from infra.progress_view import Tail
+from infra.progress.events import Event
+from infra.progress.view import Tail
 
 KEPT_RUNS = 16
 MESSAGES = 8

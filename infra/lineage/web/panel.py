@@ -4,16 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from infra.flat import flat
+from infra.flatten import flat
 from infra.lineage.graph import Node
 from infra.lineage.sample_files import KIND
 from infra.lineage.samples import SamplesError
-from infra.lineage.web import told
-from infra.lineage.web.samples_shown import SamplesShown, samples_shown
+from infra.lineage.web import summaries as told
+from infra.lineage.web.samples_view import SamplesShown, samples_shown
 from infra.lineage.web.site import Site
 from infra.lineage.web.templating import duration, percent, size, when
-from infra.records import StageRecord, TagRecord
-from infra.store import FileEntry, StoreError
+from infra.store.records import StageRecord, TagRecord
+from infra.store.store import FileEntry, StoreError
 
 FORMS: dict[str, Callable[[Any], Any]] = {
     "accuracy": percent,

@@ -12,7 +12,7 @@ from infra.lineage.web.app import lineage_app
 from infra.lineage.web.site import Site
 from infra.sandbox.service import is_loopback
 from infra.sandbox.token import TokenRefused, how_to_set_a_token
-from infra.store import StoreError
+from infra.store.store import StoreError
 
 TOKEN_VARIABLE = "LONGHAUL_LINEAGE_TOKEN"
 EVERYWHERE = ("0.0.0.0", "::")

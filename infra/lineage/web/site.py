@@ -6,8 +6,8 @@ from pathlib import Path
 
 from infra.lineage.index import LineageIndex
 from infra.lineage.web.live import Live
-from infra.record_log import NAME
-from infra.store import Corrupted, FileEntry, Store, home
+from infra.store.record_log import NAME
+from infra.store.store import Corrupted, FileEntry, Store, home
 
 LARGEST_SHOWN = 2 << 20
 """Bytes of the largest file that a page shows."""

@@ -11,4 +11,4 @@ if [ "$(id -u)" = 0 ]; then
   writable /proc/sys "bubblewrap cannot forbid its boxes further user namespaces, and will not start; crun may"
 fi
 
-exec /opt/longhaul/bin/python -m flows.sandbox_cli serve "$@"
+exec /opt/longhaul/bin/python -m flows.cli.sandbox serve "$@"

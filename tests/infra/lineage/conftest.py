@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from infra.lineage.index import LineageIndex
-from infra.store import Store
+from infra.store.store import Store
 
 
 def _program(name: str) -> str | None:

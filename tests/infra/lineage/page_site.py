@@ -15,8 +15,8 @@ from infra.lineage.sample_files import KIND, PolicySpan, SampleRow, write_sample
 from infra.lineage.web.app import lineage_app
 from infra.lineage.web.site import Site
 from infra.lineage.web.templating import link
-from infra.records import StageRecord
-from infra.store import Ref, Store
+from infra.store.records import StageRecord
+from infra.store.store import Ref, Store
 
 FIRST, SECOND, RUNNING = "20260101-000000-nano", "20260102-000000-nano", "20260103-000000-nano"
 HOSTILE = "<script>window.taken = 1</script><img src=x onerror='window.taken = 1'>\"'`{{7*7}}\u202egnp.\u200b\x1b[31m"

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from infra.lineage.index import LineageIndex
-from infra.records import Failure, Record, RunRecord, StageRecord, TagRecord
-from infra.store import Ref, Store
+from infra.store.records import Failure, Record, RunRecord, StageRecord, TagRecord
+from infra.store.store import Ref, Store
 
 Opened = Callable[[], LineageIndex]
 """The fixture `opened`: opens the index of a test, each time with connections of its own."""
@@ -79,7 +79,7 @@ def stage_record(
         "sources": {},
         "outputs": outputs,
         "code": digest("code"),
-        "modules": {f"steps.{stage.split('/')[0]}": digest("code", stage), "infra.engine": digest("engine")},
+        "modules": {f"steps.{stage.split('/')[0]}": digest("code", stage), "infra.inference.engine": digest("engine")},
         "commit": "0123456789abcdef0123456789abcdef01234567",
         "packages": {"python": "3.11.7", "torch": "2.13.0"},
         "gates": [{"gate": f"{stage} rows", "passed": True, "rows": 100, "checks": [CHECK]}],

@@ -17,7 +17,7 @@ from infra.lineage.export.openlineage import events
 from infra.lineage.graph import Edge, Node, Subgraph
 from infra.lineage.index import LineageIndex
 from infra.lineage.tables import LineageError
-from infra.store import Ref, Store
+from infra.store.store import Ref, Store
 
 SCHEMAS = Path(__file__).parent / "openlineage"
 WARNED = {"expectation": "expect_tags_to_be_balanced", "rule": "tags are even", "success": False, "severity": "warn"}

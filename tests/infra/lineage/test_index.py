@@ -7,8 +7,8 @@ from records import CHAIN, History, Opened, big_history, digest, indexed, ref, s
 
 from infra.lineage.index import LineageIndex
 from infra.lineage.tables import LineageError
-from infra.records import FORMAT, Failure, write
-from infra.store import Store, StoreError
+from infra.store.records import FORMAT, Failure, write
+from infra.store.store import Store, StoreError
 
 
 def test_runs_are_listed_with_what_was_reused_and_what_failed(opened: Opened, store: Store) -> None:

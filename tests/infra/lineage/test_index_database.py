@@ -12,8 +12,8 @@ from sqlalchemy import Connection, event, func, select, text
 
 from infra.lineage.index import LineageIndex
 from infra.lineage.tables import LineageError, meta, metadata, reading
-from infra.lineage.web.nearby import nearby
-from infra.store import Store
+from infra.lineage.web.neighbourhood import nearby
+from infra.store.store import Store
 
 
 def test_an_index_of_a_newer_schema_is_refused_and_an_older_one_made_anew(
@@ -73,7 +73,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 SYNC = """
 import sys
 from infra.lineage.index import LineageIndex
-from infra.store import Store
+from infra.store.store import Store
 index, store = LineageIndex(sys.argv[1]), Store(sys.argv[2])
 for _ in range(3):
     print(index.sync(store).new, flush=True)

@@ -15,7 +15,7 @@ import infra.lineage.web as web
 from infra.lineage.index import LineageIndex
 from infra.lineage.web.curves import MOST_POINTS, curves_of
 from infra.lineage.web.site import Site
-from infra.store import Store, home
+from infra.store.store import Store, home
 
 
 @pytest.fixture(scope="module")

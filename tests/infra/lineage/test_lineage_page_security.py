@@ -17,7 +17,7 @@ from infra.lineage.web.security import COOKIE, LONGEST_FORM, OPEN
 from infra.lineage.web.server import ServerConfig, check_reach
 from infra.lineage.web.site import Site
 from infra.sandbox.token import TokenRefused
-from infra.store import home
+from infra.store.store import home
 
 TOKEN = "0123456789abcdef-a-token"
 FOLDER = Path(web.__file__).parent

@@ -15,7 +15,7 @@ from records import History, write_history
 
 from infra.lineage.rows import Synced
 from infra.lineage.web.server import Follower
-from infra.store import Store
+from infra.store.store import Store
 
 SERVE = """
 import sys
@@ -23,7 +23,7 @@ from pathlib import Path
 from infra.lineage.index import LineageIndex
 from infra.lineage.web.server import ServerConfig, serve
 from infra.lineage.web.site import Site
-from infra.store import Store
+from infra.store.store import Store
 
 root = Path(sys.argv[1])
 store = Store(root / "store")

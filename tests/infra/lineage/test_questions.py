@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 from records import CHAIN, History, digest, stage_record, write_history
 
-from infra.flat import flat
+from infra.flatten import flat
 from infra.lineage.graph import Subgraph
 from infra.lineage.histories import changes, differences, history
 from infra.lineage.index import LineageIndex
-from infra.lineage.questions import find_all, models_that_saw, reruns
+from infra.lineage.queries import find_all, models_that_saw, reruns
 from infra.lineage.tables import LineageError
-from infra.store import Store
+from infra.store.store import Store
 
 TRAIN, TEST = "data/train.jsonl", "data/test.jsonl"
 UP_TO_CURATION = ("data", "import", "vanilla_sft", "curation")

@@ -26,7 +26,7 @@ from infra.lineage.samples import (
     query,
     samples_of,
 )
-from infra.store import Corrupted, Ref, Store, StoreError
+from infra.store.store import Corrupted, Ref, Store, StoreError
 
 HOSTILE = "<script>alert(1)</script>\x1b[2J'; DROP TABLE samples; --\0 \u202e"
 

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, event
 
-from infra.lineage import tables, walks
+from infra.lineage import tables
+from infra.lineage import traversal as walks
 from infra.lineage.graph import Subgraph
 from infra.lineage.tables import open_engine, reading, writing
 

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from infra.lineage import tables
 from infra.lineage.tables import metadata, open_engine, writing
 from infra.lineage.writer import Read, Writer
-from infra.records import Failure, StageRecord
+from infra.store.records import Failure, StageRecord
 
 
 def made_up(chance: Random) -> list[Read]:

@@ -25,7 +25,7 @@ from small_checkpoint import (
 )
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2MoeConfig
 
-from infra.store import Manifest
+from infra.store.store import Manifest
 from steps.configs.import_checkpoint import ImportConfig
 from steps.import_checkpoint import CheckpointRefused, check_checkpoint, import_checkpoint
 

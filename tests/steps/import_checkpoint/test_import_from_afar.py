@@ -12,7 +12,7 @@ import boto3
 import pytest
 from small_checkpoint import KEPT, names, only_a_pickle
 
-from infra.store import Manifest, StoreError
+from infra.store.store import Manifest, StoreError
 from steps.configs.import_checkpoint import ImportConfig
 from steps.import_checkpoint import CheckpointRefused, import_checkpoint
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.trainer import Trainer
+from infra.training.trainer import Trainer
 from steps.configs.long2short import DpoConfig
 from steps.long2short.dpo import Pair, StepLoss, dpo_loss, micro_batches, pair_rows, preference_pairs
 from steps.long2short.responses import JudgedResponse, Responses

@@ -3,7 +3,7 @@
 import pytest
 from made_up_run import STAGES, record
 
-from infra.records import StageRecord
+from infra.store.records import StageRecord
 from steps.report.page import render_report
 
 

@@ -6,8 +6,8 @@ import math
 from random import Random
 from typing import Any
 
-from infra.records import StageRecord
-from infra.store import Ref
+from infra.store.records import StageRecord
+from infra.store.store import Ref
 
 HOSTILE = (
     "</pre></details><script>window.taken = 1</script><img src=x onerror=alert(1)>\x1b[31mred\u202egnp.exe\u2066\x00"

@@ -5,7 +5,7 @@ import math
 
 from made_up_run import STAGES, record
 
-from infra.records import StageRecord
+from infra.store.records import StageRecord
 from steps.report import figures
 from steps.report.labels import Box, place
 

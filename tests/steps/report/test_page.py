@@ -8,7 +8,7 @@ import pytest
 from made_up_run import HOSTILE, STAGES, digest, evaluation, gate, record
 from outline import Outline
 
-from infra.records import StageRecord
+from infra.store.records import StageRecord
 from infra.text import SHOWN_CHARACTERS, shown, visible
 from steps.report.page import render_report
 

@@ -6,7 +6,7 @@ import pytest
 from made_up_run import STAGES, digest, record, ref
 from outline import Outline
 
-from infra.records import StageRecord
+from infra.store.records import StageRecord
 from steps.report import figures
 from steps.report.page import render_report
 from steps.report.table import report_rows, reward_model_rows

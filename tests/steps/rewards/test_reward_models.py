@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from processes import running_below
 
 from infra.configs import EngineConfig, TrainerConfig
-from infra.engine import Completion, Engine, Request
-from infra.handover import HandOver
-from infra.trainer import Trainer
+from infra.inference.engine import Completion, Engine, Request
+from infra.training.trainer import Trainer
+from infra.weights.handover import HandOver
 from steps.chat import Chat
 from steps.configs.phase import PhaseConfig
 from steps.configs.reward_models import ClassicRmConfig, CotRmConfig, RewardModelsConfig
@@ -26,10 +26,10 @@ from steps.problem import Problem
 from steps.reward_models import LabelledAnswers, check, label_answers
 from steps.rewards.classic_rm import ValueExample, train_classic_rm, value_rows
 from steps.rewards.cot_rm import CotRm, MalformedVerdict, judgement_example, parse_verdict, verdict_text
+from steps.rewards.load import Settings, keep_settings, open_reward_model
 from steps.rewards.reward_model import NoVerdict, Reader, RewardModel, Tokens
 from steps.rewards.score import Verdict
 from steps.rewards.scorer import NoSuchVerifier, Scorer
-from steps.rewards.stored import Settings, keep_settings, open_reward_model
 from steps.supervised import train
 from steps.workbench import Workbench
 

@@ -9,16 +9,16 @@ import pytest
 from click.testing import CliRunner
 from pydantic import ValidationError
 
-from flows.cli import main
+from flows.cli.main import main
 from infra.configs import EngineConfig, TrainerConfig
-from infra.engine import Completion
+from infra.inference.engine import Completion
 from infra.sandbox import Sandbox, SandboxConfig, open_sandbox
 from steps.problem import MalformedRow, load_problems, save_rows
+from steps.rewards.case_generation import TestCasesConfig, make_test_cases
+from steps.rewards.case_outcomes import Funnel, Outcome, funnel, kept_problems
+from steps.rewards.case_problems import Submission, UntestedProblem, load_untested, needs_special_judge
 from steps.rewards.code import CodeVerifier
 from steps.rewards.generators import GeneratorConfig, write_generators
-from steps.rewards.test_case_outcomes import Funnel, Outcome, funnel, kept_problems
-from steps.rewards.test_cases import TestCasesConfig, make_test_cases
-from steps.rewards.untested import Submission, UntestedProblem, load_untested, needs_special_judge
 from steps.workbench import Workbench
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "test_cases"

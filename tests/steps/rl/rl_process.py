@@ -22,8 +22,8 @@ import vllm  # noqa: F401  (before the forks, as what follows)
 import steps.rl.checkpoint
 import steps.rl.iteration
 from infra.configs import EngineConfig, TrainerConfig
-from infra.logs import output, quiet_to
-from infra.trainer import Trainer
+from infra.progress.logs import output, quiet_to
+from infra.training.trainer import Trainer
 from steps.nano_world.world import NanoWorldConfig, generate
 from steps.rewards.scorer import Scorer
 from steps.rl.checkpoint import Checkpoints

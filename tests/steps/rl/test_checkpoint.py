@@ -13,7 +13,7 @@ import pytest
 from processes import own_environment
 
 from infra.lineage.sample_files import SampleRow, write_samples
-from infra.trainer import Trainer
+from infra.training.trainer import Trainer
 from steps.chat import Chat
 from steps.configs.phase import PhaseConfig
 from steps.nano_world.world import NanoWorldConfig, generate

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import steps.rl.iteration as iteration
-from infra.engine import Engine
-from infra.handover import HandOver
+from infra.inference.engine import Engine
 from infra.sandbox import SandboxUnavailable
-from infra.trainer import LossNotFinite, Trainer
+from infra.training.trainer import LossNotFinite, Trainer
+from infra.weights.handover import HandOver
 from steps.nano_world.world import NanoWorldConfig, generate
 from steps.packing import TokenExample, pack
 from steps.problem import Problem

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from infra.configs import EngineConfig, TrainerConfig
-from infra.engine import Engine
-from infra.trainer import Trainer
+from infra.inference.engine import Engine
+from infra.training.trainer import Trainer
 from steps.rewards.score import Score
 from steps.rl.checkpoint import Checkpoints, RlState
 from steps.rl.config import RlConfig

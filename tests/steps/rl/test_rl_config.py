@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from infra.engine import Repetition
+from infra.inference.engine import Repetition
 from steps.rl.config import RepetitionConfig, RlConfig
 
 GOOD: dict[str, Any] = {"iterations": 5, "learning_rate": 1e-4, "final_learning_rate": 2e-5}

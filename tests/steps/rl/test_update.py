@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
-from infra.trainer import Trainer
+from infra.training.trainer import Trainer
 from steps.rl.config import RlConfig
 from steps.rl.trajectory import Segment, Trajectory
 from steps.rl.update import Sample, Update, UpdateResult, update

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from infra.flat import flat
+from infra.flatten import flat
 from infra.lineage.web.curves import curves_of
 from infra.lineage.web.difference import differences, differing
 from infra.lineage.web.site import Site

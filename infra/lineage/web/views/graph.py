@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from infra.lineage.tables import LineageError
-from infra.lineage.web.nearby import drawing, nearby
+from infra.lineage.web.neighbourhood import drawing, nearby
 from infra.lineage.web.panel import panel_of
 from infra.lineage.web.site import NotThere, Site
 from infra.lineage.web.templating import link, page

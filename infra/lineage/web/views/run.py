@@ -7,15 +7,15 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from infra.flat import flat
+from infra.flatten import flat
 from infra.lineage.rows import RunDetail
 from infra.lineage.tables import LineageError
-from infra.lineage.web import told
+from infra.lineage.web import summaries as told
 from infra.lineage.web.curves import curves_of
 from infra.lineage.web.live import SILENT_SECONDS, RunState
 from infra.lineage.web.site import NotThere, Site
 from infra.lineage.web.templating import link, page
-from infra.records import StageRecord
+from infra.store.records import StageRecord
 
 TABS = {
     "stages": "Stages",

@@ -1,0 +1,1 @@
+"""The `longhaul` command: a file for each command or group of commands."""

@@ -1,0 +1,203 @@
+"""`longhaul test-cases`: make the test cases of problems that have none."""
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from pydantic import ValidationError
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows.cli.sandbox import BACKENDS
+from flows.cli.terminal import fail, printable
+
+if TYPE_CHECKING:
+    from infra.sandbox import Sandbox
+    from steps.rewards.case_generation import TestCasesConfig
+    from steps.rewards.case_outcomes import Funnel, Outcome
+    from steps.rewards.case_problems import UntestedProblem
+    from steps.rewards.generators import WrittenGenerators
+
+
+@click.command(name="test-cases")
+@click.argument("file", type=click.Path(exists=True, path_type=Path))
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Where kept problems go.")
+@click.option("--seed", type=click.IntRange(0), help="Seed of the cases; 0 without it.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a number, as in --set cases=20.")
+@click.option("--model", help="Writes the generators that are missing: a stage, RUN:STAGE, a digest, or a folder.")
+@click.option("--context", default=8192, show_default=True, help="Tokens of that model's prompt and response.")
+@click.option("--response-tokens", default=4096, show_default=True, help="Longest response of that model.")
+@click.option("--store", default=".longhaul/store", show_default=True, help="Where that model is.")
+@click.option("--backend", type=BACKENDS, default="auto", show_default=True, help="What makes the boxes.")
+@click.option("--slots", type=click.IntRange(1), help="Programs that run at one time; one a core without it.")
+@click.option("--service", metavar="URL", help="Run them in a sandbox's service instead (LONGHAUL_SANDBOX_TOKEN).")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures and every problem's outcome as JSON.")
+def test_cases(
+    file: Path,
+    out: Path,
+    seed: int | None,
+    settings: tuple[str, ...],
+    model: str | None,
+    context: int,
+    response_tokens: int,
+    store: str,
+    backend: str,
+    slots: int | None,
+    service: str | None,
+    as_json: bool,
+) -> None:
+    """Make the test cases of the problems in FILE, and keep the problems whose cases hold.
+
+    FILE is JSONL, or a folder with one problem in each *.yaml, as in examples/test_cases. Work that was interrupted
+    goes on with the problem at which it stopped.
+    """
+    from infra.sandbox import SandboxUnavailable
+    from steps.problem import MalformedRow, save_rows
+    from steps.rewards.case_generation import TestCasesConfig, make_test_cases
+    from steps.rewards.case_outcomes import funnel, kept_problems
+    from steps.rewards.case_problems import load_untested
+
+    slots = slots or len(os.sched_getaffinity(0))
+    numbers = {**_settings(settings), **({"seed": seed} if seed is not None else {})}
+    try:
+        config = TestCasesConfig.model_validate(numbers)
+        problems = load_untested(file)
+    except ValidationError as error:
+        fail("\n".join(f"{'.'.join(map(str, e['loc'])) or 'refused'}: {e['msg']}" for e in error.errors()))
+    except MalformedRow as error:
+        fail(str(error))
+    journal = out.with_name(f"{out.name}.partial")
+    missing: dict[str, str] = {}
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        journal.touch()
+    except OSError as error:
+        fail(f"{journal} cannot be written: {error.strerror}")
+    try:
+        with closing(_sandbox(backend, slots, service)) as sandbox:
+            if model is not None:
+                written = _written_by(model, store, context, response_tokens, problems, config)
+                problems, missing = written.problems, written.missing
+            outcomes = make_test_cases(problems, config, sandbox, slots, missing, journal)
+    except (SandboxUnavailable, ValueError) as error:  # ValueError: what the service or the engine refuses
+        fail(str(error))
+    figures = funnel(outcomes)
+    if as_json:
+        rows = [outcome.model_dump(exclude={"tests"}) for outcome in outcomes]
+        click.echo(json.dumps({**asdict(figures), "outcomes": rows}))
+    else:
+        console = Console()
+        console.print(_funnel_table(figures))
+        console.print(_dropped_table(outcomes))
+    kept = kept_problems(problems, outcomes)
+    if kept:
+        save_rows(out, kept)
+    journal.unlink(missing_ok=True)
+    if not kept:
+        fail(f"no problem is left, so {out} is not written")
+
+
+def _sandbox(backend: str, slots: int, service: str | None) -> "Sandbox":
+    if service is not None:
+        from infra.sandbox.client import SandboxClient
+        from infra.sandbox.token import read_token
+
+        return SandboxClient(service, read_token(None))
+    from infra.sandbox import SandboxConfig, open_sandbox
+
+    return open_sandbox(SandboxConfig.model_validate({"backend": backend, "slots": slots}))
+
+
+def _settings(settings: tuple[str, ...]) -> dict[str, Any]:
+    if not settings:
+        return {}
+    from flows.cli.overrides import apply_overrides
+    from steps.recipe import ConfigRefused
+
+    try:
+        return apply_overrides({}, settings)
+    except ConfigRefused as error:
+        fail(str(error))
+
+
+def _written_by(
+    model: str,
+    store: str,
+    context: int,
+    response_tokens: int,
+    problems: "list[UntestedProblem]",
+    config: "TestCasesConfig",
+) -> "WrittenGenerators":
+    from flows.home import HOME, open_store
+    from flows.models import ModelNotFound, find_model
+    from infra.environment import engine_environment
+    from infra.store.store import StoreError
+
+    try:
+        folder = find_model(open_store(store), model)
+    except (ModelNotFound, StoreError) as error:
+        fail(str(error))
+    os.environ.update(engine_environment())
+    from transformers import AutoConfig
+
+    longest = getattr(AutoConfig.from_pretrained(folder, local_files_only=True), "max_position_embeddings", context)
+    if context > longest:
+        fail(f"--context is {context}, and {model} reads {longest} tokens: give --context and --response-tokens")
+    from infra.configs import EngineConfig, TrainerConfig
+    from infra.progress.logs import quiet_to
+    from steps.rewards.generators import GeneratorConfig, write_generators
+    from steps.workbench import Workbench
+
+    with quiet_to(HOME / "test-cases.log"):
+        cache = 256 if "DS_ACCELERATOR" in os.environ else None  # on a GPU vLLM decides
+        engine = EngineConfig(context=context, max_sequences=16, kv_cache_mb=cache)
+        with Workbench(folder, engine, TrainerConfig(), config.seed) as bench:
+            asked = GeneratorConfig(max_response_tokens=response_tokens)
+            return write_generators(bench, problems, config.cases, asked)
+
+
+def _funnel_table(figures: "Funnel") -> Table:
+    table = Table(title="test cases", caption=_caught(figures), box=box.SIMPLE, pad_edge=False)
+    table.add_column("problems")
+    table.add_column("left", justify="right")
+    table.add_column("of all", justify="right")
+    table.add_column("in the report", justify="right")
+    for name, left, reported in (
+        ("given", figures.problems, 1000),
+        ("need no special judge", figures.no_special_judge, 614),
+        ("have enough valid cases", figures.enough_valid_cases, 463),
+        ("kept", figures.kept, 323),
+    ):
+        share = f"{left / figures.problems:.1%}" if figures.problems else "–"
+        table.add_row(name, f"{left:,}", share, f"{reported / 1000:.1%}")
+    return table
+
+
+def _caught(figures: "Funnel") -> str | None:
+    if not figures.wrong:
+        return None
+    return (
+        f"of {figures.wrong} wrong submissions to kept problems, the made tests catch {figures.caught}, "
+        f"the statements' samples {figures.caught_by_sample}"
+    )
+
+
+def _dropped_table(outcomes: "Sequence[Outcome]") -> Table:
+    table = Table(title="left out", box=box.SIMPLE, pad_edge=False)
+    table.add_column("problem")
+    table.add_column("why")
+    for outcome in outcomes:
+        if outcome.reached != "kept":
+            table.add_row(Text(_line(outcome.id)), Text(_line(outcome.reason)))
+    return table
+
+
+def _line(text: str) -> str:
+    return printable(" ".join(text.split()))

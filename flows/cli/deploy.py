@@ -1,0 +1,117 @@
+"""`longhaul deploy`: bring a recipe to a cluster, as workflows that Argo runs."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import yaml
+
+from flows.cli.terminal import fail, printable
+
+if TYPE_CHECKING:
+    from steps.recipe import Recipe
+
+CHAIN, EVALUATION = "post_train.py", "evaluate.py"
+FLOWS = Path(__file__).resolve().parents[1]
+
+
+@click.command()
+@click.option("--config", "config_path", default="configs/nano.yaml", show_default=True, help="The recipe.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key of the recipe.")
+@click.option(
+    "--size",
+    type=click.Choice(["small", "medium", "large"]),
+    help="The nodes that stages get, as Terraform's sizes have them; what the recipe's `cluster` says goes before.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Compile, and send nothing: the objects are printed, or written to --out."
+)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for what is compiled.")
+def deploy(config_path: str, settings: tuple[str, ...], size: str | None, dry_run: bool, out: Path | None) -> None:
+    """Bring the recipe to the cluster that Metaflow's configuration names (`longhaul cloud configure`).
+
+    Two workflows are made of it, the chain and the evaluation that follows it, with the recipe's schedule. Nothing runs
+    until its time comes, or `argo submit --from workflowtemplate/posttrain`.
+    """
+    from flows.chain import wanted_stages
+    from flows.cli.overrides import apply_overrides
+    from flows.cluster import plan as cluster_plan
+    from steps.recipe import ConfigRefused, check_recipe, load_recipe
+
+    try:
+        recipe = cluster_plan.sized(load_recipe(Path(config_path)), size)
+        recipe = check_recipe(apply_overrides(recipe.model_dump(mode="json"), settings), config_path)
+        cluster_plan.check(recipe, wanted_stages(recipe))
+        flows = {CHAIN: recipe, EVALUATION: cluster_plan.for_evaluation(recipe)}
+    except (ConfigRefused, cluster_plan.CannotDeploy) as error:
+        fail(str(error))
+    if out is not None and not dry_run:
+        fail("--out is for what --dry-run compiles: give both, or none")
+    if leads := cluster_plan.endpoints(os.environ):
+        fail(f"{leads[0]} leads S3 to {os.environ[leads[0]]}, which no pod should use: unset it")
+    again = shlex.join(["argo", "submit", "--from", "workflowtemplate/posttrain"])
+    environment = cluster_plan.environment(recipe, os.environ, again)
+    if not dry_run:
+        for flow, its_recipe in flows.items():
+            _create(its_recipe, flow, environment)
+            click.echo(f"deployed: {flow}")
+        return
+    with tempfile.TemporaryDirectory() as place:
+        documents = [one for flow, its in flows.items() for one in compiled(its, flow, Path(place), environment)]
+        if out is None:
+            click.echo(printable(yaml.safe_dump_all(documents, sort_keys=False)))
+            return
+        out.mkdir(parents=True, exist_ok=True)
+        for document in documents:
+            path = out / f"{document['kind'].lower()}-{document['metadata']['name']}.yaml"
+            path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+            click.echo(str(path))
+
+
+def compiled(recipe: "Recipe", flow: str, folder: Path, environment: dict[str, str]) -> list[dict[str, Any]]:
+    """The Kubernetes objects of a flow, with its code package beside them in a folder of the flow's name."""
+    from flows.cluster.plan import CannotDeploy, check_shipped
+
+    place = folder / Path(flow).stem
+    place.mkdir(parents=True)
+    # By its path: with the project's folder on Python's path, Metaflow would pack what an old build says is in it.
+    _flow([str(FLOWS / "cluster" / "argo_recorder.py"), str(place), str(FLOWS / flow)], recipe, environment)
+    documents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(place.glob("*.json"))]
+    try:
+        for document in documents:
+            check_shipped(document)
+    except CannotDeploy as error:
+        fail(str(error))
+    return documents
+
+
+def _create(recipe: "Recipe", flow: str, environment: dict[str, str]) -> None:
+    """Compile, look at what would be sent, and then send it."""
+    with tempfile.TemporaryDirectory() as place:
+        compiled(recipe, flow, Path(place), environment)
+    _flow([str(FLOWS / flow)], recipe, environment)
+
+
+def _flow(command: list[str], recipe: "Recipe", environment: dict[str, str]) -> None:
+    """Run a flow's `argo-workflows create`. Ends with its error where that fails."""
+    with tempfile.TemporaryDirectory() as place:
+        config = Path(place) / "config.json"
+        config.write_text(json.dumps(recipe.model_dump(mode="json")), encoding="utf-8")
+        options = ["--no-pylint", "--quiet", "--datastore", "s3", "--metadata", "service", "--config", "config"]
+        done = subprocess.run(
+            [sys.executable, *command, *options, str(config), "argo-workflows", "create"],
+            # A container or a service may have no USER, and Metaflow asks for one before a flow can say it.
+            env={"METAFLOW_USER": os.environ.get("USER") or "longhaul", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        fail(printable(done.stdout.strip()))

@@ -1,0 +1,97 @@
+"""`longhaul notify`: tell of a failure, by hand or as the exit hook of a workflow on a cluster.
+
+Imports neither the recipe nor an engine unless --config asks for it; also `python -m flows.cli.notify`.
+"""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flows.cli.terminal import fail
+
+NOTHING_WRONG = ("", "Succeeded", "Running")
+"""What Argo says of a workflow that nobody has to be told of."""
+
+
+@click.command()
+@click.option("--config", "config_path", help="The recipe, whose notify.webhook is posted to.")
+@click.option("--webhook", help="The address, or the environment variable that holds it, instead of the recipe's.")
+@click.option("--recipe", help="The recipe's name; by --config without it.")
+@click.option("--run", help="The run.")
+@click.option("--stage", help="The stage that failed.")
+@click.option("--error", default="", help="What went wrong.")
+@click.option("--command", default="", help="The command that runs it again.")
+@click.option("--log", help="Where the log is: a path or an address.")
+@click.option("--status", help="A workflow's status, as Argo has it: nobody is told of one that succeeded.")
+@click.option("--failures", help="A workflow's failed nodes, as Argo has them (workflow.failures): stage and error.")
+def notify(
+    config_path: str | None,
+    webhook: str | None,
+    recipe: str | None,
+    run: str | None,
+    stage: str | None,
+    error: str,
+    command: str,
+    log: str | None,
+    status: str | None,
+    failures: str | None,
+) -> None:
+    """Tell that something failed, by a POST of JSON to a webhook. Ends with 1 where that was not delivered.
+
+    As Argo's exit hook: --status '{{workflow.status}}' --failures '{{workflow.failures}}'.
+    """
+    if status is not None and status in NOTHING_WRONG:
+        return
+    from pydantic import ValidationError
+
+    from flows.notify import tell
+    from infra.notify import NotifyConfig
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        config = NotifyConfig(webhook=webhook) if webhook else None
+    except ValidationError as refused:
+        fail(f"--webhook: {refused.errors()[0]['msg'].removeprefix('Value error, ')}")
+    if config_path is not None:
+        from steps.recipe import ConfigRefused, load_recipe
+
+        try:
+            loaded = load_recipe(Path(config_path))
+        except ConfigRefused as refused:
+            fail(str(refused))
+        config, recipe = config or loaded.notify, recipe or loaded.name
+        command = command or f"longhaul run --config {config_path}"
+    if config is None:
+        fail("whom to tell? Name --webhook, or a --config with a section `notify`")
+    if failures:
+        told_stage, told_error = read_failures(failures)
+        stage, error = stage or told_stage, error or told_error
+    if not tell(
+        config, recipe, run, stage, error or (f"the workflow ended as {status}" if status else ""), command, log
+    ):
+        sys.exit(1)
+
+
+def read_failures(text: str) -> tuple[str | None, str]:
+    """Stage and error of the first node that failed, from Argo's list; the text itself where it is none."""
+    found: Any = text
+    for _ in range(2):  # Argo quotes the list once more
+        try:
+            found = json.loads(found) if isinstance(found, str) else found
+        except ValueError:
+            return None, text
+    nodes = [node for node in found if isinstance(node, dict)] if isinstance(found, list) else []
+    # A node of a group fails with its members, and names none of the errors.
+    nodes = [node for node in nodes if node.get("podName") or node.get("message")] or nodes
+    if not nodes:
+        return None, text
+    first = min(nodes, key=lambda node: str(node.get("finishedAt") or "~"))
+    return first.get("displayName"), str(first.get("message") or first.get("phase") or text)
+
+
+if __name__ == "__main__":
+    notify()

@@ -1,0 +1,301 @@
+"""`longhaul schedule`: run recipes at their times on this machine, and see to the scheduler that does."""
+
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows.cli.terminal import fail, printable, told_seconds
+from flows.home import HOME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from infra.scheduling.config import ScheduleConfig
+    from infra.scheduling.scheduler import Job
+    from infra.scheduling.state import Kept, ScheduleFolder
+
+DEFAULT_CONFIG = "configs/nano.yaml"
+LONGHAUL = (sys.executable, "-m", "flows.cli")
+EVENTS = {"succeeded": "green", "failed": "red", "given up": "red", "missed": "yellow", "interrupted": "yellow"}
+
+config_option = click.option(
+    "--config",
+    "configs",
+    multiple=True,
+    default=[DEFAULT_CONFIG],
+    show_default=True,
+    help="A recipe with a `schedule`.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def schedule() -> None:
+    """Run recipes at the times that they name in their section `schedule`."""
+
+
+@schedule.command()
+@config_option
+def run(configs: tuple[str, ...]) -> None:
+    """Run recipes at their times, one at a time, until told to stop; what runs then goes on at the next start.
+
+    --config may be given several times. Files that change are read anew.
+    """
+    from infra.scheduling.scheduler import Scheduler
+    from infra.scheduling.state import ScheduleError
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    # What it says, ours say in words of the schedule.
+    logging.getLogger("apscheduler").setLevel(logging.CRITICAL)
+    scheduler = Scheduler(_folder(), Jobs([Path(config) for config in configs]))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: scheduler.stop())
+    try:
+        scheduler.run()
+    except (ValueError, ScheduleError, OSError) as error:
+        fail(str(error))
+
+
+class Jobs:
+    """What recipes' files say is to be run, read again when they change."""
+
+    def __init__(self, configs: Sequence[Path]) -> None:
+        self._configs = [path.resolve() for path in configs]
+        self._seen: list[tuple[int, int] | None] = []
+
+    def __call__(self) -> "list[Job] | None":
+        """The jobs; None where no file changed. Raises ConfigRefused."""
+        seen = [_looks(path) for path in self._configs]
+        if seen == self._seen:
+            return None
+        self._seen = seen
+        return [_job(path) for path in self._configs]
+
+
+def _looks(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+def _job(path: Path) -> "Job":
+    from flows.notify import tell_failure
+    from infra.scheduling.scheduler import Job
+    from infra.store.source_digest import digest_of_addresses
+    from steps.recipe import ConfigRefused, load_recipe
+
+    recipe = load_recipe(path)
+    if recipe.schedule is None:
+        raise ConfigRefused(f"{path} has no section `schedule`: add one, as in schedule: {{cron: '0 3 * * 1'}}")
+    verb, *more = {"full": ["run"], "rl": ["run", "--until", "rl"], "evaluate": ["evaluate"]}[recipe.schedule.what]
+    arguments = [verb, "--config", str(path), *more]
+    addresses = [] if recipe.data.files is None else recipe.data.files.paths
+    return Job(
+        name=recipe.name,
+        config=str(path),
+        schedule=recipe.schedule,
+        command=[*LONGHAUL, *arguments],
+        digest=lambda: digest_of_addresses(addresses, HOME / "cache" / "file_digests.json"),
+        tell=lambda error, log: tell_failure(recipe, None, None, error, arguments, log or None),
+    )
+
+
+@schedule.command(name="ls")
+@json_option
+def list_schedules(as_json: bool) -> None:
+    """List the schedules of this machine."""
+    from infra.scheduling.state import no_such
+
+    folder = _folder()
+    schedules, at_work = _read(folder), folder.at_work()
+    newest = {one.schedule: one for one in folder.history() if one.event in ("succeeded", "failed", "interrupted")}
+    if as_json:
+        told = [
+            {
+                "name": name,
+                **kept.model_dump(mode="json", exclude={"data", "since"}),
+                "next": kept.next.isoformat() if kept.next else None,
+                "last": newest[name].model_dump(mode="json", exclude_defaults=True) if name in newest else None,
+            }
+            for name, kept in schedules.items()
+        ]
+        click.echo(json.dumps({"schedules": told, "at_work": at_work}))
+        return
+    if not schedules:
+        click.echo(no_such(None, schedules))
+        return
+    caption = "the scheduler is at work" if at_work else "no scheduler is at work: start `longhaul schedule run`"
+    table = Table(box=box.SIMPLE, pad_edge=False, caption=caption, caption_justify="left")
+    for column in ("schedule", "what", "cron", "state", "next", "last"):
+        table.add_column(column, no_wrap=column in ("schedule", "state"))
+    for name, kept in schedules.items():
+        state = "running" if kept.running else "paused" if kept.paused else "asked for" if kept.asked else "waiting"
+        last = newest.get(name)
+        cells = [
+            name,
+            kept.schedule.what + (", if data changed" if kept.schedule.when == "data-changed" else ""),
+            f"{kept.schedule.cron} {kept.schedule.timezone}",
+            state,
+            _local(kept.next, kept.schedule) if kept.next else "–",
+            f"{last.event}, {_local(last.time, kept.schedule)}" if last else "–",
+        ]
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    Console().print(table)
+
+
+@schedule.command(name="next")
+@click.argument("name", required=False)
+@click.option("--config", "config_path", help="A recipe's file, instead of what the scheduler has.")
+@click.option("-n", "count", default=5, show_default=True, type=click.IntRange(1, 1000), help="How many.")
+@json_option
+def next_times(name: str | None, config_path: str | None, count: int, as_json: bool) -> None:
+    """Show the next times of NAME, or of a file that is not scheduled yet."""
+    if config_path is not None:
+        job = _from_file(Path(config_path))
+        schedule_config, since = job.schedule, datetime.now(UTC)
+    else:
+        name, kept = _one(_folder(), name)
+        schedule_config, since = kept.schedule, kept.since
+        if kept.paused:
+            click.echo(f"{name} is paused: longhaul schedule resume {name}", err=True)
+    times = list(islice(_times(schedule_config, max(since, datetime.now(UTC))), count))
+    if as_json:
+        click.echo(json.dumps({"times": [time.isoformat() for time in times]}))
+    else:
+        click.echo("\n".join(_local(time, schedule_config) for time in times))
+
+
+@schedule.command()
+@click.argument("name", required=False)
+def pause(name: str | None) -> None:
+    """Leave out all times of NAME until it is resumed; what runs goes on."""
+    _set_paused(name, True)
+
+
+@schedule.command()
+@click.argument("name", required=False)
+def resume(name: str | None) -> None:
+    """Go on with NAME, from now: times that came while it was paused are left out."""
+    _set_paused(name, False)
+
+
+def _set_paused(name: str | None, paused: bool) -> None:
+    folder = _folder()
+    name, kept = _one(folder, name)
+    if kept.paused == paused:
+        click.echo(f"{name} is {'paused' if paused else 'not paused'} already")
+        return
+    with folder.change_one(name) as kept:
+        kept.paused, kept.since = paused, datetime.now(UTC)
+    folder.tell(name, "paused" if paused else "resumed")
+    click.echo(f"{name}: {'paused' if paused else f'next at {_local(kept.next, kept.schedule)}'}")
+
+
+@schedule.command()
+@click.argument("name", required=False)
+def trigger(name: str | None) -> None:
+    """Have NAME run now, or as soon as what runs is done; also where it is paused."""
+    folder = _folder()
+    name, _ = _one(folder, name)
+    with folder.change_one(name) as kept:
+        kept.asked = True
+    folder.tell(name, "asked for")
+    if folder.at_work():
+        click.echo(f"{name}: asked for; `longhaul schedule history` says when it began")
+    else:
+        click.echo(f"{name}: asked for; no scheduler is at work, so it waits for `longhaul schedule run`")
+
+
+@schedule.command()
+@click.argument("name", required=False)
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Newest lines to show.")
+@json_option
+def history(name: str | None, limit: int, as_json: bool) -> None:
+    """Show what the scheduler of this machine did, of NAME or of all, the newest last."""
+    folder = _folder()
+    told = folder.history(name)[-limit:]
+    if as_json:
+        click.echo(json.dumps({"history": [one.model_dump(mode="json", exclude_defaults=True) for one in told]}))
+        return
+    if not told:
+        click.echo("nothing happened yet")
+        return
+    # In lines: an error is a sentence, and a table has no room for it.
+    console = Console(soft_wrap=True)
+    for one in told:
+        took = "" if one.seconds is None else f" after {told_seconds(one.seconds)}"
+        why = f" ({one.why})" if one.why else ""
+        head = f"{one.time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC  {one.schedule}  {one.event}{took}{why}"
+        console.print(Text(printable(head), EVENTS.get(one.event, "")))
+        more = [f"run {one.run}"] if one.run else []
+        for line in more + (one.error or "").splitlines():
+            console.print(Text(f"    {printable(line)}", "dim"))
+
+
+def _folder() -> "ScheduleFolder":
+    from infra.scheduling.state import ScheduleFolder
+
+    return ScheduleFolder(Path(os.path.abspath(HOME)) / "schedule")
+
+
+def _read(folder: "ScheduleFolder") -> "dict[str, Kept]":
+    from infra.scheduling.state import ScheduleError
+
+    try:
+        return folder.read()
+    except ScheduleError as error:
+        fail(str(error))
+
+
+def _one(folder: "ScheduleFolder", name: str | None) -> "tuple[str, Kept]":
+    """The schedule of a name, or the only one."""
+    from infra.scheduling.state import no_such
+
+    schedules = _read(folder)
+    if name is None and len(schedules) == 1:
+        return next(iter(schedules.items()))
+    if name is None or name not in schedules:
+        fail(no_such(name, schedules))
+    return name, schedules[name]
+
+
+def _from_file(path: Path) -> "Job":
+    from steps.recipe import ConfigRefused
+
+    try:
+        return _job(path)
+    except ConfigRefused as error:
+        fail(str(error))
+
+
+def _times(config: "ScheduleConfig", after: datetime) -> "Iterator[datetime]":
+    cron = config.times
+    time = cron.next(config.timezone, after)
+    while time is not None:
+        yield time
+        time = cron.next(config.timezone, time)
+
+
+def _local(time: datetime | None, config: "ScheduleConfig") -> str:
+    """A time by the schedule's clock, with its offset from UTC: in autumn two hours have the same name."""
+    return f"{time.astimezone(ZoneInfo(config.timezone)):%a %Y-%m-%d %H:%M %z}" if time else "never"
+
+
+if __name__ == "__main__":
+    schedule()

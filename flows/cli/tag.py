@@ -1,0 +1,140 @@
+"""`longhaul tag`: names for models that outlive runs, like `production`, with their history."""
+
+import getpass
+import json
+import os
+import re
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows.cli.terminal import fail, printable, promotion_rules, store_option
+from flows.home import open_store
+
+TAG = re.compile(r"[a-z][a-z0-9-]{0,62}")
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.argument("name", metavar="TAG", required=False)
+@store_option
+@promotion_rules
+@click.option("--force", is_flag=True, help="Set it although a gate refuses; needs --reason.")
+@click.option("--reason", default="", help="Why; kept in the history.")
+@click.option("--remove", metavar="TAG", help="Take a tag away; its history stays.")
+@click.option("--history", metavar="TAG", help="Show what a tag was set to, and when.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def tag(
+    model: str | None,
+    name: str | None,
+    store: str,
+    accuracy_drop: float,
+    token_growth: float | None,
+    force: bool,
+    reason: str,
+    remove: str | None,
+    history: str | None,
+    as_json: bool,
+) -> None:
+    """Give MODEL the name TAG, if the gates of a promotion let it; without arguments, list the tags.
+
+    A tag moves only to a model whose accuracy is not below that of the model it names now, on the same problems.
+    """
+    from infra.store.store import StoreError
+
+    try:
+        place = open_store(store)
+        if remove:
+            _write(place, remove, None, None, reason, [])
+        elif model and name:
+            _promote(place, model, name, (accuracy_drop, token_growth), force, reason)
+        elif model:
+            fail(f"which tag? longhaul tag {model} TAG")
+        else:
+            _show(place, history, as_json)
+    except StoreError as error:
+        fail(str(error))
+
+
+def _promote(store: Any, model: str, name: str, limits: tuple[float, float | None], force: bool, reason: str) -> None:
+    from flows.models import ModelNotFound, find_model_record, tagged
+    from steps.promotion import PromotionRules, check_promotion
+
+    if not TAG.fullmatch(name):
+        fail(f"tag {name!r}: expected small letters, digits and -, beginning with a letter")
+    if force and not reason:
+        fail("--force sets a tag against its gates: say why with --reason")
+    try:
+        ref, record = find_model_record(store, model)
+        now = tagged(store, name)
+        checks = []
+        if now is not None and now.model is not None and now.model.digest != ref.digest:
+            _, current = find_model_record(store, now.model.digest)
+            checks = check_promotion(record, current, PromotionRules(*limits))
+    except ModelNotFound as error:
+        fail(str(error))
+    refused = [check for check in checks if not check.passed]
+    if refused and not force:
+        fail(
+            f"{name} stays where it is: {'; '.join(check.reason for check in refused)}. Allow it with --accuracy-drop "
+            "or --token-growth, or set it against the gates with --force --reason WHY"
+        )
+    _write(store, name, ref, record, reason, [asdict(check) for check in checks])
+    click.echo(f"{name}: {record.stage} of run {record.run} ({ref.digest[:12]})")
+
+
+def _write(store: Any, name: str, ref: Any, record: Any, reason: str, checks: list[dict[str, Any]]) -> None:
+    from flows.models import tagged
+    from infra.store import records
+
+    if ref is None and tagged(store, name) is None:
+        fail(f"there is no tag {name!r}")
+    set_to = records.TagRecord(
+        tag=name,
+        model=ref,
+        stage=record.stage if record else None,
+        run=record.run if record else None,
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        by=_user(),
+        reason=reason,
+        gates=checks,
+    )
+    records.write(store, f"tags/{name}", set_to)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return str(os.getuid())
+
+
+def _show(store: Any, history: str | None, as_json: bool) -> None:
+    from infra.store import records
+
+    told = list(records.read(store, records.TagRecord, f"tags/{history}" if history else "tags"))
+    if history and not told:
+        fail(f"there is no tag {history!r}")
+    if not history:
+        newest = {record.tag: record for record in told}
+        told = [record for record in newest.values() if record.model is not None]
+    if as_json:
+        click.echo(json.dumps({"tags": [record.model_dump(mode="json") for record in told]}))
+        return
+    if not told:
+        click.echo("no model is tagged yet: longhaul tag MODEL TAG")
+        return
+    table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)
+    for column in ("tag", "model", "stage", "run", "set", "by", "reason"):
+        table.add_column(column, no_wrap=column in ("tag", "model", "stage"), overflow="fold")
+    for record in told:
+        digest = record.model.digest[:12] if record.model else "taken away"
+        cells = (record.tag, digest, record.stage or "", record.run or "", record.time[:16], record.by, record.reason)
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    Console().print(table)

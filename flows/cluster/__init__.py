@@ -1,0 +1,1 @@
+"""What compiles the chain for a cluster of nodes and spreads stages over several of them."""

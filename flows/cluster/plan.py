@@ -1,0 +1,213 @@
+"""What of a recipe has to do with a cluster: how many nodes a stage fills, which files go with the code, and what
+cannot work there. Imports no Metaflow: `longhaul deploy` says what is wrong before anything is compiled.
+"""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from infra.cluster.config import ClusterConfig, StageResources
+from infra.cluster.placement import has_room, nodes_needed
+from infra.notify import VARIABLE
+from infra.scheduling.config import LOOKS
+from steps.recipe import ConfigRefused, Recipe, check_recipe
+
+ON_CLUSTER = "LONGHAUL_CLUSTER"
+"""Set where a flow is deployed to a cluster, and in its pods."""
+ROOT = Path(__file__).resolve().parents[2]
+SIZES = ROOT / "configs" / "cluster"
+"""Sections `cluster` for the sizes that Terraform makes, one file each."""
+LIGHT = StageResources(cpu=1, memory_gb=4, disk_gb=10, hours=1)
+"""What a step gets that is no stage."""
+MOST_SHIPPED = 64 << 20
+"""Bytes of files that a recipe may send with its code: every pod fetches them."""
+LEAK = re.compile(
+    r"\b(localhost|127\.\d+\.\d+\.\d+|0\.0\.0\.0|AWS_ENDPOINT_URL\w*|AWS_(SECRET_)?ACCESS_KEY\w*|AWS_SESSION_TOKEN|moto)\b|\[::1\]"
+)
+"""What must not stand in what is shipped."""
+GENERATE_ONLY = ("import", "curation", "long2short/merge", "evaluate")
+"""Stages that train nothing."""
+NO_GPUS = ("data",)
+
+
+class CannotDeploy(ValueError):
+    """A recipe cannot run on a cluster as it stands; the message names the key and the way out."""
+
+
+def nodes_of(recipe: Recipe, stage: str) -> int:
+    """Nodes that a stage runs on. Raises CannotDeploy where they have too few GPUs for its ranks and workers."""
+    resources = (recipe.cluster or ClusterConfig()).resources(stage)
+    if stage in NO_GPUS or not resources.gpus:
+        return resources.nodes or 1
+    engine, ranks = recipe.engine, 0 if stage in GENERATE_ONLY else recipe.trainer.ranks
+    try:
+        fewest = nodes_needed(engine, ranks, recipe.handover, resources.gpus)
+    except ValueError as error:
+        raise CannotDeploy(f"{stage}: {error}, or raise cluster.stages.{stage}.gpus") from error
+    nodes = resources.nodes or fewest
+    if not has_room(engine, ranks, recipe.handover, nodes, resources.gpus):
+        raise CannotDeploy(
+            f"{stage} has {nodes} nodes of {resources.gpus} GPUs, and trainer.ranks {ranks} with engine.workers "
+            f"{engine.workers} of engine.tensor_parallel {engine.tensor_parallel} need {fewest}: raise "
+            f"cluster.stages.{stage}.nodes or leave it out, or lower those"
+        )
+    return nodes
+
+
+def for_evaluation(recipe: Recipe) -> Recipe:
+    """The recipe as the evaluation has it, which is on one node: with no more engines than that holds.
+
+    Raises CannotDeploy where it is asked to be on several, or where not even one engine fits.
+    """
+    resources = (recipe.cluster or ClusterConfig()).resources("evaluate")
+    if (resources.nodes or 1) > 1:
+        raise CannotDeploy(
+            f"cluster.stages.evaluate.nodes is {resources.nodes}, its own or the default's, and the evaluation is on "
+            "one node: set it to 1"
+        )
+    engine = recipe.engine
+    if resources.gpus:
+        fitting = max(1, resources.gpus // engine.tensor_parallel)
+        engine = engine.model_copy(update={"workers": min(engine.workers, fitting)})
+        recipe = recipe.model_copy(update={"engine": engine})
+    nodes_of(recipe, "evaluate")
+    return recipe
+
+
+def sized(recipe: Recipe, size: str | None) -> Recipe:
+    """The recipe with a size's section `cluster`, in which the recipe's own keys go before. Raises CannotDeploy."""
+    if size is None:
+        return recipe
+    path = SIZES / f"{size}.yaml"
+    given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    own = recipe.cluster.model_dump(mode="json", exclude_unset=True) if recipe.cluster is not None else {}
+    stages = {**given["stages"]}
+    for name, stage in own.get("stages", {}).items():
+        stages[name] = {**stages.get(name, {}), **stage}
+    section = {**given, **own, "default": {**given["default"], **own.get("default", {})}, "stages": stages}
+    try:
+        return check_recipe({**recipe.model_dump(mode="json"), "cluster": section}, f"cluster of size {size}")
+    except (ConfigRefused, ValidationError) as error:
+        raise CannotDeploy(str(error)) from error
+
+
+def shipped_files(recipe: Recipe) -> dict[str, Path]:
+    """The local files that a recipe names, by the path at which pods look for them. Raises CannotDeploy.
+
+    Paths are relative, for pods stand in a folder of their own, and all files together are small, for each pod fetches
+    them.
+    """
+    named = {"import_checkpoint.checkpoint": recipe.import_checkpoint.checkpoint}
+    if recipe.data.files is not None:
+        named |= {f"data.files.{name}": path for name, path in recipe.data.files.by_name.items()}
+    if recipe.gates.folder is not None:
+        named["gates.folder"] = recipe.gates.folder
+    files: dict[str, Path] = {}
+    for key, value in named.items():
+        if "://" in value or (key == "import_checkpoint.checkpoint" and not Path(value).exists()):
+            continue  # s3://…, or a name on the hub
+        path = Path(value)
+        if path.is_absolute() or ".." in path.parts:
+            raise CannotDeploy(
+                f"{key} is {value}, which no pod has: name a path below this folder, which then goes with the code, "
+                "or an s3:// address"
+            )
+        if not path.exists():
+            raise CannotDeploy(f"{key} is {value}, and there is nothing at this path: mend it")
+        found = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+        files |= {one.as_posix(): one.absolute() for one in found}
+    size = sum(file.stat().st_size for file in files.values())
+    if size > MOST_SHIPPED:
+        largest = max(files, key=lambda name: files[name].stat().st_size)
+        raise CannotDeploy(
+            f"the recipe names {size / 2**20:,.0f} MiB of local files (the largest is {largest}), and up to "
+            f"{MOST_SHIPPED / 2**20:.0f} MiB go with the code: put them into S3 and name their s3:// addresses"
+        )
+    return files
+
+
+def check(recipe: Recipe, stages: list[str]) -> None:
+    """Raises CannotDeploy for what cannot work on a cluster."""
+    if not recipe.store.startswith("s3://"):
+        raise CannotDeploy(
+            f"store is {recipe.store}, which pods do not share: --set store=s3://BUCKET/PREFIX "
+            "(`terraform output store` says it)"
+        )
+    cluster = recipe.cluster or ClusterConfig()
+    try:
+        cluster.check([*stages, "evaluate"])
+    except ValueError as error:
+        raise CannotDeploy(str(error)) from error
+    if not cluster.sandbox and "LONGHAUL_SANDBOX" not in cluster.environment:
+        raise CannotDeploy(
+            "cluster.sandbox is not set, and pods without privileges cannot make boxes for programs: name the "
+            "service's address (docs/sandbox.md), or set cluster.environment.LONGHAUL_SANDBOX to what your pods can do"
+        )
+    if recipe.notify is not None and VARIABLE.fullmatch(recipe.notify.webhook) and not cluster.secrets:
+        raise CannotDeploy(
+            f"notify.webhook is {recipe.notify.webhook}, an environment variable, and no pod has it: name a Kubernetes "
+            "secret with such a key in cluster.secrets"
+        )
+    if recipe.schedule is not None and recipe.schedule.when == "data-changed" and recipe.schedule.cron == LOOKS:
+        raise CannotDeploy(
+            f"schedule.when is data-changed, without a `cron`: Argo does not look at the data, and would start each "
+            f"stage's pod every ten minutes ({LOOKS}) to find that nothing changed. Give `cron`, or have `longhaul "
+            "schedule run` look at the data"
+        )
+    for stage in stages:
+        nodes_of(recipe, stage)
+    shipped_files(recipe)
+
+
+def endpoints(environment: Mapping[str, str]) -> list[str]:
+    """Variables that lead S3 or AWS elsewhere: a test's server, for instance."""
+    return sorted(
+        name for name in environment if name.startswith("AWS_ENDPOINT_URL") or name == "METAFLOW_S3_ENDPOINT_URL"
+    )
+
+
+def environment(recipe: Recipe, own: Mapping[str, str], again: str) -> dict[str, str]:
+    """The environment in which a flow is compiled. What the recipe does not say is Metaflow's own configuration.
+
+    Args:
+        again: the command that runs the recipe again, for whoever is told of a failure.
+    """
+    cluster = recipe.cluster or ClusterConfig()
+    wanted = {ON_CLUSTER: "1"}
+    if cluster.namespace:
+        wanted["METAFLOW_KUBERNETES_NAMESPACE"] = cluster.namespace
+    if recipe.notify is not None:
+        words = ["python", "-m", "flows.cli.notify", "--webhook", recipe.notify.webhook, "--recipe", recipe.name]
+        words += ["--command", again, "--status", "Failed"]
+        # Metaflow evaluates this in the pod that looks at what failed, once the workflow has ended badly.
+        wanted["METAFLOW_ARGO_WORKFLOWS_CAPTURE_ERROR_SCRIPT"] = (
+            f'{shlex.join(words)} --run "argo-$METAFLOW_WORKFLOW_NAME" --failures "$METAFLOW_ARGO_WORKFLOW_FAILURES"'
+        )
+    return {**own, **wanted}
+
+
+def check_shipped(document: Mapping[str, Any]) -> None:
+    """Raises CannotDeploy for an object that leads a pod to this machine, or carries credentials."""
+    for path, text in _texts(document):
+        if found := LEAK.search(text):
+            raise CannotDeploy(
+                f"{document['kind']} {document['metadata']['name']}: {path} has {found.group()!r}, which means nothing "
+                "in a pod or is nobody's to see there: look at Metaflow's configuration and the recipe for it"
+            )
+
+
+def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for name, one in value.items():
+            yield f"{path}.{name}", str(name)
+            yield from _texts(one, f"{path}.{name}")
+    elif isinstance(value, list):
+        for index, one in enumerate(value):
+            yield from _texts(one, f"{path}[{index}]")
+    else:
+        yield path, str(value)

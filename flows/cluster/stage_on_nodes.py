@@ -1,0 +1,67 @@
+"""`@stage_on_nodes(name=…)`: a step that is a stage of the chain on several nodes at once.
+
+The first node runs the stage, with the others as its hands (infra/cluster/group.py); what it made is what the stage
+made. Where any node is lost, all end, and the stage is tried again from its last checkpoint.
+"""
+
+import secrets
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+
+from metaflow import current, user_step_decorator
+
+from flows.chain import STAGES, Chain
+from flows.cluster.plan import GENERATE_ONLY, nodes_of
+from infra.cluster.group import JOIN_S, Node, lead
+from infra.cluster.member import serve
+from infra.stages.runner import find_earlier
+from infra.store.records import StageRecord
+
+FEWEST = 2
+"""Nodes of a group; Metaflow makes none of one."""
+
+
+def nodes_for(flow: Any, stage: str) -> int:
+    """How many nodes to start for a stage: the fewest where its outputs will be used again. They know each other by
+    `flow.group_key`."""
+    flow.group_key = secrets.token_hex(32)
+    return max(FEWEST, nodes_of(flow.chain.recipe, stage)) if _runs(flow.chain, stage, _done(flow)) else FEWEST
+
+
+def _done(flow: Any) -> dict[str, StageRecord]:
+    return {name: StageRecord.model_validate(one) for name, one in flow.records.items()}
+
+
+def _runs(chain: Chain, stage: str, done: Mapping[str, StageRecord]) -> bool:
+    """Whether a stage is not used again or passed through."""
+    if stage not in chain.selected or not set(STAGES[stage].inputs(chain.recipe).values()) <= done.keys():
+        return False
+    parts = chain.parts(stage, {name: record.key for name, record in done.items()})
+    return chain.selection.force or find_earlier(chain.store, stage, parts.key, read=False).record is None
+
+
+@user_step_decorator
+def stage_on_nodes(step_name: str, flow: Any, inputs: Any, attributes: dict[str, Any]) -> Generator[None, None, None]:
+    """See the module. `name` is the stage's."""
+    name = attributes["name"]
+    place = current.parallel  # type: ignore[attr-defined]  # @parallel puts it there
+    node = Node(place.node_index, place.num_nodes, place.main_ip, flow.group_key)
+    if node.index:
+        serve(node, JOIN_S)
+    else:
+        recipe = flow.chain.recipe
+        with lead(node) as group:
+            if recipe.engine.workers > 1:
+                ranks = 0 if name in GENERATE_ONLY else recipe.trainer.ranks
+                group.start_rollout(recipe.engine.workers, ranks, recipe.handover.share_device)
+            record = flow.chain.run(name, _done(flow))
+        if record is not None:
+            flow.records = {**flow.records, name: record.model_dump(mode="json")}
+    yield
+
+
+def gather(flow: Any, inputs: Sequence[Any]) -> None:
+    """Go on with what the first node of a stage has: it comes first."""
+    flow.merge_artifacts(inputs, exclude=["records", "html"])
+    flow.records = inputs[0].records
+    flow.draw_card([StageRecord.model_validate(one) for one in list(flow.records.values())[-1:]])

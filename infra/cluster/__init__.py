@@ -1,0 +1,1 @@
+"""Several nodes that work on one stage: who they are, how they speak, and which ranks and workers each has."""

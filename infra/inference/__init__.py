@@ -1,0 +1,1 @@
+"""vLLM: in this process, in a process of its own, or in several workers."""

@@ -1,0 +1,319 @@
+"""The rollout engine: vLLM in this process, tokens in and tokens out, its weights replaceable between batches.
+
+Invariant: what `generate` yields depends on the requests and the weights alone. Each request carries its own seed, and
+the prefix cache is emptied whenever weights change.
+"""
+
+import gc
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from infra.configs import EngineConfig, Transport
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """When generation ends early because it repeats itself (§2.6.2): a pattern of tokens, several times in a row."""
+
+    max_pattern: int
+    """Longest pattern looked for, in tokens."""
+    min_count: int
+    """How often the pattern must stand in a row, at least 2."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One sequence to continue."""
+
+    tokens: Sequence[int]
+    """The prompt and, for a response that goes on, what it has already said."""
+    max_tokens: int
+    seed: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    repetition: Repetition | None = None
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What the engine made of a request."""
+
+    index: int
+    """Place of the request in the call to `generate`."""
+    tokens: list[int]
+    logprobs: list[float] = field(repr=False)
+    """Log-probability of each token under the distribution that it was sampled from."""
+    ended: Literal["stop", "length", "repetition"]
+    """An end token (the last of `tokens`), `max_tokens` or the context reached, or repetition."""
+
+
+def check_room(index: int, request: Request, config: EngineConfig) -> int:
+    """Tokens that the context has left for a request's completion. Raises ValueError if there are none."""
+    room = config.context - len(request.tokens)
+    if room < 1:
+        raise ValueError(
+            f"request {index} has {len(request.tokens)} tokens, and the engine's context is {config.context}: raise "
+            "engine.context or shorten the prompt"
+        )
+    return room
+
+
+def _transfer_backend(config: EngineConfig, transport: Transport) -> str:
+    """The name of the vLLM backend that brings weights in. Registers ours: all of vLLM's own need a GPU."""
+    from vllm.config.weight_transfer import WeightTransferConfig  # noqa: F401  (vLLM's import order)
+
+    import infra.weights.weight_transfer  # noqa: F401
+
+    if transport == "checkpoint_engine":
+        return "checkpoint_engine"
+    # Workers are processes of their own where there are several, and nothing can be passed to them by reference.
+    return "in_process" if config.tensor_parallel == 1 else "ipc"
+
+
+def _start(model: Path, config: EngineConfig, **options: Any) -> Any:
+    """vLLM with what all engines share, and with options of its own."""
+    from vllm import LLM
+
+    # vLLM collects garbage five times while it starts, each time through all that was imported: that is no garbage.
+    gc.freeze()
+    if config.kv_cache_mb is not None:
+        options["kv_cache_memory_bytes"] = config.kv_cache_mb * 2**20
+    if torch.cuda.is_available():
+        options["gpu_memory_utilization"] = config.gpu_memory_share
+    else:
+        options["enforce_eager"] = True
+    batched = config.batched_tokens(cpu=not torch.cuda.is_available())
+    return LLM(
+        model=str(model),
+        dtype=config.dtype,
+        max_model_len=config.context,
+        max_num_seqs=config.max_sequences,
+        max_num_batched_tokens=batched,
+        block_size=config.block_size,
+        tensor_parallel_size=config.tensor_parallel,
+        enable_prefix_caching=True,
+        disable_log_stats=True,
+        trust_remote_code=False,
+        **options,
+    )
+
+
+class Engine:
+    """vLLM around one model folder. Start one per process; `close` it before starting another."""
+
+    def __init__(self, model: Path, config: EngineConfig, transport: Transport = "memory") -> None:
+        cuda = torch.cuda.is_available()
+        options: dict[str, Any] = {"enable_sleep_mode": cuda}
+        if transport == "checkpoint_engine":
+            # A process cannot map the memory that it offers itself: the worker has to be another one.
+            options |= {
+                "distributed_executor_backend": "mp",
+                "worker_extension_cls": "infra.weights.weight_transfer.WorkerExtension",
+            }
+        self.config = config
+        self._backend = _transfer_backend(config, transport)
+        self.llm = _start(
+            model,
+            config,
+            # For a seeded request whose prompt is cut into chunks vLLM rewinds the generator; one on CPU cannot be.
+            enable_chunked_prefill=cuda,
+            logprobs_mode="processed_logprobs",
+            weight_transfer_config={"backend": self._backend},
+            generation_config="vllm",
+            **options,
+        )
+        self.llm.init_weight_transfer_engine({"init_info": {}})
+        self.end_tokens = frozenset(self._end_tokens())
+        self._added = 0
+        self._running: dict[str, tuple[int, str]] = {}
+
+    def _end_tokens(self) -> Iterable[int]:
+        config = self.llm.llm_engine.model_config.hf_config
+        ids = config.eos_token_id
+        return ids if isinstance(ids, list) else [ids]
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """Completions, each as soon as it is done, in no promised order.
+
+        Raises ValueError for a request that leaves no room in the context. What runs is aborted if the caller stops.
+        """
+        try:
+            for index, request in enumerate(requests):
+                self.add(index, request)
+            while self.running:
+                yield from self.step()
+        finally:
+            self.abort()
+
+    @property
+    def running(self) -> int:
+        """Requests that were added and have not ended."""
+        return len(self._running)
+
+    def add(self, index: int, request: Request) -> None:
+        """Take a request, whose completion carries `index`. Raises ValueError if it leaves no room in the context."""
+        from vllm import TokensPrompt
+
+        engine = self.llm.llm_engine
+        if engine.is_sleeping():
+            raise RuntimeError("the engine has released its memory: it generates after the next hand-over")
+        room = check_room(index, request, self.config)
+        self._added += 1
+        name = str(self._added)
+        prompt = TokensPrompt(prompt_token_ids=list(request.tokens))
+        self._running[name] = index, engine.add_request(name, prompt, self._sampling(request, room))
+
+    def step(self) -> list[Completion]:
+        """One forward pass for what runs. Returns what ended with it."""
+        from vllm import RequestOutput
+
+        return [
+            self._completion(self._running.pop(output.request_id)[0], output.outputs[0])
+            for output in self.llm.llm_engine.step()
+            if isinstance(output, RequestOutput) and output.finished
+        ]
+
+    def abort(self) -> None:
+        """Give up what runs."""
+        if self._running:
+            self.llm.llm_engine.abort_request([name for _, name in self._running.values()], internal=True)
+            self._running.clear()
+
+    def _sampling(self, request: Request, room: int) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind
+
+        repetition = None
+        if request.repetition:
+            repetition = RepetitionDetectionParams(
+                max_pattern_size=request.repetition.max_pattern,
+                min_pattern_size=1,
+                min_count=request.repetition.min_count,
+            )
+        return SamplingParams(
+            max_tokens=min(request.max_tokens, room),
+            seed=request.seed if request.temperature > 0 else None,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            logprobs=0,
+            flat_logprobs=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            stop_token_ids=sorted(self.end_tokens),
+            repetition_detection=repetition,
+        )
+
+    def _completion(self, index: int, output: Any) -> Completion:
+        tokens = list(output.token_ids)
+        if output.finish_reason == "length":
+            ended: Literal["stop", "length", "repetition"] = "length"
+        elif tokens and tokens[-1] in self.end_tokens:
+            ended = "stop"
+        else:
+            ended = "repetition"
+        return Completion(index, tokens, list(output.logprobs.logprobs), ended)
+
+    def generate_all(self, requests: Sequence[Request]) -> list[Completion]:
+        """Completions in the order of the requests."""
+        return sorted(self.generate(requests), key=lambda completion: completion.index)
+
+    def stream(self, request: Request) -> Iterator[int]:
+        """The tokens of one completion, each as soon as it is sampled; the end token is left out."""
+        from vllm import RequestOutput, TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
+
+        engine = self.llm.llm_engine
+        room = self.config.context - len(request.tokens)
+        if room < 1:
+            raise ValueError(f"the prompt has {len(request.tokens)} tokens, the engine's context {self.config.context}")
+        sampling = self._sampling(request, room)
+        sampling.output_kind = RequestOutputKind.DELTA
+        engine.add_request("stream", TokensPrompt(prompt_token_ids=list(request.tokens)), sampling)
+        while engine.has_unfinished_requests():
+            for output in engine.step():
+                if isinstance(output, RequestOutput):
+                    yield from (token for token in output.outputs[0].token_ids if token not in self.end_tokens)
+
+    def update_weights(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
+        """Replace all weights, given under their Hugging Face names, and forget every cached prefix.
+
+        NOTE: no request may be running; `generate` must have been used up or closed.
+        """
+        dtype = getattr(torch, self.config.dtype)
+        # vLLM would add float32 biases to a bfloat16 engine without rounding them: a fresh engine would differ.
+        cast = [(name, tensor.detach().to(dtype)) for name, tensor in weights]
+        with self.receiving(version) as receive:
+            if self._backend == "ipc":
+                from infra.weights.weight_transfer import ipc_update
+
+                update, _kept = ipc_update(cast, self.config.tensor_parallel)
+                receive(update)
+            else:
+                receive({"weights": cast})
+
+    @contextmanager
+    def receiving(self, version: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+        """Replace all weights by what the backend is sent inside the `with` block, and forget every cached prefix."""
+        self.llm.start_weight_update()
+        yield lambda update: self.llm.update_weights({"update_info": update})
+        self.llm.finish_weight_update(str(version))
+        if not self.llm.reset_prefix_cache():
+            raise RuntimeError(
+                "the prefix cache could not be emptied after a weight update: a request is still running"
+            )
+
+    def release(self) -> None:
+        """Drop weights and KV cache (vLLM's sleep mode, level 2); nothing can be generated until both are back.
+
+        NOTE: on a CPU vLLM frees nothing, and only stops taking requests.
+        """
+        if not self.llm.llm_engine.is_sleeping():
+            self.llm.sleep(level=2)
+
+    def wake(self, part: Literal["weights", "kv_cache"]) -> None:
+        """Take back the memory of one part, and generate again once both are there.
+
+        NOTE: released weights come back as memory only: `update_weights` has to follow.
+        """
+        if self.llm.llm_engine.is_sleeping():
+            self.llm.wake_up([part])
+
+    def close(self) -> None:
+        """Free the engine's memory."""
+        self.llm.llm_engine.engine_core.shutdown()
+        del self.llm
+
+
+class ValueEngine:
+    """vLLM around a model with a value head, which gives one number per sequence. Start one per process."""
+
+    def __init__(self, model: Path, config: EngineConfig) -> None:
+        self.config = config
+        self.llm = _start(model, config, runner="pooling", convert="classify")
+
+    def values(self, sequences: Sequence[Sequence[int]]) -> list[float]:
+        """What the head gives at each sequence's last token, before any sigmoid, in the order of the sequences.
+
+        Raises ValueError for a sequence that is empty or longer than the context.
+        """
+        from vllm import PoolingParams, TokensPrompt
+
+        for index, tokens in enumerate(sequences):
+            if not 0 < len(tokens) <= self.config.context:
+                raise ValueError(
+                    f"sequence {index} has {len(tokens)} tokens; expected 1 to engine.context, {self.config.context}"
+                )
+        prompts = [TokensPrompt(prompt_token_ids=list(tokens)) for tokens in sequences]
+        plain = PoolingParams(use_activation=False)
+        outputs = self.llm.encode(prompts, plain, pooling_task="classify", use_tqdm=False)
+        return [output.outputs.data.item() for output in outputs]
+
+    def close(self) -> None:
+        """Free the engine's memory."""
+        self.llm.llm_engine.engine_core.shutdown()
+        del self.llm

@@ -1,0 +1,172 @@
+"""What the index's rows and nodes say, derived from records: plain functions.
+
+Invariant: whatever a record holds, no function here fails; what is not of the expected type is left out. Records come
+from stages, whose metrics, evaluations and gates are their own affair.
+"""
+
+import json
+import math
+import zlib
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from infra.store.records import StageRecord, TagRecord
+
+KEY_DIGITS = 12
+"""Leading hex digits that name a key or a digest to people."""
+
+
+def plain(text: str) -> str:
+    """A text that every database takes: without NUL, without halves of surrogate pairs."""
+    return text.replace("\0", "\u2400").encode("utf-8", "replace").decode()
+
+
+def pack(raw: dict[str, Any]) -> bytes:
+    """A record's JSON, compressed."""
+    return zlib.compress(json.dumps(raw).encode(), 1)
+
+
+def unpack(body: bytes) -> dict[str, Any]:
+    """What was packed."""
+    raw: dict[str, Any] = json.loads(zlib.decompress(body))
+    return raw
+
+
+def number(value: Any) -> float | None:
+    """A finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def whole(value: Any) -> int | None:
+    """A whole number that a table's column holds, or None."""
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 2**63:
+        return None
+    return value
+
+
+def artifact_id(digest: str) -> str:
+    return f"artifact:{digest}"
+
+
+def execution_id(run: str, stage: str) -> str:
+    return plain(f"execution:{run}:{stage}")
+
+
+def source_id(digest: str, address: str) -> str:
+    return plain(f"source:{digest}:{address}")
+
+
+def execution_facts(run: str, record: StageRecord) -> dict[str, Any]:
+    return {
+        "run": run,
+        "stage": plain(record.stage),
+        "status": "failed" if record.failure else "succeeded",
+        "started": plain(record.started),
+        "seconds": number(record.seconds),
+        "seed": record.seed,
+        "accuracy": number((record.evaluation or {}).get("accuracy")),
+        "key": plain(record.key[:KEY_DIGITS]),
+        "commit": plain(record.commit[:KEY_DIGITS]) if record.commit else None,
+    }
+
+
+def gate_facts(gate: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Label and facts of a gate's node."""
+    checks = gate.get("checks")
+    each = [check for check in checks if isinstance(check, dict)] if isinstance(checks, list) else []
+    facts = {
+        "passed": gate.get("passed") is True,
+        "rows": number(gate.get("rows")),
+        "checks": len(each),
+        "failed_checks": sum(check.get("success") is not True for check in each),
+    }
+    return str(gate.get("gate", "gate")), facts
+
+
+def tag_facts(record: TagRecord) -> dict[str, Any]:
+    return {
+        "model": record.model.digest if record.model else None,
+        "stage": plain(record.stage) if record.stage else None,
+        "run": plain(record.run) if record.run else None,
+        "time": plain(record.time),
+        "by": plain(record.by),
+        "reason": plain(record.reason),
+    }
+
+
+def item_values(item: dict[str, Any], told: tuple[Any, ...] | None, tags: Sequence[str]) -> dict[str, Any]:
+    """The row of an artifact or source.
+
+    `told` is of the first execution that made it, or, for a source, that read it: started, run, stage, role, accuracy,
+    mean_tokens.
+    """
+    started, run, stage, role, accuracy, tokens = told or (None, None, None, item["kind"], None, None)
+    evaluated = told is not None and item["model"] and role == "model"
+    name = item["address"] if item["source"] else role
+    listed = sorted(tags)
+    words = (name, item["digest"], item["kind"], stage, run, *listed)
+    return item | {
+        "name": name,
+        "stage": stage,
+        "run": run,
+        "started": started,
+        "accuracy": accuracy if evaluated else None,
+        "mean_tokens": tokens if evaluated else None,
+        "tags": json.dumps(listed),
+        "search": "\n".join(word for word in words if word).casefold(),
+    }
+
+
+def item_facts(row: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Label and facts of the node of an artifact or source."""
+    names = ("kind", "digest", "stage", "run", "started", "size", "files", "accuracy")
+    facts = {name: row[name] for name in names if row[name] is not None}
+    if row["source"]:
+        return row["address"], facts
+    if row["stage"] is None:
+        return f"{row['kind']} {row['digest'][:KEY_DIGITS]}", facts
+    kind = "" if row["kind"] == row["name"] else f" ({row['kind']})"
+    return f"{row['stage']} · {row['name']}{kind}", facts | {"tags": json.loads(row["tags"])}
+
+
+def run_values(run: str, events: Sequence[Any], parts: Sequence[Any]) -> dict[str, Any]:
+    """The row of a run, from the rows of its events and of its stages, both oldest first."""
+    start = next((unpack(row.body) for row in reversed(events) if row.event == "started"), {})
+    end = unpack(events[-1].body) if events and events[-1].event == "ended" else None
+    failed = [part.stage for part in parts if part.failed and not part.reused]
+    if end is not None:
+        status = end["status"]
+    elif start:
+        status = "running"
+    else:
+        status = "failed" if failed else "unknown"
+    recipe = start.get("recipe") or {}
+    seed = recipe.get("seed", parts[0].seed if parts else None)
+    name = recipe.get("name")
+    started = start.get("time") or min((part.started for part in parts), default=(end or {}).get("time", ""))
+    row = {
+        "run": run,
+        "recipe": plain(name) if isinstance(name, str) else None,
+        "status": status,
+        "started": plain(started),
+        "seconds": _between(started, end["time"]) if end and start else None,
+        "stages": len(parts),
+        "reused": sum(part.reused for part in parts),
+        "failed_stage": failed[-1] if failed else None,
+        "accuracy": next((part.accuracy for part in reversed(parts) if part.accuracy is not None), None),
+        "seed": whole(seed),
+    }
+    words = (run, row["recipe"], status, row["failed_stage"])
+    return row | {"search": "\n".join(word for word in words if word).casefold()}
+
+
+def _between(started: str, ended: str) -> float | None:
+    """Seconds from one time to another; None where the clock was set back, or for what is no time."""
+    try:
+        seconds = (datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds()
+    except (ValueError, TypeError):
+        return None
+    return seconds if seconds >= 0 else None

@@ -1,0 +1,128 @@
+"""The part of the graph that a page draws: what is near a node, and near those that were expanded."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Column, Connection, func, select
+
+from infra.lineage import traversal as walks
+from infra.lineage.graph import Node, Subgraph
+from infra.lineage.index import LineageIndex
+from infra.lineage.row_values import plain
+from infra.lineage.tables import among, edges, nodes, reading
+from infra.lineage.web.templating import KINDS, percent
+from infra.text import visible
+
+DRAWN = 80
+"""Most nodes that are drawn each way; more are unreadable."""
+EXPANDED = 40
+"""Most neighbours that one expansion adds each way."""
+LABEL_CHARACTERS = 34
+
+
+@dataclass(frozen=True)
+class Nearby:
+    """Some nodes, all edges between them, and how many more neighbours each node has."""
+
+    graph: Subgraph
+    more: dict[str, int]
+
+
+def nearby(index: LineageIndex, node: str, hops: int, expanded: Sequence[str]) -> Nearby:
+    """What a node came from and what it led to, each within so many edges, and all neighbours of the expanded nodes.
+
+    Other things that came from the same are left out until a node is expanded: with them, whatever shares a data set
+    would be one tangle. Raises LineageError where there is no such node; expanded nodes that are not there are passed
+    over.
+    """
+    with reading(index.engine) as connection:
+        centre = walks.number_of(connection, node)
+        numbers, cut = {centre: None}, 0
+        for at, to in ((edges.c.target, edges.c.source), (edges.c.source, edges.c.target)):
+            found, left_out = _within(connection, centre, at, to, hops)
+            numbers |= dict.fromkeys(found)
+            cut += left_out
+        for id in expanded:
+            known = connection.execute(select(nodes.c.node).where(nodes.c.id == plain(id))).scalar()
+            for at, to in ((edges.c.target, edges.c.source), (edges.c.source, edges.c.target)):
+                found, left_out = _step(connection, [known], at, to, EXPANDED) if known is not None else ([], 0)
+                numbers |= dict.fromkeys(found)
+                cut += left_out
+        graph = walks.subgraph(connection, list(numbers), cut)
+        degrees: Counter[int] = Counter()
+        for end in (edges.c.source, edges.c.target):
+            counted = select(end, func.count()).where(among(connection, end, list(numbers))).group_by(end)
+            degrees.update({row[0]: row[1] for row in connection.execute(counted)})
+    drawn = Counter(id for edge in graph.edges for id in (edge.source, edge.target))
+    return Nearby(
+        graph, {each.id: degrees[number] - drawn[each.id] for number, each in zip(numbers, graph.nodes, strict=True)}
+    )
+
+
+def _within(connection: Connection, start: int, at: Column[int], to: Column[int], hops: int) -> tuple[list[int], int]:
+    """Nodes that edges lead to within so many hops, nearest first, and how many are left out."""
+    reached: dict[int, None] = {}
+    last, cut = [start], 0
+    for _ in range(hops):
+        found, cut = _step(connection, last, at, to, DRAWN - len(reached))
+        last = [number for number in found if number not in reached]
+        reached |= dict.fromkeys(last)
+        if cut or not last:
+            break
+    return list(reached), cut
+
+
+def _step(
+    connection: Connection, last: Sequence[int], at: Column[int], to: Column[int], room: int
+) -> tuple[list[int], int]:
+    """The newest nodes at the other end of edges, and how many are left out."""
+    near = select(to.label("node")).where(among(connection, at, last)).distinct().subquery()
+    total = func.count().over()
+    rows = connection.execute(select(near.c.node, total).order_by(near.c.node.desc()).limit(max(room, 1))).all()
+    return [row[0] for row in rows], rows[0][1] - len(rows) if rows else 0
+
+
+def drawing(found: Nearby) -> dict[str, Any]:
+    """The nodes and edges as the page's script takes them: plain JSON, every text visible and short."""
+    return {
+        "nodes": [
+            {
+                "id": node.id,
+                "kind": node.kind,
+                "name": visible(node.label),
+                "label": label(node),
+                "kindName": KINDS[node.kind],
+                "more": found.more[node.id],
+                "broken": broken(node),
+            }
+            for node in found.graph.nodes
+        ],
+        "edges": [
+            {"source": edge.source, "target": edge.target, "role": visible(edge.role)} for edge in found.graph.edges
+        ],
+        "cut": found.graph.cut,
+    }
+
+
+def broken(node: Node) -> bool:
+    """Whether the node is of something that failed."""
+    return node.facts.get("status") == "failed" or (node.kind == "gate" and node.facts.get("passed") is False)
+
+
+def label(node: Node) -> str:
+    """What stands at a node: a line or two."""
+    lines = [visible(node.label)]
+    if node.kind == "source":
+        lines = [visible(node.label).rstrip("/").rpartition("/")[2]]
+    elif node.kind == "artifact" and " · " in node.label:
+        stage, _, rest = visible(node.label).partition(" · ")
+        lines = [rest, stage]
+    if node.facts.get("accuracy") is not None and node.kind == "artifact":
+        lines.append(percent(node.facts["accuracy"]))
+    return "\n".join(_cut(line) for line in lines)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LABEL_CHARACTERS else f"{text[: LABEL_CHARACTERS - 1]}…"

@@ -1,0 +1,366 @@
+"""Progress of long work, shown where someone looks.
+
+Stages call `task` and `say` and do not know who watches. Each call becomes an Event, and one sink, chosen at the first
+event, takes them:
+
+- LONGHAUL_PROGRESS names a file: events are appended as JSON lines, for another process's infra.progress.view.
+- Standard error is an interactive terminal: bars with rate and time left.
+- Otherwise: plain lines, at most one every 5 s for each task, and one at its end.
+
+Invariant: an Event's texts are single lines without control characters, whoever made it. They may hold what a model
+wrote, and are never read as markup.
+"""
+
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, Protocol, TextIO, cast
+
+from pydantic import BaseModel, ConfigDict, field_validator
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Task as Bar
+from rich.text import Text
+
+from infra.progress.logs import terminal
+
+VARIABLE = "LONGHAUL_PROGRESS"
+TEXT_CHARACTERS = 500
+PLAIN_INTERVAL = 5.0
+FILE_INTERVAL = 0.2
+FINISHED_BARS = 4
+
+# C0 and C1 controls, marks that turn the direction of writing, and halves of surrogate pairs, which no file can hold.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
+
+
+class ProgressMisconfigured(ValueError):
+    """LONGHAUL_PROGRESS names a file that cannot be written."""
+
+
+class Event(BaseModel):
+    """State of one stage or task at one time, or a message. A line of the progress file is one event."""
+
+    model_config = ConfigDict(frozen=True)
+
+    time: float
+    """Seconds since 1970."""
+    kind: Literal["stage", "stage_done", "task", "update", "task_done", "say"]
+    """`stage` and `task` start one; `update` is a task's; `say` carries a message in `note`."""
+    stage: str = ""
+    task: str = ""
+    done: float = 0
+    total: float | None = None
+    unit: str = ""
+    note: str = ""
+    failed: bool = False
+
+    @field_validator("stage", "task", "unit", "note", mode="before")
+    @classmethod
+    def _printable(cls, text: object) -> object:
+        return _UNPRINTABLE.sub(" ", text)[:TEXT_CHARACTERS] if isinstance(text, str) else text
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What the event is about; a stage itself has no task."""
+        return self.stage, self.task
+
+
+class Sink(Protocol):
+    """Takes events, one at a time."""
+
+    def handle(self, event: Event) -> None:
+        """Show or keep one event."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+class PlainSink:
+    """Plain lines, seldom enough for a log file."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._began: dict[tuple[str, str], float] = {}
+        self._shown: dict[tuple[str, str], float] = {}
+
+    def handle(self, event: Event) -> None:
+        """Print the event's line, unless the task's last one is less than 5 s old."""
+        if event.kind in ("stage", "task"):
+            self._began[event.key] = self._shown[event.key] = event.time
+        began = self._began.setdefault(event.key, event.time)
+        if event.kind == "say":
+            self._print(event.note)
+        elif event.kind == "stage":
+            self._print(event.stage)
+        elif event.kind == "update":
+            # A clock that is set back must not silence the task until it has caught up.
+            if abs(event.time - self._shown.setdefault(event.key, event.time)) >= PLAIN_INTERVAL:
+                self._shown[event.key] = event.time
+                self._print(_line(event, began))
+        elif event.kind != "task":
+            self._print(_line(event, began))
+
+    def close(self) -> None:
+        """Nothing to leave behind."""
+
+    def _print(self, text: str) -> None:
+        encoding = self._out.encoding or "utf-8"
+        self._out.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        self._out.flush()
+
+
+class FileSink:
+    """JSON lines for a process that reads along: up to five a second for each task, and always its first and last.
+
+    The file is opened for each line, so that events still arrive after it was moved away.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._written: dict[tuple[str, str], float] = {}
+
+    def handle(self, event: Event) -> None:
+        """Append the event, unless it updates a task whose last line is less than 0.2 s old."""
+        now = time.monotonic()
+        if event.kind == "update" and now - self._written.get(event.key, -FILE_INTERVAL) < FILE_INTERVAL:
+            return
+        self._written[event.key] = now
+        # One write in append mode: lines of several processes do not mix.
+        with self._path.open("ab", buffering=0) as file:
+            file.write(event.model_dump_json().encode() + b"\n")
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+class TerminalSink:
+    """Bars for the tasks that run and the last few that ended; a line that stays for each message and ended stage."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Live | None = None
+        self._began: dict[tuple[str, str], float] = {}
+        self._bars = self._no_bars()
+        self._rows: dict[tuple[str, str], TaskID] = {}
+        self._ended: list[tuple[str, str]] = []
+
+    def handle(self, event: Event) -> None:
+        """Redraw what the event changed."""
+        if event.kind == "say":
+            self._console.print(Text(event.note))
+            return
+        if event.kind in ("stage", "task"):
+            self._remove(event.key)
+            self._began[event.key] = event.time
+        began = self._began.setdefault(event.key, event.time)
+        if self._live is None:
+            # Standard output stays as it is: libraries would keep rich's stand-in for it for good.
+            self._live = Live(
+                get_renderable=self._render, console=self._console, redirect_stdout=False, redirect_stderr=False
+            )
+            self._live.start()
+        if event.task:
+            self._update(event)
+        elif event.kind == "stage_done":
+            self._console.print(Text(_line(event, began), style="red" if event.failed else "green"))
+            for key in [key for key in self._rows if key[0] == event.stage]:
+                self._remove(key)
+                self._began.pop(key, None)
+        if event.kind in ("task_done", "stage_done"):
+            self._began.pop(event.key, None)
+            if not self._began:
+                self.close()
+
+    def close(self) -> None:
+        """Stop drawing. The bars that are there stay, which shows how far an interrupted task got."""
+        if self._live is not None:
+            self._live.stop()
+        self._live = None
+        self._bars = self._no_bars()
+        self._began.clear()
+        self._rows.clear()
+        self._ended.clear()
+
+    def _no_bars(self) -> Progress:
+        return Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}", markup=False),
+            _Rate(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=self._console,
+            auto_refresh=False,
+        )
+
+    def _render(self) -> Group:
+        return Group(*(Text(stage, style="bold") for stage, task in list(self._began) if not task), self._bars)
+
+    def _update(self, event: Event) -> None:
+        key = event.key
+        if key not in self._rows:
+            self._rows[key] = self._bars.add_task(event.task, total=event.total, unit=event.unit, note="")
+        self._bars.update(self._rows[key], completed=event.done, total=event.total, note=event.note)
+        if event.kind == "task_done":
+            self._bars.stop_task(self._rows[key])
+            self._ended.append(key)
+            for oldest in self._ended[:-FINISHED_BARS]:
+                self._remove(oldest)
+
+    def _remove(self, key: tuple[str, str]) -> None:
+        if key in self._rows:
+            self._bars.remove_task(self._rows.pop(key))
+        if key in self._ended:
+            self._ended.remove(key)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Bar) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.3g}/s")
+
+
+def _seconds(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def _line(event: Event, began: float) -> str:
+    seconds = max(0.0, event.time - began)
+    if not event.task:
+        parts = [f"{event.stage}: {'failed after' if event.failed else 'done in'} {_seconds(seconds)}"]
+    else:
+        count = f"{event.done:,g}" if event.total is None else f"{event.done:,g}/{event.total:,g}"
+        parts = [f"{event.task}: {count} {event.unit}".rstrip()]
+        rate = event.done / seconds if seconds else 0.0
+        if rate:
+            parts.append(f"{rate:,.3g}/s")
+        if event.kind == "task_done":
+            parts.append(f"{'failed after' if event.failed else 'done in'} {_seconds(seconds)}")
+        elif rate and event.total is not None:
+            parts.append(f"{_seconds(max(0.0, event.total - event.done) / rate)} left")
+    return ", ".join([*parts, event.note] if event.note else parts)
+
+
+def screen(console: Console) -> Sink:
+    """Bars where the console is an interactive terminal, plain lines elsewhere."""
+    if console.is_terminal and not console.is_dumb_terminal:
+        return TerminalSink(console)
+    return PlainSink(cast(TextIO, console.file))
+
+
+def choose_sink(environment: Mapping[str, str]) -> Sink:
+    """The sink for this process. Raises ProgressMisconfigured where LONGHAUL_PROGRESS cannot be written."""
+    if name := environment.get(VARIABLE):
+        try:
+            Path(name).open("ab").close()
+        except OSError as error:
+            raise ProgressMisconfigured(f"{VARIABLE}={name} cannot be written: {error.strerror}") from error
+        return FileSink(Path(name))
+    return screen(Console(file=cast(TextIO, terminal)))
+
+
+_lock = threading.RLock()
+_sink: Sink | None = None
+_stage = ""
+
+
+def _send(kind: str, **fields: Any) -> None:
+    global _sink
+    event = Event.model_validate({"time": time.time(), "kind": kind, "stage": _stage, **fields})
+    with _lock:
+        if _sink is None:
+            _sink = choose_sink(os.environ)
+        _sink.handle(event)
+
+
+def say(text: str) -> None:
+    """Show a message, line by line."""
+    for line in text.splitlines():
+        _send("say", note=line)
+
+
+class Task:
+    """Work under way, which may be advanced from several threads. Made by `task`."""
+
+    def __init__(self, name: str, total: float | None, unit: str) -> None:
+        self._lock = threading.Lock()
+        self._state: dict[str, Any] = {"task": name, "total": total, "unit": unit, "done": 0, "note": ""}
+
+    def advance(self, by: float = 1) -> None:
+        """Count `by` more units as done. Raises ValueError for less than none."""
+        if by < 0:
+            raise ValueError(f"task {self._state['task']!r} cannot advance by {by}")
+        with self._lock:  # sent under the lock too, or an older state could overtake a newer one
+            self._state["done"] += by
+            self._send("update")
+
+    def note(self, text: str) -> None:
+        """Say in a few words how it goes; it stands beside the bar until the next note."""
+        with self._lock:
+            self._state["note"] = text
+            self._send("update")
+
+    def _send(self, kind: str, failed: bool = False) -> None:
+        _send(kind, failed=failed, **self._state)
+
+
+@contextmanager
+def task(name: str, total: float | None = None, unit: str = "") -> Iterator[Task]:
+    """Show work on `total` units (None where nobody knows) for as long as the block lasts."""
+    if not name:
+        raise ValueError("a task needs a name")
+    started = Task(name, total, unit)
+    started._send("task")
+    try:
+        yield started
+    except BaseException:
+        started._send("task_done", failed=True)
+        raise
+    started._send("task_done")
+
+
+class Stage:
+    """A stage under way. Made by `stage`."""
+
+    def __init__(self) -> None:
+        self.headline = ""
+
+    def note(self, text: str) -> None:
+        """Set the headline that stands beside the stage once it is done."""
+        self.headline = text
+
+
+@contextmanager
+def stage(name: str) -> Iterator[Stage]:
+    """Put all progress of this process under a stage's name, and show how long the stage took."""
+    global _stage
+    if not name:
+        raise ValueError("a stage needs a name")
+    before, _stage = _stage, name
+    started = Stage()
+    try:
+        _send("stage")
+        try:
+            yield started
+        except BaseException:
+            _send("stage_done", note=started.headline, failed=True)
+            raise
+        _send("stage_done", note=started.headline)
+    finally:
+        _stage = before

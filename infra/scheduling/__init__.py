@@ -1,0 +1,1 @@
+"""Running recipes at the times that they name."""

@@ -1,0 +1,1 @@
+"""Folders and records that are kept: in a local folder or on S3, by the digest of what is in them."""

@@ -1,0 +1,144 @@
+"""What a store holds, and which runs, stages and tags refer to it by their records.
+
+A reference counts wherever it stands in a record, so that records which say more one day lose nothing to gc. A record
+that cannot be read, or of a newer format, is an error: what it refers to is not known.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from infra.store.records import FORMAT
+from infra.store.store import COLLECTED, Store, StoreError
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
+HOME = re.compile(r"[0-9a-f]{2}/([0-9a-f]{64})/(.+)", re.DOTALL)
+TIME = re.compile(r"(\d{20})-")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A stored folder, or what a put that broke off has left of one."""
+
+    digest: str
+    files: int
+    size: int
+    """Bytes on the storage."""
+    put: float
+    """When it was put last, in seconds since 1970 by the storage's clock."""
+    whole: bool
+    """Whether it has a manifest."""
+
+
+def artifacts(store: Store) -> list[Artifact]:
+    """Every folder of the store, by its digest."""
+    store.open()
+    folders: dict[str, dict[str, Any]] = defaultdict(dict)
+    for path, file in store.backend.files("objects").items():
+        if match := HOME.fullmatch(path):
+            folders[match[1]][match[2]] = file
+    found = []
+    for digest, files in sorted(folders.items()):
+        manifest = files.pop("manifest.json", None)
+        files.pop(COLLECTED, None)
+        if manifest is not None or files:
+            times = [manifest.modified] if manifest else [file.modified for file in files.values()]
+            size = sum(max(0, file.size) for file in files.values())
+            found.append(Artifact(digest, len(files), size, max(times), manifest is not None))
+    return found
+
+
+@dataclass
+class References:
+    """What the records say of artifacts, by digest."""
+
+    keys: set[str] = field(default_factory=set)
+    """The records that were read."""
+    kinds: dict[str, str] = field(default_factory=dict)
+    runs: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By run, all that its records refer to."""
+    began: dict[str, float] = field(default_factory=dict)
+    last: dict[str, float] = field(default_factory=dict)
+    """Time of a run's first and newest record, seconds since 1970."""
+    ended: set[str] = field(default_factory=set)
+    stages: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By digest, RUN:STAGE of the stages that made or read it."""
+    made_from: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By digest, the inputs of the stages that made it."""
+    tags: dict[str, set[str]] = field(default_factory=dict)
+    """By tag, what it is set to now."""
+    others: set[str] = field(default_factory=set)
+    """What records of no run refer to."""
+
+    def descent(self, digests: Iterable[str]) -> set[str]:
+        """Artifacts with all that they were made from, to any depth."""
+        found: set[str] = set()
+        waiting = list(digests)
+        while waiting:
+            digest = waiting.pop()
+            if digest not in found:
+                found.add(digest)
+                waiting.extend(self.made_from.get(digest, ()))
+        return found
+
+    def users(self, digest: str) -> list[str]:
+        """The stages (RUN:STAGE) and tags that refer to an artifact."""
+        tags = [f"tag {tag}" for tag, tagged in sorted(self.tags.items()) if digest in tagged]
+        return [*tags, *sorted(self.stages.get(digest, ()))]
+
+
+def references(store: Store, keys: Sequence[str] | None = None) -> References:
+    """Read the records (all without `keys`). Raises StoreError naming one that cannot be read."""
+    keys = store.list_records() if keys is None else keys
+    found = References(set(keys))
+    for key, record in zip(keys, store.read_many(keys), strict=True):
+        written = record.get("format", FORMAT)
+        if not isinstance(written, int) or written > FORMAT:
+            raise StoreError(
+                f"{store.backend.address}/records/{key} is of format {written!r}, and this version of Longhaul knows "
+                f"formats up to {FORMAT}: upgrade it"
+            )
+        _add(found, key, record)
+    return found
+
+
+def _add(found: References, key: str, record: Mapping[str, Any]) -> None:
+    name, _, file = key.rpartition("/")
+    top, _, rest = name.partition("/")
+    refs = dict(_refs(record))
+    found.kinds.update(refs)
+    if top == "tags":
+        found.tags[rest] = set(refs)  # oldest first: the newest stays
+        return
+    run = rest if top in ("runs", "stage-runs") else record.get("run") if top == "stages" else None
+    if not isinstance(run, str):
+        found.others.update(refs)
+        return
+    found.runs[run].update(refs)
+    if time := TIME.match(file):
+        seconds = int(time[1]) / 1e9
+        found.began[run] = min(seconds, found.began.get(run, seconds))
+        found.last[run] = max(seconds, found.last.get(run, seconds))
+    if top == "runs":
+        (found.ended.add if record.get("event") == "ended" else found.ended.discard)(run)
+    inputs, outputs = (set(dict(_refs(record.get(side)))) for side in ("inputs", "outputs"))
+    for digest in inputs | outputs:
+        found.stages[digest].add(f"{run}:{record.get('stage', '?')}")
+    for digest in outputs:
+        found.made_from[digest] |= inputs - {digest}
+
+
+def _refs(value: Any) -> Iterator[tuple[str, str]]:
+    """Digest and kind of every reference in a record."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            digest, kind = one.get("digest"), one.get("kind")
+            if isinstance(digest, str) and isinstance(kind, str) and DIGEST.fullmatch(digest):
+                yield digest, kind
+            waiting.extend(one.values())
+        elif isinstance(one, list):
+            waiting.extend(one)

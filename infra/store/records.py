@@ -1,0 +1,153 @@
+"""The records that a store keeps of runs: JSON, added and never changed, from which all lineage is derived.
+
+    stages/<key>       a stage that succeeded, under its key: what a later run may use again
+    stage-runs/<run>   each stage that the run ran, used again, or failed at
+    runs/<run>         the run's start and end
+    tags/<tag>         what a tag was set to, one record for each time
+
+Whoever copies a store's bucket copies its lineage. A record says its format; one from a newer version is refused rather
+than half understood.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from infra.store.store import Corrupted, Ref, Store, StoreError
+
+FORMAT = 1
+"""The newest format of records that this version reads, and the one that it writes."""
+
+
+class Record(BaseModel):
+    """What all records have."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: int = FORMAT
+
+
+class Failure(BaseModel):
+    """How a stage failed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    error: str
+    """The exception's type and message."""
+    log: str | None = None
+    """The file, on the machine that it ran on, that holds what the engines printed."""
+
+
+class StageRecord(Record):
+    """What a stage ran with and what it made."""
+
+    stage: str
+    key: str
+    run: str
+    started: str
+    """UTC, ISO 8601."""
+    seconds: float
+    peak_memory_mb: float
+    seed: int
+    config: dict[str, Any]
+    inputs: dict[str, Ref]
+    upstream: dict[str, str]
+    """Keys of the stages that the inputs come from, by input name."""
+    sources: dict[str, str] = {}
+    """SHA-256 of what was read from outside the store, by address."""
+    outputs: dict[str, Ref]
+    code: str
+    """Digest of `modules`."""
+    modules: dict[str, str] = {}
+    """Digest of each module and file of ours that the stage reaches, by module name or path below the project."""
+    commit: str | None
+    diff: str | None = None
+    """SHA-256 of what differs from the commit in files that git tracks; None where nothing does."""
+    packages: dict[str, str]
+    gates: list[dict[str, Any]]
+    """Results of the data gates (`dataclasses.asdict` of infra.gates.GateResult)."""
+    metrics: dict[str, Any]
+    history: list[dict[str, Any]]
+    """Metrics over the stage's steps, as they were logged."""
+    evaluation: dict[str, Any] | None
+    tracking_id: str | None = None
+    """Id of the stage's run in the tracker; None where nothing was tracked."""
+    reused_from: str | None = None
+    """The run whose outputs are used again; all figures are of that run."""
+    failure: Failure | None = None
+    """None where the stage succeeded. A stage that failed has no outputs."""
+
+
+class RunRecord(Record):
+    """A run's start, or its end."""
+
+    run: str
+    event: Literal["started", "ended"]
+    time: str
+    """UTC, ISO 8601."""
+    recipe: dict[str, Any] = {}
+    """The whole recipe, at the start."""
+    command: list[str] = []
+    """What was asked for, at the start: the arguments of `longhaul`."""
+    status: Literal["running", "succeeded", "failed", "interrupted"] = "running"
+    error: str | None = None
+    """The last error, at the end of a run that did not succeed."""
+
+
+class TagRecord(Record):
+    """A tag was set to a model, or taken away."""
+
+    tag: str
+    model: Ref | None
+    """None where the tag was taken away."""
+    stage: str | None
+    run: str | None
+    """Where the model comes from."""
+    time: str
+    """UTC, ISO 8601."""
+    by: str
+    """The user who set it."""
+    reason: str = ""
+    gates: list[dict[str, Any]] = []
+    """What the promotion was checked against: rule, value, limit, passed."""
+
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+KINDS: dict[str, type[Record]] = {
+    "stages": StageRecord,
+    "stage-runs": StageRecord,
+    "runs": RunRecord,
+    "tags": TagRecord,
+}
+"""The type of the records below each first part of a name."""
+
+
+def parse_record(kind: type[RecordT], raw: dict[str, Any], where: str) -> RecordT:
+    """A record from its JSON. Raises StoreError for a newer format, Corrupted for what is no such record.
+
+    `where` is what messages call it.
+    """
+    written = raw.get("format", FORMAT)
+    if isinstance(written, int) and written > FORMAT:
+        raise StoreError(
+            f"{where} was written by a newer version of Longhaul (format {written}; this one reads up to {FORMAT}): "
+            "upgrade it"
+        )
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        raise Corrupted(f"{where} is no {kind.__name__}: {error}") from error
+
+
+def read(store: Store, kind: type[RecordT], name: str) -> Iterator[RecordT]:
+    """The records of a kind under a name, oldest first. Raises as parse_record and Store.read_records do."""
+    for raw in store.read_records(name):
+        yield parse_record(kind, raw, f"{store.backend.address}/records/{name}")
+
+
+def write(store: Store, name: str, record: Record) -> None:
+    """Add a record under a name. Figures that are not finite become null, for which JSON has a word."""
+    store.write_record(name, json.loads(record.model_dump_json()))

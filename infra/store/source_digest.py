@@ -1,0 +1,39 @@
+"""The digest of what lies at an address: a local file or folder, or s3://bucket/prefix. It says that data changed.
+
+Of an object it holds path, size and ETag, S3's name for its bytes: a listing is read, and no object.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from infra.store.file_digest import digest_of_path
+from infra.store.s3 import SCHEME, S3Backend
+from infra.store.store import StoreError
+
+
+def digest_of_addresses(addresses: Iterable[str], cache: Path) -> str:
+    """Of several together, whatever their order. `cache` is as for digest_of_path. Raises StoreError naming the first
+    address at which nothing can be read."""
+    found = {address: digest_of_address(address, cache) for address in sorted(set(addresses))}
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+
+
+def digest_of_address(address: str, cache: Path) -> str:
+    """Of one address. Raises StoreError where nothing is there, or it cannot be read."""
+    if not address.startswith(SCHEME):
+        try:
+            return digest_of_path(Path(address), cache)
+        except OSError as error:
+            raise StoreError(f"{address} cannot be read: {error.strerror or error}") from error
+    # The address may be an object's own, or a prefix with objects below it.
+    parent, _, name = address.rstrip("/").rpartition("/")
+    files = S3Backend(address).files("")
+    if not files and parent.startswith(SCHEME) and parent != SCHEME.rstrip("/"):
+        beside = S3Backend(parent).files("")
+        files = {name: beside[name]} if name in beside else {}
+    if not files:
+        raise StoreError(f"{address}: there is nothing at this address")
+    listing = {path: [file.size, file.etag] for path, file in files.items()}
+    return hashlib.sha256(json.dumps(listing, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""wandb: what is reported of a run, and runs that were tracked offline."""

@@ -1,0 +1,1 @@
+"""DeepSpeed: in this process, or in several ranks."""

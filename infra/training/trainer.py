@@ -1,0 +1,383 @@
+"""The trainer: DeepSpeed around a Hugging Face causal language model, or around one whose head gives a value.
+
+It knows rows of tokens and positions, log-probabilities or values, and optimizer steps on a loss that is handed in;
+what is trained for is the recipe's business (`steps/`).
+
+`Trainer` is one rank. Under torchrun's variables there are several: every rank then calls the same methods with the
+same arguments in the same order, the micro-batches are spread over the ranks, and every rank returns the same.
+`infra/training/ranks.py` does that for a process that is no rank itself.
+"""
+
+import math
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from infra.configs import TrainerConfig
+from infra.files import folder_written_aside
+from infra.training.chunked_head import with_chunked_head
+from infra.training.operators import load_operators
+from infra.weights.checkpoint_engine import Sockets, WeightServer
+
+Head = Literal["next_token", "value"]
+"""What a model ends in: a distribution over the next token, or one number for the whole row, as reward models have."""
+
+_MODELS: dict[Head, Any] = {"next_token": AutoModelForCausalLM, "value": AutoModelForSequenceClassification}
+
+PADDING = 0
+"""The token that rows are filled up with."""
+
+
+class LossNotFinite(RuntimeError):
+    """A loss or a gradient became NaN or infinite; no optimizer step was taken from it."""
+
+
+@dataclass(frozen=True)
+class LossValue:
+    """What a loss makes of one micro-batch."""
+
+    loss: Tensor
+    """Scalar with a gradient: the micro-batch's share of the optimizer step's loss."""
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    """What is worth watching, without a gradient; added up over the micro-batches of the step."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one optimizer step reports."""
+
+    loss: float
+    """Sum of the micro-batches' losses."""
+    gradient_norm: float
+    """Before clipping."""
+    sums: dict[str, Tensor]
+    """The micro-batches' sums, added up."""
+
+
+class Rows(Protocol):
+    """A micro-batch: tokens, positions, and whatever else the loss needs."""
+
+    @property
+    def tokens(self) -> Tensor:
+        """[rows, length]"""
+        ...
+
+    @property
+    def positions(self) -> Tensor:
+        """[rows, length]"""
+        ...
+
+
+RowsT = TypeVar("RowsT", bound=Rows)
+
+
+def _join_one_process_group() -> None:
+    """DeepSpeed needs a process group even for one rank; torchrun's variables win where they are set."""
+    if "MASTER_PORT" not in os.environ:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
+
+
+def _checkpoint_layers(module: Any, offload: bool) -> None:
+    """Have each layer compute again in the backward pass what it did not keep; its input is kept here, or on the host.
+
+    A layer does so in training mode only, and its parts stay out of it: whatever dropout they have stays off.
+    """
+    module.gradient_checkpointing_enable({"use_reentrant": False}, offload=offload)
+    for layer in module.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            layer.training = True
+
+
+class Trainer:
+    """One model under training, or one rank of it.
+
+    A value head that the checkpoint does not have yet begins with random weights, from the seed.
+    """
+
+    def __init__(self, model: Path, config: TrainerConfig, seed: int, head: Head = "next_token") -> None:
+        import deepspeed
+
+        torch.manual_seed(seed)
+        load_operators(config.fused_adam)
+        _join_one_process_group()
+        self.config = config
+        self.folder = model
+        self.head = head
+        module = self._load(model)
+        module.config.use_cache = False
+        if config.gradient_checkpointing:
+            _checkpoint_layers(module, config.offload_activations and torch.cuda.is_available())
+        chunk = config.logit_chunk_tokens if head == "next_token" else None
+        self._chunked = None if chunk is None else with_chunked_head(module, chunk)
+        self.engine, *_ = deepspeed.initialize(
+            model=module,
+            config={
+                "train_micro_batch_size_per_gpu": 1,
+                "gradient_accumulation_steps": 1,
+                "gradient_clipping": config.clip_gradient_norm,
+                "zero_optimization": {"stage": config.zero_stage},
+                "bf16": {"enabled": config.dtype == "bfloat16"},
+                "optimizer": {
+                    "type": "AdamW",
+                    "params": {
+                        "lr": 0.0,
+                        "betas": list(config.betas),
+                        "weight_decay": config.weight_decay,
+                        "torch_adam": not config.fused_adam,
+                    },
+                },
+                "steps_per_print": 10**9,
+            },
+        )
+        self.rank, self.world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        # Some of DeepSpeed's optimizers begin with a step on zeros, which the bias correction would count.
+        self.reset_optimizer()
+
+    def _load(self, model: Path) -> Any:
+        options: dict[str, Any] = {"num_labels": 1} if self.head == "value" else {}
+        module = _MODELS[self.head].from_pretrained(
+            model, dtype=getattr(torch, self.config.dtype), attn_implementation="sdpa", local_files_only=True, **options
+        )
+        if self.head == "value":
+            # By it the model finds a row's last token; some checkpoints have none, or one that ends prompts.
+            module.config.get_text_config().pad_token_id = PADDING
+        return module
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        return self.engine.device
+
+    def logprobs(self, tokens: Tensor, positions: Tensor, temperature: float = 1.0) -> Tensor:
+        """Log-probability of each next token.
+
+        Args:
+            tokens: [rows, length]; several examples may stand in a row.
+            positions: [rows, length]; starts again at 0 with each example, which also keeps attention inside it.
+            temperature: logits are divided by it, as they were when sampling.
+
+        Returns:
+            [rows, length - 1] in float32: entry t is log p(tokens[t + 1] | tokens[: t + 1] of the same example).
+        """
+        tokens = tokens.to(self.device)
+        if self._chunked is not None:
+            self._chunked.targets, self._chunked.temperature = tokens, temperature
+        logits = self.engine(input_ids=tokens, position_ids=positions.to(self.device), use_cache=False).logits
+        if self._chunked is not None:
+            # They are log-probabilities already.
+            return cast(Tensor, logits)
+        logits = logits[:, :-1].float()
+        if temperature != 1.0:
+            logits = logits / temperature
+        flat = functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
+        return -flat.view(tokens.shape[0], -1)
+
+    def values(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """What the value head gives for each row, at its last token that is not PADDING.
+
+        Args:
+            tokens: [rows, length]; one example in a row, PADDING after it.
+            positions: [rows, length]; from 0 on.
+
+        Returns:
+            [rows] in float32.
+        """
+        tokens, positions = tokens.to(self.device), positions.to(self.device)
+        values: Tensor = self.engine(input_ids=tokens, position_ids=positions, use_cache=False).logits
+        return values[:, 0].float()
+
+    def _outputs(self, batch: Rows, temperature: float) -> Tensor:
+        if self.head == "value":
+            return self.values(batch.tokens, batch.positions)
+        return self.logprobs(batch.tokens, batch.positions, temperature)
+
+    @torch.no_grad()
+    def reference_logprobs(self, batches: Sequence[Rows], temperature: float = 1.0) -> list[Tensor]:
+        """`logprobs` of each micro-batch under the weights as they are now, without a gradient, on the CPU."""
+        mine = [self.logprobs(batch.tokens, batch.positions, temperature).cpu() for _, batch in self._shares(batches)]
+        if self.world == 1:
+            return mine
+        gathered: list[list[Tensor]] = [[] for _ in range(self.world)]
+        torch.distributed.all_gather_object(gathered, mine)
+        return [gathered[place % self.world][place // self.world] for place in range(len(batches))]
+
+    def _shares(self, batches: Sequence[RowsT]) -> Iterator[tuple[int, RowsT]]:
+        """This rank's micro-batches with their places: every world-th. A place past the end stands for nothing: the
+        first micro-batch is repeated for it, since sharded ranks can only compute together."""
+        for first in range(0, len(batches), self.world):
+            place = first + self.rank
+            yield place, batches[place if place < len(batches) else 0]
+
+    def step(
+        self,
+        batches: Sequence[RowsT],
+        loss: Callable[[Tensor, RowsT], LossValue],
+        learning_rate: float,
+        temperature: float = 1.0,
+    ) -> StepResult:
+        """One optimizer step on the sum of the micro-batches' losses.
+
+        Args:
+            batches: at least one; more than ranks, or some of them compute for nothing.
+            loss: from a micro-batch's log-probabilities [rows, length - 1], or its values [rows] from a value head,
+                and the batch, to its share of the loss.
+
+        Raises:
+            LossNotFinite: on all ranks, before the weights are touched.
+        """
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        total, sums = 0.0, dict[str, Tensor]()
+        for place, batch in self._shares(batches):
+            value = loss(self._outputs(batch, temperature), batch)
+            counts = int(place < len(batches))
+            losses = self._of_all_ranks(value.loss.detach())
+            first = place - self.rank
+            for number, one in enumerate(losses[: len(batches) - first], first + 1):
+                if not math.isfinite(one):
+                    self._drop_gradients(value.loss)
+                    raise LossNotFinite(f"the loss of micro-batch {number} of {len(batches)} is {one}")
+                total += one
+            self.engine.set_gradient_accumulation_boundary(first + self.world >= len(batches))
+            # DeepSpeed averages the gradients over the ranks.
+            self.engine.backward(value.loss * (self.world * counts))
+            for name, tensor in value.sums.items():
+                share = tensor.detach() * counts
+                sums[name] = sums[name] + share if name in sums else share
+            if self._plain and first + self.world >= len(batches):
+                norm = self._gradient_norm()
+            self.engine.step()
+        if not self._plain:
+            if not self.engine.was_step_applied():
+                raise LossNotFinite("a gradient is not finite although the loss is")
+            norm = float(self.engine.get_global_grad_norm())
+        return StepResult(total, norm, {name: self._added_up(tensor) for name, tensor in sums.items()})
+
+    @property
+    def _plain(self) -> bool:
+        """Whether DeepSpeed steps AdamW as it is. Otherwise its own optimizer, around AdamW, takes the gradients' norm
+        and does not step where that is not finite."""
+        return self.config.zero_stage == 0 and self.config.dtype == "float32"
+
+    def _gradient_norm(self) -> float:
+        norms = [p.grad.norm() for p in self.engine.module.parameters() if p.grad is not None]
+        norm = torch.stack(norms).norm().item()
+        if not math.isfinite(norm):
+            self.engine.zero_grad()
+            raise LossNotFinite("a gradient is not finite although the loss is")
+        return norm
+
+    def _drop_gradients(self, loss: Tensor) -> None:
+        """Forget what earlier micro-batches left behind."""
+        if self._plain:
+            self.engine.zero_grad()
+        else:
+            # Shards of gradients lie where only DeepSpeed reaches them; it drops them all when one is not finite.
+            self.engine.set_gradient_accumulation_boundary(True)
+            self.engine.backward(loss * math.nan)
+            self.engine.step()
+
+    def _of_all_ranks(self, scalar: Tensor) -> list[float]:
+        if self.world == 1:
+            return [scalar.item()]
+        gathered = [torch.empty_like(scalar) for _ in range(self.world)]
+        torch.distributed.all_gather(gathered, scalar)
+        return [one.item() for one in gathered]
+
+    def _added_up(self, tensor: Tensor) -> Tensor:
+        if self.world > 1:
+            torch.distributed.all_reduce(tensor)
+        return tensor.cpu()
+
+    def reset_optimizer(self) -> None:
+        """Forget the moving averages, without rebuilding the engine (§2.3.2: at the start of every iteration)."""
+        optimizer = self.engine.optimizer
+        getattr(optimizer, "optimizer", optimizer).state.clear()
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """All weights under their Hugging Face names, tied ones once.
+
+        NOTE: with ZeRO 3 the ranks put together one weight after another: all of them have to use this up.
+        """
+        from deepspeed.runtime.zero import GatheredParameters
+
+        for name, parameter in self.engine.module.named_parameters():
+            if self.config.zero_stage < 3:
+                yield name, parameter.data
+            else:
+                with GatheredParameters([parameter]):
+                    whole = parameter.data.clone()
+                yield name, whole
+
+    def offload(self, part: Literal["optimizer", "weights"]) -> None:
+        """Move to the host's memory what `onload` brings back; until then nothing may be computed.
+
+        Args:
+            part: "optimizer" is its states, its float32 weights and the gradients; "weights" those of the model.
+
+        NOTE: with ZeRO 0 DeepSpeed raises AttributeError, and AssertionError with ZeRO 3 unless `fused_adam` is on;
+        `HandoverConfig.check` refuses both.
+        """
+        from deepspeed.runtime.zero.offload_config import OffloadStateTypeEnum as State
+
+        optimizer = {State.optim_states, State.hp_params, State.lp_grads, State.contiguous_grad_buffer}
+        self.engine.offload_states(include=optimizer if part == "optimizer" else {State.lp_params})
+
+    def onload(self) -> None:
+        """Bring back what was offloaded."""
+        self.engine.reload_states()
+
+    @cached_property
+    def _weight_server(self) -> WeightServer:
+        return WeightServer()
+
+    def send_weights(self, dtype: str, receive: Callable[[Sockets], None]) -> None:
+        """Send the weights, in the engine's dtype, through checkpoint-engine: see `WeightServer.send`."""
+        self._weight_server.send(self.weights(), getattr(torch, dtype), receive)
+
+    def load_weights(self, model: Path) -> None:
+        """Go on from the weights of another checkpoint of the same shape; the optimizer starts anew."""
+        from deepspeed.runtime.zero import GatheredParameters
+
+        source = self._load(model)
+        with torch.no_grad():
+            own = dict(self.engine.module.named_parameters())
+            for name, parameter in source.named_parameters():
+                with GatheredParameters([own[name]], modifier_rank=0, enabled=self.config.zero_stage == 3):
+                    own[name].copy_(parameter)
+        if not self._plain:
+            # The step would otherwise go on from the optimizer's own copies in float32.
+            self.engine.optimizer.refresh_fp32_params()
+        self.reset_optimizer()
+
+    def save(self, folder: Path) -> Path:
+        """Write a complete Hugging Face checkpoint, tokenizer included, whole or not at all. The first rank writes."""
+        # Only shards have to be put together; save_pretrained reads whole weights by itself.
+        whole = dict(self.weights()) if self.config.zero_stage == 3 else None
+        if self.rank == 0:
+            with folder_written_aside(folder) as aside:
+                self.engine.module.save_pretrained(aside, state_dict=whole)
+                for file in self.folder.iterdir():
+                    # The weights and their index are the trainer's own; everything else belongs to the tokenizer.
+                    if file.is_file() and ".safetensors" not in file.name and not (aside / file.name).exists():
+                        shutil.copyfile(file, aside / file.name)
+        return folder
+
+    def close(self) -> None:
+        """Leave the process group."""
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()

@@ -1,0 +1,346 @@
+"""Test cases for problems that have none (§2.3.5).
+
+A generator (steps/rewards/generators.py) makes 50 inputs, and 10 submissions that are said to be right run on each. An
+input on which at least 7 of them print the same is a valid case, and what they print is its expected output. A problem
+is kept if at least 40 cases are valid and at least 9 of the 10 submissions pass all of them. In the report 614 of 1,000
+problems needed no special judge, 463 generators made 40 valid cases, and 323 problems were kept.
+
+Not in the report, ours: the same input counts once; a generator has to make a case again when asked again; and the
+expected outputs may not all be alike, or a program that prints a constant would be right.
+
+    longhaul test-cases examples/test_cases --out problems.jsonl
+
+Generators and submissions are programs that nobody has read: they run in the sandbox, under limits.
+"""
+
+import hashlib
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import CancelledError, Executor, ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from infra.progress.events import Task, task
+from infra.sandbox import Limits, Result, Sandbox
+from steps.rewards.case_outcomes import Outcome, Reached
+from steps.rewards.case_problems import Submission, UntestedProblem, needs_special_judge
+from steps.rewards.code import normal_output
+
+__test__ = False  # pytest takes what is named test_* for tests
+
+VERSION = "test_cases@1"
+GENERATOR_LANGUAGE = "cyaron"
+"""The sandbox's image that has CYaRon."""
+
+
+class TestCasesConfig(BaseModel):
+    """How test cases are made and which problems are kept."""
+
+    __test__: ClassVar[bool] = False
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cases: int = Field(50, ge=1, description="Inputs that a problem's generator is asked for.")
+    submissions: int = Field(10, ge=1, description="Submissions that run on each; a problem with fewer drops out.")
+    agreeing: int = Field(7, ge=1, description="Submissions that print the same where a case is valid.")
+    valid: int = Field(40, ge=1, description="Valid cases that a problem needs.")
+    passing: int = Field(9, ge=1, description="Submissions that have to pass all valid cases.")
+    different_outputs: int = Field(2, ge=1, description="Different expected outputs that a problem's cases have.")
+    seed: int = Field(0, ge=0, description="The seeds of all cases, and the choice of submissions, come from it.")
+    cpu_seconds: int = Field(4, ge=1, description="CPU seconds of one run of a generator or a submission.")
+    wall_seconds: float = Field(20.0, gt=0, description="Wall seconds of one run; they end what only waits.")
+    memory_mb: int = Field(512, ge=16, description="MiB of one run.")
+    input_bytes: int = Field(250_000, ge=1, description="Longest input: what a generator prints.")
+    output_bytes: int = Field(250_000, ge=1, description="Longest output of a submission.")
+    timeouts: int = Field(3, ge=1, description="Runs out of time after which a submission is not run any more.")
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> "TestCasesConfig":
+        for key, most in (("agreeing", "submissions"), ("passing", "submissions"), ("valid", "cases")):
+            if getattr(self, key) > getattr(self, most):
+                raise ValueError(
+                    f"{key} is {getattr(self, key)}, more than {most} ({getattr(self, most)}): no problem could be kept"
+                )
+        if 2 * self.agreeing <= self.submissions:
+            raise ValueError(
+                f"agreeing is {self.agreeing}, no more than half of submissions ({self.submissions}): two outputs "
+                "could both be the expected one"
+            )
+        if self.different_outputs > self.valid:
+            raise ValueError(
+                f"different_outputs is {self.different_outputs}, more than valid ({self.valid}): a problem with that "
+                "many valid cases could not have them"
+            )
+        return self
+
+    @property
+    def runs(self) -> int:
+        """Of a problem that makes all its cases."""
+        return self.cases * (1 + self.submissions)
+
+    def limits(self, output_bytes: int) -> Limits:
+        """Of one run."""
+        return Limits(
+            wall_seconds=self.wall_seconds,
+            cpu_seconds=self.cpu_seconds,
+            memory_mb=self.memory_mb,
+            output_bytes=output_bytes,
+        )
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a submission made of an input."""
+
+    output: str | None  # normalised; None where the run failed
+    fault: str  # why it failed; empty where it did not
+
+
+def _run_fault(result: Result) -> str:
+    if result.ended != "finished":
+        return result.ended
+    return f"exit code {result.exit_code}" if result.exit_code != 0 else ""
+
+
+class _Maker:
+    """Makes the test cases of one problem, in runs that other problems' runs stand in line with."""
+
+    def __init__(
+        self,
+        problem: UntestedProblem,
+        config: TestCasesConfig,
+        sandbox: Sandbox,
+        runs: Executor,
+        progress: Task,
+        stop: threading.Event,
+    ) -> None:
+        self._problem = problem
+        self._config = config
+        self._sandbox = sandbox
+        self._runs = runs
+        self._progress = progress
+        self._stop = stop
+        self._outputs: dict[str, str] = {}  # one object for each, however many submissions print it
+        self._runs_left = config.runs
+        self._lock = threading.Lock()
+
+    def make(self, no_generator: str) -> Outcome:
+        """Take the problem through all steps; `no_generator` says why it has none. Raises SandboxUnavailable."""
+        outcome = self._make(no_generator)
+        self._progress.advance(self._runs_left)
+        return outcome
+
+    def _make(self, no_generator: str) -> Outcome:
+        problem, config = self._problem, self._config
+
+        def dropped(reached: Reached, reason: str, **found: Any) -> Outcome:
+            return Outcome(id=problem.id, reached=reached, reason=reason, **found)
+
+        kind = needs_special_judge(problem)
+        if kind is not None:
+            return dropped("given", f"needs a special judge: {kind}")
+        if problem.generator is None:
+            return dropped("no special judge", no_generator)
+        given = list(dict.fromkeys(problem.submissions))  # a program that is there twice would agree with itself
+        if len(given) < config.submissions:
+            reason = f"{len(given)} different submissions; {config.submissions} are needed"
+            return dropped("no special judge", reason)
+        inputs, fault = self._make_inputs(problem.generator)
+        if fault:
+            return dropped("no special judge", f"generator: {fault}")
+        answers = self._run_submissions(given, inputs)
+        expected = [self._agreed(row) for row in zip(*answers, strict=True)]
+        verdicts = tuple(_first_failure(column, expected) for column in answers)
+        tests = tuple((text, f"{out}\n") for text, out in zip(inputs, expected, strict=True) if out is not None)
+        if len(tests) < config.valid:
+            reason = f"{len(tests)} of {len(inputs)} cases are valid; {config.valid} are needed"
+            return dropped("no special judge", reason, submissions=verdicts)
+        passing = verdicts.count("right")
+        if passing < config.passing:
+            reason = f"{passing} of {config.submissions} submissions pass all valid cases; {config.passing} are needed"
+            return dropped("enough valid cases", reason, tests=tests, submissions=verdicts)
+        different = len({output for _, output in tests})
+        if different < config.different_outputs:
+            reason = f"its valid cases have {different} different outputs; {config.different_outputs} are needed"
+            return dropped("enough valid cases", reason, tests=tests, submissions=verdicts)
+        sample = () if problem.sample is None else (problem.sample,)
+        return Outcome(
+            id=problem.id,
+            reached="kept",
+            reason="kept",
+            tests=tests,
+            submissions=verdicts,
+            wrong=len(problem.wrong),
+            caught=self._caught(tests),
+            caught_by_sample=self._caught(sample),
+        )
+
+    def _count_run(self) -> None:
+        if self._stop.is_set():
+            raise CancelledError
+        with self._lock:
+            self._runs_left -= 1
+        self._progress.advance(1)
+
+    def _generate(self, program: str, case: int) -> Result:
+        seed = Random(f"{self._config.seed} {self._problem.id} case {case}").getrandbits(31)
+        limits = self._config.limits(self._config.input_bytes)
+        # A box for each: a case may not depend on what the making of another left behind.
+        return self._sandbox.run(program, f"{case} {seed}\n", limits, language=GENERATOR_LANGUAGE)
+
+    def _make_inputs(self, program: str) -> tuple[list[str], str]:
+        """Different inputs, in the order of their cases; and, if they are too few or not to be made again, why."""
+        config = self._config
+        futures = [self._runs.submit(self._generate, program, case) for case in range(1, config.cases + 1)]
+        inputs: dict[str, tuple[int, str]] = {}  # by their normal form: the case and the text
+        faults: Counter[str] = Counter()
+        for case, future in enumerate(futures, 1):
+            result = future.result()
+            self._count_run()
+            text = normal_output(result.stdout)
+            fault = _run_fault(result)
+            if not fault and not text.strip():
+                fault = "nothing printed"
+            if not fault and text in inputs:
+                fault = "the same as one before"
+            if fault:
+                faults[fault] += 1
+            else:
+                inputs[text] = (case, result.stdout)
+            # In the order of the cases, so that the reason does not depend on which run ends first.
+            if faults.total() > config.cases - config.valid:
+                for waiting in futures:
+                    waiting.cancel()
+                counts = ", ".join(f"{count} × {fault}" for fault, count in faults.most_common())
+                return [], f"{config.valid} different cases are out of reach after {case} of {config.cases}: {counts}"
+        last, text = list(inputs.values())[-1]
+        again = self._generate(program, last)
+        if fault := _run_fault(again):
+            return [], f"case {last} cannot be made again: {fault}"
+        if again.stdout != text:
+            return [], f"case {last} is another when it is made again: it does not depend on the seed alone"
+        return [text for _, text in inputs.values()], ""
+
+    def _run_submissions(self, given: Sequence[Submission], inputs: Sequence[str]) -> list[list[_Answer]]:
+        """Answers of as many submissions as are wanted, by submission and input."""
+        rng = Random(f"{self._config.seed} {self._problem.id} submissions")
+        chosen = sorted(rng.sample(range(len(given)), self._config.submissions))
+        return list(self._runs.map(lambda number: self._answers(given[number], inputs), chosen))
+
+    def _answers(self, submission: Submission, inputs: Sequence[str]) -> list[_Answer]:
+        config = self._config
+        answers: list[_Answer] = []
+        timeouts = 0
+        limits = config.limits(config.output_bytes)
+        with closing(self._sandbox.run_each(submission.program, inputs, limits, language=submission.language)) as runs:
+            for result in runs:
+                self._count_run()
+                fault = _run_fault(result)
+                output = normal_output(result.stdout)
+                answers.append(_Answer(None if fault else self._outputs.setdefault(output, output), fault))
+                timeouts += result.ended == "time"
+                if timeouts == config.timeouts:
+                    break
+        return answers + [_Answer(None, "not run")] * (len(inputs) - len(answers))
+
+    def _agreed(self, answers: Iterable[_Answer]) -> str | None:
+        """The output that enough submissions print, if there is one: it is more than half of them."""
+        outputs = Counter(answer.output for answer in answers if answer.output is not None)
+        return next((out for out, count in outputs.items() if count >= self._config.agreeing), None)
+
+    def _caught(self, tests: Sequence[tuple[str, str]]) -> int:
+        """How many of the submissions that are known to be wrong fail a test."""
+        return sum(self._runs.map(lambda submission: self._fails(submission, tests), self._problem.wrong))
+
+    def _fails(self, submission: Submission, tests: Sequence[tuple[str, str]]) -> bool:
+        limits = self._config.limits(self._config.output_bytes)
+        inputs = [text for text, _ in tests]
+        with closing(self._sandbox.run_each(submission.program, inputs, limits, language=submission.language)) as runs:
+            return any(
+                _run_fault(result) or normal_output(result.stdout) != normal_output(expected)
+                for result, (_, expected) in zip(runs, tests, strict=True)
+            )
+
+
+def _first_failure(answers: Sequence[_Answer], expected: Sequence[str | None]) -> str:
+    """What a submission is by the valid cases, which are numbered from 1 as the tests that they become."""
+    valid = [(answer, output) for answer, output in zip(answers, expected, strict=True) if output is not None]
+    for number, (answer, output) in enumerate(valid, 1):
+        if answer.output != output:
+            return f"test {number}: {answer.fault or 'wrong output'}"
+    return "right"
+
+
+class _Entry(BaseModel):
+    """A line of the journal."""
+
+    key: str
+    outcome: Outcome
+
+
+class _Journal:
+    """Outcomes on disk as they come, so that interrupted work goes on; a line that was cut off counts as not there."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self.outcomes: dict[str, Outcome] = {}
+        for line in path.read_bytes().split(b"\n") if path.exists() else ():
+            with suppress(ValidationError):
+                entry = _Entry.model_validate_json(line)
+                self.outcomes[entry.key] = entry.outcome
+
+    def add(self, key: str, outcome: Outcome) -> None:
+        line = _Entry(key=key, outcome=outcome).model_dump_json(exclude_defaults=True)
+        with self._lock, self._path.open("ab") as file:
+            file.write(f"\n{line}\n".encode())  # the line before may have no end
+
+
+def make_test_cases(
+    problems: Sequence[UntestedProblem],
+    config: TestCasesConfig,
+    sandbox: Sandbox,
+    slots: int = 2,
+    missing: Mapping[str, str] = MappingProxyType({}),
+    journal: Path | None = None,
+) -> list[Outcome]:
+    """Make the test cases of problems; the outcomes stand in their order. Raises SandboxUnavailable.
+
+    Args:
+        slots: runs at one time, and problems.
+        missing: why a problem has no generator, by id, as `write_generators` says.
+        journal: a file that takes outcomes as they come, and gives those that it holds. Whoever saves the result
+            deletes it.
+    """
+    kept = None if journal is None else _Journal(journal)
+
+    def make(problem: UntestedProblem) -> Outcome:
+        no_generator = missing.get(problem.id, "no generator")
+        parts = [VERSION, problem.model_dump_json(), config.model_dump_json(), no_generator]
+        key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        if kept is not None and key in kept.outcomes:
+            progress.advance(config.runs)
+            return kept.outcomes[key]
+        outcome = _Maker(problem, config, sandbox, runs, progress, stop).make(no_generator)
+        if kept is not None:
+            kept.add(key, outcome)
+        return outcome
+
+    # Two pools: what waits for runs may not hold the threads that run.
+    stop = threading.Event()
+    runs, waiting = ThreadPoolExecutor(slots, "runs"), ThreadPoolExecutor(slots, "problems")
+    try:
+        with task("test cases", total=len(problems) * config.runs, unit="runs") as progress:
+            return list(waiting.map(make, problems))
+    finally:
+        stop.set()
+        waiting.shutdown(wait=False, cancel_futures=True)
+        runs.shutdown(cancel_futures=True)
+        waiting.shutdown()
