@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from infra.gates import Suite
-from infra.progress import events as progress
+from infra.progress.events import say
 from infra.stages.contract import StageContext
 from steps.chat import Chat
 from steps.problem import Example, FunctionTests, Problem
@@ -44,7 +44,7 @@ def pass_gate(
     result = suite.run(gate, frame, parameters)
     context.gates.append(result)
     for complaint in result.broken("warn"):
-        progress.say(f"gate {gate!r} warns: {complaint}")
+        say(f"gate {gate!r} warns: {complaint}")
     result.raise_if_failed()
 
 

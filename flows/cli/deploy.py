@@ -41,22 +41,29 @@ def deploy(config_path: str, settings: tuple[str, ...], size: str | None, dry_ru
     """
     from flows.chain import wanted_stages
     from flows.cli.overrides import apply_overrides
-    from flows.cluster import plan as cluster_plan
+    from flows.cluster.plan import (
+        CannotDeploy,
+        check_deployable,
+        compile_environment,
+        for_evaluation,
+        redirected_endpoints,
+        with_size,
+    )
     from steps.recipe import ConfigRefused, check_recipe, load_recipe
 
     try:
-        recipe = cluster_plan.sized(load_recipe(Path(config_path)), size)
+        recipe = with_size(load_recipe(Path(config_path)), size)
         recipe = check_recipe(apply_overrides(recipe.model_dump(mode="json"), settings), config_path)
-        cluster_plan.check(recipe, wanted_stages(recipe))
-        flows = {CHAIN: recipe, EVALUATION: cluster_plan.for_evaluation(recipe)}
-    except (ConfigRefused, cluster_plan.CannotDeploy) as error:
+        check_deployable(recipe, wanted_stages(recipe))
+        flows = {CHAIN: recipe, EVALUATION: for_evaluation(recipe)}
+    except (ConfigRefused, CannotDeploy) as error:
         fail(str(error))
     if out is not None and not dry_run:
         fail("--out is for what --dry-run compiles: give both, or none")
-    if leads := cluster_plan.endpoints(os.environ):
+    if leads := redirected_endpoints(os.environ):
         fail(f"{leads[0]} leads S3 to {os.environ[leads[0]]}, which no pod should use: unset it")
     again = shlex.join(["argo", "submit", "--from", "workflowtemplate/posttrain"])
-    environment = cluster_plan.environment(recipe, os.environ, again)
+    environment = compile_environment(recipe, os.environ, again)
     if not dry_run:
         for flow, its_recipe in flows.items():
             _create(its_recipe, flow, environment)

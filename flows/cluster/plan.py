@@ -79,7 +79,7 @@ def for_evaluation(recipe: Recipe) -> Recipe:
     return recipe
 
 
-def sized(recipe: Recipe, size: str | None) -> Recipe:
+def with_size(recipe: Recipe, size: str | None) -> Recipe:
     """The recipe with a size's section `cluster`, in which the recipe's own keys go before. Raises CannotDeploy."""
     if size is None:
         return recipe
@@ -131,7 +131,7 @@ def shipped_files(recipe: Recipe) -> dict[str, Path]:
     return files
 
 
-def check(recipe: Recipe, stages: list[str]) -> None:
+def check_deployable(recipe: Recipe, stages: list[str]) -> None:
     """Raises CannotDeploy for what cannot work on a cluster."""
     if not recipe.store.startswith("s3://"):
         raise CannotDeploy(
@@ -164,14 +164,14 @@ def check(recipe: Recipe, stages: list[str]) -> None:
     shipped_files(recipe)
 
 
-def endpoints(environment: Mapping[str, str]) -> list[str]:
+def redirected_endpoints(environment: Mapping[str, str]) -> list[str]:
     """Variables that lead S3 or AWS elsewhere: a test's server, for instance."""
     return sorted(
         name for name in environment if name.startswith("AWS_ENDPOINT_URL") or name == "METAFLOW_S3_ENDPOINT_URL"
     )
 
 
-def environment(recipe: Recipe, own: Mapping[str, str], again: str) -> dict[str, str]:
+def compile_environment(recipe: Recipe, own: Mapping[str, str], again: str) -> dict[str, str]:
     """The environment in which a flow is compiled. What the recipe does not say is Metaflow's own configuration.
 
     Args:

@@ -35,7 +35,7 @@ from infra.cluster.folder_sync import send_files, told_folder
 from infra.cluster.placement import layout
 from infra.cluster.processes import RAY_END_S, RanksStart, RayStart, end, start_ranks, start_ray
 
-__all__ = ["Group", "Node", "NodeLost", "lead", "led"]
+__all__ = ["Group", "Node", "NodeLost", "current_group", "lead"]
 
 JOIN_S = 1800.0
 """Seconds for all nodes to come: a cluster may have to start machines, one after another, and each fetches an image."""
@@ -243,7 +243,7 @@ def _told(member: _Member) -> str:
 _led: Group | None = None
 
 
-def led() -> Group | None:
+def current_group() -> Group | None:
     """The group that this process leads, if it leads one."""
     return _led
 

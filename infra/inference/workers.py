@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from infra.cluster.group import led
+from infra.cluster.group import current_group
 from infra.configs import EngineConfig
 from infra.environment import shared_engine_environment
 from infra.inference.engine import Completion, Engine, Request, check_room
@@ -109,7 +109,7 @@ class RolloutWorkers:
                 f"engine.workers {config.workers} with engine.tensor_parallel {config.tensor_parallel} need {needed} "
                 f"GPUs, and this machine has {there}: lower them, or name a Ray cluster in RAY_ADDRESS"
             )
-        if (group := led()) is not None:
+        if (group := current_group()) is not None:
             # Workers are on all nodes, and read the model where it lies here.
             group.share(model)
         self._started_ray = join_ray(config.workers)

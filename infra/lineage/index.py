@@ -15,10 +15,8 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, Row, Select, Table, delete, func, select
 
-from infra.lineage import resolve as finding
-from infra.lineage import traversal as walks
 from infra.lineage.graph import Node, Subgraph
-from infra.lineage.resolve import newest_run
+from infra.lineage.resolve import find, newest_run
 from infra.lineage.row_values import artifact_id, plain, source_id, unpack
 from infra.lineage.rows import DataRow, ModelRow, Page, RowT, RunDetail, RunRow, Synced
 from infra.lineage.tables import (
@@ -39,8 +37,9 @@ from infra.lineage.tables import (
     tags,
     writing,
 )
+from infra.lineage.traversal import Direction, neighbourhood, number_of, reach, read_nodes, subgraph
 from infra.lineage.writer import Read, Writer
-from infra.progress import events as progress
+from infra.progress.events import task
 from infra.store.record_log import NAME
 from infra.store.records import KINDS, Record, RunRecord, StageRecord, TagRecord, parse_record
 from infra.store.store import Corrupted, Store
@@ -203,19 +202,19 @@ class LineageIndex:
     def node(self, id: str) -> Node:
         """A node by its id. Raises LineageError where there is none."""
         with reading(self.engine) as connection:
-            return walks.read_nodes(connection, [walks.number_of(connection, id)])[0]
+            return read_nodes(connection, [number_of(connection, id)])[0]
 
     def find(self, name: str) -> Node:
         """A node by what a person calls it: its id, a run, RUN:STAGE, a stage of the newest run, a tag, the beginning
         of a digest, a file's address or its end. Raises LineageError for an unknown or ambiguous name, saying which
         there are."""
         with reading(self.engine) as connection:
-            return finding.find(connection, name)
+            return find(connection, name)
 
     def neighbourhood(self, id: str, hops: int = 2, limit: int = 200) -> Subgraph:
         """The nodes at most `hops` edges away, whichever way they go, nearest first; `limit` of them at most."""
         with reading(self.engine) as connection:
-            return walks.neighbourhood(connection, id, hops, limit)
+            return neighbourhood(connection, id, hops, limit)
 
     def upstream(self, id: str, depth: int | None = None, limit: int | None = None) -> Subgraph:
         """All that a node came from, within `depth` edges, nearest first and the node itself before all.
@@ -228,11 +227,11 @@ class LineageIndex:
         """All that a node led to; otherwise as `upstream`."""
         return self._reach(id, "downstream", depth, limit)
 
-    def _reach(self, id: str, direction: walks.Direction, depth: int | None, limit: int | None) -> Subgraph:
+    def _reach(self, id: str, direction: Direction, depth: int | None, limit: int | None) -> Subgraph:
         with reading(self.engine) as connection:
-            found = walks.reach(connection, [walks.number_of(connection, id)], direction, depth, limit)
+            found = reach(connection, [number_of(connection, id)], direction, depth, limit)
             shown = found if limit is None else found[:limit]
-            return walks.subgraph(connection, shown, len(found) - len(shown))
+            return subgraph(connection, shown, len(found) - len(shown))
 
     def _page(
         self,
@@ -302,11 +301,11 @@ def _read_batches(store: Store, keys: Sequence[str]) -> Iterator[list[Read]]:
     if len(keys) <= BATCH:
         yield from [_read_batch(store, keys)] if keys else []
         return
-    with progress.task("lineage", len(keys), "records") as task:
+    with task("lineage", len(keys), "records") as progress:
         for first in range(0, len(keys), BATCH):
             batch = keys[first : first + BATCH]
             yield _read_batch(store, batch)
-            task.advance(len(batch))
+            progress.advance(len(batch))
 
 
 def _read_batch(store: Store, keys: Sequence[str]) -> list[Read]:

@@ -10,7 +10,6 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Connection, Float, Index, Integer, MetaData, String, Table, func, select
 
-from infra.lineage import traversal as walks
 from infra.lineage.graph import Node
 from infra.lineage.index import LineageIndex
 from infra.lineage.queries import models_that_saw
@@ -19,6 +18,7 @@ from infra.lineage.rows import ModelRow
 from infra.lineage.sample_files import KIND
 from infra.lineage.samples import SamplesError, as_digest, prompts_in
 from infra.lineage.tables import among, edges, items, nodes, reading, writing
+from infra.lineage.traversal import read_nodes
 from infra.store.store import Ref, Store, StoreError
 
 BATCH = 50
@@ -170,7 +170,7 @@ def _executions(connection: Connection, ids: Sequence[str]) -> dict[str, list[No
     edge = select(nodes.c.id, edges.c.source).join(edges, edges.c.target == nodes.c.node)
     found = connection.execute(edge.where(among(connection, nodes.c.id, ids)).order_by(edges.c.source)).all()
     makers = {row.source for row in found}
-    known = dict(zip(makers, walks.read_nodes(connection, list(makers)), strict=True))
+    known = dict(zip(makers, read_nodes(connection, list(makers)), strict=True))
     made_by: dict[str, list[Node]] = {id: [] for id in ids}
     for row in found:
         made_by[row.id].append(known[row.source])

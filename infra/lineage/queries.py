@@ -9,29 +9,29 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from infra.lineage import resolve as finding
-from infra.lineage import traversal as walks
 from infra.lineage.graph import Node
 from infra.lineage.index import LineageIndex, model_row
+from infra.lineage.resolve import candidates, find
 from infra.lineage.row_values import artifact_id, execution_id, number, plain
 from infra.lineage.rows import ModelRow
 from infra.lineage.tables import LineageError, among, items, reading, runs, stage_runs
+from infra.lineage.traversal import number_of, reach
 from infra.store.records import StageRecord
 
 
 def find_all(index: LineageIndex, name: str) -> list[Node]:
     """The nodes that a name means: one, or all versions of one file. Raises LineageError as `LineageIndex.find`."""
     with reading(index.engine) as connection:
-        found = finding.candidates(connection, name)
+        found = candidates(connection, name)
         if found and all(node.kind == "source" for node in found) and len({_address(node) for node in found}) == 1:
             return found
-        return [finding.find(connection, name)]
+        return [find(connection, name)]
 
 
 def is_known(index: LineageIndex, name: str) -> bool:
     """Whether a name means anything in the lineage."""
     with reading(index.engine) as connection:
-        return bool(finding.candidates(connection, name))
+        return bool(candidates(connection, name))
 
 
 def _address(source: Node) -> str:
@@ -41,8 +41,8 @@ def _address(source: Node) -> str:
 def models_that_saw(index: LineageIndex, given: Sequence[Node]) -> list[ModelRow]:
     """The models that any of these nodes led to, newest first: those trained on it, and those made from them."""
     with reading(index.engine) as connection:
-        start = [walks.number_of(connection, node.id) for node in given]
-        reached = walks.reach(connection, start, "downstream")
+        start = [number_of(connection, node.id) for node in given]
+        reached = reach(connection, start, "downstream")
         after = [each for each in reached if each not in set(start)]
         listed = select(items).where(items.c.model, among(connection, items.c.node, after))
         rows = connection.execute(listed.order_by(items.c.started.desc().nulls_last(), items.c.node.desc()))
@@ -122,8 +122,8 @@ def reruns(index: LineageIndex, name: str, run: str | None = None) -> Reruns:
 def _newest_use(index: LineageIndex, given: Sequence[Node], run: str | None) -> str | None:
     """The newest run with a stage that read one of the nodes, or is one."""
     with reading(index.engine) as connection:
-        start = [walks.number_of(connection, node.id) for node in given]
-        near = walks.reach(connection, start, "downstream", depth=1)
+        start = [number_of(connection, node.id) for node in given]
+        near = reach(connection, start, "downstream", depth=1)
         uses = select(runs.c.run).join(stage_runs, stage_runs.c.run == runs.c.run)
         uses = uses.where(among(connection, stage_runs.c.execution, near))
         if run is not None:

@@ -336,7 +336,7 @@ def task(name: str, total: float | None = None, unit: str = "") -> Iterator[Task
 
 
 class Stage:
-    """A stage under way. Made by `stage`."""
+    """A stage under way. Made by `stage_progress`."""
 
     def __init__(self) -> None:
         self.headline = ""
@@ -347,7 +347,7 @@ class Stage:
 
 
 @contextmanager
-def stage(name: str) -> Iterator[Stage]:
+def stage_progress(name: str) -> Iterator[Stage]:
     """Put all progress of this process under a stage's name, and show how long the stage took."""
     global _stage
     if not name:

@@ -23,7 +23,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from infra.files import folder_written_aside
-from infra.progress import events as progress
+from infra.progress.events import say
 from infra.store.backend import Backend, Corrupted, StoreError, folder_files
 from infra.store.manifest import FileEntry
 
@@ -68,7 +68,7 @@ def mirrored(backend: Backend, key: str, folder: Path, cache: Path) -> Iterator[
         mirror.drop()
     except StoreError as error:
         # The stage is done all the same.
-        progress.say(f"{backend.address}/checkpoints/{key} is not needed any more and could not be deleted: {error}")
+        say(f"{backend.address}/checkpoints/{key} is not needed any more and could not be deleted: {error}")
 
 
 def _keep_up(mirror: "Mirror", over: threading.Event, done: threading.Event) -> None:
@@ -83,7 +83,7 @@ def _keep_up(mirror: "Mirror", over: threading.Event, done: threading.Event) -> 
             told = False
         except (StoreError, OSError) as error:
             if not told:
-                progress.say(f"checkpoints could not be copied to the store, which is tried again: {error}")
+                say(f"checkpoints could not be copied to the store, which is tried again: {error}")
             told = True
         if last:
             return
@@ -127,7 +127,7 @@ class Mirror:
         files = self._read()
         if not files:
             return
-        progress.say(f"checkpoints of an attempt elsewhere are fetched: {len(files)} files")
+        say(f"checkpoints of an attempt elsewhere are fetched: {len(files)} files")
         with folder_written_aside(self.folder) as aside:
             for batch in sorted({batch for batch, _, _ in files.values()}):
                 entries = [FileEntry(path=p, size=s, sha256=d) for p, (b, s, d) in sorted(files.items()) if b == batch]

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from infra.files import write_text_atomically
 from infra.gates.page import render_page
-from infra.progress import events as progress
+from infra.progress.events import say, stage_progress
 from infra.progress.logs import quiet_to
 from infra.stages.checkpoint_mirror import mirrored
 from infra.stages.code_digest import digest_of
@@ -113,7 +113,7 @@ class StageRunner:
         with self._alone(stage, key):
             earlier = Earlier(None, []) if force else find_earlier(self.store, stage, key)
             for problem in earlier.problems:
-                progress.say(f"{stage}: {problem}")
+                say(f"{stage}: {problem}")
             if earlier.record is not None:
                 return self.use_again(earlier.record)
             record = self._run(parts, load_body, config, dict(inputs))
@@ -126,7 +126,7 @@ class StageRunner:
         """Record that this run uses what `record` made."""
         source = record.reused_from or record.run
         reused = record.model_copy(update={"reused_from": source, "run": self.run})
-        progress.say(f"{record.stage}: reused from run {source} (key {record.key[:12]})")
+        say(f"{record.stage}: reused from run {source} (key {record.key[:12]})")
         records.write(self.store, f"stage-runs/{self.run}", reused)
         return reused
 
@@ -151,7 +151,7 @@ class StageRunner:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                progress.say(f"{stage}: waiting for another run, which is at this stage with the same key")
+                say(f"{stage}: waiting for another run, which is at this stage with the same key")
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -166,7 +166,7 @@ class StageRunner:
         beside = self.home / "runs" / self.run / stage.replace("/", "-")
         log = beside.with_suffix(".log")
         try:
-            with progress.stage(stage) as shown, quiet_to(log), self._tracker(parts, inputs) as tracker:
+            with stage_progress(stage) as shown, quiet_to(log), self._tracker(parts, inputs) as tracker:
 
                 def log_metrics(metrics: dict[str, Any]) -> None:
                     tracker.log(metrics, len(attempt.history))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from infra.progress import events as progress
+from infra.progress.events import task
 from infra.store.manifest import FileEntry
 
 SHOWN_FROM = 64 << 20
@@ -153,8 +153,8 @@ def shown(name: str, size: int) -> Iterator[Count]:
     if size < SHOWN_FROM:
         yield lambda done: None
     else:
-        with progress.task(name, round(size / 1e6), "MB") as task:
-            yield lambda done: task.advance(done / 1e6)
+        with task(name, round(size / 1e6), "MB") as progress:
+            yield lambda done: progress.advance(done / 1e6)
 
 
 def at_once(work: Callable[[ItemT], ResultT], items: Iterable[ItemT], threads: int) -> list[ResultT]:

@@ -29,7 +29,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from infra.cluster import group as multi_node
+from infra.cluster.group import current_group
 from infra.cluster.placement import layout
 from infra.configs import TrainerConfig
 from infra.environment import shared_engine_environment
@@ -50,7 +50,7 @@ class TrainerRanks:
 
     def __init__(self, model: Path, config: TrainerConfig, seed: int, head: Head = "next_token") -> None:
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        self._group = multi_node.led()
+        self._group = current_group()
         if gpus and self._group is None and gpus < config.ranks:
             raise ValueError(f"trainer.ranks is {config.ranks}, and this machine has {gpus} GPUs")
         self.config = config

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from infra.progress import events as progress
+from infra.progress.events import say
 from infra.stages.contract import StageContext, StageOutput
 from steps.configs.import_checkpoint import ImportConfig
 from steps.evaluation import evaluate
@@ -14,7 +14,7 @@ from steps.stages.settings import StageSettings
 def run(context: StageContext, settings: StageSettings[ImportConfig]) -> StageOutput:
     """Raises CheckpointRefused naming the file."""
     model = context.folder / "model"
-    result = import_checkpoint(settings.own, model, progress.say)
+    result = import_checkpoint(settings.own, model, say)
     test = held_out(context, settings)
     with workbench(context, settings, model) as bench:
         evaluation = evaluate(bench, test, settings.evaluation)

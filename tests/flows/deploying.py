@@ -9,8 +9,7 @@ from click.testing import CliRunner, Result
 
 from flows.cli.deploy import compiled, deploy
 from flows.cli.overrides import apply_overrides
-from flows.cluster import plan as cluster_plan
-from flows.cluster.plan import sized
+from flows.cluster.plan import compile_environment, with_size
 from steps.recipe import Recipe, check_recipe, load_recipe
 from tests.flows import argo
 
@@ -27,7 +26,7 @@ FOUR_NODES = ("engine.workers=24", "trainer.ranks=8")
 
 
 def recipe_with(*settings: str, size: str | None = "small") -> Recipe:
-    recipe = sized(load_recipe(ROOT / "configs" / "smoke.yaml"), size)
+    recipe = with_size(load_recipe(ROOT / "configs" / "smoke.yaml"), size)
     return check_recipe(apply_overrides(recipe.model_dump(mode="json"), settings), "test")
 
 
@@ -37,7 +36,7 @@ def clean_environment() -> dict[str, str]:
 
 def compile_flow(recipe: Recipe, flow: str, folder: Path) -> dict[str, dict[str, Any]]:
     own = {**clean_environment(), **argo.PROFILE, "LONGHAUL_HOME": str(folder / "home")}
-    documents = compiled(recipe, flow, folder, cluster_plan.environment(recipe, own, "argo submit"))
+    documents = compiled(recipe, flow, folder, compile_environment(recipe, own, "argo submit"))
     return {one["kind"]: one for one in documents}
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from flows.chain import STAGES, wanted_stages
-from flows.cluster import plan as cluster_plan
 from flows.cluster.multi_node_steps import SPREADS
 from flows.cluster.plan import CannotDeploy, for_evaluation, nodes_of, shipped_files
 from steps.recipe import check_recipe, load_recipe
@@ -41,7 +40,7 @@ def test_files_that_are_too_large_to_go_with_the_code_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cluster_plan, "MOST_SHIPPED", 1000)
+    monkeypatch.setattr("flows.cluster.plan.MOST_SHIPPED", 1000)
     for name in ("train", "test", "sft", "long_cot"):
         Path(f"{name}.jsonl").write_text("x" * 300)
     files = {name: f"{name}.jsonl" for name in ("train", "test", "sft", "long_cot")}

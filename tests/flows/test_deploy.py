@@ -15,9 +15,8 @@ import yaml
 
 from flows.chain import STAGES, wanted_stages
 from flows.cli.overrides import apply_overrides
-from flows.cluster import plan as cluster_plan
 from flows.cluster.multi_node_steps import SPREADS
-from flows.cluster.plan import CannotDeploy, check_shipped, nodes_of, sized
+from flows.cluster.plan import CannotDeploy, check_deployable, check_shipped, nodes_of, with_size
 from infra.stages.code_digest import code_digests
 from steps.recipe import check_recipe, load_recipe
 from tests.flows import argo
@@ -103,12 +102,12 @@ def test_a_stage_that_the_recipe_leaves_out_waits_for_no_gpu(one_node: dict[str,
     ("name", "size"), [("qwen-1.5b-8gpu", "small"), ("qwen-7b-4nodes", "medium"), ("report", "large")]
 )
 def test_the_large_recipes_can_be_deployed(name: str, size: str, tmp_path: Path) -> None:
-    recipe = sized(load_recipe(ROOT / "configs" / f"{name}.yaml"), size)
+    recipe = with_size(load_recipe(ROOT / "configs" / f"{name}.yaml"), size)
     assert recipe.data.files
     files = [f"data.files.{key}=s3://artifacts/data/{key}.jsonl" for key in recipe.data.files.by_name]
     recipe = check_recipe(apply_overrides(recipe.model_dump(mode="json"), [*ON_CLUSTER, *files]), name)
     stages = wanted_stages(recipe)
-    cluster_plan.check(recipe, stages)
+    check_deployable(recipe, stages)
     template = compile_flow(recipe, "post_train.py", tmp_path)["WorkflowTemplate"]
     argo.check(template, "argo-workflows.json", f"{WORKFLOW}.WorkflowTemplate")
     assert len(jobsets(template)) == sum(nodes_of(recipe, stage) > 1 for stage in stages)

@@ -14,7 +14,7 @@ import boto3
 import pytest
 
 from flows.cli.deploy import compiled
-from flows.cluster import plan as cluster_plan
+from flows.cluster.plan import compile_environment
 from infra.store import records
 from infra.store.records import StageRecord
 from infra.store.store import Store
@@ -60,7 +60,7 @@ class Workflow:
         self.store = f"s3://artifacts/{uuid.uuid4().hex}"
         recipe = recipe_with(f"store={self.store}", *SMALL, *settings, size=None)
         own = {**clean_environment(), **argo.PROFILE, "LONGHAUL_HOME": str(folder / "home")}
-        (document,) = compiled(recipe, "post_train.py", folder / "compiled", cluster_plan.environment(recipe, own, ""))
+        (document,) = compiled(recipe, "post_train.py", folder / "compiled", compile_environment(recipe, own, ""))
         self.templates = argo.templates(document)
         self.tasks = {one["name"]: one for one in self.templates["PostTrain"]["dag"]["tasks"]}
         (address,) = {

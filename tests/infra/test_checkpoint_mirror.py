@@ -126,7 +126,7 @@ def test_what_is_on_this_machine_goes_before(backend: Backend, tmp_path: Path) -
 def test_a_store_that_refuses_does_not_stop_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint_mirror, "EVERY_S", 0.02)
     backend, told = backend_at(tmp_path / "store"), []
-    monkeypatch.setattr(checkpoint_mirror.progress, "say", told.append)
+    monkeypatch.setattr(checkpoint_mirror, "say", told.append)
     refused = threading.Event()
 
     def incoming(*asked: Any) -> Any:

@@ -20,9 +20,8 @@ import pytest
 from processes import running_below
 from safetensors.torch import load_file
 
-from infra.cluster import group as multi_node
 from infra.cluster.folder_sync import missing_files
-from infra.cluster.group import Group, Node, NodeLost, lead, led
+from infra.cluster.group import Group, Node, NodeLost, current_group, lead
 from infra.cluster.placement import layout
 from infra.cluster.processes import interface_of
 from infra.configs import TrainerConfig
@@ -104,11 +103,11 @@ def test_a_node_that_dies_ends_the_attempt_wherever_the_first_is(base: Path) -> 
         began = time.monotonic()
         time.sleep(60)
     assert time.monotonic() - began < 5
-    assert led() is None
+    assert current_group() is None
 
 
 def test_a_node_that_falls_silent_ends_the_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multi_node, "SILENCE_S", 3.0)
+    monkeypatch.setattr("infra.cluster.group.SILENCE_S", 3.0)
     first = new_node()
     silent = pytest.raises(NodeLost, match=r"node 1 \(127.0.0.1\) has been silent for 3 s")
     with others(first) as processes, silent, lead(first, 60):

@@ -11,7 +11,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from infra import notify as module
 from infra.notify import NotifyConfig, clean, notify
 
 
@@ -56,9 +55,9 @@ def receiver(*answers: int, slow: Callable[[BaseHTTPRequestHandler], None] | Non
 
 @pytest.fixture(autouse=True)
 def in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE_S", 0.3)
-    monkeypatch.setattr(module, "DEADLINE_S", 3.0)
-    monkeypatch.setattr(module.random, "uniform", lambda *_: 0.01)
+    monkeypatch.setattr("infra.notify.PATIENCE_S", 0.3)
+    monkeypatch.setattr("infra.notify.DEADLINE_S", 3.0)
+    monkeypatch.setattr("infra.notify.random.uniform", lambda *_: 0.01)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
@@ -105,7 +104,7 @@ def test_a_server_that_is_not_there_or_never_answers_ends_in_time(caplog: pytest
 def test_a_server_that_answers_a_byte_at_a_time_is_left_at_the_deadline(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "DEADLINE_S", 0.8)
+    monkeypatch.setattr("infra.notify.DEADLINE_S", 0.8)
     done = threading.Event()
 
     def drip(handler: BaseHTTPRequestHandler) -> None:

@@ -16,27 +16,41 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from infra.progress import events as progress
-from infra.progress.events import Event, FileSink, PlainSink, ProgressMisconfigured, TerminalSink
+from infra.progress import events
+from infra.progress.events import (
+    FILE_INTERVAL,
+    FINISHED_BARS,
+    PLAIN_INTERVAL,
+    VARIABLE,
+    Event,
+    FileSink,
+    PlainSink,
+    ProgressMisconfigured,
+    TerminalSink,
+    choose_sink,
+    say,
+    stage_progress,
+    task,
+)
 from infra.progress.view import ProgressView, Tail
 
 HOSTILE = "[red]<script>\x1b[31m\r\n\u202e\ud800"
 PROGRAM = """
-from infra.progress import events as progress
-with progress.stage("rl") as stage:
-    with progress.task("rollout", total=4, unit="responses") as task:
+from infra.progress.events import say, stage_progress, task
+with stage_progress("rl") as stage:
+    with task("rollout", total=4, unit="responses") as work:
         for _ in range(4):
-            task.advance()
-        task.note("accuracy [bold]0.41")
-    progress.say("said [red]this\\x1b[31m")
+            work.advance()
+        work.note("accuracy [bold]0.41")
+    say("said [red]this\\x1b[31m")
     stage.note("headline")
 """
 
 
 @pytest.fixture(autouse=True)
 def fresh_sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(progress, "_sink", None)
-    monkeypatch.delenv(progress.VARIABLE, raising=False)
+    monkeypatch.setattr(events, "_sink", None)
+    monkeypatch.delenv(VARIABLE, raising=False)
     yield
 
 
@@ -45,7 +59,7 @@ def event(kind: str, at: float = 0, task: str = "rollout", **fields: object) -> 
 
 
 def environment(**extra: str) -> dict[str, str]:
-    base = {key: value for key, value in os.environ.items() if key not in (progress.VARIABLE, "NO_COLOR", "CI")}
+    base = {key: value for key, value in os.environ.items() if key not in (VARIABLE, "NO_COLOR", "CI")}
     return {**base, "PYTHONPATH": str(Path(__file__).parents[2]), "TERM": "xterm", "COLUMNS": "120", **extra}
 
 
@@ -68,11 +82,11 @@ def in_terminal(program: str, **extra: str) -> str:
 
 
 def test_without_a_terminal_there_are_plain_lines_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress.stage("rl") as stage:
-        with progress.task("rollout", total=512, unit="responses") as task:
-            task.advance(512)
-            task.note("accuracy 0.41")
-        progress.say("one\ntwo")
+    with stage_progress("rl") as stage:
+        with task("rollout", total=512, unit="responses") as work:
+            work.advance(512)
+            work.note("accuracy 0.41")
+        say("one\ntwo")
         stage.note("better")
     seen = capsys.readouterr()
     lines = seen.err.splitlines()
@@ -83,11 +97,11 @@ def test_without_a_terminal_there_are_plain_lines_on_standard_error(capsys: pyte
 
 
 def test_a_failure_is_shown_and_the_stage_left(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(KeyError), progress.stage("rl"), progress.task("rollout", total=3) as task:
-        task.advance()
+    with pytest.raises(KeyError), stage_progress("rl"), task("rollout", total=3) as work:
+        work.advance()
         raise KeyError
-    progress.say("after")
-    assert progress._stage == ""
+    say("after")
+    assert events._stage == ""
     lines = capsys.readouterr().err.splitlines()
     assert lines[1].startswith("rollout: 1/3, ") and "failed after" in lines[1]
     assert lines[2:] == ["rl: failed after 0.0 s", "after"]
@@ -108,7 +122,7 @@ def test_plain_lines_come_at_most_every_five_seconds_for_each_task(steps: list[t
     lines = out.getvalue().splitlines()
     for name in "ab":
         mine = [line for line in lines if line.startswith(f"{name}:")]
-        assert 1 <= len(mine) <= 1 + now // progress.PLAIN_INTERVAL
+        assert 1 <= len(mine) <= 1 + now // PLAIN_INTERVAL
         assert "done in" in mine[-1]
 
 
@@ -137,23 +151,23 @@ def test_the_file_gets_the_first_and_last_state_and_few_between(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "progress.jsonl"
-    monkeypatch.setenv(progress.VARIABLE, str(path))
-    with progress.stage("rl"), progress.task("rollout", total=10_000, unit="responses") as task:
+    monkeypatch.setenv(VARIABLE, str(path))
+    with stage_progress("rl"), task("rollout", total=10_000, unit="responses") as work:
         for _ in range(10_000):
-            task.advance()
-        task.note(HOSTILE)
+            work.advance()
+        work.note(HOSTILE)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row["kind"] for row in rows[:2]] == ["stage", "task"]
     assert set(rows[0]) >= {"time", "stage", "task", "done", "total", "unit", "note"}
     assert rows[-2]["kind"] == "task_done" and rows[-2]["done"] == rows[-2]["total"] == 10_000
     assert rows[-2]["note"] == "[red]<script> [31m "
     assert rows[-1]["kind"] == "stage_done"
-    assert len(rows) <= 4 + (rows[-1]["time"] - rows[0]["time"]) / progress.FILE_INTERVAL + 1
+    assert len(rows) <= 4 + (rows[-1]["time"] - rows[0]["time"]) / FILE_INTERVAL + 1
 
 
 def test_a_progress_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(ProgressMisconfigured, match=r"LONGHAUL_PROGRESS=.*absent.*No such file"):
-        progress.choose_sink({progress.VARIABLE: str(tmp_path / "absent" / "progress.jsonl")})
+        choose_sink({VARIABLE: str(tmp_path / "absent" / "progress.jsonl")})
 
 
 @given(st.text(max_size=80))
@@ -232,7 +246,7 @@ def test_finished_bars_do_not_pile_up() -> None:
     for i in range(20):
         sink.handle(event("task", i, task=f"iteration {i}", stage="rl", total=1))
         sink.handle(event("task_done", i, task=f"iteration {i}", stage="rl", total=1, done=1))
-    assert len(sink._bars.tasks) == progress.FINISHED_BARS
+    assert len(sink._bars.tasks) == FINISHED_BARS
     sink.handle(event("stage_done", 20, task="", stage="rl"))
     assert sink._live is None
 
@@ -241,7 +255,7 @@ def test_the_view_shows_what_another_process_does(tmp_path: Path, capsys: pytest
     path = tmp_path / "progress.jsonl"
     with ProgressView(path):
         subprocess.run(
-            [sys.executable, "-c", PROGRAM], env=environment(**{progress.VARIABLE: str(path)}), check=True, timeout=60
+            [sys.executable, "-c", PROGRAM], env=environment(**{VARIABLE: str(path)}), check=True, timeout=60
         )
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "rl"
@@ -276,9 +290,9 @@ def test_the_view_draws_bars_on_a_terminal(tmp_path: Path) -> None:
 
 
 def test_threads_may_advance_one_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(progress.VARIABLE, str(tmp_path / "progress.jsonl"))
-    with progress.task("rollout", total=4000) as task:
-        threads = [threading.Thread(target=lambda: [task.advance() for _ in range(1000)]) for _ in range(4)]
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "progress.jsonl"))
+    with task("rollout", total=4000) as work:
+        threads = [threading.Thread(target=lambda: [work.advance() for _ in range(1000)]) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -289,18 +303,18 @@ def test_threads_may_advance_one_task(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_going_back_and_nameless_work_are_refused() -> None:
-    with pytest.raises(ValueError, match="cannot advance by -1"), progress.task("rollout") as task:
-        task.advance(-1)
-    with pytest.raises(ValueError, match="needs a name"), progress.task(""):
+    with pytest.raises(ValueError, match="cannot advance by -1"), task("rollout") as work:
+        work.advance(-1)
+    with pytest.raises(ValueError, match="needs a name"), task(""):
         pass
-    with pytest.raises(ValueError, match="needs a name"), progress.stage(""):
+    with pytest.raises(ValueError, match="needs a name"), stage_progress(""):
         pass
 
 
 def test_counting_costs_next_to_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(progress.VARIABLE, str(tmp_path / "progress.jsonl"))
-    with progress.task("tokens", total=20_000) as task:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "progress.jsonl"))
+    with task("tokens", total=20_000) as work:
         started = time.perf_counter()
         for _ in range(20_000):
-            task.advance()
+            work.advance()
         assert time.perf_counter() - started < 2

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.scheduling import scheduler as module
 from infra.scheduling.config import ScheduleConfig
-from infra.scheduling.scheduler import Job, Scheduler
+from infra.scheduling.scheduler import ATTEMPTS, Job, Scheduler
 from infra.scheduling.state import Kept, Running, ScheduleError, ScheduleFolder
 from infra.store.store import StoreError
 
@@ -25,7 +24,7 @@ NEVER = "0 0 29 2 *"
 
 @pytest.fixture(autouse=True)
 def in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "POLL_S", 0.02)
+    monkeypatch.setattr("infra.scheduling.scheduler.POLL_S", 0.02)
 
 
 class World:
@@ -180,7 +179,7 @@ def test_stopping_ends_the_run_and_the_next_scheduler_goes_on_with_it(world: Wor
 
 def test_a_run_that_ends_its_schedulers_is_given_up_and_told(world: World) -> None:
     job = world.job()
-    running = Running(why="time", started=datetime.now(UTC), attempts=module.ATTEMPTS)
+    running = Running(why="time", started=datetime.now(UTC), attempts=ATTEMPTS)
     world.keep(job, running=running.model_dump())
     with world.scheduler(job):
         wait(lambda: world.told)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from infra.progress import events as progress
+from infra.progress.events import Event
 from infra.store.local import LocalBackend
 from infra.store.s3 import download_folder
 from infra.store.store import Corrupted, FileEntry, Manifest, Ref, Store, StoreError
@@ -215,16 +215,16 @@ def test_a_fetched_file_stays_readable_while_the_same_folder_is_put_again(tmp_pa
 def test_long_transfers_show_their_progress_in_bytes_and_short_ones_do_not(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    events: list[progress.Event] = []
+    events: list[Event] = []
 
     class Sink:
-        def handle(self, event: progress.Event) -> None:
+        def handle(self, event: Event) -> None:
             events.append(event)
 
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(progress, "_sink", Sink())
+    monkeypatch.setattr("infra.progress.events._sink", Sink())
     folder = make_folder(tmp_path / "folder", large="x" * 3_000_000, small="y")
     store.fetch(store.put(folder, "model"))
     assert events == []

@@ -16,7 +16,6 @@ from PIL import Image
 
 from infra.gates import GateFailed, GateResult
 from infra.gates.suites import check_rules
-from infra.progress import events as progress
 from steps.chat import Chat
 from steps.configs.gates import SHIPPED, TABLES, GatesConfig, every_shipped_rule, shipped_suite
 from steps.curation import balance
@@ -180,7 +179,7 @@ def test_one_bad_cell_fails_the_gate_and_is_found(column: str, value: object, ex
 
 def test_a_reworded_test_problem_warns_and_the_stage_goes_on(context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(progress, "say", said.append)
+    monkeypatch.setattr("steps.gates.say", said.append)
     reworded = "Ann has 3 red balls and 4 blue balls in a box. How many balls has she?"
     other_numbers = "Ann has 5 red balls and 9 blue balls in a box. How many balls has she got?"
     problems = [problem(0), problem(1, prompt=reworded), problem(2, prompt=other_numbers)]

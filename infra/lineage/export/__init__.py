@@ -7,16 +7,16 @@ came from or led to.
 from dataclasses import asdict
 from typing import Any
 
-from infra.lineage import traversal as walks
 from infra.lineage.graph import Subgraph
 from infra.lineage.index import LineageIndex
 from infra.lineage.tables import reading
+from infra.lineage.traversal import DIRECTIONS, every, number_of, reach, read_nodes, subgraph
 
 
 def whole(index: LineageIndex) -> Subgraph:
     """All of the lineage."""
     with reading(index.engine) as connection:
-        return walks.subgraph(connection, walks.every(connection), 0)
+        return subgraph(connection, every(connection), 0)
 
 
 def of_run(index: LineageIndex, run: str) -> Subgraph:
@@ -26,15 +26,15 @@ def of_run(index: LineageIndex, run: str) -> Subgraph:
     """
     index.run(run)
     with reading(index.engine) as connection:
-        stages = walks.reach(connection, [walks.number_of(connection, f"run:{run}")], "upstream", depth=1)
-        near = [walks.reach(connection, stages[1:], direction, depth=1) for direction in walks.DIRECTIONS]
+        stages = reach(connection, [number_of(connection, f"run:{run}")], "upstream", depth=1)
+        near = [reach(connection, stages[1:], direction, depth=1) for direction in DIRECTIONS]
         found = list(dict.fromkeys(number for numbers in (stages, *near) for number in numbers))
         others = {
             number
-            for number, node in zip(found, walks.read_nodes(connection, found), strict=True)
+            for number, node in zip(found, read_nodes(connection, found), strict=True)
             if node.kind == "run" and number != stages[0]
         }
-        return walks.subgraph(connection, [number for number in found if number not in others], 0)
+        return subgraph(connection, [number for number in found if number not in others], 0)
 
 
 def as_data(graph: Subgraph) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from infra.flatten import flat
 from infra.lineage.histories import changes
 from infra.lineage.rows import RunDetail
-from infra.lineage.web import summaries as told
+from infra.lineage.web.summaries import evaluation_figures, is_number
 from infra.store.records import StageRecord
 
 
@@ -23,7 +23,7 @@ class Line:
     @property
     def change(self) -> float | None:
         """Second minus first, of two numbers."""
-        numbers = [value for value in (self.first, self.second) if told.is_number(value)]
+        numbers = [value for value in (self.first, self.second) if is_number(value)]
         return numbers[1] - numbers[0] if len(numbers) == 2 else None
 
 
@@ -107,6 +107,6 @@ def _difference(stage: str, first: StageRecord | None, second: StageRecord | Non
 def _figures(record: StageRecord | None) -> dict[str, Any]:
     if record is None:
         return {}
-    evaluation = {f"evaluation.{name}": value for name, value in told.evaluation_figures(record).items()}
-    metrics = {name: value for name, value in flat(record.metrics).items() if told.is_number(value)}
+    evaluation = {f"evaluation.{name}": value for name, value in evaluation_figures(record).items()}
+    metrics = {name: value for name, value in flat(record.metrics).items() if is_number(value)}
     return evaluation | metrics | {"seconds": record.seconds, "peak_memory_mb": record.peak_memory_mb}

@@ -7,11 +7,11 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, func, select
 
-from infra.lineage import traversal as walks
 from infra.lineage.graph import Node, Subgraph
 from infra.lineage.index import LineageIndex
 from infra.lineage.row_values import plain
 from infra.lineage.tables import among, edges, nodes, reading
+from infra.lineage.traversal import number_of, subgraph
 from infra.lineage.web.templating import KINDS, percent
 from infra.text import visible
 
@@ -38,7 +38,7 @@ def nearby(index: LineageIndex, node: str, hops: int, expanded: Sequence[str]) -
     over.
     """
     with reading(index.engine) as connection:
-        centre = walks.number_of(connection, node)
+        centre = number_of(connection, node)
         numbers, cut = {centre: None}, 0
         for at, to in ((edges.c.target, edges.c.source), (edges.c.source, edges.c.target)):
             found, left_out = _within(connection, centre, at, to, hops)
@@ -50,7 +50,7 @@ def nearby(index: LineageIndex, node: str, hops: int, expanded: Sequence[str]) -
                 found, left_out = _step(connection, [known], at, to, EXPANDED) if known is not None else ([], 0)
                 numbers |= dict.fromkeys(found)
                 cut += left_out
-        graph = walks.subgraph(connection, list(numbers), cut)
+        graph = subgraph(connection, list(numbers), cut)
         degrees: Counter[int] = Counter()
         for end in (edges.c.source, edges.c.target):
             counted = select(end, func.count()).where(among(connection, end, list(numbers))).group_by(end)

@@ -8,9 +8,9 @@ from infra.flatten import flat
 from infra.lineage.graph import Node
 from infra.lineage.sample_files import KIND
 from infra.lineage.samples import SamplesError
-from infra.lineage.web import summaries as told
 from infra.lineage.web.samples_view import SamplesShown, samples_shown
 from infra.lineage.web.site import Site
+from infra.lineage.web.summaries import Gate, evaluation_words, gates_of
 from infra.lineage.web.templating import duration, percent, size, when
 from infra.store.records import StageRecord, TagRecord
 from infra.store.store import FileEntry, StoreError
@@ -48,8 +48,8 @@ class Panel:
     facts: Sequence[tuple[str, Any]]
     record: StageRecord | None = None
     """Of the execution, or of the one that made the artifact or was checked by the gate."""
-    gates: Sequence[told.Gate] = ()
-    gate: told.Gate | None = None
+    gates: Sequence[Gate] = ()
+    gate: Gate | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
@@ -92,10 +92,10 @@ def panel_of(site: Site, id: str, offset: int = 0, iteration: int | None = None)
 def _record(record: StageRecord) -> dict[str, Any]:
     return {
         "record": record,
-        "gates": told.gates_of(record),
+        "gates": gates_of(record),
         "config": flat(record.config),
         "metrics": flat(record.metrics),
-        "evaluation": told.evaluation_words(record),
+        "evaluation": evaluation_words(record),
     }
 
 
@@ -103,7 +103,7 @@ def _gate(site: Site, id: str, basis: dict[str, Any]) -> Panel:
     name, _, number = id.removeprefix("gate:").rpartition(":")
     run, _, stage = name.partition(":")
     record = site.index.execution(run, stage)
-    return Panel(**basis, record=record, gate=told.gates_of(record)[int(number)])
+    return Panel(**basis, record=record, gate=gates_of(record)[int(number)])
 
 
 def _artifact(site: Site, node: Node, basis: dict[str, Any], offset: int, iteration: int | None) -> Panel:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infra.lineage import row_values as derived
+from infra.lineage import row_values
 from infra.lineage.web.templating import percent, plain
 from infra.store.records import StageRecord
 
@@ -16,7 +16,7 @@ def is_number(value: Any) -> bool:
 
 def execution_id(record: StageRecord) -> str:
     """The graph's node of the stage that really ran."""
-    return derived.execution_id(record.reused_from or record.run, record.stage)
+    return row_values.execution_id(record.reused_from or record.run, record.stage)
 
 
 def stage_state(record: StageRecord) -> str:
@@ -91,7 +91,7 @@ def mappings(value: Any) -> list[Mapping[str, Any]]:
 
 def accuracy(record: StageRecord) -> float | None:
     """What the stage's model reached in its evaluation."""
-    return derived.number((record.evaluation or {}).get("accuracy"))
+    return row_values.number((record.evaluation or {}).get("accuracy"))
 
 
 def evaluation_figures(record: StageRecord) -> dict[str, Any]:

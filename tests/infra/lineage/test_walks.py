@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, event
 
 from infra.lineage import tables
-from infra.lineage import traversal as walks
 from infra.lineage.graph import Subgraph
 from infra.lineage.tables import open_engine, reading, writing
+from infra.lineage.traversal import neighbourhood, reach
 
 
 def graph_of(size: int, edges: set[tuple[int, int]]) -> Engine:
@@ -48,16 +48,16 @@ def test_walks_reach_what_the_definitions_say(made: tuple[int, set[tuple[int, in
     backwards = {(b, a) for a, b in edges}
     engine = graph_of(size, edges)
     with reading(engine) as connection:
-        assert set(walks.reach(connection, [0], "downstream", hops)) == within(edges, 0, hops)
-        assert set(walks.reach(connection, [0], "upstream", hops)) == within(backwards, 0, hops)
-        assert set(walks.reach(connection, [0], "upstream")) == within(backwards, 0, size)
-        whole = walks.neighbourhood(connection, "run:0", hops, size)
+        assert set(reach(connection, [0], "downstream", hops)) == within(edges, 0, hops)
+        assert set(reach(connection, [0], "upstream", hops)) == within(backwards, 0, hops)
+        assert set(reach(connection, [0], "upstream")) == within(backwards, 0, size)
+        whole = neighbourhood(connection, "run:0", hops, size)
         assert set(numbers(whole)) == within(edges | backwards, 0, hops)
         assert whole.cut == 0
         assert {(int(e.source[4:]), int(e.target[4:])) for e in whole.edges} == {
             (a, b) for a, b in edges if {a, b} <= set(numbers(whole))
         }
-        cut = walks.neighbourhood(connection, "run:0", hops, limit)
+        cut = neighbourhood(connection, "run:0", hops, limit)
         assert len(cut.nodes) == min(limit, len(whole.nodes))
         assert (cut.cut > 0) == (len(whole.nodes) > limit)
         assert numbers(cut)[0] == 0
@@ -69,7 +69,7 @@ def test_each_node_gets_its_turn_where_one_has_thousands_of_neighbours() -> None
     edges = {(0, hub), (0, quiet), (quiet, 3), (quiet, 4)} | {(hub, node) for node in range(5, size)}
     engine = graph_of(size, edges)
     with reading(engine) as connection:
-        graph = walks.neighbourhood(connection, "run:0", 2, 50)
+        graph = neighbourhood(connection, "run:0", 2, 50)
     assert {3, 4} <= set(numbers(graph))
     assert (len(graph.nodes), graph.cut) == (50, size - 50)
 
@@ -81,6 +81,6 @@ def test_a_walk_asks_a_few_times_however_many_nodes_there_are() -> None:
     asked: list[str] = []
     event.listen(engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
     with reading(engine) as connection:
-        walks.neighbourhood(connection, "run:0", 2, 200)
+        neighbourhood(connection, "run:0", 2, 200)
     # The node's number, two hops, and the nodes and edges of the answer.
     assert len([each for each in asked if each.startswith("SELECT")]) == 1 + 2 + 2

@@ -10,10 +10,10 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from infra.flatten import flat
 from infra.lineage.rows import RunDetail
 from infra.lineage.tables import LineageError
-from infra.lineage.web import summaries as told
 from infra.lineage.web.curves import curves_of
 from infra.lineage.web.live import SILENT_SECONDS, RunState
 from infra.lineage.web.site import NotThere, Site
+from infra.lineage.web.summaries import accuracy, evaluated, execution_id, gates_of, gates_words, stage_state
 from infra.lineage.web.templating import link, page
 from infra.store.records import StageRecord
 
@@ -59,9 +59,9 @@ def run(site: Site, request: Request) -> Response:
             if (curves := curves_of([record]))
         ]
     elif values["tab"] == "gates":
-        values["gated"] = [(record.stage, gates) for record in detail.stages if (gates := told.gates_of(record))]
+        values["gated"] = [(record.stage, gates) for record in detail.stages if (gates := gates_of(record))]
     elif values["tab"] == "evaluation":
-        values["evaluated"] = [found for record in detail.stages if (found := told.evaluated(record))]
+        values["evaluated"] = [found for record in detail.stages if (found := evaluated(record))]
         values["domains"] = sorted({name for found in values["evaluated"] for name in found.domains})
     return HTMLResponse(page("run.html", section="Runs", **values, **_live(detail, progress)))
 
@@ -94,10 +94,10 @@ def _live(detail: RunDetail, progress: RunState | None) -> dict[str, Any]:
 def _stage(record: StageRecord) -> dict[str, Any]:
     return {
         "record": record,
-        "node": told.execution_id(record),
-        "state": told.stage_state(record),
-        "gates": told.gates_words(told.gates_of(record)),
-        "accuracy": told.accuracy(record),
+        "node": execution_id(record),
+        "state": stage_state(record),
+        "gates": gates_words(gates_of(record)),
+        "accuracy": accuracy(record),
         "tokens": (record.evaluation or {}).get("mean_tokens"),
         "config": flat(record.config),
     }
