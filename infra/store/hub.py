@@ -1,12 +1,25 @@
-"""Checkpoints from the Hugging Face hub, at a commit that is written down."""
+"""Checkpoints from the Hugging Face hub, at a commit that is written down.
+
+A name is resolved to a commit first, and that commit is downloaded: a push between the two changes nothing. Token,
+endpoint and cache are the hub's own settings (HF_TOKEN, HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE).
+"""
 
 import glob
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HFValidationError, HTTPError
+from huggingface_hub import HfApi, get_cached_repo_tree, snapshot_download
+from huggingface_hub.errors import (
+    CachedRepoTreeNotFoundError,
+    GatedRepoError,
+    HFValidationError,
+    HTTPError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+    RevisionResolutionError,
+)
 
 from infra.store.backend import StoreError
 
@@ -20,21 +33,85 @@ class HubSnapshot:
     left_out: list[str]
 
 
-def download_repository(name: str, revision: str | None, wanted: Callable[[str], bool]) -> HubSnapshot:
-    """Download the wanted files of a model repository ('owner/name') into the hub's cache, which later calls reuse.
+def split_revision(name: str, revision: str | None = None) -> tuple[str, str | None]:
+    """'owner/name@revision' as ('owner/name', 'revision'); without '@' the revision is the one handed in.
 
-    `revision` is a branch, tag or commit; None means the default branch as it is now. Token, endpoint and cache are the
-    hub's own settings (HF_TOKEN, HF_ENDPOINT, HF_HOME). Raises StoreError naming the repository.
+    Raises StoreError where both give a revision, and not the same one.
     """
-    at = f"{name}@{revision}" if revision else name
-    try:
-        # One look at the repository fixes the commit: a push between two files cannot mix versions.
-        info = HfApi().model_info(name, revision=revision)
-        paths = sorted(sibling.rfilename for sibling in info.siblings or ())
+    repository, at, own = name.partition("@")
+    if not at:
+        return name, revision
+    if not own or revision not in (None, own):
+        raise StoreError(f"hub repository {name}: revision is {revision!r}; give one, as owner/name@revision or apart")
+    return repository, own
+
+
+def resolve_commit(name: str, revision: str | None = None) -> str:
+    """The commit (40 hex digits) of a model repository: 'owner/name' or 'owner/name@revision'. Downloads no file.
+
+    `revision` is a branch, tag or commit; None means the default branch as it is now. A whole commit is returned
+    without asking the hub. Where the hub cannot be reached, the commit that it gave last is used, with a warning.
+    Raises StoreError naming the repository and the way out.
+    """
+    repository, revision = split_revision(name, revision)
+    with _store_errors(repository, revision):
+        return HfApi().resolve_revision(repository, revision=revision).resolved
+
+
+def download_commit(name: str, commit: str, wanted: Callable[[str], bool]) -> HubSnapshot:
+    """Download the wanted files of a model repository ('owner/name') at exactly this commit (40 hex digits).
+
+    They land in the hub's cache, which later calls reuse without asking the hub. Raises StoreError naming the
+    repository, also where none of its files is wanted.
+    """
+    with _store_errors(name, commit):
+        paths = sorted(_paths(name, commit))
         chosen = [path for path in paths if wanted(path)]
-        if info.sha is None or not chosen:
-            raise StoreError(f"hub repository {at} has no file of a checkpoint, only: {', '.join(paths) or 'nothing'}")
-        folder = snapshot_download(name, revision=info.sha, allow_patterns=[glob.escape(path) for path in chosen])
-    except (OSError, HTTPError, HFValidationError) as error:
-        raise StoreError(f"hub repository {at}: {error}") from error
-    return HubSnapshot(Path(folder), info.sha, [path for path in paths if path not in set(chosen)])
+        if not chosen:
+            raise StoreError(
+                f"hub repository {name}@{commit} has no file of a checkpoint, only: {', '.join(paths) or 'nothing'}"
+            )
+        folder = snapshot_download(name, revision=commit, allow_patterns=[glob.escape(path) for path in chosen])
+    return HubSnapshot(Path(folder), commit, [path for path in paths if path not in set(chosen)])
+
+
+def download_repository(name: str, revision: str | None, wanted: Callable[[str], bool]) -> HubSnapshot:
+    """Resolve a repository's revision, and download the wanted files of that commit. Raises as the two do."""
+    repository, revision = split_revision(name, revision)
+    return download_commit(repository, resolve_commit(repository, revision), wanted)
+
+
+def _paths(name: str, commit: str) -> list[str]:
+    """Paths of all files at a commit: from the cache where it was downloaded before, otherwise from the hub."""
+    try:
+        return [file.path for file in get_cached_repo_tree(name, revision=commit)]
+    except CachedRepoTreeNotFoundError:
+        return HfApi().list_repo_files(name, revision=commit)
+
+
+@contextmanager
+def _store_errors(name: str, revision: str | None) -> Iterator[None]:
+    """Turn the hub's errors, some of many lines, into a StoreError of one that says the way out."""
+    at = f"hub repository {name}@{revision}" if revision else f"hub repository {name}"
+    try:
+        yield
+    except GatedRepoError as error:
+        raise StoreError(f"{at} is gated: accept its terms on the hub, and set HF_TOKEN to a token that may") from error
+    except RepositoryNotFoundError as error:
+        raise StoreError(f"{at} does not exist, or is private: correct the name, or set HF_TOKEN") from error
+    except RevisionNotFoundError as error:
+        raise StoreError(f"{at}: {name} has no such branch, tag or commit: correct the revision") from error
+    except RevisionResolutionError as error:
+        reason = _one_line(error.__cause__ or error)
+        raise StoreError(
+            f"{at}: the hub cannot be reached ({reason}) and its cache (HF_HOME) does not know the commit: "
+            "resolve it once online, or give a whole commit as the revision"
+        ) from error
+    except HFValidationError as error:
+        raise StoreError(f"{at} is not a repository's name (owner/name): {_one_line(error)}") from error
+    except (OSError, HTTPError) as error:
+        raise StoreError(f"{at}: {_one_line(error)}") from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

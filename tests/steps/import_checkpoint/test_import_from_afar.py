@@ -1,15 +1,11 @@
 """Import from a real S3 server (moto) and a real HTTP server with the protocol of the hub."""
 
-import hashlib
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import boto3
 import pytest
+from hub_server import Hub, serve
 from small_checkpoint import KEPT, names, only_a_pickle
 
 from infra.store.store import Manifest, StoreError
@@ -36,74 +32,33 @@ def test_a_checkpoint_on_s3_is_imported_without_its_pickles(base: Path, tmp_path
 
 
 @pytest.fixture
-def hub(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """A hub with the one repository owner/base; yields the paths that were asked for."""
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            api, resolve = "/api/models/owner/base", f"/owner/base/resolve/{COMMIT}/"
-            headers = {"X-Repo-Commit": COMMIT}
-            if self.path.split("?")[0] in (api, f"{api}/revision/v1", f"{api}/revision/{COMMIT}"):
-                siblings = [{"rfilename": path.name} for path in base.iterdir()]
-                body = json.dumps({"id": "owner/base", "sha": COMMIT, "siblings": siblings}).encode()
-            elif self.path.split("?")[0].startswith(f"{api}/tree/{COMMIT}"):
-                files = [{"type": "file", "path": p.name, "size": p.stat().st_size, "oid": "0"} for p in base.iterdir()]
-                body = json.dumps(files).encode()
-            elif self.path.startswith(resolve):
-                body = (base / self.path.removeprefix(resolve)).read_bytes()
-                headers["ETag"] = f'"{hashlib.sha256(body).hexdigest()}"'
-            else:
-                self.send_error(404)
-                return
-            self.send_response(200)
-            for name, value in (headers | {"Content-Length": str(len(body))}).items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-        do_HEAD = do_GET
-
-        def log_message(self, format: str, *arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-    template = f"{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    # What HF_ENDPOINT and HF_HOME set when the library is imported.
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub cache"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    yield asked
-    server.shutdown()
-    server.server_close()
+def hub(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    hub = Hub(base, {"main": COMMIT, "v1": COMMIT, COMMIT: COMMIT})
+    with serve(hub, tmp_path / "hub cache", monkeypatch):
+        yield hub
 
 
 def test_a_checkpoint_on_the_hub_is_imported_at_a_commit_without_downloading_its_pickles(
-    base: Path, tmp_path: Path, hub: list[str]
+    base: Path, tmp_path: Path, hub: Hub
 ) -> None:
     (base / "pytorch_model.bin").write_bytes(b"")
     (base / "modeling_evil.py").write_text("")
     result = import_checkpoint(ImportConfig(checkpoint="owner/base", revision="v1"), tmp_path / "model")
     assert result.source == f"hf://owner/base@{COMMIT}"
     assert result.left_out == ("modeling_evil.py", "pytorch_model.bin")
-    assert {path.rsplit("/", 1)[1] for path in hub if "/resolve/" in path} == KEPT | {"model.safetensors"}
+    assert {path.rsplit("/", 1)[1] for path in hub.requests if "/resolve/" in path} == KEPT | {"model.safetensors"}
     assert names(tmp_path / "model") == KEPT | {"model.safetensors"}
     assert not any(path.is_symlink() for path in (tmp_path / "model").iterdir())
 
 
-def test_a_repository_that_the_hub_does_not_have_is_named(tmp_path: Path, hub: list[str]) -> None:
+def test_a_repository_that_the_hub_does_not_have_is_named(tmp_path: Path, hub: Hub) -> None:
     for settings in ({"checkpoint": "owner/absent"}, {"checkpoint": "owner/base", "revision": "v9"}):
         with pytest.raises(StoreError, match=f"hub repository {settings['checkpoint']}"):
             import_checkpoint(ImportConfig(**settings), tmp_path / "model")
 
 
-def test_a_hub_repository_with_pickles_alone_is_refused(base: Path, tmp_path: Path, hub: list[str]) -> None:
+def test_a_hub_repository_with_pickles_alone_is_refused(base: Path, tmp_path: Path, hub: Hub) -> None:
     only_a_pickle(base)
     with pytest.raises(CheckpointRefused, match=r"pytorch_model\.bin: weights in a pickle"):
         import_checkpoint(ImportConfig(checkpoint="owner/base"), tmp_path / "model")
-    assert not any("pytorch_model.bin" in path for path in hub)
+    assert not any("pytorch_model.bin" in path for path in hub.requests)

@@ -1,0 +1,92 @@
+"""A model hub on this machine: the endpoints that downloads use, in the protocol of the Hugging Face hub."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+
+class Hub:
+    """The one repository owner/base: what each branch, tag or commit is, and a folder with the files of them all."""
+
+    def __init__(self, folder: Path, revisions: dict[str, str]) -> None:
+        self.folder = folder
+        self.revisions = revisions
+        self.requests: list[str] = []
+        """Paths that were requested."""
+        self.gated = False
+
+    def answer(self, path: str) -> tuple[bytes, dict[str, str]] | str:
+        """A response's body and headers, or the hub's code for the error."""
+        api, resolve = "/api/models/owner/base", "/owner/base/resolve/"
+        path = unquote(path.split("?")[0])
+        files = sorted(self.folder.iterdir())
+        if path == api or path.startswith(f"{api}/revision/"):
+            commit = self.revisions.get(path.removeprefix(api).removeprefix("/revision/") or "main")
+            siblings = [{"rfilename": file.name} for file in files]
+            content: Any = {"id": "owner/base", "sha": commit, "siblings": siblings}
+        elif path.startswith(f"{api}/tree/"):
+            commit = self.revisions.get(path.removeprefix(f"{api}/tree/"))
+            content = [{"type": "file", "path": f.name, "size": f.stat().st_size, "oid": "0"} for f in files]
+        elif path.startswith(resolve):
+            revision, _, name = path.removeprefix(resolve).partition("/")
+            commit = self.revisions.get(revision)
+            content = (self.folder / name).read_bytes()
+        else:
+            return "RepoNotFound"
+        if self.gated:
+            return "GatedRepo"
+        if commit is None:
+            return "RevisionNotFound"
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        return body, {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha256(body).hexdigest()}"'}
+
+
+@contextmanager
+def serve(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """huggingface_hub talks to this hub, with a cache of its own; yields the endpoint."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            hub.requests.append(self.path)
+            answer = hub.answer(self.path)
+            if isinstance(answer, str):
+                self.send_response(403 if answer == "GatedRepo" else 404)
+                self.send_header("X-Error-Code", answer)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            body, headers = answer
+            self.send_response(200)
+            for name, value in (headers | {"Content-Length": str(len(body))}).items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    template = f"{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    # What HF_ENDPOINT and HF_HOME set when the library is imported.
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    try:
+        yield endpoint
+    finally:
+        server.shutdown()
+        server.server_close()
