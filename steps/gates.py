@@ -19,11 +19,11 @@ from infra.progress.events import say
 from infra.stages.contract import StageContext
 from steps.chat import Chat
 from steps.problem import Example, FunctionTests, Problem
+from steps.rewards.labelled import Labelled
 from steps.rewards.math import as_word
 from steps.rewards.math_pool import MathPool
 from steps.rewards.quantity import read_quantity, without_wrapping
-from steps.rewards.reward_model import Labelled
-from steps.rl.checkpoint import LedgerEntry
+from steps.rl.ledger import LedgerEntry
 
 LONGEST_TEST_CODE = 1_000_000
 """Characters of a function's tests; Python's parser takes some hundred times as many bytes."""

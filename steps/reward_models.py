@@ -20,8 +20,9 @@ from steps.nano_world.task import boxed
 from steps.problem import Problem
 from steps.rewards.classic_rm import ValueExample, train_classic_rm
 from steps.rewards.cot_rm import CotRm, judgement_example, verdict_text
+from steps.rewards.labelled import Labelled
 from steps.rewards.load import Settings, keep_settings
-from steps.rewards.reward_model import Labelled, NoVerdict, Reader, RewardModel
+from steps.rewards.reward_model import NoVerdict, Reader, RewardModel
 from steps.rewards.score import boxed_answer
 from steps.supervised import train
 from steps.workbench import Workbench

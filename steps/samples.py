@@ -9,7 +9,8 @@ from itertools import repeat
 from pathlib import Path
 
 from infra.lineage.prompt_digest import prompt_digest
-from infra.lineage.sample_files import KIND, SampleRow, write_samples
+from infra.lineage.sample_files import write_samples
+from infra.lineage.sample_row import KIND, SampleRow
 from steps.chat import Chat
 from steps.problem import Example
 from steps.rewards.score import Score

@@ -15,7 +15,7 @@ from infra.lineage.index import LineageIndex
 from infra.lineage.queries import models_that_saw
 from infra.lineage.row_values import artifact_id, plain
 from infra.lineage.rows import ModelRow
-from infra.lineage.sample_files import KIND
+from infra.lineage.sample_row import KIND
 from infra.lineage.samples import SamplesError, as_digest, prompts_in
 from infra.lineage.tables import among, edges, items, nodes, reading, writing
 from infra.lineage.traversal import read_nodes

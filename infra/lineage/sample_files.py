@@ -9,77 +9,16 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.files import sync_folder
-
-KIND = "samples"
-"""The kind of the artifacts that hold such files."""
-
-Role = Literal["rollout", "imitated", "chosen", "rejected", "labelled", "judgement"]
-"""What a response is to the training: sampled and rewarded, to be imitated, the better or the worse of a pair, an
-answer of which it is known whether it is right, or the judgement of one."""
-
-Outcome = Literal["trained", "no_signal", "stale", "failed"]
-"""What became of a response. `no_signal`: its group's rewards were all equal; `stale`: its group was given up before it
-was done; `failed`: it could not be judged."""
-
-
-@dataclass(frozen=True)
-class PolicySpan:
-    """So many of a response's tokens are by the policy of that iteration. A partial rollout has several spans."""
-
-    iteration: int
-    tokens: int
-
-
-@dataclass(frozen=True)
-class SampleRow:
-    """One response, and what came of it."""
-
-    problem_id: str
-    prompt_digest: str
-    """`infra.lineage.prompt_digest` of the prompt."""
-    prompt: str
-    response: str
-    """Half characters and the like, which UTF-8 cannot hold, are written as U+FFFD."""
-    tokens: int
-    """Of the response."""
-    role: Role
-    outcome: Outcome
-    passes: int
-    """How often the optimizer saw it."""
-    iteration: int | None = None
-    """The iteration in which it left the replay buffer; None outside RL."""
-    started: int | None = None
-    """The iteration in which its group began."""
-    policies: Sequence[PolicySpan] = ()
-    """Who wrote it, in the order of its tokens; none outside RL."""
-    seed: int | None = None
-    """What its sampling was seeded from."""
-    stop: str | None = None
-    """Why the sampling ended."""
-    reward: float | None = None
-    """The verifier's; None where it was not judged."""
-    reward_reason: str | None = None
-    verifier: str | None = None
-    """Name and version, as in `math@2`."""
-    total_reward: float | None = None
-    """With what RL adds for its length and takes for repetition."""
-    advantage: float | None = None
-    """What it was weighted with."""
-    pair: int | None = None
-    """The number of its preference pair, from 0."""
-    source: str | None = None
-    """Where the example, or the problem, comes from."""
-    licence: str | None = None
-
+from infra.lineage.sample_row import SampleRow
 
 _SPANS = pa.list_(pa.struct([("iteration", pa.int32()), ("tokens", pa.int32())]))
 FORMAT = 1

@@ -19,7 +19,8 @@ import pyarrow.dataset
 import pyarrow.parquet
 
 from infra.lineage.prompt_digest import prompt_digest
-from infra.lineage.sample_files import FORMAT, FORMAT_KEY, KIND, SCHEMA
+from infra.lineage.sample_files import FORMAT, FORMAT_KEY, SCHEMA
+from infra.lineage.sample_row import KIND
 from infra.store.store import Corrupted, Ref, Store, StoreError
 
 SAMPLE_ORDERS = ("number", "iteration", "problem_id", "tokens", "reward", "total_reward", "advantage", "started")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from infra.lineage.sample_files import Role, SampleRow
+from infra.lineage.sample_row import Role, SampleRow
 from steps.chat import Chat
 from steps.long2short.dpo import Pair
 from steps.long2short.responses import JudgedResponse, Responses

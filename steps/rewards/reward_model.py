@@ -24,17 +24,6 @@ class NoVerdict(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """A final answer of which it is known whether it is right."""
-
-    problem: Problem
-    answer: str
-    form: str
-    """How it is written, or "sampled" where a model wrote it."""
-    right: bool
-
-
-@dataclass(frozen=True)
 class Reader:
     """Lays out what a reward model reads."""
 

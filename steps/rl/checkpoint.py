@@ -15,30 +15,17 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, RootModel
 
 from infra.files import folder_written_aside, write_text_atomically
-from infra.lineage.sample_files import SampleRow, write_samples
+from infra.lineage.sample_files import write_samples
+from infra.lineage.sample_row import SampleRow
 from infra.training.ranks import AnyTrainer
+from steps.rl.ledger import LedgerEntry
 from steps.rl.prompt_sampling import SamplerState
 from steps.rl.trajectory import Group
-
-
-class LedgerEntry(BaseModel):
-    """A group that left the replay buffer: which prompt, when it was started, and when it was trained on or dropped."""
-
-    model_config = ConfigDict(frozen=True)
-
-    problem_id: str
-    started: int
-    """The iteration in which its rollouts began."""
-    ended: int
-    """The iteration in which it was handed out."""
-    outcome: Literal["trained", "stale", "failed"]
-    """What became of it: handed to training, dropped as stale, or left out because too few of its responses could be
-    judged."""
 
 
 class RlState(BaseModel):

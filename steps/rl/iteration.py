@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infra.lineage.sample_files import SampleRow
+from infra.lineage.sample_row import SampleRow
 from infra.progress.events import say, task
 from infra.training.trainer import LossNotFinite
 from steps.problem import Problem
-from steps.rl.checkpoint import Checkpoints, LedgerEntry, RlState
+from steps.rl.checkpoint import Checkpoints, RlState
 from steps.rl.config import RlConfig
 from steps.rl.credit import credit
+from steps.rl.ledger import LedgerEntry
 from steps.rl.prompt_sampling import PromptSampler
 from steps.rl.replay_buffer import ReplayBuffer
 from steps.rl.rollout import rollout, rollout_metrics

@@ -3,7 +3,7 @@ response of the groups that left the replay buffer."""
 
 from collections.abc import Iterator, Mapping
 
-from infra.lineage.sample_files import Outcome, PolicySpan, SampleRow
+from infra.lineage.sample_row import Outcome, PolicySpan, SampleRow
 from steps.chat import Chat
 from steps.rl.config import RlConfig
 from steps.rl.credit import Credit, credit

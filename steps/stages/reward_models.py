@@ -4,15 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pydantic import BaseModel
 
-from infra.lineage.sample_files import Role, SampleRow
+from infra.lineage.sample_row import Role, SampleRow
 from infra.stages.contract import StageContext, StageOutput
 from steps.chat import Chat
 from steps.configs.reward_models import RewardModelsConfig
 from steps.gates import labelled_frame, pass_gate
 from steps.problem import save_rows
 from steps.reward_models import Checked, check, label_answers, train_classic, train_cot, written_judgement
+from steps.rewards.labelled import Labelled
 from steps.rewards.load import open_reward_model
-from steps.rewards.reward_model import Labelled
 from steps.samples import keep_samples
 from steps.stages.common import gated_problems, held_out, workbench
 from steps.stages.settings import StageSettings

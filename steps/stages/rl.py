@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from infra.lineage.sample_files import KIND
+from infra.lineage.sample_row import KIND
 from infra.stages.contract import StageContext, StageOutput
 from steps.gates import ledger_frame, pass_gate
 from steps.problem import Problem, save_rows

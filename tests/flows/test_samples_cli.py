@@ -9,7 +9,8 @@ from click.testing import CliRunner, Result
 
 from flows.cli.samples import samples
 from infra.lineage.prompt_digest import prompt_digest
-from infra.lineage.sample_files import KIND, PolicySpan, SampleRow, write_samples
+from infra.lineage.sample_files import write_samples
+from infra.lineage.sample_row import KIND, PolicySpan, SampleRow
 from infra.store import records
 from infra.store.store import Store
 from tests.infra.lineage.records import ref, stage_record

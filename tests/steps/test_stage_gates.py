@@ -35,9 +35,9 @@ from steps.gates import tests_fault as fault_of_tests
 from steps.nano_world.world import NanoWorld, NanoWorldConfig, generate
 from steps.problem import Example, FunctionTests, Part, Problem
 from steps.recipe import load_recipe
+from steps.rewards.labelled import Labelled
 from steps.rewards.math_pool import MathPool
-from steps.rewards.reward_model import Labelled
-from steps.rl.checkpoint import LedgerEntry
+from steps.rl.ledger import LedgerEntry
 
 CHECKPOINT = Path("steps/nano_world/checkpoint")
 SUITE = every_shipped_rule()

@@ -6,7 +6,7 @@ from typing import Any
 
 from infra.flatten import flat
 from infra.lineage.graph import Node
-from infra.lineage.sample_files import KIND
+from infra.lineage.sample_row import KIND
 from infra.lineage.samples import SamplesError
 from infra.lineage.web.samples_view import SamplesShown, samples_shown
 from infra.lineage.web.site import Site

@@ -11,7 +11,8 @@ from records import CHECK, History, write_history
 from starlette.testclient import TestClient
 
 from infra.lineage.index import LineageIndex
-from infra.lineage.sample_files import KIND, PolicySpan, SampleRow, write_samples
+from infra.lineage.sample_files import write_samples
+from infra.lineage.sample_row import KIND, PolicySpan, SampleRow
 from infra.lineage.web.app import lineage_app
 from infra.lineage.web.site import Site
 from infra.lineage.web.templating import link

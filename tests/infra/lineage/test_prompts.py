@@ -11,7 +11,8 @@ from infra.lineage import prompts
 from infra.lineage.index import LineageIndex
 from infra.lineage.prompt_digest import prompt_digest
 from infra.lineage.prompts import models_that_saw_prompt, read_new_samples
-from infra.lineage.sample_files import KIND, Outcome, SampleRow, write_samples
+from infra.lineage.sample_files import write_samples
+from infra.lineage.sample_row import KIND, Outcome, SampleRow
 from infra.store import records
 from infra.store.records import StageRecord
 from infra.store.store import Ref, Store

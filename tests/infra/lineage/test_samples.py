@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 import infra.lineage.sample_files as sample_files
 from infra.lineage.prompt_digest import prompt_digest
-from infra.lineage.sample_files import FORMAT_KEY, KIND, SCHEMA, PolicySpan, SampleRow, write_samples
+from infra.lineage.sample_files import FORMAT_KEY, SCHEMA, write_samples
+from infra.lineage.sample_row import KIND, PolicySpan, SampleRow
 from infra.lineage.samples import (
     SamplesError,
     count_of,

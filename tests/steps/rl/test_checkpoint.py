@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 from processes import own_environment
 
-from infra.lineage.sample_files import SampleRow, write_samples
+from infra.lineage.sample_files import write_samples
+from infra.lineage.sample_row import SampleRow
 from infra.training.trainer import Trainer
 from steps.chat import Chat
 from steps.configs.phase import PhaseConfig
 from steps.nano_world.world import NanoWorldConfig, generate
 from steps.problem import Problem
-from steps.rl.checkpoint import Checkpoints, LedgerEntry, RlState, SamplesMissing
+from steps.rl.checkpoint import Checkpoints, RlState, SamplesMissing
+from steps.rl.ledger import LedgerEntry
 from steps.rl.prompt_sampling import PromptSampler, SamplerState, SamplingConfig
 from steps.rl.trajectory import Group, Segment, Stop, Trajectory
 from steps.supervised import train

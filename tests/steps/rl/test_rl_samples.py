@@ -10,7 +10,8 @@ import pytest
 from infra.sandbox import SandboxUnavailable
 from steps.problem import Problem
 from steps.rewards.score import Score
-from steps.rl.checkpoint import Checkpoints, LedgerEntry, RlState
+from steps.rl.checkpoint import Checkpoints, RlState
+from steps.rl.ledger import LedgerEntry
 from steps.workbench import Workbench
 from tests.steps.rl.test_iteration import PROBLEMS, Judging, bench, changed, restored, run  # noqa: F401  (fixtures)
 
