@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from infra.gates import Suite
-from infra.progress.events import say
+from infra.progress.tasks import say
 from infra.stages.contract import StageContext
 from steps.chat import Chat
 from steps.problem import Example, FunctionTests, Problem

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
-from infra.progress.events import task
+from infra.progress.tasks import task
 from infra.training.ranks import AnyTrainer
 from infra.training.trainer import LossValue
 from steps.configs.phase import PhaseConfig

@@ -10,7 +10,7 @@ from typing import Any
 from infra.configs import EngineConfig, HandoverConfig, TrainerConfig
 from infra.inference.engine import Completion, Engine, Repetition, Request
 from infra.inference.workers import RolloutWorkers
-from infra.progress.events import task
+from infra.progress.tasks import task
 from infra.training.ranks import AnyTrainer, open_trainer
 from infra.weights.handover import HandOver
 from steps.chat import Chat

@@ -15,7 +15,7 @@ from infra.configs import EngineConfig
 from infra.environment import shared_engine_environment
 from infra.inference.engine import Completion, Engine, Request, ValueEngine
 from infra.inference.workers import join_ray
-from infra.progress.events import say
+from infra.progress.tasks import say
 
 _STARTS = 3
 """How often one call may start the process anew."""

@@ -24,7 +24,7 @@ from infra.cluster.group import current_group
 from infra.configs import EngineConfig
 from infra.environment import shared_engine_environment
 from infra.inference.engine import Completion, Engine, Request, check_room
-from infra.progress.events import say
+from infra.progress.tasks import say
 
 _PATIENCE = 0.05
 """Seconds for which a worker gathers completions before it returns them: a call costs one or two milliseconds."""

@@ -39,7 +39,7 @@ from infra.lineage.tables import (
 )
 from infra.lineage.traversal import Direction, neighbourhood, number_of, reach, read_nodes, subgraph
 from infra.lineage.writer import Read, Writer
-from infra.progress.events import task
+from infra.progress.tasks import task
 from infra.store.record_log import NAME
 from infra.store.records import KINDS, Record, RunRecord, StageRecord, TagRecord, parse_record
 from infra.store.store import Corrupted, Store

@@ -2,7 +2,7 @@
 
 Inference and training libraries write through Python logging, through print, and from C++ straight to file descriptors
 1 and 2. All three are sent to the file. What the user is meant to see is written to `terminal` and `output`, which stay
-on standard error and standard output as they were before, so progress goes on while engines are quiet.
+on standard error and standard output as they were before, so progress still shows while engines are quiet.
 
 NOTE: descriptors belong to the whole process. While one thread is quiet, all are; child processes inherit it.
 """
@@ -24,7 +24,7 @@ ENGINES = ("vllm", "deepspeed", "DeepSpeed", "transformers", "torch", "accelerat
 _lock = threading.RLock()
 
 
-class Kept(io.TextIOBase):
+class StandardStream(io.TextIOBase):
     """A standard stream that `quiet_to` leaves where it was. Safe to write from several threads."""
 
     def __init__(self, name: Literal["stdout", "stderr"], descriptor: int) -> None:
@@ -60,7 +60,7 @@ class Kept(io.TextIOBase):
         with _lock:
             return self._stream.fileno()
 
-    def keep(self) -> TextIO | None:
+    def hold(self) -> TextIO | None:
         """Hold on to where the stream goes now. None where it is no descriptor, or is held on to already."""
         if self._copy is not None or not self._is_on_descriptor():
             return None
@@ -70,7 +70,7 @@ class Kept(io.TextIOBase):
         return self._copy
 
     def release(self, copy: TextIO) -> None:
-        """Let go of what `keep` returned."""
+        """Let go of what `hold` returned."""
         with _lock:
             self._copy = None
             copy.close()
@@ -82,10 +82,10 @@ class Kept(io.TextIOBase):
             return False  # a notebook's stream, or one that is closed
 
 
-output = Kept("stdout", 1)
+output = StandardStream("stdout", 1)
 """Where a command's result goes."""
 
-terminal = Kept("stderr", 2)
+terminal = StandardStream("stderr", 2)
 """Where progress and messages for the user go."""
 
 
@@ -98,7 +98,7 @@ def _flush() -> None:
 
 
 @contextmanager
-def quiet_to(path: Path) -> Iterator[Path]:
+def quiet_to(path: Path) -> Iterator[None]:
     """Send engines' logging and all of descriptors 1 and 2 to the end of a file, until the block is left.
 
     Blocks may be nested: the inner file takes over, then the outer one again. An exception that leaves it carries
@@ -112,7 +112,7 @@ def quiet_to(path: Path) -> Iterator[Path]:
     try:
         with _lock:
             _flush()
-            kept = [(stream, copy) for stream in (output, terminal) if (copy := stream.keep())]
+            held = [(stream, copy) for stream in (output, terminal) if (copy := stream.hold())]
             saved = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
             for descriptor in saved:
                 os.dup2(log, descriptor)
@@ -120,7 +120,7 @@ def quiet_to(path: Path) -> Iterator[Path]:
         os.close(log)
     try:
         with _loggers_to(path):
-            yield path
+            yield
     except Exception as error:
         note = f"What the engines printed is in {path}"
         if note not in getattr(error, "__notes__", ()):
@@ -132,7 +132,7 @@ def quiet_to(path: Path) -> Iterator[Path]:
             for descriptor, original in saved.items():
                 os.dup2(original, descriptor)
                 os.close(original)
-            for stream, copy in kept:
+            for stream, copy in held:
                 stream.release(copy)
 
 

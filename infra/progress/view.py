@@ -9,7 +9,8 @@ from typing import Self
 from pydantic import ValidationError
 from rich.console import Console
 
-from infra.progress.events import Event, screen
+from infra.progress.events import Event
+from infra.progress.sinks import screen
 
 POLL_INTERVAL = 0.1
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from infra.files import folder_written_aside
-from infra.progress.events import say
+from infra.progress.tasks import say
 from infra.store.backend import Backend, Corrupted, StoreError, folder_files
 from infra.store.manifest import FileEntry
 

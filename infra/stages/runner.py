@@ -19,8 +19,8 @@ from pydantic import BaseModel
 
 from infra.files import write_text_atomically
 from infra.gates.page import render_page
-from infra.progress.events import say, stage_progress
 from infra.progress.logs import quiet_to
+from infra.progress.tasks import say, stage_progress
 from infra.stages.checkpoint_mirror import mirrored
 from infra.stages.code_digest import digest_of
 from infra.stages.code_version import code_version

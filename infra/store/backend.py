@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from infra.progress.events import task
+from infra.progress.tasks import task
 from infra.store.manifest import FileEntry
 
 SHOWN_FROM = 64 << 20

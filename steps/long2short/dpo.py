@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
-from infra.progress.events import task
+from infra.progress.tasks import task
 from infra.training.ranks import AnyTrainer
 from infra.training.trainer import LossValue
 from steps.configs.long2short import DpoConfig

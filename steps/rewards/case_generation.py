@@ -28,7 +28,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from infra.progress.events import Task, task
+from infra.progress.tasks import Task, task
 from infra.sandbox import Limits, Result, Sandbox
 from steps.rewards.case_outcomes import Outcome, Reached
 from steps.rewards.case_problems import Submission, UntestedProblem, needs_special_judge

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from infra.progress.events import task
+from infra.progress.tasks import task
 from infra.training.ranks import AnyTrainer
 from infra.training.trainer import PADDING, LossValue
 from steps.configs.phase import PhaseConfig

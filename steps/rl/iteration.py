@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.lineage.sample_row import SampleRow
-from infra.progress.events import say, task
+from infra.progress.tasks import say, task
 from infra.training.trainer import LossNotFinite
 from steps.problem import Problem
 from steps.rl.checkpoint import Checkpoints, RlState

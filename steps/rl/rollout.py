@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from infra.inference.engine import Completion, Request
-from infra.progress.events import say, task
+from infra.progress.tasks import say, task
 from infra.sandbox import SandboxUnavailable
 from steps.rewards.score import Score
 from steps.rl.config import RlConfig

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from infra.progress.events import say
+from infra.progress.tasks import say
 from infra.stages.contract import StageContext, StageOutput
 from steps.configs.import_checkpoint import ImportConfig
 from steps.evaluation import evaluate

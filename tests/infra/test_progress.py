@@ -16,27 +16,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from infra.progress import events
-from infra.progress.events import (
+from infra.progress import tasks
+from infra.progress.events import Event
+from infra.progress.sinks import (
     FILE_INTERVAL,
     FINISHED_BARS,
     PLAIN_INTERVAL,
     VARIABLE,
-    Event,
     FileSink,
     PlainSink,
     ProgressMisconfigured,
     TerminalSink,
     choose_sink,
-    say,
-    stage_progress,
-    task,
 )
+from infra.progress.tasks import say, stage_progress, task
 from infra.progress.view import ProgressView, Tail
 
 HOSTILE = "[red]<script>\x1b[31m\r\n\u202e\ud800"
 PROGRAM = """
-from infra.progress.events import say, stage_progress, task
+from infra.progress.tasks import say, stage_progress, task
 with stage_progress("rl") as stage:
     with task("rollout", total=4, unit="responses") as work:
         for _ in range(4):
@@ -49,7 +47,7 @@ with stage_progress("rl") as stage:
 
 @pytest.fixture(autouse=True)
 def fresh_sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(events, "_sink", None)
+    monkeypatch.setattr(tasks, "_sink", None)
     monkeypatch.delenv(VARIABLE, raising=False)
     yield
 
@@ -101,7 +99,7 @@ def test_a_failure_is_shown_and_the_stage_left(capsys: pytest.CaptureFixture[str
         work.advance()
         raise KeyError
     say("after")
-    assert events._stage == ""
+    assert tasks._stage == ""
     lines = capsys.readouterr().err.splitlines()
     assert lines[1].startswith("rollout: 1/3, ") and "failed after" in lines[1]
     assert lines[2:] == ["rl: failed after 0.0 s", "after"]

@@ -224,7 +224,7 @@ def test_long_transfers_show_their_progress_in_bytes_and_short_ones_do_not(
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr("infra.progress.events._sink", Sink())
+    monkeypatch.setattr("infra.progress.tasks._sink", Sink())
     folder = make_folder(tmp_path / "folder", large="x" * 3_000_000, small="y")
     store.fetch(store.put(folder, "model"))
     assert events == []
