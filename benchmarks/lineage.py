@@ -31,6 +31,7 @@ from infra.lineage.queries import find_all, models_that_saw, reruns
 from infra.lineage.web.app import lineage_app
 from infra.lineage.web.site import Site
 from infra.lineage.web.templating import link
+from infra.store.open import open_store
 from infra.store.store import Store
 from tests.infra.lineage.records import big_history, write_history
 
@@ -110,7 +111,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         written = write_history(root / "store", big_history(options.runs))
-        store = Store(root / "store")
+        store = open_store(root / "store")
         index = LineageIndex.of(store, root, options.index)
         first, again, rebuilt = index.sync(store), index.sync(store), index.rebuild(store)
         size = sum(file.stat().st_size for file in root.rglob("*.sqlite*"))

@@ -14,8 +14,8 @@ from typing import Any
 from nano_start import machine
 
 from flows.models import run_records
+from infra.store.open import open_store
 from infra.store.records import StageRecord
-from infra.store.store import Store
 from steps.report.table import report_rows
 
 RISING = ("import", "vanilla_sft", "long_cot_sft", "rl")
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--store", default=".longhaul/store")
     parser.add_argument("--run", help="A run's name; the newest without it.")
     arguments = parser.parse_args()
-    records = run_records(Store(arguments.store), arguments.run)
+    records = run_records(open_store(arguments.store), arguments.run)
     rows = {row["stage"]: row for row in report_rows(records)}
     print("| stage | accuracy | mean tokens | p99 tokens | seconds | peak MB |")
     print("|---|---:|---:|---:|---:|---:|")

@@ -40,11 +40,11 @@ class NanoStart:
 def nano_start(store: str, run: str | None = None) -> NanoStart:
     """The long-CoT stage of a run, the newest one without a name. Ends the process where there is none."""
     from flows.models import ModelNotFound, run_records
-    from infra.store.store import Store
+    from infra.store.open import open_store
     from steps.problem import load_problems
     from steps.recipe import load_recipe
 
-    opened = Store(store, Path(os.environ.get("LONGHAUL_HOME", ".longhaul")) / "cache" / "store")
+    opened = open_store(store, Path(os.environ.get("LONGHAUL_HOME", ".longhaul")) / "cache" / "store")
     try:
         records = {record.stage: record for record in run_records(opened, run)}
         model = opened.fetch(records["long_cot_sft"].outputs["model"])

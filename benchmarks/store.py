@@ -32,6 +32,7 @@ from pathlib import Path
 import boto3
 
 from infra.files import sync_folder
+from infra.store.open import open_store
 from infra.store.store import Ref, Store
 
 ROOT = Path(__file__).parent.parent
@@ -76,14 +77,14 @@ def measure(sides: dict[str, Side], rounds: int, size: int, place: Path) -> dict
 
 def local_case(source: Path, size: int, rounds: int, place: Path) -> dict[str, dict[str, float]]:
     """Put into and fetch from a folder."""
-    store = Store(place / "store")
+    store = open_store(place / "store")
     ref = store.put(source, "model")
 
     def fetch(fresh: Path) -> None:
         store.fetch(ref)
 
     put: dict[str, Side] = {
-        "store": lambda fresh: _ignore(Store(fresh / "store").put(source, "model")),
+        "store": lambda fresh: _ignore(open_store(fresh / "store").put(source, "model")),
         "cp -r and fsync": lambda fresh: copy_durably(source, fresh / "copy"),
         "copytree": lambda fresh: _ignore(shutil.copytree(source, fresh / "copy")),
     }
@@ -168,7 +169,7 @@ class S3Case:
         }
 
     def _store(self, prefix: str, cache: Path | None = None) -> Store:
-        return Store(f"s3://{self.bucket}/{prefix}", cache)
+        return open_store(f"s3://{self.bucket}/{prefix}", cache)
 
     def _store_put(self, prefix: str) -> None:
         self._store(prefix).put(self.source, "model")

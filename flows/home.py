@@ -13,6 +13,6 @@ HOME = Path(os.environ.get("LONGHAUL_HOME", ".longhaul"))
 
 def open_store(address: str) -> "Store":
     """The store at an address; what comes from afar is cached below HOME. Raises infra.store.store.StoreError."""
-    from infra.store.store import Store
+    from infra.store.open import open_store as open_with_cache
 
-    return Store(address, HOME / "cache" / "store")
+    return open_with_cache(address, HOME / "cache" / "store")

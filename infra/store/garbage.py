@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from infra.store.backend import Leftover
 from infra.store.inventory import Artifact, References, artifacts, references
-from infra.store.store import COLLECTED, Store, StoreError, home
+from infra.store.store import COLLECTED, Store, StoreError, object_prefix
 
 DAY = 86400.0
 
@@ -110,7 +110,7 @@ def collect(store: Store, planned: Plan) -> tuple[int, int]:
 
 
 def _delete(store: Store, artifact: Artifact, before: float) -> bool:
-    place = home(artifact.digest)
+    place = object_prefix(artifact.digest)
     files = store.backend.files(place)
     manifest = files.pop("manifest.json", None)
     if (manifest is not None and manifest.modified >= before) or (manifest is None and artifact.whole):

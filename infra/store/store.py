@@ -16,7 +16,6 @@ NOTE for callers: empty folders and permissions are not kept.
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from infra.store.backend import Backend, Corrupted, Damaged, StoreError, damage, folder_files, shown
-from infra.store.local import LocalBackend
 from infra.store.manifest import FileEntry, Manifest
 from infra.store.record_log import RecordLog
-from infra.store.s3 import SCHEME, S3Backend
 
 __all__ = ["Corrupted", "FileEntry", "Manifest", "Ref", "Store", "StoreError"]
 
@@ -57,20 +54,14 @@ class Ref(BaseModel):
 
 
 class Store:
-    """Folders and records below one root.
+    """Folders and records of a backend. infra/store/open.py makes the store at an address."""
 
-    It knows nothing of where they are kept: everything goes through a Backend.
-    """
-
-    def __init__(self, root: str | Path, cache: Path | None = None) -> None:
-        """`root` is a folder, or s3://bucket/prefix; `cache` is where folders from afar are kept once fetched.
-
-        Raises StoreError for a root that is neither.
-        """
-        self.backend = backend_at(root)
+    def __init__(self, backend: Backend, cache: Path) -> None:
+        """`cache` is the folder where a backend that is not on this machine keeps what it fetched."""
+        self.backend = backend
+        self.cache = cache
         self._format: int | None = None
-        self._records = RecordLog(self.backend)
-        self.cache = cache or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "longhaul"
+        self._records = RecordLog(backend)
 
     def put(self, folder: Path, kind: str) -> Ref:
         """Store a folder's files. A folder with the same content that is there already is made whole, if it is not.
@@ -87,15 +78,15 @@ class Store:
             files = [FileEntry(path=path, size=sizes[path], sha256=incoming.sha256[path]) for path in sorted(sizes)]
             manifest = Manifest(files=tuple(files))
             digest = manifest.digest
-            incoming.deliver(f"{home(digest)}/content")
+            incoming.deliver(f"{object_prefix(digest)}/content")
             # Where it was there it is written anew all the same: gc spares what was put of late.
-            self.backend.write_text(f"{home(digest)}/manifest.json", manifest.text)
+            self.backend.write_text(f"{object_prefix(digest)}/manifest.json", manifest.text)
         return Ref(kind=kind, digest=digest, address=self._address(digest), files=len(files), size=manifest.size)
 
     def exists(self, ref: Ref) -> bool:
         """Whether the folder was stored as a whole. Its content is not read: see verify."""
         self.open()
-        return self.backend.read(f"{home(ref.digest)}/manifest.json") is not None
+        return self.backend.read(f"{object_prefix(ref.digest)}/manifest.json") is not None
 
     def fetch(self, ref: Ref) -> Path:
         """The folder on this machine, read-only, every byte compared with the manifest.
@@ -106,7 +97,7 @@ class Store:
         manifest = self.manifest(ref.digest)
         try:
             with shown(f"fetch {ref.kind}", manifest.size) as count:
-                return self.backend.fetch(f"{home(ref.digest)}/content", manifest.files, self.cache, count)
+                return self.backend.fetch(f"{object_prefix(ref.digest)}/content", manifest.files, self.cache, count)
         except Damaged as error:
             raise self._corrupted(ref.digest, error.files) from error
 
@@ -122,7 +113,7 @@ class Store:
         """
         manifest = self.manifest(digest)
         with shown(f"verify {digest[:12]}", manifest.size) as count:
-            return damage(self.backend, f"{home(digest)}/content", manifest.files, count)
+            return damage(self.backend, f"{object_prefix(digest)}/content", manifest.files, count)
 
     def manifest(self, digest: str) -> Manifest:
         """The manifest of a stored folder.
@@ -130,10 +121,10 @@ class Store:
         Raises StoreError where the folder is not stored here, Corrupted where its manifest is damaged.
         """
         self.open()
-        key = f"{home(digest)}/manifest.json"
+        key = f"{object_prefix(digest)}/manifest.json"
         text = self.backend.read(key)
         if text is None:
-            collected = self.backend.read(f"{home(digest)}/{COLLECTED}")
+            collected = self.backend.read(f"{object_prefix(digest)}/{COLLECTED}")
             raise StoreError(
                 f"{self.backend.address} has no folder {digest}"
                 + (": `longhaul store gc` deleted it" if collected else "")
@@ -188,7 +179,7 @@ class Store:
         return self._records.read(keys)
 
     def _address(self, digest: str) -> str:
-        return f"{self.backend.address}/{home(digest)}/content"
+        return f"{self.backend.address}/{object_prefix(digest)}/content"
 
     def open(self, writing: bool = False) -> None:
         """Refuse a store of a newer format (StoreError), and mark one that is written to for the first time."""
@@ -237,17 +228,6 @@ def _regular_files(folder: Path) -> dict[str, int]:
     return sizes
 
 
-def backend_at(root: str | Path) -> Backend:
-    """The backend that keeps a root: a folder, or s3://bucket/prefix."""
-    if str(root).startswith(SCHEME):
-        return S3Backend(str(root))
-    if str(root).startswith("s3:"):
-        raise StoreError(f"{root}: an S3 address begins with {SCHEME} and is given as text, not as a Path")
-    if "://" in str(root):
-        raise StoreError(f"{root}: a store is a folder, or {SCHEME}bucket/prefix")
-    return LocalBackend(Path(root))
-
-
-def home(digest: str) -> str:
+def object_prefix(digest: str) -> str:
     """The key below which a folder is kept."""
     return f"objects/{digest[:2]}/{digest}"

@@ -19,8 +19,8 @@ from flows.evaluation import Evaluated, compare, evaluate_model, newest_model
 from flows.models import ModelNotFound
 from infra.stages.contract import StageContext, StageOutput
 from infra.store import records
+from infra.store.open import open_store
 from infra.store.records import StageRecord, TagRecord
-from infra.store.store import Store
 from steps.promotion import PromotionRules
 from steps.report.evaluation_page import render_evaluation
 
@@ -83,7 +83,7 @@ def tag(store: Path, record: StageRecord, name: str = "production") -> None:
     set_to = TagRecord(
         tag=name, model=record.outputs["model"], stage=record.stage, run=record.run, time="2026-01-01", by="tester"
     )
-    records.write(Store(store), f"tags/{name}", set_to)
+    records.write(open_store(store), f"tags/{name}", set_to)
 
 
 def longhaul_evaluate(store: Path, *arguments: str) -> Result:
@@ -94,12 +94,12 @@ def longhaul_evaluate(store: Path, *arguments: str) -> Result:
 def test_the_newest_finished_model_is_that_of_the_newest_run_that_got_so_far(tmp_path: Path) -> None:
     store = tmp_path / "store"
     with pytest.raises(ModelNotFound, match="no finished model"):
-        newest_model(Store(store))
+        newest_model(open_store(store))
     add_model(store, tmp_path / "made", "run-1", 0.5)
     add_model(store, tmp_path / "made", "run-2", 0.5)
     add_model(store, tmp_path / "made", "run-2", 0.5, stage="long2short/merge")
     add_model(store, tmp_path / "made", "run-3", 0.5, stage="vanilla_sft")
-    model, record = newest_model(Store(store))
+    model, record = newest_model(open_store(store))
     assert (record.run, record.stage) == ("run-2", "long2short/merge")
     assert model == record.outputs["model"]
 
@@ -132,7 +132,7 @@ def test_evaluations_leave_the_newest_finished_model_what_it_was(home: Path, eng
         done = longhaul_evaluate(store)
         assert done.exit_code == 0, done.output
         assert "no model is tagged production" in done.output
-    assert newest_model(Store(store))[1].run == "run-1"
+    assert newest_model(open_store(store))[1].run == "run-1"
 
 
 def test_other_evaluation_settings_evaluate_anew(home: Path, engine: list[str], tmp_path: Path) -> None:
@@ -154,8 +154,8 @@ def test_the_evaluation_is_a_run_that_lineage_leads_to_from_the_model(
     made = add_model(store, tmp_path / "made", "run-1", 0.6)
     evaluated = evaluate_model(recipe(store), "evaluation-1", "run-1:rl", ["evaluate"])
     assert evaluated.record.upstream["model"] == made.key
-    index = LineageIndex.of(Store(store), home)
-    index.sync(Store(store))
+    index = LineageIndex.of(open_store(store), home)
+    index.sync(open_store(store))
     assert index.run("evaluation-1").row.status == "succeeded"
     leads_to = index.downstream(f"artifact:{made.outputs['model'].digest}")
     assert "execution:evaluation-1:evaluate" in {node.id for node in leads_to.nodes}
@@ -176,7 +176,7 @@ def test_a_failure_is_recorded_told_in_a_line_and_kept_whole(
     assert "RuntimeError: the engine" in done.output and "Traceback" not in done.output
     (log,) = home.glob("runs/*-smoke-evaluate/error.log")
     assert "Traceback" in log.read_text()
-    ends = [r for r in Store(store).read_records("runs") if r["event"] == "ended"]
+    ends = [r for r in open_store(store).read_records("runs") if r["event"] == "ended"]
     assert ends[-1]["status"] == "failed"
     refused = longhaul_evaluate(store, "no_such_model")
     assert refused.exit_code == 1 and "no folder, stage, RUN:STAGE" in refused.output
@@ -206,10 +206,10 @@ def test_the_flow_evaluates_with_the_real_engine_and_the_command_uses_that_again
     store = tmp_path / "store"
     made = add_model(store, tmp_path / "made", "run-1", 0.0)
     real = made.model_copy(
-        update={"key": "real", "run": "run-2", "outputs": {"model": Store(store).put(base, "model")}}
+        update={"key": "real", "run": "run-2", "outputs": {"model": open_store(store).put(base, "model")}}
     )
-    records.write(Store(store), "stage-runs/run-2", real)
-    records.write(Store(store), "stages/real", real)
+    records.write(open_store(store), "stage-runs/run-2", real)
+    records.write(open_store(store), "stages/real", real)
     tag(store, real)
     config = tmp_path / "recipe.yaml"
     text = (ROOT / "configs" / "smoke.yaml").read_text().replace("seed: 0", f"seed: 0\nstore: {store}", 1)

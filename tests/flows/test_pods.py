@@ -16,8 +16,8 @@ import pytest
 from flows.cli.deploy import compiled
 from flows.cluster.plan import compile_environment
 from infra.store import records
+from infra.store.open import open_store
 from infra.store.records import StageRecord
-from infra.store.store import Store
 from tests.flows import argo
 from tests.flows.deploying import clean_environment, recipe_with
 from tests.flows.pods import WORKFLOW, run_pod
@@ -151,7 +151,7 @@ def test_every_pod_does_its_part_and_they_pass_the_chain_on_through_s3_alone(
         list(pool.map(lambda step: workflow.run(step, until), BRANCHES))
     for step in ("report", "end"):
         workflow.run(step, until)
-    store = Store(workflow.store)
+    store = open_store(workflow.store)
     stages = list(records.read(store, StageRecord, "stages"))
     found = {one.stage: one for one in stages}
     assert len(stages) == len(found), "a stage ran more than once"

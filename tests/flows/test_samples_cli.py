@@ -12,7 +12,7 @@ from infra.lineage.prompt_digest import prompt_digest
 from infra.lineage.sample_files import write_samples
 from infra.lineage.sample_row import KIND, PolicySpan, SampleRow
 from infra.store import records
-from infra.store.store import Store
+from infra.store.open import open_store
 from tests.infra.lineage.records import ref, stage_record
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 [red]so[/red] \u202e 7"
@@ -42,7 +42,7 @@ def rollout(iteration: int, number: int) -> SampleRow:
 class Command:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "store"
-        store = Store(self.folder)
+        store = open_store(self.folder)
         for iteration in range(2):
             rows = [rollout(iteration, number) for number in range(30)]
             write_samples(folder / "samples" / f"{iteration:06d}.parquet", rows)

@@ -7,12 +7,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from flows.cli.store import store as command
+from infra.store.open import open_store
 from infra.store.store import Ref, Store
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return open_store(tmp_path / "store")
 
 
 def longhaul(store: Store, *arguments: str) -> Result:

@@ -15,7 +15,7 @@ from infra.files import folder_written_aside
 from infra.stages import checkpoint_mirror
 from infra.stages.checkpoint_mirror import Mirror, mirrored
 from infra.store.backend import Backend, Corrupted, StoreError
-from infra.store.store import backend_at
+from infra.store.open import open_backend
 
 KEY = "a" * 64
 
@@ -23,10 +23,10 @@ KEY = "a" * 64
 @pytest.fixture(params=["folder", "s3"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     if request.param == "folder":
-        return backend_at(tmp_path / "store")
+        return open_backend(tmp_path / "store")
     request.getfixturevalue("s3")
     boto3.client("s3").create_bucket(Bucket="checkpoints")
-    return backend_at(f"s3://checkpoints/{uuid.uuid4().hex}")
+    return open_backend(f"s3://checkpoints/{uuid.uuid4().hex}")
 
 
 def save(folder: Path, iteration: int) -> None:
@@ -125,7 +125,7 @@ def test_what_is_on_this_machine_goes_before(backend: Backend, tmp_path: Path) -
 
 def test_a_store_that_refuses_does_not_stop_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint_mirror, "EVERY_S", 0.02)
-    backend, told = backend_at(tmp_path / "store"), []
+    backend, told = open_backend(tmp_path / "store"), []
     monkeypatch.setattr(checkpoint_mirror, "say", told.append)
     refused = threading.Event()
 
@@ -149,7 +149,7 @@ def test_an_index_that_is_none_is_named(backend: Backend, tmp_path: Path) -> Non
 
 def test_a_stage_that_saves_while_it_is_copied_is_copied_whole(tmp_path: Path) -> None:
     """Files go away under the copy's hands, again and again."""
-    backend, here = backend_at(tmp_path / "store"), tmp_path / "here" / KEY
+    backend, here = open_backend(tmp_path / "store"), tmp_path / "here" / KEY
     mirror, over, seen = Mirror(backend, KEY, here), threading.Event(), set()
 
     def saves() -> None:

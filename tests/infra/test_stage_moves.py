@@ -12,7 +12,7 @@ from infra.files import write_text_atomically
 from infra.stages.contract import Body, StageContext, StageOutput
 from infra.stages.key import KeyParts
 from infra.stages.runner import StageRunner
-from infra.store.store import Store
+from infra.store.open import open_store
 from infra.tracking.tracker import TrackingConfig
 
 
@@ -43,7 +43,7 @@ def test_a_stage_that_lost_a_node_goes_on_elsewhere_from_its_last_checkpoint(s3:
     parts = KeyParts.now("counts", Iterations(), 0, {}, {}, "infra.stages.contract")
 
     def attempt(machine: str, lost_at: int | None) -> int:
-        store = Store(address, tmp_path / machine / "cache")
+        store = open_store(address, tmp_path / machine / "cache")
         runner = StageRunner(store, "run", tmp_path / machine, TrackingConfig(mode="disabled"))
         began: int = runner(parts, lambda: counts(lost_at), Iterations(), {}).metrics["began"]
         return began
@@ -51,4 +51,6 @@ def test_a_stage_that_lost_a_node_goes_on_elsewhere_from_its_last_checkpoint(s3:
     with pytest.raises(NodeLost):
         attempt("here", lost_at=3)
     assert attempt("there", lost_at=None) == 3
-    assert Store(address).backend.files(f"checkpoints/{parts.key}") == {}, "a stage that is done keeps no checkpoints"
+    assert open_store(address).backend.files(f"checkpoints/{parts.key}") == {}, (
+        "a stage that is done keeps no checkpoints"
+    )

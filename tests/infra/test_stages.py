@@ -14,8 +14,9 @@ from infra.stages.contract import Body, StageContext, StageOutput
 from infra.stages.key import KeyParts
 from infra.stages.runner import KeyClaimed, StageRunner, find_earlier
 from infra.store import records
+from infra.store.open import open_store
 from infra.store.records import StageRecord
-from infra.store.store import Store, StoreError
+from infra.store.store import StoreError
 from infra.tracking.tracker import TrackingConfig
 
 
@@ -42,7 +43,7 @@ class Stages:
     """A runner, and how often bodies were loaded."""
 
     def __init__(self, folder: Path, run: str = "run-1") -> None:
-        store = Store(folder / "store")
+        store = open_store(folder / "store")
         self.runner = StageRunner(store, run, folder / "home", TrackingConfig(mode="disabled"))
         self.loaded = 0
 
@@ -176,7 +177,7 @@ from pathlib import Path
 from infra.stages.contract import StageOutput
 from infra.stages.key import KeyParts
 from infra.stages.runner import StageRunner
-from infra.store.store import Store
+from infra.store.open import open_store
 from infra.tracking.tracker import TrackingConfig
 
 def slow(context, settings):
@@ -185,7 +186,8 @@ def slow(context, settings):
     (context.folder / "out" / "x").write_text("x")
     return StageOutput({{"x": ("dataset", context.folder / "out")}}, {{}})
 
-store, home, tracking = Store({str(tmp_path / "store")!r}), Path({str(tmp_path)!r}), TrackingConfig(mode="disabled")
+store = open_store({str(tmp_path / "store")!r})
+home, tracking = Path({str(tmp_path)!r}), TrackingConfig(mode="disabled")
 runner = StageRunner(store, "r", home, tracking)
 parts = KeyParts.now("slow", tracking, 0, {{}}, {{}}, "infra.files")
 print(runner(parts, lambda: slow, tracking, {{}}).model_dump_json())
@@ -201,7 +203,7 @@ def test_an_attempt_on_another_machine_goes_on_from_the_checkpoints_in_a_store_t
     import boto3
 
     boto3.client("s3").create_bucket(Bucket="checkpoints-of-stages")
-    store = Store("s3://checkpoints-of-stages/store", tmp_path / "cache")
+    store = open_store("s3://checkpoints-of-stages/store", tmp_path / "cache")
     first, second = Stages(tmp_path / "first"), Stages(tmp_path / "second")
     for stages in (first, second):
         home = stages.runner.home

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from pydantic import ValidationError
 
 from infra.progress.events import Event
 from infra.store.local import LocalBackend
+from infra.store.open import open_store
 from infra.store.s3 import download_folder
 from infra.store.store import Corrupted, FileEntry, Manifest, Ref, Store, StoreError
 from tests.infra.store_common import contents, damage, make_folder, s3_place
@@ -21,9 +24,9 @@ from tests.infra.store_common import contents, damage, make_folder, s3_place
 @pytest.fixture(params=["local", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "local":
-        return Store(tmp_path / "store", tmp_path / "cache")
+        return open_store(tmp_path / "store", tmp_path / "cache")
     request.getfixturevalue("s3")
-    return Store(s3_place(request.node.nodeid), tmp_path / "cache")
+    return open_store(s3_place(request.node.nodeid), tmp_path / "cache")
 
 
 def test_a_fetched_folder_is_exactly_the_folder_that_was_put(store: Store, tmp_path: Path) -> None:
@@ -62,7 +65,7 @@ def test_the_manifest_format_is_stable_so_that_old_refs_stay_good(tmp_path: Path
     one, empty = hashlib.sha256(b"1").hexdigest(), hashlib.sha256(b"").hexdigest()
     files = [f'{{"path":"B","sha256":"{empty}","size":0}}', f'{{"path":"a/é","sha256":"{one}","size":1}}']
     expected = f'{{"files":[{",".join(files)}],"format":1}}\n'
-    ref = Store(tmp_path / "store").put(make_folder(tmp_path / "folder", **{"a/é": "1", "B": ""}), "model")
+    ref = open_store(tmp_path / "store").put(make_folder(tmp_path / "folder", **{"a/é": "1", "B": ""}), "model")
     assert ref.digest == hashlib.sha256(expected.encode()).hexdigest()
     assert (Path(ref.address).parent / "manifest.json").read_text() == expected
 
@@ -97,7 +100,7 @@ def test_damage_is_found_and_the_file_named(store: Store, tmp_path: Path, path: 
 
 
 def test_a_stored_file_replaced_by_a_link_is_found(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     ref = store.put(make_folder(tmp_path / "folder"), "model")
     stored = Path(ref.address) / "config.json"
     stored.rename(tmp_path / "elsewhere")
@@ -166,7 +169,7 @@ def test_any_file_name_and_bytes_survive_the_round_trip(files: dict[str, bytes])
         folder.mkdir()
         for name, data in files.items():
             (folder / name).write_bytes(data)
-        store = Store(Path(place, "store"))
+        store = open_store(Path(place, "store"))
         assert contents(store.fetch(store.put(folder, "dataset"))) == files
 
 
@@ -192,7 +195,7 @@ def test_a_put_makes_a_damaged_folder_whole_again(store: Store, tmp_path: Path) 
 
 def test_a_put_replaces_links_that_would_lead_it_out_of_the_store(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "folder", **{"deep/file": "x"})
-    store = Store(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     ref = store.put(folder, "model")
     (Path(ref.address) / "deep" / "file").unlink()
     (Path(ref.address) / "deep").rmdir()
@@ -204,7 +207,7 @@ def test_a_put_replaces_links_that_would_lead_it_out_of_the_store(tmp_path: Path
 
 
 def test_a_fetched_file_stays_readable_while_the_same_folder_is_put_again(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     folder = make_folder(tmp_path / "folder", weights="x" * 1000)
     with (store.fetch(store.put(folder, "model")) / "weights").open() as reader:
         assert reader.read(10) == "x" * 10
@@ -236,3 +239,12 @@ def test_long_transfers_show_their_progress_in_bytes_and_short_ones_do_not(
     ends = [(e.task, round(e.done, 3), e.total, e.unit) for e in events if e.kind == "task_done"]
     names = ["store model", "fetch model", f"verify {ref.digest[:12]}"]
     assert ends == [(name, 3.0, 3, "MB") for name in names]
+
+
+def test_the_store_is_given_its_backend_and_imports_none() -> None:
+    program = (
+        "import sys, infra.store.store; print(*[m for m in sys.modules if m.startswith(('infra.store.', 'boto'))])"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "infra.store.store" in run.stdout
+    assert not {"infra.store.local", "infra.store.s3", "boto3"} & set(run.stdout.split())

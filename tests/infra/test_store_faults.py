@@ -9,6 +9,7 @@ import boto3
 import pytest
 
 from infra.store.backend import StoreError
+from infra.store.open import open_store
 from infra.store.store import Corrupted, Ref, Store
 from tests.infra.faulty_proxy import Fault, FaultyProxy, Kind, Seen, faulty_proxy
 
@@ -34,7 +35,9 @@ def proxy(s3: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
 
 @pytest.fixture
 def store(proxy: FaultyProxy, request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return Store(f"s3://{BUCKET}/{hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:20]}", tmp_path / "cache")
+    return open_store(
+        f"s3://{BUCKET}/{hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:20]}", tmp_path / "cache"
+    )
 
 
 @pytest.fixture
@@ -87,7 +90,7 @@ def test_a_server_that_stalls_is_asked_again(
     ref = store.put(folder, "model")
     monkeypatch.setattr("infra.store.s3_client.READ_TIMEOUT", 0.5)
     proxy.faults = [Fault("stall", "GET", "/content/big", times=1), Fault("stall", "GET", "/content/small1", times=1)]
-    again = Store(store.backend.address, store.cache)
+    again = open_store(store.backend.address, store.cache)
     assert contents(again.fetch(ref)) == contents(folder)
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from infra.store.garbage import DAY, collect, plan
 from infra.store.inventory import artifacts, references
-from infra.store.store import Corrupted, Ref, Store, StoreError, home
+from infra.store.open import open_store
+from infra.store.store import Corrupted, Ref, Store, StoreError, object_prefix
 
 BUCKET = "garbage"
 
@@ -19,12 +20,12 @@ BUCKET = "garbage"
 @pytest.fixture(params=["local", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "local":
-        return Store(tmp_path / "store", tmp_path / "cache")
+        return open_store(tmp_path / "store", tmp_path / "cache")
     request.getfixturevalue("s3")
     client = boto3.client("s3")
     if BUCKET not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]:
         client.create_bucket(Bucket=BUCKET)
-    return Store(f"s3://{BUCKET}/{tmp_path.name}-{time.time_ns()}", tmp_path / "cache")
+    return open_store(f"s3://{BUCKET}/{tmp_path.name}-{time.time_ns()}", tmp_path / "cache")
 
 
 def put(store: Store, tmp_path: Path, text: str) -> Ref:
@@ -141,7 +142,7 @@ def test_what_is_put_or_referred_to_after_the_plan_stays(store: Store, chain: di
 
 
 def test_what_a_put_that_broke_off_has_left_goes(store: Store, chain: dict[str, Ref]) -> None:
-    store.backend.delete([f"{home(chain['stray'].digest)}/manifest.json"])
+    store.backend.delete([f"{object_prefix(chain['stray'].digest)}/manifest.json"])
     planned = plan(store, grace_seconds=-60)
     assert [(artifact.digest, artifact.whole) for artifact in planned.deleted] == [(chain["stray"].digest, False)]
     collect(store, planned)
@@ -149,7 +150,7 @@ def test_what_a_put_that_broke_off_has_left_goes(store: Store, chain: dict[str, 
 
 
 def test_leftovers_of_old_transfers_go_and_those_of_running_ones_stay(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     put(store, tmp_path, "x")
     for name in ("old", "young"):
         (tmp_path / "store" / "tmp" / name).mkdir()
@@ -163,7 +164,7 @@ def test_leftovers_of_old_transfers_go_and_those_of_running_ones_stay(tmp_path: 
 def test_uploads_that_broke_off_go(s3: None, tmp_path: Path) -> None:
     client = boto3.client("s3")
     client.create_bucket(Bucket="uploads")
-    store = Store("s3://uploads/store")
+    store = open_store("s3://uploads/store")
     put(store, tmp_path, "x")
     for key in ("store/objects/aa/file", "elsewhere/file"):
         upload = client.create_multipart_upload(Bucket="uploads", Key=key)["UploadId"]

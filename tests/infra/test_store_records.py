@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.store.open import open_store
 from infra.store.store import Corrupted, Ref, Store, StoreError
 from tests.infra.store_common import contents, make_folder, s3_place
 
@@ -12,9 +13,9 @@ from tests.infra.store_common import contents, make_folder, s3_place
 @pytest.fixture(params=["local", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "local":
-        return Store(tmp_path / "store", tmp_path / "cache")
+        return open_store(tmp_path / "store", tmp_path / "cache")
     request.getfixturevalue("s3")
-    return Store(s3_place(request.node.nodeid), tmp_path / "cache")
+    return open_store(s3_place(request.node.nodeid), tmp_path / "cache")
 
 
 def test_the_store_says_its_format_from_the_first_write_on(store: Store, tmp_path: Path) -> None:
@@ -44,7 +45,7 @@ def test_a_store_of_a_newer_version_is_refused_with_its_format(store: Store, tmp
 
 @pytest.mark.parametrize("text", ["", "[]", '{"format": "x"}', '{"format": 0}', '{"format": 1, "more": 2}'])
 def test_a_format_that_cannot_be_read_is_refused_with_the_files_name(tmp_path: Path, text: str) -> None:
-    store = Store(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     store.backend.write_text("store.json", text)
     with pytest.raises(Corrupted, match=r"store\.json is not like"):
         store.list_records()
@@ -52,9 +53,9 @@ def test_a_format_that_cannot_be_read_is_refused_with_the_files_name(tmp_path: P
 
 def test_a_store_from_before_formats_is_read_and_marked(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "folder")
-    ref = Store(tmp_path / "store").put(folder, "model")
+    ref = open_store(tmp_path / "store").put(folder, "model")
     (tmp_path / "store" / "store.json").unlink()
-    old = Store(tmp_path / "store")
+    old = open_store(tmp_path / "store")
     assert contents(old.fetch(ref)) == contents(folder)
     old.write_record("a", {})
     assert (tmp_path / "store" / "store.json").exists()

@@ -6,8 +6,9 @@ from pathlib import Path
 import boto3
 import pytest
 
+from infra.store.open import open_store
 from infra.store.s3 import S3Backend, download_folder, split_address
-from infra.store.store import Store, StoreError
+from infra.store.store import StoreError
 from tests.infra.store_common import BUCKET, contents, damage, make_folder, s3_place
 
 
@@ -17,7 +18,7 @@ def place(s3: None, request: pytest.FixtureRequest) -> str:
 
 
 def test_a_damaged_cache_is_downloaded_again(place: str, tmp_path: Path) -> None:
-    store = Store(place, tmp_path / "cache")
+    store = open_store(place, tmp_path / "cache")
     ref = store.put(make_folder(tmp_path / "folder"), "model")
     cached = store.fetch(ref)
     (cached / "config.json").chmod(0o644)
@@ -27,7 +28,7 @@ def test_a_damaged_cache_is_downloaded_again(place: str, tmp_path: Path) -> None
 
 
 def test_a_whole_cache_is_not_downloaded_again(place: str, tmp_path: Path) -> None:
-    store = Store(f"s3://{BUCKET}", tmp_path / "cache")
+    store = open_store(f"s3://{BUCKET}", tmp_path / "cache")
     ref = store.put(make_folder(tmp_path / "folder"), "model")
     store.fetch(ref)
     damage(store, ref, "content/config.json", None)
@@ -35,7 +36,7 @@ def test_a_whole_cache_is_not_downloaded_again(place: str, tmp_path: Path) -> No
 
 
 def test_files_larger_than_a_part_survive_the_round_trip(place: str, tmp_path: Path) -> None:
-    store = Store(place, tmp_path / "cache")
+    store = open_store(place, tmp_path / "cache")
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "weights").write_bytes(bytes(range(256)) * (33 << 12))
@@ -46,13 +47,13 @@ def test_a_root_that_cannot_be_written_is_named(tmp_path: Path, place: str) -> N
     folder = make_folder(tmp_path / "folder")
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="file/store"):
-        Store(tmp_path / "file" / "store").put(folder, "model")
+        open_store(tmp_path / "file" / "store").put(folder, "model")
     with pytest.raises(StoreError, match=r"s3://no-such-bucket/.*NoSuchBucket"):
-        Store("s3://no-such-bucket").put(folder, "model")
+        open_store("s3://no-such-bucket").put(folder, "model")
     with pytest.raises(StoreError, match="S3 address begins with s3://"):
-        Store(Path("s3://bucket/prefix"))
+        open_store(Path("s3://bucket/prefix"))
     with pytest.raises(StoreError, match="a store is a folder, or s3://bucket/prefix"):
-        Store("gs://bucket/prefix")
+        open_store("gs://bucket/prefix")
 
 
 def test_a_server_that_does_not_answer_is_an_error_of_the_store(
@@ -63,7 +64,7 @@ def test_a_server_that_does_not_answer_is_an_error_of_the_store(
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda self, context: 0)
     with pytest.raises(StoreError, match="Could not connect"):
-        Store("s3://bucket").put(make_folder(tmp_path / "folder"), "model")
+        open_store("s3://bucket").put(make_folder(tmp_path / "folder"), "model")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_everything_is_encrypted_as_the_environment_says(
     monkeypatch.setenv("LONGHAUL_S3_SSE_KMS_KEY_ID", key)
     monkeypatch.setattr("infra.store.s3_upload.PART", 5 << 20)
     folder = make_folder(tmp_path / "folder", small="x", large="x" * (6 << 20))
-    store = Store(place, tmp_path / "cache")
+    store = open_store(place, tmp_path / "cache")
     ref = store.put(folder, "model")
     store.write_record("a", {})
     assert isinstance(store.backend, S3Backend)
@@ -95,9 +96,9 @@ def test_what_was_stored_without_encryption_is_sent_again_with_it(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_folder(tmp_path / "folder", small="x")
-    Store(place).put(folder, "model")
+    open_store(place).put(folder, "model")
     monkeypatch.setenv("LONGHAUL_S3_SSE", "aws:kms")
-    store = Store(place)
+    store = open_store(place)
     store.put(folder, "model")
     assert isinstance(store.backend, S3Backend)
     keys = [store.backend.key(path) for path in store.backend.sizes("") if path != "store.json"]
@@ -119,11 +120,11 @@ def test_an_encryption_that_cannot_be_is_refused_before_anything_is_sent(
     monkeypatch.setenv("LONGHAUL_S3_SSE", kind)
     monkeypatch.setenv("LONGHAUL_S3_SSE_KMS_KEY_ID", key)
     with pytest.raises(StoreError, match=message):
-        Store("s3://bucket")
+        open_store("s3://bucket")
 
 
 def test_a_download_takes_only_what_is_wanted_and_says_what_it_left(place: str, tmp_path: Path) -> None:
-    store = Store(place)
+    store = open_store(place)
     address = store.put(make_folder(tmp_path / "folder", a="1", b="2", **{"c/d": "3"}), "model").address
     assert download_folder(address + "/", tmp_path / "out", lambda path: path != "b") == ["b"]
     assert contents(tmp_path / "out") == {"a": b"1", "c/d": b"3"}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.store.open import open_store
 from infra.store.store import Ref, Store, StoreError
 from tests.infra.store_common import contents, make_folder, s3_place
 
@@ -18,9 +19,9 @@ from tests.infra.store_common import contents, make_folder, s3_place
 @pytest.fixture(params=["local", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "local":
-        return Store(tmp_path / "store", tmp_path / "cache")
+        return open_store(tmp_path / "store", tmp_path / "cache")
     request.getfixturevalue("s3")
-    return Store(s3_place(request.node.nodeid), tmp_path / "cache")
+    return open_store(s3_place(request.node.nodeid), tmp_path / "cache")
 
 
 @pytest.mark.parametrize("change", [b"longer than it was", b"short", b"0123456789"])
@@ -28,7 +29,7 @@ def test_a_file_that_changes_while_it_is_stored_is_refused(
     tmp_path: Path, change: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_folder(tmp_path / "folder", weights="0123456789")
-    store = Store(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     copy = shutil.copyfile
 
     def changing(source: Path, destination: Path) -> None:
@@ -63,7 +64,7 @@ def test_writers_of_the_same_folder_at_once_do_no_harm(store: Store, tmp_path: P
 
 def test_a_full_disk_is_reported_with_the_path_and_leaves_nothing(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "folder", weights="x" * 100_000)
-    store = Store(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     # Writes beyond the limit fail as they do on a full disk, in the same system call.
@@ -80,8 +81,8 @@ def test_a_full_disk_is_reported_with_the_path_and_leaves_nothing(tmp_path: Path
 WRITER = """
 import sys
 from pathlib import Path
-from infra.store.store import Store
-store = Store(sys.argv[1], Path(sys.argv[2]))
+from infra.store.open import open_store
+store = open_store(sys.argv[1], Path(sys.argv[2]))
 for turn in range(3):
     ref = store.put(Path(sys.argv[3]), "model")
     store.verify(ref)
@@ -123,5 +124,5 @@ def test_a_writer_that_is_killed_leaves_nothing_visible_and_the_next_put_is_whol
     places = [str(tmp_path / "store"), str(tmp_path / "cache"), str(folder)]
     assert subprocess.run([sys.executable, "-c", program, *places, "0"], check=False).returncode == -9
     assert not list((tmp_path / "store").rglob("manifest.json"))
-    store = Store(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     assert contents(store.fetch(store.put(folder, "model"))) == contents(folder)

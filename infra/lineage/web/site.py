@@ -7,7 +7,7 @@ from pathlib import Path
 from infra.lineage.index import LineageIndex
 from infra.lineage.web.live import Live
 from infra.store.record_log import NAME
-from infra.store.store import Corrupted, FileEntry, Store, home
+from infra.store.store import Corrupted, FileEntry, Store, object_prefix
 
 LARGEST_SHOWN = 2 << 20
 """Bytes of the largest file that a page shows."""
@@ -41,7 +41,7 @@ class Site:
             raise NotThere("The artifact has no such file.")
         if entry.size > LARGEST_SHOWN:
             raise NotThere(f"The file has {entry.size:,} bytes; up to {LARGEST_SHOWN:,} are shown.")
-        content = self.store.backend.read(f"{home(digest)}/content/{entry.path}")
+        content = self.store.backend.read(f"{object_prefix(digest)}/content/{entry.path}")
         if content is None or hashlib.sha256(content).hexdigest() != entry.sha256:
             raise Corrupted(f"{digest}/{entry.path} is not what was put; `longhaul store verify` says more")
         return entry, content

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from infra.lineage.index import LineageIndex
+from infra.store.open import open_store
 from infra.store.store import Store
 
 
@@ -76,7 +77,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """A store without records."""
-    return Store(tmp_path / "store")
+    return open_store(tmp_path / "store")
 
 
 @pytest.fixture

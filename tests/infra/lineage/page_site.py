@@ -16,6 +16,7 @@ from infra.lineage.sample_row import KIND, PolicySpan, SampleRow
 from infra.lineage.web.app import lineage_app
 from infra.lineage.web.site import Site
 from infra.lineage.web.templating import link
+from infra.store.open import open_store
 from infra.store.records import StageRecord
 from infra.store.store import Ref, Store
 
@@ -87,7 +88,7 @@ def made_up_site(folder: Path, hostile: bool = False) -> Site:
     The first run's RL has an artifact of samples and one of files, both really stored; all others are nowhere. Where
     it is hostile, every text that anyone may choose is.
     """
-    store = Store(folder / "store")
+    store = open_store(folder / "store")
     bad = HOSTILE if hostile else ""
     kept = put(store, folder / "files", {"config.json": json.dumps({"text": HOSTILE}), "deep/a.txt": "plain"}, "model")
     sampled = samples(store, folder / "samples")

@@ -17,7 +17,8 @@ from infra.lineage.export.openlineage import events
 from infra.lineage.graph import Edge, Node, Subgraph
 from infra.lineage.index import LineageIndex
 from infra.lineage.tables import LineageError
-from infra.store.store import Ref, Store
+from infra.store.open import open_store
+from infra.store.store import Ref
 
 SCHEMAS = Path(__file__).parent / "openlineage"
 WARNED = {"expectation": "expect_tags_to_be_balanced", "rule": "tags are even", "success": False, "severity": "warn"}
@@ -30,7 +31,7 @@ def made_index(tmp_path: Path, **changed: Any) -> LineageIndex:
     reuse = {stage: first[stage] for stage in ("data", "import", "vanilla_sft", "curation", "long_cot_sft")}
     history.add_run("second", minutes=60, reuse=reuse, fails_at="rl", **changed)
     history.add_run("third", minutes=120, reuse=reuse, status="interrupted")
-    store = Store(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     write_history(tmp_path / "store", history.records)
     index = LineageIndex.of(store, tmp_path)
     index.sync(store)
@@ -144,8 +145,8 @@ def test_the_same_events_come_out_each_time(tmp_path: Path) -> None:
 
 def test_a_stage_whose_start_is_no_time_is_named(tmp_path: Path) -> None:
     write_history(tmp_path / "store", [("stage-runs/first", stage_record("rl", "first", started="yesterday"))])
-    index = LineageIndex.of(Store(tmp_path / "store"), tmp_path)
-    index.sync(Store(tmp_path / "store"))
+    index = LineageIndex.of(open_store(tmp_path / "store"), tmp_path)
+    index.sync(open_store(tmp_path / "store"))
     with pytest.raises(LineageError, match=r"execution:first:rl cannot be told as events: .*yesterday"):
         list(events(index, whole(index)))
 
@@ -190,7 +191,7 @@ def test_an_s3_store_is_the_namespace_of_its_data_sets(tmp_path: Path) -> None:
     made = digest("model")
     ref = Ref(kind="model", digest=made, address=f"s3://bucket/prefix/objects/{made}/content", files=1, size=1)
     write_history(tmp_path / "store", [("stage-runs/first", stage_record("rl", "first", outputs={"model": ref}))])
-    index = LineageIndex.of(Store(tmp_path / "store"), tmp_path)
-    index.sync(Store(tmp_path / "store"))
+    index = LineageIndex.of(open_store(tmp_path / "store"), tmp_path)
+    index.sync(open_store(tmp_path / "store"))
     (output,) = list(events(index, whole(index)))[-1]["outputs"]
     assert (output["namespace"], output["name"]) == ("s3://bucket", f"prefix/objects/{made}/content")

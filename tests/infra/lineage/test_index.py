@@ -7,6 +7,7 @@ from records import CHAIN, History, Opened, big_history, digest, indexed, ref, s
 
 from infra.lineage.index import LineageIndex
 from infra.lineage.tables import LineageError
+from infra.store.open import open_store
 from infra.store.records import FORMAT, Failure, write
 from infra.store.store import Store, StoreError
 
@@ -121,7 +122,7 @@ def test_a_record_of_a_newer_format_is_refused_with_its_version(store: Store, tm
 
 def test_a_store_in_s3_is_indexed_as_a_folder_is(s3: None, tmp_path: Path) -> None:
     boto3.client("s3").create_bucket(Bucket="lineage-index")
-    store = Store("s3://lineage-index/store", tmp_path / "cache")
+    store = open_store("s3://lineage-index/store", tmp_path / "cache")
     history = two_runs()
     for name, record in history.records:
         write(store, name, record)

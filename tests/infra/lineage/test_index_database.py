@@ -13,6 +13,7 @@ from sqlalchemy import Connection, event, func, select, text
 from infra.lineage.index import LineageIndex
 from infra.lineage.tables import LineageError, meta, metadata, reading
 from infra.lineage.web.neighbourhood import nearby
+from infra.store.open import open_store
 from infra.store.store import Store
 
 
@@ -34,7 +35,7 @@ def test_an_index_of_a_newer_schema_is_refused_and_an_older_one_made_anew(
 
 def test_an_index_does_not_mix_two_stores(opened: Opened, store: Store, tmp_path: Path) -> None:
     index = indexed(opened, store, two_runs())
-    other = Store(tmp_path / "other")
+    other = open_store(tmp_path / "other")
     with pytest.raises(LineageError, match=r"is of the store .*store, not of .*other.*--rebuild"):
         index.sync(other)
     index.rebuild(other)
@@ -42,9 +43,9 @@ def test_an_index_does_not_mix_two_stores(opened: Opened, store: Store, tmp_path
 
 
 def test_the_default_index_is_one_for_each_store(tmp_path: Path) -> None:
-    first = LineageIndex.of(Store(tmp_path / "a"), tmp_path / "home")
-    second = LineageIndex.of(Store(tmp_path / "b"), tmp_path / "home")
-    again = LineageIndex.of(Store(tmp_path / "a"), tmp_path / "home")
+    first = LineageIndex.of(open_store(tmp_path / "a"), tmp_path / "home")
+    second = LineageIndex.of(open_store(tmp_path / "b"), tmp_path / "home")
+    again = LineageIndex.of(open_store(tmp_path / "a"), tmp_path / "home")
     assert first.engine.url == again.engine.url != second.engine.url
 
 
@@ -73,8 +74,8 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 SYNC = """
 import sys
 from infra.lineage.index import LineageIndex
-from infra.store.store import Store
-index, store = LineageIndex(sys.argv[1]), Store(sys.argv[2])
+from infra.store.open import open_store
+index, store = LineageIndex(sys.argv[1]), open_store(sys.argv[2])
 for _ in range(3):
     print(index.sync(store).new, flush=True)
 """
@@ -143,7 +144,7 @@ def test_a_reader_sees_neither_half_of_a_rebuild(opened: Opened, store: Store, t
     with reading(index.engine) as connection:
         before = counts(connection)
         assert min(before[:2]) > 0
-        other.rebuild(Store(tmp_path / "other"))
+        other.rebuild(open_store(tmp_path / "other"))
         assert counts(connection) == before
     with reading(index.engine) as connection:
         assert set(counts(connection)) == {0}

@@ -15,7 +15,8 @@ import infra.lineage.web as web
 from infra.lineage.index import LineageIndex
 from infra.lineage.web.curves import MOST_POINTS, curves_of
 from infra.lineage.web.site import Site
-from infra.store.store import Store, home
+from infra.store.open import open_store
+from infra.store.store import object_prefix
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def visitor(site: Site) -> TestClient:
 
 
 def empty_site(folder: Path, records: History | None = None) -> Site:
-    store = Store(folder / "store")
+    store = open_store(folder / "store")
     write_history(folder / "store", records.records if records else [])
     index = LineageIndex.of(store, folder / "home")
     index.sync(store)
@@ -243,7 +244,7 @@ def test_the_panel_tells_what_is_known_of_samples_that_cannot_be_read(tmp_path: 
     row = next(row for row in site.index.data().rows if row.kind == "samples")
     if seen:
         assert "What is 0 + 2?" in visitor.get(link_to(row.id)).text
-    content = Path(site.store.backend.address) / home(row.digest) / "content"
+    content = Path(site.store.backend.address) / object_prefix(row.digest) / "content"
     for each in (content.parent, content, content / "samples.parquet"):
         each.chmod(0o755)
     DAMAGE[damage](content / "samples.parquet")

@@ -17,7 +17,7 @@ from infra.lineage.web.security import COOKIE, LONGEST_FORM, OPEN
 from infra.lineage.web.server import ServerConfig, check_reach
 from infra.lineage.web.site import Site
 from infra.sandbox.token import TokenRefused
-from infra.store.store import home
+from infra.store.store import object_prefix
 
 TOKEN = "0123456789abcdef-a-token"
 FOLDER = Path(web.__file__).parent
@@ -272,7 +272,7 @@ def test_a_file_that_is_not_what_was_put_is_not_shown(tmp_path: Path) -> None:
     site = made_up_site(tmp_path)
     model = site.index.tags()[0].model
     assert model is not None
-    file = Path(site.store.backend.address) / home(model.digest) / "content" / "config.json"
+    file = Path(site.store.backend.address) / object_prefix(model.digest) / "content" / "config.json"
     file.chmod(0o644)
     file.write_text("another text")
     answer = client(site).get(f"/artifacts/{model.digest}/file?path=config.json")

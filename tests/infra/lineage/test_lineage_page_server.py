@@ -23,10 +23,10 @@ from pathlib import Path
 from infra.lineage.index import LineageIndex
 from infra.lineage.web.server import ServerConfig, serve
 from infra.lineage.web.site import Site
-from infra.store.store import Store
+from infra.store.open import open_store
 
 root = Path(sys.argv[1])
-store = Store(root / "store")
+store = open_store(root / "store")
 index = LineageIndex.of(store, root / "home")
 index.sync(store)
 config = ServerConfig(host=sys.argv[2], port=0)

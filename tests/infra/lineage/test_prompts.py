@@ -14,6 +14,7 @@ from infra.lineage.prompts import models_that_saw_prompt, read_new_samples
 from infra.lineage.sample_files import write_samples
 from infra.lineage.sample_row import KIND, Outcome, SampleRow
 from infra.store import records
+from infra.store.open import open_store
 from infra.store.records import StageRecord
 from infra.store.store import Ref, Store
 from tests.infra.lineage.records import ref, stage_record
@@ -24,7 +25,7 @@ class Made:
 
     def __init__(self, folder: Path, index: LineageIndex) -> None:
         self.folder, self.index = folder, index
-        self.store = Store(folder / "store")
+        self.store = open_store(folder / "store")
 
     def samples(self, *texts: str, outcome: Outcome = "trained") -> Ref:
         """Two responses to each prompt, the first right."""

@@ -11,7 +11,7 @@ from infra.lineage.histories import changes, differences, history
 from infra.lineage.index import LineageIndex
 from infra.lineage.queries import find_all, models_that_saw, reruns
 from infra.lineage.tables import LineageError
-from infra.store.store import Store
+from infra.store.open import open_store
 
 TRAIN, TEST = "data/train.jsonl", "data/test.jsonl"
 UP_TO_CURATION = ("data", "import", "vanilla_sft", "curation")
@@ -28,8 +28,8 @@ def index(tmp_path: Path) -> LineageIndex:
     made.add_run("third", minutes=120, sources={"data": {TRAIN: digest("train 2"), TEST: digest("test")}}, seed=1)
     made.add_run("other", minutes=180, sources={"import": {"base": digest("base")}})
     write_history(tmp_path / "store", made.records)
-    index = LineageIndex.of(Store(tmp_path / "store"), tmp_path)
-    index.sync(Store(tmp_path / "store"))
+    index = LineageIndex.of(open_store(tmp_path / "store"), tmp_path)
+    index.sync(open_store(tmp_path / "store"))
     return index
 
 
@@ -91,8 +91,8 @@ def test_a_history_is_the_models_own_also_where_others_made_the_same_data(tmp_pa
         for (name, record), raw in zip(made.records, json.loads(text), strict=True)
     ]
     write_history(tmp_path / "store", made.records)
-    index = LineageIndex.of(Store(tmp_path / "store"), tmp_path)
-    index.sync(Store(tmp_path / "store"))
+    index = LineageIndex.of(open_store(tmp_path / "store"), tmp_path)
+    index.sync(open_store(tmp_path / "store"))
     assert {record.run for record in history(index, "first:rl")} == {"first"}
     theirs = [(record.run, record.stage) for record in history(index, "second:vanilla_sft")]
     assert theirs == [("second", "vanilla_sft"), ("second", "import"), ("second", "data")]
@@ -132,7 +132,7 @@ def test_a_model_is_asked_for_by_tag_digest_or_stage_and_nothing_else(index: Lin
     tagged = History()
     tagged.set_tag("production", index.stage_record("first", "rl"))
     write_history(tmp_path / "store", tagged.records, first=10_000)
-    index.sync(Store(tmp_path / "store"))
+    index.sync(open_store(tmp_path / "store"))
     assert history(index, "production")[0].run == "first"
 
 

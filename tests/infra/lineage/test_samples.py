@@ -27,6 +27,7 @@ from infra.lineage.samples import (
     query,
     samples_of,
 )
+from infra.store.open import open_store
 from infra.store.store import Corrupted, Ref, Store, StoreError
 
 HOSTILE = "<script>alert(1)</script>\x1b[2J'; DROP TABLE samples; --\0 \u202e"
@@ -69,7 +70,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Ref]:
     place = tmp_path_factory.mktemp("stored")
     for iteration, rows in enumerate(ROWS):
         write_samples(place / "samples" / f"{iteration:06d}.parquet", rows)
-    store = Store(place / "it's [a] st*re")
+    store = open_store(place / "it's [a] st*re")
     return store, store.put(place / "samples", KIND)
 
 
@@ -127,7 +128,7 @@ def test_a_file_that_could_not_be_written_leaves_the_one_before_and_nothing_else
 
 def test_an_iteration_that_handed_nothing_out_is_a_file_without_rows(tmp_path: Path) -> None:
     write_samples(tmp_path / "samples" / "000000.parquet", [])
-    store = Store(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     ref = store.put(tmp_path / "samples", KIND)
     assert samples_of(store, ref) == iterations_of(store, ref) == prompts_of(store, ref) == []
 
@@ -197,7 +198,7 @@ def test_prompts_are_summed_up_from_their_first_iteration_to_their_last(stored: 
 def test_outside_rl_there_is_one_iteration_without_a_number(tmp_path: Path) -> None:
     rows = [SampleRow("p", prompt_digest("?"), "?", "1", 2, "imitated", "trained", 3)]
     write_samples(tmp_path / "samples" / "samples.parquet", rows)
-    store = Store(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     ref = store.put(tmp_path / "samples", KIND)
     (iteration,) = iterations_of(store, ref)
     assert (iteration["iteration"], iteration["passes"], iteration["mean_reward"]) == (None, 3, None)
@@ -253,7 +254,7 @@ def changed(tmp_path: Path, change: Any, names: Sequence[str] = ("000000.parquet
     for name in names:
         write_samples(tmp_path / "samples" / name, ROWS[0])
     change(tmp_path / "samples")
-    store = Store(tmp_path / "store")
+    store = open_store(tmp_path / "store")
     return store, store.put(tmp_path / "samples", KIND)
 
 
@@ -306,7 +307,7 @@ def test_samples_in_s3_are_read_as_local_ones(s3: None, tmp_path: Path, stored: 
     boto3.client("s3").create_bucket(Bucket="samples")
     for iteration, rows in enumerate(ROWS):
         write_samples(tmp_path / "samples" / f"{iteration:06d}.parquet", rows)
-    store = Store("s3://samples/store", tmp_path / "cache")
+    store = open_store("s3://samples/store", tmp_path / "cache")
     ref = store.put(tmp_path / "samples", KIND)
     assert iterations_of(store, ref) == iterations_of(*stored)
     assert samples_of(store, ref, iteration=2) == samples_of(*stored, iteration=2)
