@@ -16,7 +16,13 @@ from flows.cli.main import main
 from steps.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
-TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\n")
+TRACKED = subprocess.run(
+    ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+    cwd=ROOT,
+    check=True,
+    capture_output=True,
+    text=True,
+).stdout.split("\n")
 TEXTS = [
     path
     for path in TRACKED
@@ -79,7 +85,7 @@ def commands(text: str) -> Iterator[str]:
     for found in COMMAND.finditer(text):
         before = text[text.rfind("\n", 0, found.start()) + 1 : found.start()]
         in_code = before.count("`") % 2 == 1
-        if in_code or not before.strip() or before.rstrip().endswith(("bin/", "$", "#")):
+        if in_code or not before.strip() or before.rstrip().endswith(("bin/", "$", "#", ";")):
             yield re.split(r"\s{2,}", found.group(1))[0]
 
 
@@ -159,3 +165,8 @@ def test_every_document_is_in_the_index() -> None:
     index = read("docs/index.md")
     for path in sorted((ROOT / "docs").glob("*.md")):
         assert path.name == "index.md" or f"({path.name}" in index, f"docs/index.md does not lead to {path.name}"
+
+
+def test_every_command_is_listed() -> None:
+    listed = [line.split()[0] for line in commands(read("docs/commands.md"))]
+    assert set(main.commands) <= set(listed), f"docs/commands.md lacks {sorted(set(main.commands) - set(listed))}"
