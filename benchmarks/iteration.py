@@ -67,7 +67,7 @@ def profile_iterations(start: NanoStart, iterations: int) -> dict[str, Any]:
     from steps.rl import rollout
     from steps.rl.checkpoint import Checkpoints
     from steps.rl.iteration import Reinforcement
-    from steps.workbench import Workbench
+    from steps.workbench import open_workbench
 
     recipe = start.recipe
     taken: list[Any] = []
@@ -80,7 +80,7 @@ def profile_iterations(start: NanoStart, iterations: int) -> dict[str, Any]:
     profile = Profile()
     with (
         tempfile.TemporaryDirectory() as folder,
-        Workbench(start.model, recipe.engine, recipe.trainer, seed=0) as bench,
+        open_workbench(start.model, engine=recipe.engine, trainer=recipe.trainer, seed=0) as bench,
     ):
         checkpoints = Checkpoints(Path(folder))
         run = Reinforcement(bench, start.problems, start.pass_rates, recipe.rl, checkpoints)
@@ -93,7 +93,7 @@ def profile_iterations(start: NanoStart, iterations: int) -> dict[str, Any]:
             profile.of(bench.trainer, "reference_logprobs", "reference pass"),
             profile.of(Trainer, "step", "optimizer steps"),
             profile.of(bench, "hand_over", "hand-over"),
-            profile.of(bench, "take_back", "hand-over"),
+            profile.of(bench, "resume_training", "hand-over"),
             profile.of(Checkpoints, "save", "saving"),
         ):
             for number in range(WARM_UP + iterations):
@@ -187,9 +187,10 @@ def engine_speed(start: NanoStart, in_flight: int, length: int) -> float:
 
 def become_ready(start: NanoStart, output: TextIO) -> None:
     """What a stage's process does before it works."""
-    from steps.workbench import Workbench
+    from steps.workbench import open_workbench
 
-    with Workbench(start.model, start.recipe.engine, start.recipe.trainer, seed=0) as bench:
+    recipe = start.recipe
+    with open_workbench(start.model, engine=recipe.engine, trainer=recipe.trainer, seed=0) as bench:
         bench.hand_over()
         output.write("ready\n")
         output.flush()

@@ -20,7 +20,7 @@ from steps.problem import load_problems  # noqa: E402
 from steps.rl.checkpoint import Checkpoints  # noqa: E402
 from steps.rl.config import RlConfig  # noqa: E402
 from steps.rl.iteration import reinforce  # noqa: E402
-from steps.workbench import Workbench  # noqa: E402
+from steps.workbench import open_workbench  # noqa: E402
 
 
 def main() -> None:
@@ -36,9 +36,16 @@ def main() -> None:
     with (
         quiet_to(Path(sys.argv[2])),
         tempfile.TemporaryDirectory() as checkpoints,
-        Workbench(model, engine, trainer, case["seed"], log) as bench,
+        open_workbench(
+            model,
+            engine=engine,
+            trainer=trainer,
+            seed=case["seed"],
+            scorer=lambda: scorer_of(case),
+            log=log,
+            chat=chat,
+        ) as bench,
     ):
-        bench.chat, bench.scorer = chat, scorer_of(case)
         config, problems = RlConfig(**case["rl"]), load_problems(Path(case["problems"]))
         counted = reinforce(bench, problems, {}, config, Checkpoints(Path(checkpoints))).history[case["warm_up"] :]
     means = {name: statistics.fmean(one[name] for one in counted) for name in ("groups_done", "no_signal_share")}

@@ -95,15 +95,22 @@ def learn(
     It ends after the configured iterations, or once `enough` is true of the tokens generated. Returns the points of
     the curve, each evaluation's responses as (length, reward), and what became of the groups.
     """
+    from steps.rewards.scorer import Scorer
     from steps.rl.checkpoint import Checkpoints
     from steps.rl.iteration import Reinforcement
-    from steps.workbench import Workbench
+    from steps.workbench import open_workbench
 
     points, judged = [], []
     samples = tokens = 0.0
     with (
         tempfile.TemporaryDirectory() as folder,
-        Workbench(start.model, start.recipe.engine, start.recipe.trainer, seed, reward_models=reward_models) as bench,
+        open_workbench(
+            start.model,
+            engine=start.recipe.engine,
+            trainer=start.recipe.trainer,
+            seed=seed,
+            scorer=lambda: Scorer(models=reward_models()),
+        ) as bench,
     ):
         run = Reinforcement(bench, start.problems, start.pass_rates, config, Checkpoints(Path(folder)))
         while True:
@@ -112,7 +119,7 @@ def learn(
             if iteration % every == 0 or done:
                 bench.hand_over()
                 judged.append(held_out(bench, start))
-                bench.take_back()
+                bench.resume_training()
                 accuracy = statistics.fmean(reward for _, reward in judged[-1])
                 length = statistics.fmean(length for length, _ in judged[-1])
                 at = {"iteration": iteration, "samples": samples, "tokens": tokens}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from infra.training.ranks import AnyTrainer, open_trainer
+from infra.training.ranks import AnyTrainer
 from steps.configs.reward_models import RewardModelsConfig
 from steps.nano_world.answers import judgement, rewritten
 from steps.nano_world.task import boxed
@@ -112,7 +112,7 @@ def _sampled(
 
 
 def _reader(bench: Workbench, config: RewardModelsConfig) -> Reader:
-    room = bench.engine_config.context - config.cot.max_response_tokens
+    room = bench.context - config.cot.max_response_tokens
     return Reader(bench.chat, config.max_answer_tokens, room)
 
 
@@ -155,22 +155,22 @@ def train_cot(bench: Workbench, answers: LabelledAnswers, config: RewardModelsCo
     train(bench.trainer, examples, config.cot.phase, bench.random(name), name, bench.log)
     bench.hand_over()
     checked = check(CotRm(reader, "under training", bench.engine, config.cot), "cot_rm", answers.spot_check)
-    bench.take_back()
+    bench.resume_training()
     bench.trainer.save(folder)
     keep_settings(folder, Settings(name="cot_rm", max_answer_tokens=config.max_answer_tokens, model=config.cot))
     return checked
 
 
-def train_classic(bench: Workbench, answers: LabelledAnswers, config: RewardModelsConfig, folder: Path) -> AnyTrainer:
+def train_classic(
+    bench: Workbench, trainer: AnyTrainer, answers: LabelledAnswers, config: RewardModelsConfig, folder: Path
+) -> None:
     """Train a value head on the bench's checkpoint and all below it, and save it.
 
-    Returns its trainer, to be closed after the bench: in one process both are of one process group.
+    `trainer` has that head, and is to be closed after the bench: in one process both are of one process group.
     """
     reader = _reader(bench, config)
     examples = [ValueExample(reader.prompt(one.problem, one.answer), one.right) for one in answers.train]
-    trainer = open_trainer(bench.model, bench.trainer_config, bench.seed, head="value")
     train_classic_rm(trainer, examples, config.classic.phase, bench.random("classic reward model"), bench.log)
     trainer.save(folder)
     settings = Settings(name="classic_rm", max_answer_tokens=config.max_answer_tokens, model=config.classic)
     keep_settings(folder, settings)
-    return trainer

@@ -68,7 +68,7 @@ def vanilla_sft(
     if chosen:
         bench.hand_over()
         expanded = rejection_sample(bench, chosen, config.expansion)
-        bench.take_back()
+        bench.resume_training()
     tokenised += [bench.chat.example(example.prompt, example.response) for example, _ in expanded]
     bench.trainer.reset_optimizer()
     train(bench.trainer, tokenised, second, bench.random("sft phase 2"), "SFT phase 2", bench.log)

@@ -153,12 +153,12 @@ def _written_by(
     from infra.configs import EngineConfig, TrainerConfig
     from infra.progress.logs import quiet_to
     from steps.rewards.generators import GeneratorConfig, write_generators
-    from steps.workbench import Workbench
+    from steps.workbench import open_workbench
 
     with quiet_to(HOME / "test-cases.log"):
         cache = 256 if "DS_ACCELERATOR" in os.environ else None  # on a GPU vLLM decides
         engine = EngineConfig(context=context, max_sequences=16, kv_cache_mb=cache)
-        with Workbench(folder, engine, TrainerConfig(), config.seed) as bench:
+        with open_workbench(folder, engine=engine, trainer=TrainerConfig(), seed=config.seed) as bench:
             asked = GeneratorConfig(max_response_tokens=response_tokens)
             return write_generators(bench, problems, config.cases, asked)
 

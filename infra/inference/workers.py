@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from infra.cluster.group import current_group
-from infra.configs import EngineConfig
+from infra.configs import EngineConfig, Transport
 from infra.environment import shared_engine_environment
 from infra.inference.engine import Completion, Engine, Request, check_room
 from infra.progress.tasks import say
@@ -259,3 +259,12 @@ class RolloutWorkers:
         self._members.clear()
         if self._started_ray:
             ray.shutdown()
+
+
+AnyEngine = Engine | RolloutWorkers
+"""A rollout engine, in this process or in several."""
+
+
+def open_engine(model: Path, config: EngineConfig, transport: Transport = "memory") -> AnyEngine:
+    """An engine with as many workers as the configuration says. `transport` is how weights reach a single one."""
+    return RolloutWorkers(model, config) if config.workers > 1 else Engine(model, config, transport)

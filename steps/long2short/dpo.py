@@ -136,7 +136,7 @@ def sample_pairs(bench: Workbench, problems: Sequence[Problem], config: DpoConfi
 
 def dpo(bench: Workbench, pairs: Sequence[Pair], config: DpoConfig) -> dict[str, Any]:
     """Optimise; the model is in the bench's trainer and engine. Returns what the stage reports."""
-    bench.take_back()
+    bench.resume_training()
     steps = [pairs[i : i + config.pairs_per_step] for i in range(0, len(pairs), config.pairs_per_step)]
     prepared = [
         [

@@ -25,7 +25,7 @@ def shortest_rejection_sampling(
 ) -> dict[str, Any]:
     """Choose and fine-tune; the model is in the bench's trainer and engine. Returns what the stage reports."""
     examples = shortest_examples(responses)
-    bench.take_back()
+    bench.resume_training()
     train(bench.trainer, examples, config.phase, bench.random("shortest"), "shortest", bench.log)
     bench.hand_over()
     return {"examples": len(examples)}

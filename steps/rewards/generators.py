@@ -99,7 +99,7 @@ def write_generators(
     """Ask the model in the bench's engine, once for each problem that has no generator and needs no special judge."""
     missing: dict[str, str] = {}
     prompts: dict[str, list[int]] = {}
-    room = max(0, bench.engine_config.context - config.max_response_tokens)
+    room = max(0, bench.context - config.max_response_tokens)
     for problem in problems:
         if problem.generator is None and needs_special_judge(problem) is None:
             tokens = bench.chat.prompt(generator_prompt(problem.prompt, cases, config.prompt))

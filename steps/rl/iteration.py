@@ -62,10 +62,10 @@ def that_fit(bench: Workbench, problems: Sequence[Problem], config: RlConfig) ->
 
     Says how many do not. Raises ValueError if none is left.
     """
-    room = min(bench.engine_config.context, config.sequence_length) - config.max_response_tokens
+    room = min(bench.context, config.sequence_length) - config.max_response_tokens
     fitting = [problem for problem in problems if len(bench.chat.prompt(problem)) <= room]
     if len(fitting) < len(problems):
-        limits = f"engine.context {bench.engine_config.context}, rl.sequence_length {config.sequence_length}"
+        limits = f"engine.context {bench.context}, rl.sequence_length {config.sequence_length}"
         told = (
             f"{len(problems) - len(fitting)} of {len(problems)} prompts are longer than the {room} tokens that "
             f"rl.max_response_tokens {config.max_response_tokens} leaves them ({limits})"
@@ -119,7 +119,7 @@ class Reinforcement:
         iteration = len(self.history)
         phases = self.bench.hand_over()
         result = rollout(self.bench, self.buffer, self.sampler, self.config, iteration)
-        phases |= self.bench.take_back()
+        phases |= self.bench.resume_training()
         metrics = rollout_metrics(result, self.buffer, self.config, iteration)
         metrics |= {f"{phase}_seconds": seconds for phase, seconds in phases.items()}
         metrics["handover_seconds"] = sum(phases.values())

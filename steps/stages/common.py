@@ -11,8 +11,9 @@ from steps.evaluation import evaluate
 from steps.gates import example_frame, held_out_parameters, pass_gate, problem_frame, problem_parameters
 from steps.problem import Example, Problem, load_examples, load_problems
 from steps.rewards.reward_model import RewardModel
+from steps.rewards.scorer import Scorer
 from steps.stages.settings import StageSettings
-from steps.workbench import Workbench
+from steps.workbench import Workbench, open_workbench
 
 
 def held_out(context: StageContext, settings: StageSettings[Any]) -> list[Problem]:
@@ -83,9 +84,16 @@ def workbench(
     model: Path,
     reward_models: Callable[[], Mapping[str, RewardModel]] = dict,
 ) -> Iterator[Workbench]:
-    """A bench around `model` whose metrics go to the stage's log."""
-    shared = (settings.engine, settings.trainer, context.seed, context.log, settings.handover, reward_models)
-    with Workbench(model, *shared) as bench:
+    """A bench around `model` whose metrics go to the stage's log; reward models are opened with its scorer."""
+    with open_workbench(
+        model,
+        engine=settings.engine,
+        trainer=settings.trainer,
+        seed=context.seed,
+        scorer=lambda: Scorer(models=reward_models()),
+        log=context.log,
+        handover=settings.handover,
+    ) as bench:
         yield bench
 
 
@@ -99,7 +107,7 @@ def finished(
 ) -> StageOutput:
     """Evaluate what is in the engine, save what is in the trainer, and return both as the stage's output."""
     evaluation = evaluate(bench, test, settings.evaluation)
-    bench.take_back()
+    bench.resume_training()
     model = bench.trainer.save(context.folder / "model")
     return StageOutput(
         {"model": ("model", model), **(outputs or {})}, metrics, evaluation.model_dump(), evaluation.headline

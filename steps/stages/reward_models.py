@@ -6,6 +6,7 @@ from pydantic import BaseModel
 
 from infra.lineage.sample_row import Role, SampleRow
 from infra.stages.contract import StageContext, StageOutput
+from infra.training.ranks import open_trainer
 from steps.chat import Chat
 from steps.configs.reward_models import RewardModelsConfig
 from steps.gates import labelled_frame, pass_gate
@@ -42,7 +43,8 @@ def run(context: StageContext, settings: StageSettings[RewardModelsConfig]) -> S
         answers = label_answers(bench, problems, settings.own)
         frame = labelled_frame([*answers.train, *answers.spot_check])
         pass_gate(context, settings.gates, "labelled answers", frame, {})
-        trainer = train_classic(bench, answers, settings.own, folders["classic_rm"])
+        trainer = open_trainer(bench.model, settings.trainer, context.seed, head="value")
+        train_classic(bench, trainer, answers, settings.own, folders["classic_rm"])
         cot = train_cot(bench, answers, settings.own, folders["cot_rm"])
     trainer.close()
     model = open_reward_model(folders["classic_rm"], settings.engine)

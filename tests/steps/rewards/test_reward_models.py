@@ -31,7 +31,7 @@ from steps.rewards.reward_model import NoVerdict, Reader, RewardModel, Tokens
 from steps.rewards.score import Verdict
 from steps.rewards.scorer import NoSuchVerifier, Scorer
 from steps.supervised import train
-from steps.workbench import Workbench
+from steps.workbench import open_workbench
 
 PHASE = PhaseConfig(sequence_length=128, tokens_per_step=512, epochs=2, learning_rate=2e-3, final_learning_rate=2e-4)
 CONFIG = RewardModelsConfig(problems=100, samples=0, classic=ClassicRmConfig(phase=PHASE), cot=CotRmConfig(phase=PHASE))
@@ -49,7 +49,7 @@ def answers(base: Path) -> LabelledAnswers:
     rng = Random(0)
     pairs = [(rng.randint(0, 50), rng.randint(0, 49)) for _ in range(100)]
     problems = [Problem(id=f"{a}+{b}", prompt=f"{a} + {b}", answer=str(a + b), verifier="math") for a, b in set(pairs)]
-    with Workbench(base, EngineConfig(), TrainerConfig(), seed=0) as bench:
+    with open_workbench(base, engine=EngineConfig(), trainer=TrainerConfig(), seed=0) as bench:
         return label_answers(bench, problems, CONFIG)
 
 

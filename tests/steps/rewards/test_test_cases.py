@@ -10,8 +10,6 @@ from click.testing import CliRunner
 from pydantic import ValidationError
 
 from flows.cli.main import main
-from infra.configs import EngineConfig, TrainerConfig
-from infra.inference.engine import Completion
 from infra.sandbox import Sandbox, SandboxConfig, open_sandbox
 from steps.problem import MalformedRow, load_problems, save_rows
 from steps.rewards.case_generation import TestCasesConfig, make_test_cases
@@ -19,7 +17,7 @@ from steps.rewards.case_outcomes import Funnel, Outcome, funnel, kept_problems
 from steps.rewards.case_problems import Submission, UntestedProblem, load_untested, needs_special_judge
 from steps.rewards.code import CodeVerifier
 from steps.rewards.generators import GeneratorConfig, write_generators
-from steps.workbench import Workbench
+from tests.steps.scripted import scripted_bench
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "test_cases"
 SLOTS = 2
@@ -259,22 +257,13 @@ def test_interrupted_work_goes_on_with_the_problem_at_which_it_stopped(sandbox: 
         make_test_cases(problems, FEW.model_copy(update={"seed": 1}), nothing, SLOTS, journal=journal)
 
 
-class Scripted(Workbench):
-    """A bench whose model says what it is told to."""
-
-    response = f"<think>x is any integer.</think>\n```python\n{GENERATOR}```\n"
-
-    def sample(self, prompts: Sequence[Sequence[int]], *args: object, **kwargs: object) -> list[list[Completion]]:
-        tokens = [*self.chat.encode(self.response), self.chat.end_token]
-        return [[Completion(i, tokens, [0.0] * len(tokens), "stop")] for i in range(len(prompts))]
-
-
 SHORT = GeneratorConfig(prompt="Start with {cases}. {statement}", max_response_tokens=200)
 
 
 def test_the_models_generator_is_taken_out_of_its_response_and_makes_the_cases(sandbox: Sandbox, base: Path) -> None:
     special = double(None, prompt="Print any x.", id="special")
-    with Scripted(base, EngineConfig(), TrainerConfig(), seed=0) as bench:
+    response = f"<think>x is any integer.</think>\n```python\n{GENERATOR}```\n"
+    with scripted_bench(base, lambda prompt, asked: response) as (bench, _, _):
         written = write_generators(bench, [double(None), special], FEW.cases, SHORT)
     assert [problem.generator for problem in written.problems] == [GENERATOR, None]
     assert written.missing == {}
@@ -282,18 +271,15 @@ def test_the_models_generator_is_taken_out_of_its_response_and_makes_the_cases(s
 
 
 def test_a_problem_for_which_the_model_writes_no_generator_drops_out_with_the_reason(
-    sandbox: Sandbox, base: Path, engine: object
+    sandbox: Sandbox, base: Path
 ) -> None:
-    bench = Workbench(base, EngineConfig(), TrainerConfig(), seed=0)
-    bench.__dict__["engine"] = engine
-    written = write_generators(bench, [double(None)], FEW.cases, SHORT)
+    with scripted_bench(base, lambda prompt, asked: "I cannot say.") as (bench, engine, _):
+        written = write_generators(bench, [double(None)], FEW.cases, SHORT)
+        too_long = write_generators(bench, [double(None)], FEW.cases, GeneratorConfig(max_response_tokens=200))
     (outcome,) = make_test_cases(written.problems, FEW, sandbox, SLOTS, written.missing)
-    assert outcome.reached == "no special judge"
-    # The nano model has never seen such a question; what it answers instead may hold a program.
-    assert outcome.reason == "the model wrote no program" or outcome.reason.startswith("generator: ")
-
-    too_long = write_generators(bench, [double(None)], FEW.cases, GeneratorConfig(max_response_tokens=200))
+    assert (outcome.reached, outcome.reason) == ("no special judge", "the model wrote no program")
     assert "tokens, and the model has room for 312" in too_long.missing["double"]
+    assert len(engine.requests) == 1, "a prompt that is too long was sent"
 
 
 def test_the_command_writes_the_kept_problems_and_says_why_the_others_are_left_out(tmp_path: Path) -> None:

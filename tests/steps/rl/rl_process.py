@@ -28,7 +28,7 @@ from steps.nano_world.world import NanoWorldConfig, generate
 from steps.rewards.scorer import Scorer
 from steps.rl.checkpoint import Checkpoints
 from steps.rl.config import LengthRewardConfig, RlConfig
-from steps.workbench import Workbench
+from steps.workbench import open_workbench
 
 CONFIG = RlConfig(
     iterations=12,
@@ -49,7 +49,7 @@ def run(model: Path, folder: Path, tell: Callable[[str], None]) -> dict[str, Any
         p for p in generate(NanoWorldConfig(train_problems=48), 0).train if p.domain in ("arithmetic", "search")
     ]
     checkpoints = Checkpoints(folder)
-    with Workbench(model, EngineConfig(max_sequences=32), TrainerConfig(), seed=0) as bench:
+    with open_workbench(model, engine=EngineConfig(max_sequences=32), trainer=TrainerConfig(), seed=0) as bench:
         phases(tell)
         state = steps.rl.iteration.reinforce(bench, problems, {}, CONFIG, checkpoints)
         saved = bench.trainer.save(folder / "final")

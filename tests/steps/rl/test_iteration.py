@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,27 @@ CONFIG = RlConfig(
 )
 
 
+BenchWith = Callable[[Scorer], Workbench]
+
+
 @pytest.fixture
-def bench(trainer: Trainer, engine: Engine, base: Path) -> Iterator[Workbench]:
-    """A bench around the tests' own engine and trainer, which it does not close."""
-    bench = Workbench(base, engine.config, trainer.config, seed=0)
-    bench.__dict__ |= {"engine": engine, "trainer": trainer}
-    yield bench
-    bench.scorer.close()
+def bench_with(trainer: Trainer, engine: Engine, base: Path) -> Iterator[BenchWith]:
+    """Makes benches around the tests' own engine and trainer, which they do not close, and a scorer."""
+    with ExitStack() as scorers:
+        yield lambda scorer: Workbench(
+            base,
+            engine=engine,
+            trainer=trainer,
+            scorer=scorers.enter_context(scorer),
+            context=engine.config.context,
+            seed=0,
+        )
+
+
+@pytest.fixture
+def bench(bench_with: BenchWith) -> Workbench:
+    """Judged by the real verifiers."""
+    return bench_with(Scorer())
 
 
 PROBLEMS = [p for p in generate(NanoWorldConfig(train_problems=24), 0).train if p.domain == "arithmetic"]
@@ -109,13 +124,13 @@ class Judging(Scorer):
         return self.made_up(problem, response)
 
 
-def judge_with(bench: Workbench, value: Callable[[Problem, int], float]) -> None:
-    """Have the bench's responses judged by a function of the problem and of how often it was asked."""
+def judging(value: Callable[[Problem, int], float]) -> Judging:
+    """Judges responses by a function of the problem and of how often it was asked."""
     asked = itertools.count()
-    bench.__dict__["scorer"] = Judging(lambda problem, response: Score(value(problem, next(asked)), "", 0.0, "test@1"))
+    return Judging(lambda problem, response: Score(value(problem, next(asked)), "", 0.0, "test@1"))
 
 
-def test_a_group_that_cannot_be_judged_is_left_out_and_the_others_go_on(bench: Workbench, tmp_path: Path) -> None:
+def test_a_group_that_cannot_be_judged_is_left_out_and_the_others_go_on(bench_with: BenchWith, tmp_path: Path) -> None:
     bad = {problem.id for problem in PROBLEMS[::2]}
 
     def value(problem: Problem, asked: int) -> float:
@@ -123,40 +138,37 @@ def test_a_group_that_cannot_be_judged_is_left_out_and_the_others_go_on(bench: W
             raise ArithmeticError("no answer can be read in the reference")
         return float(asked % 2)
 
-    judge_with(bench, value)
-    state = run(bench, tmp_path / "a", changed(groups=6))
+    state = run(bench_with(judging(value)), tmp_path / "a", changed(groups=6))
     failed, trained = ([e.problem_id for e in state.ledger if e.outcome == way] for way in ("failed", "trained"))
     assert failed and set(failed) <= bad
     assert trained and not set(trained) & bad
     assert sum(one["failed_judgements"] for one in state.history) == 2 * len(failed)
 
 
-def test_a_reward_that_is_no_number_is_no_reward(bench: Workbench, tmp_path: Path) -> None:
-    judge_with(bench, lambda problem, asked: float("nan") if asked % 3 == 0 else float(asked % 3 == 1))
+def test_a_reward_that_is_no_number_is_no_reward(bench_with: BenchWith, tmp_path: Path) -> None:
+    bench = bench_with(judging(lambda problem, asked: float("nan") if asked % 3 == 0 else float(asked % 3 == 1)))
     state = run(bench, tmp_path / "a", changed(responses=6))
     assert all(math.isfinite(value) for one in state.history for value in one.values())
     assert sum(one["failed_judgements"] for one in state.history) > 0
     assert sum(one["groups_done"] for one in state.history) > 0
 
 
-def test_verifiers_that_judge_nothing_end_rl_with_their_error(bench: Workbench, tmp_path: Path) -> None:
+def test_verifiers_that_judge_nothing_end_rl_with_their_error(bench_with: BenchWith, tmp_path: Path) -> None:
     def value(problem: Problem, asked: int) -> float:
         raise ArithmeticError("out of order")
 
-    judge_with(bench, value)
     with pytest.raises(NothingJudged, match=r"none of \d+ responses could be judged; the first: out of order"):
-        run(bench, tmp_path / "a")
+        run(bench_with(judging(value)), tmp_path / "a")
 
 
-def test_a_missing_sandbox_ends_rl_at_once(bench: Workbench, tmp_path: Path) -> None:
+def test_a_missing_sandbox_ends_rl_at_once(bench_with: BenchWith, tmp_path: Path) -> None:
     def value(problem: Problem, asked: int) -> float:
         if asked == 0:
             raise SandboxUnavailable("no bwrap")
         return 1.0
 
-    judge_with(bench, value)
     with pytest.raises(SandboxUnavailable, match="no bwrap"):
-        run(bench, tmp_path / "a")
+        run(bench_with(judging(value)), tmp_path / "a")
 
 
 def test_prompts_that_leave_no_room_are_left_out_and_said(
@@ -216,8 +228,8 @@ def test_a_model_that_only_repeats_itself_is_stopped_and_penalised_and_what_that
     assert all(math.isfinite(value) for one in state.history for value in one.values())
 
 
-def test_over_sampling_fills_the_batch_while_long_responses_go_on(bench: Workbench, tmp_path: Path) -> None:
-    judge_with(bench, lambda problem, asked: float(asked % 2))
+def test_over_sampling_fills_the_batch_while_long_responses_go_on(bench_with: BenchWith, tmp_path: Path) -> None:
+    bench = bench_with(judging(lambda problem, asked: float(asked % 2)))
     alone = run(bench, tmp_path / "a", changed(iterations=4))
     more = run(bench, tmp_path / "b", changed(iterations=4, oversampling=2.0))
     # The base does not end its responses: each takes two iterations of 8 tokens.
@@ -236,9 +248,9 @@ def test_each_stale_group_is_dropped_and_one_prompt_takes_its_place(bench: Workb
 
 @pytest.mark.parametrize("objective", ["rest", "token_level"])
 def test_other_objectives_train_on_the_same_rollouts(
-    bench: Workbench, tmp_path: Path, restored: None, objective: str
+    bench_with: BenchWith, tmp_path: Path, restored: None, objective: str
 ) -> None:
-    judge_with(bench, lambda problem, asked: float(asked % 2))
+    bench = bench_with(judging(lambda problem, asked: float(asked % 2)))
     state = run(bench, tmp_path / "a", changed(objective=objective, token_budget=12, iterations=2, updates=2))
     assert all(one["gradient_norm"] > 0 and one["log_ratio_max"] >= 0 for one in state.history)
     assert state.history[-1]["groups_done"] == 2

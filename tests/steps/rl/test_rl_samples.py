@@ -12,8 +12,15 @@ from steps.problem import Problem
 from steps.rewards.score import Score
 from steps.rl.checkpoint import Checkpoints, RlState
 from steps.rl.ledger import LedgerEntry
-from steps.workbench import Workbench
-from tests.steps.rl.test_iteration import PROBLEMS, Judging, bench, changed, restored, run  # noqa: F401  (fixtures)
+from tests.steps.rl.test_iteration import (
+    PROBLEMS,
+    BenchWith,
+    Judging,
+    bench_with,  # noqa: F401  (a fixture)
+    changed,
+    restored,  # noqa: F401  (a fixture)
+    run,
+)
 
 CONFIG = changed(
     iterations=4,
@@ -37,10 +44,9 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def judge(bench: Workbench) -> dict[str, list[str]]:  # noqa: F811
-    """Some problems cannot be judged, some are always right, of the others every second response is. Returns what was
-    judged, by problem."""
-    judged: dict[str, list[str]] = {}
+def judging(judged: dict[str, list[str]]) -> Judging:
+    """Some problems cannot be judged, some are always right, of the others every second response is. What was judged
+    is added to `judged`, by problem."""
     places = {problem.id: place for place, problem in enumerate(PROBLEMS)}
 
     def score(problem: Problem, response: str) -> Score:
@@ -50,18 +56,17 @@ def judge(bench: Workbench) -> dict[str, list[str]]:  # noqa: F811
         right = places[problem.id] % 4 == 1 or len(judged[problem.id]) % 2 == 0
         return Score(float(right), "right" if right else "wrong", 0.0, "test@7")
 
-    bench.__dict__["scorer"] = Judging(score)
-    return judged
+    return Judging(score)
 
 
 @pytest.fixture
 def done(
-    bench: Workbench,  # noqa: F811
+    bench_with: BenchWith,  # noqa: F811
     restored: None,  # noqa: F811
     tmp_path: Path,
 ) -> tuple[RlState, list[dict[str, Any]], dict[str, list[str]]]:
-    judged = judge(bench)
-    state = run(bench, tmp_path / "rl", CONFIG)
+    judged: dict[str, list[str]] = {}
+    state = run(bench_with(judging(judged)), tmp_path / "rl", CONFIG)
     return state, read(tmp_path / "rl"), judged
 
 
@@ -122,10 +127,14 @@ def test_what_was_not_learned_from_is_told_apart(done: Any) -> None:
             assert sum(row["total_reward"] for row in done_ones) / len(done_ones) == pytest.approx(metrics["reward"])
 
 
-def test_the_same_seed_leaves_the_same_bytes(bench: Workbench, restored: None, tmp_path: Path) -> None:  # noqa: F811
+def test_the_same_seed_leaves_the_same_bytes(
+    bench_with: BenchWith,  # noqa: F811
+    restored: None,  # noqa: F811
+    tmp_path: Path,
+) -> None:
     for name in ("a", "b"):
+        bench = bench_with(judging({}))
         bench.trainer.load_weights(bench.model)
-        judge(bench)
         run(bench, tmp_path / name, CONFIG)
     first, second = (
         {path.name: path.read_bytes() for path in Checkpoints(tmp_path / name).samples.iterdir()} for name in ("a", "b")
@@ -133,13 +142,12 @@ def test_the_same_seed_leaves_the_same_bytes(bench: Workbench, restored: None, t
     assert first == second and len(first) == CONFIG.iterations
 
 
-def test_an_iteration_that_broke_off_leaves_no_samples(bench: Workbench, tmp_path: Path) -> None:  # noqa: F811
+def test_an_iteration_that_broke_off_leaves_no_samples(bench_with: BenchWith, tmp_path: Path) -> None:  # noqa: F811
     # In the first iteration no response is done, and so none is judged.
     def score(problem: Problem, response: str) -> Score:
         raise SandboxUnavailable("no bwrap")
 
-    bench.__dict__["scorer"] = Judging(score)
     with pytest.raises(SandboxUnavailable):
-        run(bench, tmp_path / "rl", CONFIG)
+        run(bench_with(Judging(score)), tmp_path / "rl", CONFIG)
     assert read(tmp_path / "rl") == []
     assert [path.name for path in Checkpoints(tmp_path / "rl").samples.iterdir()] == ["000000.parquet"]
