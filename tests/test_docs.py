@@ -29,7 +29,7 @@ TEXTS = [
     if path.endswith(
         (".md", ".py", ".yaml", ".yml", ".toml", ".tf", ".tfvars", ".service", ".sh", "Makefile", "Dockerfile")
     )
-    and not path.startswith(("tests/flows/golden", "tests/infra/lineage/openlineage"))
+    and not path.startswith(("tests/flows/cluster/golden", "tests/infra/lineage/openlineage"))
     and (ROOT / path).is_file()
 ]
 DOCUMENTS = [path for path in TEXTS if path.endswith(".md")]

@@ -55,7 +55,7 @@ def activation_bytes(shape: ModelShape, numbers: int) -> float:
 
     Two norms: the input in float32, and what comes of it before and after its weight. Attention: queries, keys and
     values, which a mask has repeated for all heads, the output, and a float32 per head. The MLP: gate, its activation,
-    the other half, their product. `tests/steps/test_estimate.py` counts them in a real layer.
+    the other half, their product. `tests/steps/estimate/test_estimate.py` counts them in a real layer.
     """
     norms = 2 * ((4 + 2 * numbers) * shape.hidden + 4)
     attention = 4 * numbers * shape.query + 4 * shape.heads

@@ -5,7 +5,7 @@ broadcast the shares bucket by bucket over NCCL, and an engine's worker on the s
 that it maps (CUDA IPC). The workers' end is `infra.weights.weight_transfer.CheckpointEngineTransfer`.
 
 Written against checkpoint-engine 0.4.2. It needs GPUs, and was not seen to work on one; what tests run without are the
-workers' end and the package's side of the protocol between the two (tests/infra/test_checkpoint_engine.py).
+workers' end and the package's side of the protocol between the two (tests/infra/weights/test_checkpoint_engine.py).
 """
 
 import socket

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from processes import own_environment
-
 from infra.environment import CACHE
+from tests.processes import own_environment
 
 
 def in_home(folder: Path) -> dict[str, str]:

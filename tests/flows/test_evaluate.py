@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from homes import in_home
-from made_up_chain import chain, evaluation, finish, recipe
 
 from flows.chain import STAGES
 from flows.cli.evaluate import evaluate
@@ -23,6 +21,8 @@ from infra.store.open import open_store
 from infra.store.records import StageRecord, TagRecord
 from steps.promotion import PromotionRules
 from steps.report.evaluation_page import render_evaluation
+from tests.flows.homes import in_home
+from tests.flows.made_up_chain import chain, evaluation, finish, recipe
 
 ROOT = Path(__file__).parents[2]
 

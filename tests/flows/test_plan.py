@@ -6,7 +6,6 @@ from pathlib import Path
 
 import boto3
 import pytest
-from made_up_chain import SECONDS, chain, finish
 
 import flows.chain
 from flows.chain import STAGES, Chain, DataChanged, NotThere
@@ -17,7 +16,8 @@ from infra.stages.contract import StageContext, StageOutput
 from infra.store import records
 from infra.store.records import Failure, StageRecord
 from infra.store.store import StoreError
-from tests.infra.store_common import s3_place
+from tests.flows.made_up_chain import SECONDS, chain, finish
+from tests.infra.store.store_common import s3_place
 
 SHORT = ["long2short/merge", "long2short/shortest", "long2short/dpo", "long2short/rl"]
 

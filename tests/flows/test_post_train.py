@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from homes import in_home
-from processes import running_below
 
 from flows.cli.run import _error_of
 from steps.recipe import check_recipe, load_recipe
+from tests.flows.homes import in_home
+from tests.processes import running_below
 
 ROOT = Path(__file__).parent.parent.parent
 LONGHAUL = [sys.executable, "-m", "flows.cli"]

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
-from homes import in_home
 
 from infra.scheduling.state import Happened, ScheduleFolder
 from steps.nano_world.world import NanoWorldConfig, generate
+from tests.flows.homes import in_home
 
 ROOT = Path(__file__).parents[2]
 STAGES = ["data", "import", "vanilla_sft", "curation", "long_cot_sft", "rl"]

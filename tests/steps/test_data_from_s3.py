@@ -12,7 +12,7 @@ from steps.nano_world.world import NanoWorldConfig, generate
 from steps.problem import MalformedRow
 from steps.recipe_data import DataConfig, FilesConfig
 from steps.stages.data import run
-from tests.infra.store_common import contents, s3_place
+from tests.infra.store.store_common import contents, s3_place
 
 NAMES = ("train", "test", "sft", "long_cot")
 

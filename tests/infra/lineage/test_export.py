@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from records import History, digest, stage_record, write_history
 from referencing import Registry, Resource
 
 from infra.lineage.export import as_data, of_run, whole
@@ -19,6 +18,7 @@ from infra.lineage.index import LineageIndex
 from infra.lineage.tables import LineageError
 from infra.store.open import open_store
 from infra.store.store import Ref
+from tests.infra.lineage.records import History, digest, stage_record, write_history
 
 SCHEMAS = Path(__file__).parent / "openlineage"
 WARNED = {"expectation": "expect_tags_to_be_balanced", "rule": "tags are even", "success": False, "severity": "warn"}

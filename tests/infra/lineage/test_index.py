@@ -3,13 +3,24 @@ from pathlib import Path
 
 import boto3
 import pytest
-from records import CHAIN, History, Opened, big_history, digest, indexed, ref, stage_record, two_runs, write_history
 
 from infra.lineage.index import LineageIndex
 from infra.lineage.tables import LineageError
 from infra.store.open import open_store
 from infra.store.records import FORMAT, Failure, write
 from infra.store.store import Store, StoreError
+from tests.infra.lineage.records import (
+    CHAIN,
+    History,
+    Opened,
+    big_history,
+    digest,
+    indexed,
+    ref,
+    stage_record,
+    two_runs,
+    write_history,
+)
 
 
 def test_runs_are_listed_with_what_was_reused_and_what_failed(opened: Opened, store: Store) -> None:

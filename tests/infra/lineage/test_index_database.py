@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from records import History, Opened, big_history, indexed, two_runs, write_history
 from sqlalchemy import Connection, event, func, select, text
 
 from infra.lineage.index import LineageIndex
@@ -15,6 +14,7 @@ from infra.lineage.tables import LineageError, meta, metadata, reading
 from infra.lineage.web.neighbourhood import nearby
 from infra.store.open import open_store
 from infra.store.store import Store
+from tests.infra.lineage.records import History, Opened, big_history, indexed, two_runs, write_history
 
 
 def test_an_index_of_a_newer_schema_is_refused_and_an_older_one_made_anew(

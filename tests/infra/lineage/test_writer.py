@@ -5,13 +5,13 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from records import History, digest, stage_record
 from sqlalchemy import select
 
 from infra.lineage import tables
 from infra.lineage.tables import metadata, open_engine, writing
 from infra.lineage.writer import Read, Writer
 from infra.store.records import Failure, StageRecord
+from tests.infra.lineage.records import History, digest, stage_record
 
 
 def made_up(chance: Random) -> list[Read]:

@@ -4,8 +4,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from small_checkpoint import SMALL, save_model
 from transformers import Qwen2Config
+
+from tests.steps.import_checkpoint.small_checkpoint import SMALL, save_model
 
 
 @pytest.fixture(scope="module")

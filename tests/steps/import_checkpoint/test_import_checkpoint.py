@@ -11,7 +11,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
-from small_checkpoint import (
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2MoeConfig
+
+from infra.store.store import Manifest
+from steps.configs.import_checkpoint import ImportConfig
+from steps.import_checkpoint import CheckpointRefused, check_checkpoint, import_checkpoint
+from tests.steps.import_checkpoint.small_checkpoint import (
     CONTEXT,
     KEPT,
     SMALL,
@@ -23,11 +28,6 @@ from small_checkpoint import (
     save_model,
     save_tokenizer,
 )
-from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2MoeConfig
-
-from infra.store.store import Manifest
-from steps.configs.import_checkpoint import ImportConfig
-from steps.import_checkpoint import CheckpointRefused, check_checkpoint, import_checkpoint
 
 
 def test_a_whole_checkpoint_is_imported_unchanged_and_described(base: Path, tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import boto3
 import pytest
-from hub_server import Hub, serve
-from small_checkpoint import KEPT, names, only_a_pickle
 
 from infra.store.store import Manifest, StoreError
 from steps.configs.import_checkpoint import ImportConfig
 from steps.import_checkpoint import CheckpointRefused, import_checkpoint
+from tests.hub_server import Hub, serve
+from tests.steps.import_checkpoint.small_checkpoint import KEPT, names, only_a_pickle
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -1,10 +1,10 @@
 """A made-up run and its page."""
 
 import pytest
-from made_up_run import STAGES, record
 
 from infra.store.records import StageRecord
 from steps.report.page import render_report
+from tests.steps.report.made_up_run import STAGES, record
 
 
 @pytest.fixture(scope="module")

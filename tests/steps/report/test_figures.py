@@ -3,11 +3,10 @@
 import itertools
 import math
 
-from made_up_run import STAGES, record
-
 from infra.store.records import StageRecord
 from steps.report import figures
 from steps.report.labels import Box, place
+from tests.steps.report.made_up_run import STAGES, record
 
 
 def test_rl_curves_are_left_out_where_the_history_lacks_their_metric(run: list[StageRecord]) -> None:

@@ -5,12 +5,12 @@ import re
 from typing import Any
 
 import pytest
-from made_up_run import HOSTILE, STAGES, digest, evaluation, gate, record
-from outline import Outline
 
 from infra.store.records import StageRecord
 from infra.text import SHOWN_CHARACTERS, shown, visible
 from steps.report.page import render_report
+from tests.steps.report.made_up_run import HOSTILE, STAGES, digest, evaluation, gate, record
+from tests.steps.report.outline import Outline
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_run import HOSTILE, RESULTS, evaluation, gate, record
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from steps.report.labels import Box
 from steps.report.page import render_report
+from tests.steps.report.made_up_run import HOSTILE, RESULTS, evaluation, gate, record
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [

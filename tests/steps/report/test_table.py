@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from made_up_run import STAGES, digest, record, ref
-from outline import Outline
 
 from infra.store.records import StageRecord
 from steps.report import figures
 from steps.report.page import render_report
 from steps.report.table import report_rows, reward_model_rows
+from tests.steps.report.made_up_run import STAGES, digest, record, ref
+from tests.steps.report.outline import Outline
 
 
 def test_rows_stand_in_the_order_of_the_chain_with_exactly_the_promised_keys(run: list[StageRecord]) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from processes import running_below
 
 from steps.problem import Problem, load_problems
 from steps.rewards.math import UnreadableReference, judge, judge_answer
 from steps.rewards.math_pool import MathPool
 from steps.rewards.quantity import read_quantity
 from steps.rewards.score import boxed_answer
+from tests.processes import running_below
 
 GSM8K = Path(__file__).parents[4] / "shared/data/gsm8k/test.jsonl"
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from processes import running_below
 
 from infra.configs import EngineConfig, TrainerConfig
 from infra.inference.engine import Completion, Engine, Request
@@ -32,6 +31,7 @@ from steps.rewards.score import Verdict
 from steps.rewards.scorer import NoSuchVerifier, Scorer
 from steps.supervised import train
 from steps.workbench import open_workbench
+from tests.processes import running_below
 
 PHASE = PhaseConfig(sequence_length=128, tokens_per_step=512, epochs=2, learning_rate=2e-3, final_learning_rate=2e-4)
 CONFIG = RewardModelsConfig(problems=100, samples=0, classic=ClassicRmConfig(phase=PHASE), cot=CotRmConfig(phase=PHASE))

@@ -10,7 +10,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from processes import own_environment
 
 from infra.lineage.sample_files import write_samples
 from infra.lineage.sample_row import SampleRow
@@ -24,6 +23,7 @@ from steps.rl.ledger import LedgerEntry
 from steps.rl.prompt_sampling import PromptSampler, SamplerState, SamplingConfig
 from steps.rl.trajectory import Group, Segment, Stop, Trajectory
 from steps.supervised import train
+from tests.processes import own_environment
 
 ROOT = Path(__file__).parents[3]
 KILLS = 20

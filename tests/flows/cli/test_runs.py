@@ -1,0 +1,125 @@
+"""The commands that plan, list, show and compare runs and that tag models, on recorded runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from flows.cli.main import main
+from tests.flows.made_up_chain import chain, finish
+
+
+class Commands:
+    """`longhaul` in a home of its own, with two runs: the second changed rl.tau and did better."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = folder / "store"
+        finish(chain(self.store), folder / "made", accuracy=0.5)
+        finish(chain(self.store, "rl.tau=0.25", run="run-2"), folder / "made", accuracy=0.6)
+
+    def __call__(self, *arguments: str) -> Result:
+        return CliRunner().invoke(main, [*arguments, "--store", str(self.store)], env={"COLUMNS": "160"})
+
+    def of_recipe(self, command: str, *arguments: str) -> Result:
+        settings = ["--set", f"store={self.store}", "--set", "tracking.mode=disabled"]
+        return CliRunner().invoke(
+            main, [command, "--config", "configs/smoke.yaml", *settings, *arguments], env={"COLUMNS": "160"}
+        )
+
+
+@pytest.fixture
+def longhaul(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    for module in ("flows.chain", "flows.home", "flows.cli.run", "flows.cli.runs", "flows.cli.report"):
+        monkeypatch.setattr(f"{module}.HOME", tmp_path / "home")
+    return Commands(tmp_path)
+
+
+def test_the_plan_is_told_as_json_and_as_a_table(longhaul: Commands) -> None:
+    told = json.loads(longhaul.of_recipe("plan", "--set", "rl.tau=0.5", "--json").output)
+    rl = next(one for one in told["stages"] if one["stage"] == "rl")
+    assert (rl["action"], rl["reason"]) == ("run", "rl.tau changed: 0.25 → 0.5")
+    assert [one["action"] for one in told["stages"]].count("reuse") == 5
+    table = longhaul.of_recipe("plan", "--set", "rl.tau=0.5").output
+    assert "rl.tau changed: 0.25 → 0.5" in table
+    assert "5 of 10 stages run, about 5 min 00 s by earlier runs" in table
+
+
+def test_an_estimate_is_part_of_planning_and_says_where_it_cannot_fit(longhaul: Commands) -> None:
+    estimated = longhaul.of_recipe("plan", "--estimate", "--json")
+    assert estimated.exit_code == 0, estimated.output
+    assert json.loads(estimated.output)["stages"]
+    refused = CliRunner().invoke(main, ["plan", "--config", "configs/report.yaml", "--estimate", "--gpu", "l40s"])
+    assert refused.exit_code == 1
+    assert "cannot run: " in refused.stderr
+
+
+def test_a_plan_that_cannot_be_is_one_clear_line(longhaul: Commands) -> None:
+    refused = longhaul.of_recipe("plan", "--set", "long_cot_sft.paths=61", "--only", "rl")
+    assert refused.exit_code == 1
+    assert "stage 'long_cot_sft' is needed" in refused.output and "Traceback" not in refused.output
+
+
+def test_a_run_in_which_nothing_changed_starts_no_workflow_and_reports(longhaul: Commands, tmp_path: Path) -> None:
+    done = longhaul.of_recipe("run", "--json")
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)["stages"]
+    assert [row["stage"] for row in rows][:3] == ["import", "vanilla_sft", "curation"]
+    assert "rl: reused from run run-1" in done.stderr
+    (folder,) = (tmp_path / "home" / "runs").iterdir()
+    assert (folder / "report.html").exists()
+    assert not (folder / "metaflow.log").exists()
+    listed = json.loads(longhaul("runs", "--json").output)["runs"]
+    assert listed[0]["run"] == folder.name
+    assert (listed[0]["status"], listed[0]["stages"], listed[0]["reused"]) == ("succeeded", 10, 10)
+
+
+def test_runs_are_listed_and_shown(longhaul: Commands) -> None:
+    assert [line.split()[:2] for line in longhaul("runs").output.splitlines() if "run-" in line] == [
+        ["run-2", "succeeded"],
+        ["run-1", "succeeded"],
+    ]
+    shown = longhaul("show", "run-2").output
+    assert "long2short/dpo" in shown and "60.0%" in shown
+    missing = longhaul("show", "run-9")
+    assert missing.exit_code == 1 and "there is no run 'run-9'" in missing.output
+
+
+def test_two_runs_are_compared_by_what_went_in_and_came_out(longhaul: Commands) -> None:
+    told = json.loads(longhaul("diff", "run-1", "run-2", "--json").output)
+    changed = {one["stage"]: one["differences"] for one in told["stages"] if one["differences"]}
+    assert list(changed) == ["rl", "long2short/merge", "long2short/shortest", "long2short/dpo", "long2short/rl"]
+    assert changed["rl"] == [{"kind": "config", "name": "rl.tau", "before": 0.1, "after": 0.25}]
+    rl = next(one for one in told["stages"] if one["stage"] == "rl")
+    assert [figures["accuracy"] for figures in rl["figures"]] == [0.5, 0.6]
+    table = longhaul("diff", "run-1", "run-2").output
+    assert "rl.tau" in table and "+0.1" in table
+
+
+def test_a_tag_moves_only_to_a_model_that_is_not_worse(longhaul: Commands) -> None:
+    assert longhaul("tag", "run-1:rl", "production").exit_code == 0
+    assert longhaul("tag", "run-2:rl", "production").exit_code == 0
+    refused = longhaul("tag", "run-1:rl", "production")
+    assert refused.exit_code == 1
+    assert "production stays where it is: accuracy 50.0%, the tagged model has 60.0%" in refused.output
+    assert longhaul("tag", "run-1:rl", "production", "--force").exit_code == 1, "why must be said"
+    assert longhaul("tag", "run-1:rl", "production", "--force", "--reason", "demo").exit_code == 0
+    history = json.loads(longhaul("tag", "--history", "production", "--json").output)["tags"]
+    assert [(one["run"], one["reason"]) for one in history] == [("run-1", ""), ("run-2", ""), ("run-1", "demo")]
+    assert history[2]["gates"][0]["passed"] is False
+    assert longhaul("tag", "run-1:long2short/dpo", "production", "--token-growth", "0").exit_code == 0
+
+
+def test_a_tag_is_a_models_name_until_it_is_taken_away(longhaul: Commands) -> None:
+    longhaul("tag", "run-2:rl", "production")
+    assert "run-2" in longhaul("tag").output
+    from flows.models import ModelNotFound, find_model_record
+    from infra.store.open import open_store
+
+    assert find_model_record(open_store(longhaul.store), "production")[1].run == "run-2"
+    assert longhaul("tag", "--remove", "production").exit_code == 0
+    assert "no model is tagged yet" in longhaul("tag").output
+    with pytest.raises(ModelNotFound, match="no folder, stage, RUN:STAGE, tag or digest"):
+        find_model_record(open_store(longhaul.store), "production")
+    assert longhaul("tag", "--remove", "production").exit_code == 1
+    assert longhaul("tag", "run-2:rl", "Production!").exit_code == 1

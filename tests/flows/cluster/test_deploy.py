@@ -1,0 +1,287 @@
+"""What `longhaul deploy` compiles and packs. Nothing is sent anywhere; no cluster is at hand."""
+
+import copy
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.chain import STAGES, wanted_stages
+from flows.cli.overrides import apply_overrides
+from flows.cluster.multi_node_steps import SPREADS
+from flows.cluster.plan import CannotDeploy, check_deployable, check_shipped, nodes_of, with_size
+from infra.stages.code_digest import code_digests
+from steps.recipe import check_recipe, load_recipe
+from tests.flows.cluster import argo
+from tests.flows.cluster.deployments import (
+    FOUR_NODES,
+    ON_CLUSTER,
+    ROOT,
+    SANDBOX,
+    compile_flow,
+    containers,
+    recipe_with,
+    run_deploy,
+)
+
+GOLDEN = Path(__file__).parent / "golden"
+WORKFLOW = "io.argoproj.workflow.v1alpha1"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="module")
+def one_node(folder: Path) -> dict[str, dict[str, Any]]:
+    """The chain for one node of eight GPUs."""
+    return compile_flow(recipe_with(*ON_CLUSTER), "post_train.py", folder / "one")
+
+
+@pytest.fixture(scope="module")
+def four_nodes(folder: Path) -> dict[str, dict[str, Any]]:
+    """The chain for four nodes: one trains, three generate."""
+    every_stage = ("engine.context=2048", "reward_models={}")
+    recipe = recipe_with(*ON_CLUSTER, *FOUR_NODES, *every_stage, size="medium")
+    return compile_flow(recipe, "post_train.py", folder / "four")
+
+
+@pytest.fixture(scope="module")
+def evaluation(folder: Path) -> dict[str, dict[str, Any]]:
+    return compile_flow(recipe_with(*ON_CLUSTER), "evaluate.py", folder / "evaluation")
+
+
+@pytest.mark.parametrize("which", ["one_node", "four_nodes", "evaluation"])
+def test_argo_would_take_what_is_compiled(which: str, request: pytest.FixtureRequest) -> None:
+    documents = request.getfixturevalue(which)
+    argo.check(documents["WorkflowTemplate"], "argo-workflows.json", f"{WORKFLOW}.WorkflowTemplate")
+    if which != "evaluation":
+        argo.check(documents["CronWorkflow"], "argo-workflows.json", f"{WORKFLOW}.CronWorkflow")
+    else:
+        sensor = copy.deepcopy(documents["Sensor"])
+        # Metaflow gives the container a name, which Argo Events has no field for and drops.
+        assert sensor["spec"]["template"]["container"].pop("name") == "main"
+        argo.check(sensor, "argo-events.json", "io.argoproj.events.v1alpha1.Sensor")
+
+
+def test_a_field_that_argo_does_not_have_is_seen(one_node: dict[str, dict[str, Any]]) -> None:
+    template = {**one_node["WorkflowTemplate"]}
+    template["spec"] = {**template["spec"], "scheduel": "0 3 * * 1"}
+    with pytest.raises(Exception, match="scheduel"):
+        argo.check(template, "argo-workflows.json", f"{WORKFLOW}.WorkflowTemplate")
+
+
+def jobsets(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those of the stages on several nodes; each is checked."""
+    found = [argo.jobset(one) for one in argo.templates(document).values() if "resource" in one]
+    for jobset in found:
+        # What Argo fills in is a word here, where JobSet wants the API's own kinds of names.
+        argo.check(jobset, "jobset.json")
+        assert [job["name"] for job in jobset["spec"]["replicatedJobs"]] == ["control", "worker"]
+    return found
+
+
+def test_jobset_would_take_what_stages_on_several_nodes_make(four_nodes: dict[str, dict[str, Any]]) -> None:
+    assert len(jobsets(four_nodes["WorkflowTemplate"])) == len(SPREADS)
+
+
+def test_a_stage_that_the_recipe_leaves_out_waits_for_no_gpu(one_node: dict[str, dict[str, Any]]) -> None:
+    template = argo.templates(one_node["WorkflowTemplate"])["reward-models"]
+    assert "nvidia.com/gpu" not in template["container"]["resources"]["limits"] and not template.get("tolerations")
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("qwen-1.5b-8gpu", "small"), ("qwen-7b-4nodes", "medium"), ("report", "large")]
+)
+def test_the_large_recipes_can_be_deployed(name: str, size: str, tmp_path: Path) -> None:
+    recipe = with_size(load_recipe(ROOT / "configs" / f"{name}.yaml"), size)
+    assert recipe.data.files
+    files = [f"data.files.{key}=s3://artifacts/data/{key}.jsonl" for key in recipe.data.files.by_name]
+    recipe = check_recipe(apply_overrides(recipe.model_dump(mode="json"), [*ON_CLUSTER, *files]), name)
+    stages = wanted_stages(recipe)
+    check_deployable(recipe, stages)
+    template = compile_flow(recipe, "post_train.py", tmp_path)["WorkflowTemplate"]
+    argo.check(template, "argo-workflows.json", f"{WORKFLOW}.WorkflowTemplate")
+    assert len(jobsets(template)) == sum(nodes_of(recipe, stage) > 1 for stage in stages)
+    assert {one["resources"]["limits"].get("nvidia.com/gpu") for one in containers(template)} == {"8", None}
+
+
+@pytest.mark.parametrize(
+    ("which", "kind"),
+    [
+        ("one_node", "WorkflowTemplate"),
+        ("one_node", "CronWorkflow"),
+        ("four_nodes", "WorkflowTemplate"),
+        ("evaluation", "Sensor"),
+    ],
+)
+def test_what_is_compiled_changes_only_with_intent(which: str, kind: str, request: pytest.FixtureRequest) -> None:
+    """UPDATE_GOLDEN=1 writes the files anew."""
+    settled = argo.settled(request.getfixturevalue(which)[kind])
+    if which == "four_nodes":
+        # One stage of several nodes stands for the others.
+        settled["spec"]["templates"] = [one for one in settled["spec"]["templates"] if one["name"].startswith("rl")]
+    path = GOLDEN / f"{which}-{kind.lower()}.yaml"
+    if "UPDATE_GOLDEN" in os.environ:
+        path.write_text(yaml.safe_dump(settled, sort_keys=True, width=120, allow_unicode=True), encoding="utf-8")
+    assert settled == yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def test_no_test_endpoint_can_ship(one_node: dict[str, dict[str, Any]], evaluation: dict[str, dict[str, Any]]) -> None:
+    for document in (*one_node.values(), *evaluation.values()):
+        check_shipped(document)
+    (port,) = re.findall(r":(\d+)", argo.PROFILE["METAFLOW_ARGO_EVENTS_WEBHOOK_URL"])
+    for leak in ("http://127.0.0.1:5000", f"http://localhost:{port}", "moto", "AWS_SECRET_ACCESS_KEY", "[::1]"):
+        with pytest.raises(CannotDeploy, match=re.escape(leak.split("/")[-1].split(":")[0] or "::1")):
+            check_shipped({"kind": "Sensor", "metadata": {"name": "x"}, "spec": [{"a": leak}]})
+
+
+def test_the_endpoint_of_a_test_s_server_is_refused(s3_server: dict[str, str]) -> None:
+    answer = run_deploy(*ON_CLUSTER, environment=s3_server)
+    assert answer.exit_code == 1
+    assert f"AWS_ENDPOINT_URL_S3 leads S3 to {s3_server['AWS_ENDPOINT_URL_S3']}" in answer.output
+
+
+def test_pods_have_no_privileges_and_know_that_they_are_pods(one_node: dict[str, dict[str, Any]]) -> None:
+    steps = [one for one in containers(one_node["WorkflowTemplate"]) if one["name"] != "main"]
+    assert len(steps) == 13
+    for container in steps:
+        security = argo.without_nothing(container["securityContext"])
+        assert security == {
+            "runAsNonRoot": True,
+            "runAsUser": 10001,
+            "runAsGroup": 10001,
+            "allowPrivilegeEscalation": False,
+        }
+        environment = {one["name"]: one.get("value") for one in container["env"]}
+        assert environment["LONGHAUL_CLUSTER"] == "1" and environment["LONGHAUL_SANDBOX"] == SANDBOX
+        assert container["envFrom"][0]["secretRef"]["name"] == "longhaul-tokens"
+
+
+def test_each_stage_gets_the_nodes_that_the_size_says(one_node: dict[str, dict[str, Any]]) -> None:
+    templates = argo.templates(one_node["WorkflowTemplate"])
+    rl, data, report = templates["rl"], templates["start"], templates["report"]
+    assert rl["nodeSelector"] == {"longhaul/pool": "train"}
+    assert rl["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert rl["container"]["resources"]["limits"] == {"nvidia.com/gpu": "8"}
+    assert {"name": "dhsm", "emptyDir": {"medium": "Memory", "sizeLimit": "262144Mi"}} in rl["volumes"]
+    assert data["nodeSelector"] == {"longhaul/pool": "cpu"} and not data["container"]["resources"]["limits"]
+    assert report["container"]["resources"]["requests"]["cpu"] == "1" and not report["tolerations"]
+    for template in (rl, data, report):
+        assert template["metadata"]["labels"]["longhaul/sandbox-client"] == "true"
+
+
+def test_stages_that_generate_run_on_spot_nodes_and_are_tried_more_often(
+    four_nodes: dict[str, dict[str, Any]],
+) -> None:
+    templates = argo.templates(four_nodes["WorkflowTemplate"])
+    pods = {
+        name: argo.jobset(templates[f"{name}-on-nodes"])["spec"]["replicatedJobs"][1]["template"]["spec"]["template"]
+        for name in ("curation", "rl")
+    }
+    assert pods["curation"]["spec"]["nodeSelector"] == {"longhaul/pool": "rollout"}
+    assert pods["rl"]["spec"]["nodeSelector"] == {"longhaul/pool": "train"}
+    assert templates["curation-on-nodes"]["retryStrategy"]["limit"] == 4
+    assert templates["rl-on-nodes"]["retryStrategy"]["limit"] == 1
+    (container,) = pods["rl"]["spec"]["containers"]
+    assert container["resources"]["limits"] == {
+        "nvidia.com/gpu": "8",
+        "vpc.amazonaws.com/efa": "32",
+        "hugepages-2Mi": "5120Mi",
+    }
+    assert "vpc.amazonaws.com/efa" not in pods["curation"]["spec"]["containers"][0]["resources"]["limits"]
+
+
+def test_a_workflow_fits_into_one_object_of_kubernetes(four_nodes: dict[str, dict[str, Any]]) -> None:
+    # etcd takes 1.5 MB, and the workflow holds what has become of each pod beside the template.
+    assert len(json.dumps(four_nodes["WorkflowTemplate"])) < 900_000
+
+
+def test_the_chain_can_be_told_what_to_run_when_it_is_submitted(one_node: dict[str, dict[str, Any]]) -> None:
+    parameters = {one["name"]: one["value"] for one in one_node["WorkflowTemplate"]["spec"]["arguments"]["parameters"]}
+    assert parameters == {"from_stage": '""', "only": '""', "until": '""', "reuse": '""', "force": "false"}
+
+
+def test_a_schedule_of_rl_ends_with_rl(folder: Path) -> None:
+    recipe = recipe_with(*ON_CLUSTER, "schedule={cron: '0 3 * * 1', what: rl}")
+    template = compile_flow(recipe, "post_train.py", folder / "rl")["WorkflowTemplate"]
+    parameters = {one["name"]: one["value"] for one in template["spec"]["arguments"]["parameters"]}
+    assert parameters["until"] == '"rl"'
+
+
+def test_a_failure_is_told_from_the_pod_that_looks_at_it(one_node: dict[str, dict[str, Any]]) -> None:
+    hook = argo.templates(one_node["WorkflowTemplate"])["error-msg-capture-hook"]["container"]
+    environment = {one["name"]: one["value"] for one in hook["env"]}
+    script = environment["METAFLOW_ARGO_WORKFLOWS_CAPTURE_ERROR_SCRIPT"]
+    command = ["bash", "-c", f"{script.replace('python', sys.executable)} --help"]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0, "no such option"
+    assert script.startswith("python -m flows.cli.notify --webhook LONGHAUL_WEBHOOK --recipe smoke ")
+    assert one_node["WorkflowTemplate"]["spec"]["onExit"] == "capture-error-hook-fn-preflight"
+    assert hook["envFrom"][0]["secretRef"]["name"] == "longhaul-tokens"
+
+
+@pytest.fixture(scope="module")
+def package(one_node: dict[str, dict[str, Any]], folder: Path) -> Path:
+    """The chain's code package, unpacked."""
+    place = folder / "package"
+    with tarfile.open(folder / "one" / "post_train" / "code-package.tgz") as archive:
+        archive.extractall(place, filter="data")
+    return place
+
+
+def test_every_stage_has_the_same_code_in_the_package_as_here(package: Path) -> None:
+    """The same digests: a plan here says what runs there."""
+    modules = sorted({spec.module for spec in STAGES.values()})
+    program = "import json, sys; from infra.stages.code_digest import code_digests\n"
+    program += "print(json.dumps({module: code_digests(module) for module in sys.argv[1:]}))"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *modules],
+        env={**os.environ, "PYTHONPATH": str(package / ".mf_code")},
+        cwd=package,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == {module: code_digests(module) for module in modules}
+
+
+def test_the_package_has_all_of_ours_and_what_the_recipe_names(package: Path) -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files", "flows", "steps", "infra"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    missing = [name for name in tracked if (ROOT / name).is_file() and not (package / ".mf_code" / name).is_file()]
+    assert not missing
+    assert (package / "steps/nano_world/checkpoint/model.safetensors").is_file(), "the pod looks for it where it stands"
+    config = (package / ".mf_meta" / "CONFIG").read_text()
+    assert "s3://artifacts/store" in config and SANDBOX in config
+
+
+def test_the_evaluation_follows_a_chain_on_several_nodes(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    answer = run_deploy(*ON_CLUSTER, *FOUR_NODES, out=out)
+    assert answer.exit_code == 0, answer.output
+    assert {"sensor-evaluate.yaml", "workflowtemplate-evaluate.yaml"} <= {path.name for path in out.iterdir()}
+    template = yaml.safe_load((out / "workflowtemplate-evaluate.yaml").read_text(encoding="utf-8"))
+    assert {one["resources"]["limits"].get("nvidia.com/gpu") for one in containers(template)} == {"8", None}
+
+
+def test_without_a_user_or_a_profile_it_asks_for_the_profile_alone(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("USER", "METAFLOW_"))}
+    asked = ["--size", "small", "--set", "store=s3://bucket/store", "--set", "cluster.sandbox=http://sandbox:8100"]
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "deploy", *asked, "--dry-run"],
+        env={**environment, "METAFLOW_HOME": str(tmp_path), "LONGHAUL_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert "METAFLOW_DATASTORE_SYSROOT_S3" in done.stdout + done.stderr

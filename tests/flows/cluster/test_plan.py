@@ -1,0 +1,93 @@
+"""Which nodes stages get, and what is refused before anything is compiled."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.chain import STAGES, wanted_stages
+from flows.cluster.multi_node_steps import SPREADS
+from flows.cluster.plan import CannotDeploy, for_evaluation, nodes_of, shipped_files
+from steps.recipe import check_recipe, load_recipe
+from tests.flows.cluster.deployments import FOUR_NODES, ON_CLUSTER, ROOT, recipe_with, run_deploy
+
+FILES = "data={files: {train: README.md, test: README.md, sft: README.md, long_cot: README.md}}"
+DATA_CHANGE = "schedule={when: data-changed}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ((), "store is .longhaul/store, which pods do not share"),
+        (("store=s3://b/p",), "cluster.sandbox is not set"),
+        ((*ON_CLUSTER, "cluster.stages.sft={gpus: 1}"), "there is no stage 'sft'"),
+        ((*ON_CLUSTER, "cluster.secrets=[]"), "notify.webhook is LONGHAUL_WEBHOOK, an environment variable"),
+        ((*ON_CLUSTER, "cluster.stages.rl={nodes: 1}", *FOUR_NODES), "rl has 1 nodes of 8 GPUs"),
+        ((*ON_CLUSTER, "import_checkpoint.checkpoint=/etc"), "import_checkpoint.checkpoint is /etc, which no pod has"),
+        ((*ON_CLUSTER, "cluster.environment={METAFLOW_USER: me}"), "METAFLOW_USER is set by the workflow itself"),
+        ((*ON_CLUSTER, "cluster.stages.rl={efa: 4, gpus: 0}"), "efa needs gpus"),
+        ((*ON_CLUSTER, FILES, DATA_CHANGE), "would start each stage's pod every ten minutes"),
+        ((*ON_CLUSTER, "cluster.environment={X: 'http://localhost:1'}"), "has 'localhost'"),
+    ],
+)
+def test_what_cannot_work_on_a_cluster_is_refused_with_its_key(settings: tuple[str, ...], expected: str) -> None:
+    answer = run_deploy(*settings)
+    assert answer.exit_code == 1
+    assert expected in answer.output
+    assert "Traceback" not in answer.output
+
+
+def test_files_that_are_too_large_to_go_with_the_code_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("flows.cluster.plan.MOST_SHIPPED", 1000)
+    for name in ("train", "test", "sft", "long_cot"):
+        Path(f"{name}.jsonl").write_text("x" * 300)
+    files = {name: f"{name}.jsonl" for name in ("train", "test", "sft", "long_cot")}
+    raw = load_recipe(ROOT / "configs" / "smoke.yaml").model_dump(mode="json")
+    recipe = check_recipe({**raw, "data": {"files": files}}, "test")
+    with pytest.raises(CannotDeploy, match="put them into S3"):
+        shipped_files(recipe)
+
+
+@pytest.mark.parametrize(
+    ("settings", "stage", "nodes"),
+    [
+        ((), "rl", 1),
+        (FOUR_NODES, "rl", 4),
+        (FOUR_NODES, "import", 3),
+        (FOUR_NODES, "data", 1),
+        ((*FOUR_NODES, "handover.share_device=true", "trainer.zero_stage=2"), "rl", 3),
+        (("cluster.stages.rl={nodes: 2}",), "rl", 2),
+    ],
+)
+def test_a_stage_fills_the_nodes_that_its_ranks_and_workers_need(
+    settings: tuple[str, ...], stage: str, nodes: int
+) -> None:
+    assert nodes_of(recipe_with(*settings, size="medium"), stage) == nodes
+
+
+def test_all_stages_of_the_chain_but_data_can_be_spread() -> None:
+    recipe = recipe_with()
+    assert set(SPREADS) == set(STAGES) - {"data"} and set(wanted_stages(recipe)) <= set(STAGES)
+
+
+@pytest.mark.parametrize(
+    ("settings", "workers"),
+    [
+        (FOUR_NODES, 8),
+        ((*FOUR_NODES, "engine.tensor_parallel=4"), 2),
+        (("engine.workers=3",), 3),
+        ((*FOUR_NODES, "cluster.stages.evaluate={gpus: 0, efa: 0}"), 24),
+    ],
+)
+def test_the_evaluation_takes_as_many_engines_as_one_node_holds(settings: tuple[str, ...], workers: int) -> None:
+    fitted = for_evaluation(recipe_with(*settings, size="medium"))
+    assert fitted.engine.workers == workers and nodes_of(fitted, "evaluate") == 1
+
+
+@pytest.mark.parametrize("setting", ["cluster={stages: {evaluate: {nodes: 2}}}", "cluster={default: {nodes: 2}}"])
+def test_an_evaluation_on_several_nodes_is_refused_and_the_way_out_is_one(setting: str) -> None:
+    with pytest.raises(CannotDeploy, match=r"cluster\.stages\.evaluate\.nodes is 2, .*: set it to 1"):
+        for_evaluation(recipe_with(setting, size=None))
+    for_evaluation(recipe_with(setting, "cluster.stages={evaluate: {nodes: 1}}", size=None))

@@ -1,0 +1,226 @@
+"""A small made-up store behind the lineage page, with everything in it that a page can tell of."""
+
+import json
+import time
+from collections.abc import Mapping
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+from starlette.testclient import TestClient
+
+from infra.lineage.index import LineageIndex
+from infra.lineage.sample_files import write_samples
+from infra.lineage.sample_row import KIND, PolicySpan, SampleRow
+from infra.lineage.web.app import lineage_app
+from infra.lineage.web.site import Site
+from infra.lineage.web.templating import link
+from infra.store.open import open_store
+from infra.store.records import StageRecord
+from infra.store.store import Ref, Store
+from tests.infra.lineage.records import CHECK, History, write_history
+
+FIRST, SECOND, RUNNING = "20260101-000000-nano", "20260102-000000-nano", "20260103-000000-nano"
+HOSTILE = "<script>window.taken = 1</script><img src=x onerror='window.taken = 1'>\"'`{{7*7}}\u202egnp.\u200b\x1b[31m"
+RESPONSE = "<b>2 + 2</b> is 4 & more"
+
+
+def put(store: Store, folder: Path, files: Mapping[str, str], kind: str) -> Ref:
+    """Store some text files."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    return store.put(folder, kind)
+
+
+def samples(store: Store, folder: Path) -> Ref:
+    """Samples of two iterations, twelve responses each."""
+    folder.mkdir(parents=True)
+    rows = [
+        SampleRow(
+            problem_id=f"p{number}",
+            prompt_digest="0" * 64,
+            prompt=f"What is {number} + 2?",
+            response=f"{RESPONSE} {iteration}/{number} {HOSTILE}",
+            tokens=7,
+            role="rollout",
+            outcome="trained",
+            passes=1,
+            iteration=iteration,
+            started=iteration,
+            policies=[PolicySpan(iteration, 7)],
+            reward=float(number % 2),
+        )
+        for iteration in (0, 1)
+        for number in range(12)
+    ]
+    write_samples(folder / "samples.parquet", rows)
+    return store.put(folder, KIND)
+
+
+def evaluation(accuracy: float, text: str = RESPONSE) -> dict[str, Any]:
+    """An evaluation with one response to be read."""
+    shown = {"problem_id": "p1", "domain": "sums", "prompt": text, "response": text, "reward": 1.0, "reason": "equal"}
+    return {
+        "problems": 3,
+        "samples": 4,
+        "accuracy": accuracy,
+        "standard_error": 0.01,
+        "mean_tokens": 70.5,
+        "median_tokens": 60.0,
+        "p99_tokens": 320,
+        "domains": {"sums": {"problems": 3, "accuracy": accuracy, "mean_tokens": 70.5}},
+        "shown": [shown | {"tokens": 9}],
+    }
+
+
+def rl_history(shift: float = 0.0) -> list[dict[str, Any]]:
+    """What RL logs, in few words."""
+    return [
+        {"rl/accuracy": 0.5 + 0.01 * step + shift, "rl/rollout_seconds": 2.0 + step % 3, "rl/length_stops": 0.0}
+        for step in range(20)
+    ]
+
+
+def made_up_site(folder: Path, hostile: bool = False) -> Site:
+    """A site with a run, one with another tau that failed, and one that runs.
+
+    The first run's RL has an artifact of samples and one of files, both really stored; all others are nowhere. Where
+    it is hostile, every text that anyone may choose is.
+    """
+    store = open_store(folder / "store")
+    bad = HOSTILE if hostile else ""
+    kept = put(store, folder / "files", {"config.json": json.dumps({"text": HOSTILE}), "deep/a.txt": "plain"}, "model")
+    sampled = samples(store, folder / "samples")
+    history = History()
+    sources = {"data": {f"/data/train{bad}.jsonl": "a" * 64}}
+    first = history.add_run(FIRST, sources=sources)
+    broken = CHECK | {"rule": f"no row is empty{bad}", "success": False, "severity": "warn", "unexpected": 2}
+    broken |= {"examples": [{"row": 3, "id": f"row-3{bad}", "value": bad or "nothing", "why": None}]}
+    gate = {"gate": f"prompts{bad}", "passed": True, "rows": 100, "checks": [CHECK, broken]}
+    config = {"own": {"tau": 0.1, f"note{bad}": bad or "none"}, "engine": {"dtype": "float32"}}
+
+    def rl(record: StageRecord, **changed: Any) -> StageRecord:
+        values = {"config": config, "gates": [gate], "evaluation": evaluation(0.64, bad or RESPONSE)}
+        return record.model_copy(update=values | {"history": rl_history(), "metrics": {f"loss{bad}": 0.5}} | changed)
+
+    outputs = {f"model{bad}": kept, "samples": sampled}
+    replaced = {("rl", FIRST): {"outputs": outputs}}
+    second = History()
+    tau = {"config": {"own": {"tau": 0.2}, "engine": {"dtype": "float32"}}, "history": rl_history(-0.05)}
+    reused = {stage: first[stage] for stage in ("data", "import", "vanilla_sft", "curation", "long_cot_sft")}
+    second.add_run(SECOND, minutes=1440, reuse=reused, fails_at="long2short/merge")
+    replaced["rl", SECOND] = tau | {"evaluation": evaluation(0.6)}
+    last = History()
+    last.add_run(RUNNING, minutes=2880, reuse=reused, fails_at="rl", status="running")
+    running = [each for each in last.records if getattr(each[1], "stage", "") != "rl"]
+    tagged = History()
+    tagged.set_tag("production", first["long_cot_sft"], minutes=2000)
+    tagged.set_tag("production", first["rl"].model_copy(update={"outputs": {"model": kept}}), minutes=2100)
+    records = [*history.records, *second.records, *running, *tagged.records]
+    for number, (name, record) in enumerate(records):
+        if isinstance(record, StageRecord) and (record.stage, record.run) in replaced:
+            records[number] = name, rl(record, **replaced[record.stage, record.run])
+    if hostile:
+        for number, (name, record) in enumerate(records):
+            update: dict[str, Any] = {}
+            if name.startswith("runs/"):
+                recipe = {"name": bad, bad: bad}
+                update = {"error": bad, "command": [bad], "recipe": recipe if record.event == "started" else {}}
+            elif name.startswith("tags/"):
+                update = {
+                    "by": bad,
+                    "reason": bad,
+                    "gates": [{"rule": bad, "value": bad, "limit": bad, "passed": False}],
+                }
+            elif getattr(record, "failure", None):
+                update = {"failure": record.failure.model_copy(update={"error": bad, "log": bad})}
+            records[number] = name, record.model_copy(update=update)
+    write_history(folder / "store", records)
+    home = folder / "home"
+    (home / "runs" / FIRST).mkdir(parents=True)
+    (home / "runs" / FIRST / "report.html").write_text("<style>p{color:red}</style><p>A report", encoding="utf-8")
+    index = LineageIndex.of(store, home)
+    synced = index.sync(store)
+    assert not synced.problems
+    return Site.of(store, index, home)
+
+
+class Outline(HTMLParser):
+    """Start tags and their attributes, as a browser reads them."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def of(self, *names: str) -> list[dict[str, str]]:
+        """Attributes of every such tag."""
+        return [attributes for tag, attributes in self.tags if tag in names]
+
+    @property
+    def text(self) -> str:
+        """All that is read, with single spaces."""
+        return " ".join(" ".join(self.texts).split())
+
+
+def client(site: Site, token: str | None = None, hosts: tuple[str, ...] = ()) -> TestClient:
+    """A visitor on this machine."""
+    return TestClient(
+        lineage_app(site, token, hosts),
+        base_url="http://127.0.0.1:8600",
+        follow_redirects=False,
+        raise_server_exceptions=False,
+    )
+
+
+def tell(site: Site, run: str, **event: Any) -> None:
+    """Add a line to a run's progress file."""
+    folder = site.home / "runs" / run
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "progress.jsonl").open("a") as file:
+        file.write(json.dumps({"time": time.time(), "stage": "rl", **event}) + "\n")
+
+
+def every_page(site: Site) -> list[str]:
+    """Addresses of a page of every kind."""
+    digest = next(row.digest for row in site.index.data().rows if row.kind == KIND)
+    nodes = [
+        f"artifact:{digest}",
+        site.index.tags()[0].model and f"artifact:{site.index.tags()[0].model.digest}",
+        f"execution:{FIRST}:rl",
+        f"execution:{SECOND}:long2short/merge",
+        f"gate:{FIRST}:rl:0",
+        f"run:{SECOND}",
+        "tag:production",
+        next(row.id for row in site.index.data().rows if row.source),
+    ]
+    tabs = ("stages", "curves", "evaluation", "gates", "configuration")
+    return [
+        "/runs",
+        "/runs?search=no+such+run",
+        "/runs?offset=1000",
+        "/models",
+        "/data",
+        "/tags",
+        "/tags/production",
+        "/compare",
+        f"/compare?a={FIRST}&b={SECOND}",
+        "/graph?find=nothing-is-called-this",
+        *(f"/runs/{run}?tab={tab}" for run in (FIRST, SECOND, RUNNING) for tab in tabs),
+        *(link_to(node) for node in nodes if node),
+        f"/artifacts/{site.index.tags()[0].model.digest}/file?path=config.json",  # type: ignore[union-attr]
+        "/nothing/here",
+    ]
+
+
+def link_to(node: str, **query: Any) -> str:
+    """The address of a node's graph."""
+    return link("/graph", node=node, **query)

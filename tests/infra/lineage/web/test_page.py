@@ -1,0 +1,384 @@
+"""What the lineage page tells, as a reader without scripts finds it."""
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+import infra.lineage.web as web
+from infra.lineage.index import LineageIndex
+from infra.lineage.web.curves import MOST_POINTS, curves_of
+from infra.lineage.web.site import Site
+from infra.store.open import open_store
+from infra.store.store import object_prefix
+from tests.infra.lineage.records import History, stage_record, write_history
+from tests.infra.lineage.web.page_site import (
+    FIRST,
+    RUNNING,
+    SECOND,
+    Outline,
+    client,
+    every_page,
+    link_to,
+    made_up_site,
+    put,
+    tell,
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    made = made_up_site(tmp_path_factory.mktemp("site"))
+    yield made
+    made.index.close()
+
+
+@pytest.fixture
+def visitor(site: Site) -> TestClient:
+    return client(site)
+
+
+def empty_site(folder: Path, records: History | None = None) -> Site:
+    store = open_store(folder / "store")
+    write_history(folder / "store", records.records if records else [])
+    index = LineageIndex.of(store, folder / "home")
+    index.sync(store)
+    return Site.of(store, index, folder / "home")
+
+
+def test_runs_are_listed_with_how_they_went(visitor: TestClient) -> None:
+    outline = Outline(visitor.get("/runs").text)
+    assert "3 runs" in outline.text
+    for words in (f"{FIRST} succeeded made-up", f"{SECOND} failed at long2short/merge", f"{RUNNING} running"):
+        assert words in outline.text
+
+
+def test_a_search_leaves_what_matches_and_says_how_many(visitor: TestClient) -> None:
+    outline = Outline(visitor.get(f"/runs?search={FIRST}").text)
+    assert f"1 run match “{FIRST}”" in outline.text and SECOND not in outline.text
+    assert "Nothing matches" in visitor.get("/models?search=no-such-thing").text
+
+
+def test_tables_are_searched_sorted_and_paged_without_scripts(tmp_path: Path) -> None:
+    history = History()
+    for number in range(60):
+        history.add_run(f"run-{number:02d}", minutes=number, seed=number)
+    visitor = client(empty_site(tmp_path, history))
+    first = Outline(visitor.get("/runs?sort=seed").text)
+    assert "60 runs, 1 to 50 shown" in first.text
+    assert [head["aria-sort"] for head in first.of("th") if "aria-sort" in head].count("ascending") == 1
+    form = next(form for form in first.of("form") if form["action"] == "/runs")
+    assert form["method"] == "get" and {"name": "sort", "value": "seed"}.items() <= first.of("input")[-1].items()
+    following = next(each["href"] for each in first.of("a") if each.get("rel") == "next")
+    second = Outline(visitor.get(following).text)
+    assert "60 runs, 51 to 60 shown" in second.text and "run-59" in second.text and "run-49" not in second.text
+    back = next(each["href"] for each in second.of("a") if each.get("rel") == "prev")
+    assert "run-00" in visitor.get(back).text
+    again = next(each["href"] for each in first.of("a") if "sort=-seed" in each["href"])
+    assert re.findall(r"run-\d\d", Outline(visitor.get(again).text).text)[0] == "run-59"
+
+
+@pytest.mark.parametrize("query", ["sort=nonsense", "sort=-", "offset=-3", "offset=x", "offset=99999999999999999999"])
+def test_nonsense_in_an_address_breaks_no_table(visitor: TestClient, query: str) -> None:
+    for table in ("runs", "models", "data"):
+        assert visitor.get(f"/{table}?{query}").status_code == 200
+
+
+@pytest.mark.parametrize("page", ["/runs", "/models", "/data", "/tags", "/graph", "/compare"])
+def test_an_empty_store_says_what_to_run(tmp_path: Path, page: str) -> None:
+    answer = client(empty_site(tmp_path)).get(page)
+    assert answer.status_code == 200 and "longhaul " in Outline(answer.text).text
+
+
+def test_a_run_tells_its_stages_where_they_come_from_and_why_it_failed(visitor: TestClient) -> None:
+    outline = Outline(visitor.get(f"/runs/{SECOND}").text)
+    assert "ValueError: no luck" in outline.text
+    assert f"data reused from {FIRST}" in outline.text
+    stages = ["data", "import", "vanilla_sft", "curation", "long_cot_sft", "rl", "long2short/merge"]
+    places = [outline.text.index(f" {stage} ", outline.text.index("Outputs")) for stage in stages]
+    assert places == sorted(places)
+    assert "Report" not in outline.text and "Report" in Outline(visitor.get(f"/runs/{FIRST}").text).text
+    assert visitor.get("/runs/no-such-run").status_code == 404
+
+
+def test_a_run_tells_gates_evaluations_curves_and_configuration(visitor: TestClient) -> None:
+    tabs = {
+        tab: Outline(visitor.get(f"/runs/{FIRST}?tab={tab}").text).text
+        for tab in ("gates", "evaluation", "curves", "configuration")
+    }
+    assert "no row is empty no, warns 2 rows broke it row-3: nothing" in tabs["gates"]
+    assert "rl 64.0% 1.0% 70.5 320 64.0%" in tabs["evaluation"]
+    assert "2 + 2" in tabs["evaluation"]
+    assert "rl/accuracy 0.5 0.69 0.5 0.69 20" in tabs["curves"]
+    assert "own.tau 0.1" in tabs["configuration"]
+
+
+def test_a_running_stage_is_told_of_while_it_runs_and_no_longer(tmp_path: Path) -> None:
+    site = made_up_site(tmp_path)
+    visitor = client(site)
+    page = visitor.get(f"/runs/{RUNNING}").text
+    assert 'hx-trigger="every 1s"' in page and "Now running" not in page
+    tell(site, RUNNING, kind="stage")
+    tell(site, RUNNING, kind="task", task="rollout", total=200, unit="tokens")
+    tell(site, RUNNING, kind="update", task="rollout", done=50, total=200, unit="tokens", note="<b>fast</b>")
+    outline = Outline(visitor.get(f"/runs/{RUNNING}").text)
+    assert "rollout <b>fast</b> 50 of 200 tokens" in outline.text
+    assert outline.of("progress")[0]["value"] == "50.0" and outline.of("progress")[0]["aria-label"] == "rl: rollout"
+    tell(site, RUNNING, kind="update", task="rollout", done=150, total=200, unit="tokens")
+    assert "150 of 200 tokens" in Outline(visitor.get(f"/runs/{RUNNING}").text).text
+    tell(site, RUNNING, kind="task_done", task="rollout", done=200, total=200, unit="tokens")
+    tell(site, RUNNING, kind="say", note="a message")
+    tell(site, RUNNING, kind="stage_done")
+    assert "Now running" not in visitor.get(f"/runs/{RUNNING}").text
+    assert "every 1s" not in visitor.get(f"/runs/{FIRST}").text
+
+
+def test_a_run_that_was_killed_is_called_silent(tmp_path: Path) -> None:
+    site = made_up_site(tmp_path)
+    tell(site, RUNNING, kind="stage", time=time.time() - 3600)
+    assert "no sign of life for 1 h 00 min" in Outline(client(site).get(f"/runs/{RUNNING}").text).text
+
+
+def test_two_runs_are_compared_by_settings_code_and_results(visitor: TestClient) -> None:
+    outline = Outline(visitor.get(f"/compare?a={FIRST}&b={SECOND}").text)
+    assert "data nothing: the same key" in outline.text
+    assert "rl 2 settings 64.0% 60.0% −4.0 points" in outline.text
+    assert "own.tau 0.1 0.2" in outline.text
+    assert "long2short/merge what came before, failed in the second run" in outline.text
+    assert "only in the first run" in outline.text
+    assert visitor.get(f"/compare?a={FIRST}&b=nothing").status_code == 404
+    assert FIRST in visitor.get("/compare").text
+
+
+def test_curves_of_two_runs_are_of_one_length(visitor: TestClient) -> None:
+    answer = visitor.get("/curves.json", params={"run": [FIRST, SECOND], "stage": "rl"}).json()
+    points = answer["metrics"]["rl/accuracy"]
+    assert answer["runs"] == [FIRST, SECOND] and points["steps"] == list(range(1, 21))
+    assert [len(series) for series in points["series"]] == [20, 20]
+    assert points["series"][1][0] == pytest.approx(0.45)
+
+
+def test_curves_begin_where_something_was_logged_and_are_thinned_out_to_the_last_step() -> None:
+    history = [{"other": 1.0}] * 10 + [{"loss": float(step), "other": 2.0} for step in range(3 * MOST_POINTS)]
+    curves = {curve.metric: curve for curve in curves_of([stage_record("rl", "run", history=history), None])}
+    points = curves["loss"].points
+    assert points["steps"][0] == 11 and points["steps"][-1] == 10 + 3 * MOST_POINTS
+    assert len(points["steps"]) <= MOST_POINTS + 1 and points["series"][0][-1] == 3.0 * MOST_POINTS - 1
+    assert set(points["series"][1]) == {None}
+
+
+def test_the_graph_goes_back_and_forth_and_leaves_siblings_to_be_asked_for(visitor: TestClient) -> None:
+    def drawn(**query: object) -> dict[str, int]:
+        answer = visitor.get("/graph.json", params={"node": f"execution:{FIRST}:curation", **query})  # type: ignore[arg-type]
+        return {node["id"]: node["more"] for node in answer.json()["nodes"]}
+
+    near = drawn()
+    assert f"execution:{FIRST}:vanilla_sft" in near and f"execution:{FIRST}:rl" in near
+    assert f"execution:{FIRST}:import" not in near
+    vanilla = f"execution:{FIRST}:vanilla_sft"
+    assert near[vanilla] > 0
+    expanded = drawn(expand=vanilla)
+    assert expanded[vanilla] == 0 and near.keys() < expanded.keys()
+    assert f"execution:{FIRST}:import" in drawn(hops=4)
+    assert drawn(hops=999) and drawn(hops="x", expand="no:such:node").keys() == near.keys()
+    assert visitor.get("/graph.json", params={"node": "no:such:node"}).status_code == 404
+
+
+def test_too_many_nodes_are_cut_and_counted(tmp_path: Path) -> None:
+    history = History()
+    first = history.add_run("run-000")
+    for number in range(1, 130):
+        history.add_run(f"run-{number:03d}", minutes=number, reuse={"data": first["data"], "import": first["import"]})
+    site = empty_site(tmp_path, history)
+    data = first["data"].outputs["data"].digest
+    answer = client(site).get("/graph.json", params={"node": f"artifact:{data}"}).json()
+    assert answer["cut"] > 0 and len(answer["nodes"]) < 200
+    assert "more are not listed" in client(site).get(link_to(f"artifact:{data}")).text
+
+
+PANELS = {
+    f"execution:{FIRST}:rl": ["own.tau 0.1", "accuracy 64.0%", "prompts: warned", "python 3.11.7", "loss 0.5"],
+    f"execution:{SECOND}:long2short/merge": ["It failed ValueError: no luck"],
+    f"gate:{FIRST}:rl:0": ["no row is empty", "2 rows broke it", "row-3: nothing"],
+    f"run:{SECOND}": ["Comes from 7", "Open the run"],
+    "tag:production": ["someone", "it is the best"],
+}
+
+
+@pytest.mark.parametrize(("node", "words"), PANELS.items())
+def test_the_panel_tells_all_about_a_node(visitor: TestClient, node: str, words: list[str]) -> None:
+    outline = Outline(visitor.get(link_to(node)).text)
+    for word in words:
+        assert word in outline.text
+
+
+def test_the_panel_lists_an_artifacts_files_by_its_manifest(site: Site, visitor: TestClient) -> None:
+    model = site.index.tags()[0].model
+    assert model is not None
+    page = visitor.get(link_to(f"artifact:{model.digest}")).text
+    manifest = site.store.manifest(model.digest)
+    for entry in manifest.files:
+        assert entry.path in page and entry.sha256 in page
+    nowhere = next(row.id for row in site.index.models().rows if row.digest != model.digest)
+    assert "has no folder" in visitor.get(link_to(nowhere)).text
+
+
+def test_the_panel_shows_samples_a_few_at_a_time_by_iteration(site: Site, visitor: TestClient) -> None:
+    node = next(row.id for row in site.index.data().rows if row.kind == "samples")
+    first = Outline(visitor.get(link_to(node)).text)
+    assert "What is 0 + 2?" in first.text and "What is 11 + 2?" not in first.text and "0/0" in first.text
+    following = [each["href"] for each in first.of("a") if "from=10" in each["href"]]
+    assert "What is 11 + 2?" in Outline(visitor.get(following[0]).text).text
+    other = Outline(visitor.get(link_to(node, iteration=1)).text).text
+    assert "1/0" in other and "0/0" not in other
+    assert visitor.get(link_to(node, iteration="x", **{"from": "y"})).status_code == 200
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "cut short": lambda file: file.write_bytes(file.read_bytes()[:100]),
+    "overwritten": lambda file: file.write_bytes(file.read_bytes()[:50] + bytes(400) + file.read_bytes()[450:]),
+    "lost": lambda file: file.unlink(),
+    "lost with its folder": lambda file: shutil.rmtree(file.parent),
+    "lost with its manifest": lambda file: shutil.rmtree(file.parent.parent),
+}
+
+
+@pytest.mark.parametrize("seen", [False, True], ids=["never seen", "seen before"])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_the_panel_tells_what_is_known_of_samples_that_cannot_be_read(tmp_path: Path, damage: str, seen: bool) -> None:
+    site = made_up_site(tmp_path)
+    visitor = client(site)
+    row = next(row for row in site.index.data().rows if row.kind == "samples")
+    if seen:
+        assert "What is 0 + 2?" in visitor.get(link_to(row.id)).text
+    content = Path(site.store.backend.address) / object_prefix(row.digest) / "content"
+    for each in (content.parent, content, content / "samples.parquet"):
+        each.chmod(0o755)
+    DAMAGE[damage](content / "samples.parquet")
+    answer = visitor.get(link_to(row.id))
+    outline = Outline(answer.text)
+    assert answer.status_code == 200 and "What is 0 + 2?" not in outline.text
+    (problem,) = [text for text in outline.texts if str(tmp_path) in text or "cannot be read" in text]
+    assert row.digest[:12] in problem
+    for words in ("own.tau 0.1", "accuracy 64.0%", "prompts: warned", "Comes from 1", FIRST):
+        assert words in outline.text
+    # The manifest tells of the files, whatever became of them.
+    assert ("samples.parquet" in outline.texts) == ("manifest" not in damage)
+    assert "run the stage that made it again" in visitor.get(link_to(row.id)).text
+
+
+def test_neighbours_are_links_that_lead_there_without_scripts(visitor: TestClient) -> None:
+    outline = Outline(visitor.get(link_to(f"execution:{FIRST}:rl")).text)
+    links = [each for each in outline.of("a") if "data-node" in each]
+    assert len(links) >= 6
+    for each in links:
+        there = visitor.get(each["href"])
+        assert there.status_code == 200 and f'data-selected="{each["data-node"]}"' in there.text
+
+
+def test_things_are_found_by_name(visitor: TestClient) -> None:
+    for name, node in {
+        "production": "tag:production",
+        f"{FIRST}:rl": f"execution:{FIRST}:rl",
+        SECOND: f"run:{SECOND}",
+    }.items():
+        assert visitor.get("/graph", params={"find": name}).headers["location"] == link_to(node)
+    unknown = visitor.get("/graph", params={"find": "nothing"})
+    assert unknown.status_code == 404 and "nothing in the lineage is called" in Outline(unknown.text).text
+
+
+def test_a_tags_history_is_told_newest_first(visitor: TestClient) -> None:
+    text = Outline(visitor.get("/tags/production").text).text
+    assert text.index("rl") < text.index("long_cot_sft")
+    assert visitor.get("/tags/never-set").status_code == 404
+
+
+def test_records_of_unexpected_shapes_break_no_page(tmp_path: Path) -> None:
+    history = History()
+    odd = {
+        "gates": [
+            {},
+            {"gate": 3, "checks": 7},
+            {"gate": "g", "checks": [4, {"examples": [None, {}], "unexpected": "x"}]},
+        ],
+        "metrics": {"a": [1, {"b": None}], "c": {}, "d": True},
+        "history": [{"x": "text", "y": None}, {"x": 1, "z": [2]}, {"y": True}],
+        "evaluation": {"accuracy": "high", "domains": [1], "shown": {"a": 1}, "mean_tokens": None},
+        "config": {"own": None, "list": [{"a": 1}], "": {"": 1}},
+    }
+    history.add_run(FIRST, **odd)
+    history.add_run(
+        SECOND, minutes=10, **(odd | {"evaluation": {"domains": {"d": 3, "e": {}}, "shown": [3, {"a": 1}]}})
+    )
+    site = empty_site(tmp_path, history)
+    visitor = client(site)
+    tabs = ("stages", "curves", "evaluation", "gates", "configuration")
+    pages = [f"/runs/{run}?tab={tab}" for run in (FIRST, SECOND) for tab in tabs] + [f"/compare?a={FIRST}&b={SECOND}"]
+    pages += [link_to(f"execution:{FIRST}:rl"), link_to(f"gate:{FIRST}:rl:2"), "/runs", "/models"]
+    for page in pages:
+        assert visitor.get(page).status_code == 200, page
+
+
+def test_new_records_and_an_unreadable_store_are_told(tmp_path: Path) -> None:
+    site = made_up_site(tmp_path)
+    folder = tmp_path / "more"
+    ref = put(site.store, folder, {"a": "b"}, "model")
+    assert client(site).get(f"/artifacts/{ref.digest}/file?path=a").status_code == 200
+    missing = client(site).get(f"/artifacts/{'0' * 64}/file?path=a")
+    assert missing.status_code == 502 and "has no folder" in missing.text
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of #rrggbb (WCAG 2.2)."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast of two colours, from 1 to 21 (WCAG 2.2)."""
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def test_text_stands_out_from_its_ground_in_light_and_dark() -> None:
+    style = (Path(web.__file__).parent / "static" / "style.css").read_text()
+    found = re.findall(r"--([a-z]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)", style)
+    assert len(found) == len(re.findall(r"light-dark\(", style)) == 20
+    for scheme in (1, 2):
+        colours = {each[0]: each[scheme] for each in found}
+        for text in ("ink", "soft", "link", "good", "bad", "warn", "first", "second"):
+            for ground in ("page", "card", "raised"):
+                assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground, scheme)
+        # What stands on a node of its own colour, and shapes and lines, which need 3 to 1.
+        for kind in ("execution", "tag", "link"):
+            assert contrast(colours["card"], colours[kind]) >= 4.5, (kind, scheme)
+        for shape in ("artifact", "execution", "source", "gate", "run", "tag", "edge", "focus"):
+            assert contrast(colours[shape], colours["card"]) >= 3, (shape, scheme)
+
+
+@pytest.mark.parametrize("name", ["page", "tables"])
+def test_every_control_has_a_name_and_every_table_heads(visitor: TestClient, site: Site, name: str) -> None:
+    for page in every_page(site):
+        html = visitor.get(page).text
+        outline = Outline(html)
+        if name == "tables":
+            for head in outline.of("th"):
+                assert head.get("scope") in ("col", "row"), page
+            assert len(outline.of("caption")) == len(outline.of("table"))
+            continue
+        assert len(outline.of("h1")) == 1 and len(outline.of("main")) == 1 and "Skip to the content" in outline.text
+        ids = [attributes["id"] for _, attributes in outline.tags if "id" in attributes]
+        assert len(ids) == len(set(ids)), page
+        labelled = {label["for"] for label in outline.of("label")}
+        for field in outline.of("input", "select"):
+            assert field.get("type") == "hidden" or field["id"] in labelled, page
+        for reference in ("aria-labelledby", "aria-describedby"):
+            for _, attributes in outline.tags:
+                assert attributes.get(reference, ids[0]) in ids, (page, attributes)
+        assert all("alt" in image for image in outline.of("img"))
+        assert outline.of("html")[0]["lang"] == "en"

@@ -1,0 +1,122 @@
+"""The server of the lineage page as a process of its own."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from infra.lineage.rows import Synced
+from infra.lineage.web.server import Follower
+from infra.store.store import Store
+from tests.infra.lineage.records import History, write_history
+from tests.infra.lineage.web.page_site import FIRST, client, made_up_site
+
+SERVE = """
+import sys
+from pathlib import Path
+from infra.lineage.index import LineageIndex
+from infra.lineage.web.server import ServerConfig, serve
+from infra.lineage.web.site import Site
+from infra.store.open import open_store
+
+root = Path(sys.argv[1])
+store = open_store(root / "store")
+index = LineageIndex.of(store, root / "home")
+index.sync(store)
+config = ServerConfig(host=sys.argv[2], port=0)
+token = sys.argv[3] or None
+say = lambda text: print(text, flush=True)
+serve(Site.of(store, index, root / "home"), config, token, say, lambda text: print(text, file=sys.stderr, flush=True))
+"""
+
+
+@contextmanager
+def server(root: Path, host: str = "127.0.0.1", token: str = "") -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """A server's process and its address."""
+    command = [sys.executable, "-c", SERVE, str(root), host, token]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        try:
+            address = process.stdout.readline().strip()
+            yield process, address
+        finally:
+            process.kill()
+
+
+def test_new_records_are_told_of_within_seconds_and_it_ends_when_told_to(tmp_path: Path) -> None:
+    history = History()
+    history.add_run(FIRST)
+    number = write_history(tmp_path / "store", history.records)
+    with server(tmp_path) as (process, address):
+        assert FIRST in httpx.get(f"{address}/runs").text
+        more = History()
+        more.add_run("20260202-000000-later", minutes=10)
+        write_history(tmp_path / "store", more.records, first=number)
+        wait_for(lambda: "20260202-000000-later" in httpx.get(f"{address}/runs").text)
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+        assert "Traceback" not in (process.stderr.read() if process.stderr else "")
+
+
+def test_beyond_loopback_it_listens_with_a_token_and_for_known_names_only(tmp_path: Path) -> None:
+    with server(tmp_path, "0.0.0.0") as (process, address):
+        assert address == "" and process.wait(10) != 0
+        assert "TokenRefused" in (process.stderr.read() if process.stderr else "")
+    token = "a-token-of-some-length"
+    with server(tmp_path, "0.0.0.0", token) as (_, address):
+        assert httpx.get(f"{address}/runs").status_code == 401
+        assert httpx.get(f"{address}/runs", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+        assert httpx.get(f"{address}/runs", headers={"Host": "0.0.0.0"}).status_code == 400
+
+
+def test_a_store_out_of_reach_is_told_once_and_found_again(tmp_path: Path) -> None:
+    site = made_up_site(tmp_path)
+    records, told = tmp_path / "store" / "records", []
+    with Follower(site, told.append, seconds=0.02):
+        records.rename(tmp_path / "aside")
+        records.write_text("no folder")
+        wait_for(lambda: bool(told))
+        time.sleep(0.3)
+        assert len(told) == 1 and "records" in told[0] and client(site).get("/runs").status_code == 200
+        records.unlink()
+        (tmp_path / "aside").rename(records)
+        more = History()
+        more.add_run("20260202-000000-later", minutes=10)
+        write_history(tmp_path / "store", more.records, first=1000)
+        wait_for(lambda: site.index.runs("later").total == 1)
+
+
+def test_whatever_a_sync_raises_is_told_once_and_what_came_since_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = made_up_site(tmp_path)
+    failing = [KeyError("odd"), KeyError("odd"), MemoryError(), RecursionError("too deep"), AssertionError()]
+    sync, told = site.index.sync, []
+
+    def fails_at_first(store: Store) -> Synced:
+        if failing:
+            raise failing.pop(0)
+        return sync(store)
+
+    monkeypatch.setattr(site.index, "sync", fails_at_first)
+    more = History()
+    more.add_run("20260202-000000-later", minutes=10)
+    write_history(tmp_path / "store", more.records, first=1000)
+    with Follower(site, told.append, seconds=0.02):
+        wait_for(lambda: site.index.runs("later").total == 1)
+    names = ["KeyError('odd')", "MemoryError()", "RecursionError('too deep')", "AssertionError()"]
+    assert told == [f"the index cannot be brought up to date: {name}" for name in names]
+
+
+def wait_for(there: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait until something is so."""
+    until = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < until
+        time.sleep(0.05)

@@ -1,0 +1,152 @@
+"""Trainer ranks: real processes under torchrun with real DeepSpeed, against the trainer of one process."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from torch import Tensor
+
+from infra.configs import TrainerConfig
+from infra.training.ranks import TrainerRankDied, TrainerRanks
+from infra.training.trainer import LossNotFinite, StepResult, Trainer
+from steps.supervised import response_loss
+from tests.infra.training.losses import ROWS, Endless, Poisoned
+from tests.processes import running_below
+
+
+def trained(trainer: Trainer | TrainerRanks, steps: int = 3) -> tuple[list[StepResult], dict[str, Tensor]]:
+    results = [trainer.step(ROWS, response_loss(ROWS), learning_rate=1e-4) for _ in range(steps)]
+    return results, {name: tensor.clone() for name, tensor in trainer.weights()}
+
+
+@pytest.fixture(scope="module", params=[0, 1, 2, 3])
+def ranks(base: Path, request: pytest.FixtureRequest) -> Iterator[TrainerRanks]:
+    """Two ranks; a test that trains them puts the weights back."""
+    ranks = TrainerRanks(base, TrainerConfig(ranks=2, zero_stage=request.param), seed=0)
+    yield ranks
+    ranks.close()
+
+
+def test_two_ranks_take_the_steps_of_one(ranks: TrainerRanks, trainer: Trainer, base: Path) -> None:
+    trainer.load_weights(base)
+    wanted, weights = trained(trainer)
+    before = trainer.reference_logprobs(ROWS)
+    trainer.load_weights(base)
+    found, same = trained(ranks)
+    after = ranks.reference_logprobs(ROWS)
+    ranks.load_weights(base)
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert ours.loss == pytest.approx(theirs.loss, rel=1e-5)
+        assert ours.gradient_norm == pytest.approx(theirs.gradient_norm, rel=1e-5)
+    assert same.keys() == weights.keys()
+    # Where a gradient is all but zero, the sign of Adam's step hangs on the order of additions: 3e-4 is three steps.
+    assert max((same[name] - weights[name]).abs().max().item() for name in weights) < 5e-5
+    assert all(torch.allclose(one, other, atol=1e-4) for one, other in zip(after, before, strict=True))
+
+
+def test_sharded_ranks_that_save_memory_take_the_steps_of_one(trainer: Trainer, base: Path) -> None:
+    trainer.load_weights(base)
+    wanted, weights = trained(trainer)
+    trainer.load_weights(base)
+    config = TrainerConfig(ranks=2, zero_stage=3, gradient_checkpointing=True, logit_chunk_tokens=16)
+    sparing = TrainerRanks(base, config, seed=0)
+    try:
+        found, same = trained(sparing)
+    finally:
+        sparing.close()
+    assert [one.loss for one in found] == pytest.approx([one.loss for one in wanted], rel=1e-5)
+    assert same.keys() == weights.keys()
+    assert max((same[name] - weights[name]).abs().max().item() for name in weights) < 5e-5
+
+
+def test_loaded_weights_are_trained_on_by_a_new_optimizer(ranks: TrainerRanks, base: Path, tmp_path: Path) -> None:
+    from steps.import_checkpoint import check_checkpoint
+
+    first, weights = trained(ranks)
+    saved = ranks.save(tmp_path / "model")
+    check_checkpoint(saved)
+    ranks.load_weights(base)
+    again, same = trained(ranks)
+    assert [(r.loss, r.gradient_norm) for r in again] == [(r.loss, r.gradient_norm) for r in first]
+    assert all(torch.equal(same[name], weights[name]) for name in weights)
+    ranks.load_weights(saved)
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in ranks.weights())
+    ranks.load_weights(base)
+
+
+def test_a_loss_that_is_not_finite_on_one_rank_is_raised_by_all_and_leaves_no_trace(
+    ranks: TrainerRanks, base: Path
+) -> None:
+    clean = ranks.step(ROWS, Poisoned(None), learning_rate=1e-4)
+    assert clean.sums["seen"].tolist() == [1, 1, 1], "a micro-batch that only fills up a round was counted"
+    ranks.load_weights(base)
+    for place in (1, 2):
+        with pytest.raises(LossNotFinite, match=f"micro-batch {place + 1} of 3 is nan"):
+            ranks.step(ROWS, Poisoned(place), learning_rate=1e-4)
+    again = ranks.step(ROWS, Poisoned(None), learning_rate=1e-4)
+    assert (again.loss, again.gradient_norm) == (clean.loss, clean.gradient_norm)
+    ranks.load_weights(base)
+
+
+def test_what_the_ranks_raise_is_raised_here_and_they_go_on(ranks: TrainerRanks, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="nothing-here") as caught:
+        ranks.load_weights(tmp_path / "nothing-here")
+    assert "In a trainer rank" in "".join(caught.value.__notes__)
+    assert len(ranks.reference_logprobs(ROWS)) == len(ROWS)
+
+
+def rank_processes(parent: int) -> list[psutil.Process]:
+    """The ranks that torchrun, and so `parent`, has started."""
+    below = running_below(parent)
+    return [p for p, words in below if "infra.training.rank" in words and "torch.distributed.run" not in words]
+
+
+def test_a_rank_that_dies_in_a_step_ends_the_others_and_is_reported(base: Path) -> None:
+    ranks = TrainerRanks(base, TrainerConfig(ranks=2, zero_stage=2), seed=0)
+    processes = rank_processes(ranks._process.pid)
+    assert len(processes) == 2
+    killer = threading.Timer(1, processes[1].kill)
+    killer.start()
+    started = time.monotonic()
+    with pytest.raises(TrainerRankDied, match="Signal 9"):
+        ranks.step(ROWS, Endless(), learning_rate=1e-4)
+    assert time.monotonic() - started < 20
+    assert not psutil.wait_procs(processes, timeout=5)[1]
+    with pytest.raises(TrainerRankDied):
+        ranks.reset_optimizer()
+    ranks.close()
+
+
+def test_ranks_end_with_the_process_that_started_them(base: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib, infra.training.ranks as r; from infra.training.trainer import TrainerConfig\n"
+        "ranks = r.TrainerRanks(pathlib.Path(sys.argv[1]), TrainerConfig(ranks=2), 0)\n"
+        "print(ranks._place, flush=True); sys.stdin.read()"
+    )
+    with (tmp_path / "log").open("w") as log:
+        driver = subprocess.Popen(
+            [sys.executable, "-c", program, str(base)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    assert driver.stdin and driver.stdout
+    place = Path(driver.stdout.readline().strip())
+    processes = rank_processes(driver.pid)
+    assert len(processes) == 2 and place.is_dir(), (tmp_path / "log").read_text()[-2000:]
+    driver.kill()
+    driver.wait()
+    assert not psutil.wait_procs(processes, timeout=10)[1]
+    assert not place.exists()
+
+
+def test_a_rank_that_cannot_start_is_reported_with_what_it_printed(tmp_path: Path) -> None:
+    with pytest.raises(TrainerRankDied, match="no-model"):
+        TrainerRanks(tmp_path / "no-model", TrainerConfig(ranks=2), seed=0)
