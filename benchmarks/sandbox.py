@@ -28,8 +28,9 @@ from nano_start import ROOT, machine
 from rich.console import Console
 from rich.table import Table
 
-from infra.sandbox import Sandbox, SandboxConfig, SandboxUnavailable, open_sandbox
 from infra.sandbox.client import SandboxClient
+from infra.sandbox.config import SandboxConfig, open_sandbox
+from infra.sandbox.interface import Sandbox, SandboxUnavailable
 from infra.sandbox.token import read_token
 
 PROGRAM = "print(1)"

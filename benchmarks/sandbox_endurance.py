@@ -34,7 +34,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from infra.environment import CACHE
-from infra.sandbox import Limits, Result, SandboxConfig, open_sandbox
+from infra.sandbox.config import SandboxConfig, open_sandbox
+from infra.sandbox.interface import Limits, Result
 
 MIB = 2**20
 ORDINARY = Limits()

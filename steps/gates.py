@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from infra.gates import Suite
+from infra.gates.suites import Suite
 from infra.progress.tasks import say
 from infra.stages.contract import StageContext
 from steps.chat import Chat

@@ -19,7 +19,7 @@ from flows.cli.sandbox import BACKENDS
 from flows.cli.terminal import fail, printable
 
 if TYPE_CHECKING:
-    from infra.sandbox import Sandbox
+    from infra.sandbox.interface import Sandbox
     from steps.rewards.case_generation import TestCasesConfig
     from steps.rewards.case_outcomes import Funnel, Outcome
     from steps.rewards.case_problems import UntestedProblem
@@ -58,7 +58,7 @@ def test_cases(
     FILE is JSONL, or a folder with one problem in each *.yaml, as in examples/test_cases. Work that was interrupted
     goes on with the problem at which it stopped.
     """
-    from infra.sandbox import SandboxUnavailable
+    from infra.sandbox.interface import SandboxUnavailable
     from steps.problem import MalformedRow, save_rows
     from steps.rewards.case_generation import TestCasesConfig, make_test_cases
     from steps.rewards.case_outcomes import funnel, kept_problems
@@ -110,7 +110,7 @@ def _sandbox(backend: str, slots: int, service: str | None) -> "Sandbox":
         from infra.sandbox.token import read_token
 
         return SandboxClient(service, read_token(None))
-    from infra.sandbox import SandboxConfig, open_sandbox
+    from infra.sandbox.config import SandboxConfig, open_sandbox
 
     return open_sandbox(SandboxConfig.model_validate({"backend": backend, "slots": slots}))
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import click
 
 from flows.cli.terminal import fail, printable
-from infra.sandbox import Limits, Result, Sandbox, SandboxConfig, SandboxUnavailable, open_sandbox
+from infra.sandbox.config import SandboxConfig, open_sandbox
+from infra.sandbox.interface import Limits, Result, Sandbox, SandboxUnavailable
 
 LANGUAGES = {".py": "python", ".cpp": "cpp", ".js": "javascript"}
 BACKENDS = click.Choice(["auto", "bubblewrap", "crun"])

@@ -2,29 +2,13 @@
 
 Three invariants:
 - A rule of severity `stop` that does not hold stops its stage: GateFailed names the gate, the rule and the rows. One of
-  severity `warn` is recorded and told.
+  severity `warn` is recorded and reported.
 - A rule that cannot be evaluated (a column holds other types) does not hold; it is never skipped.
 - Nothing leaves the machine.
 
-The rules are data (suites.py); evaluate.py checks them, ours.py adds rules to Great Expectations' own, page.py shows
-what was found. Only who shows it imports page.py: every stage reaches this module, and how a page looks must not
-change a stage's key.
+The rules are data (suites.py); evaluate.py checks them, expectations.py adds rules to Great Expectations' own, page.py
+shows the results.
 
-NOTE: most row rules of Great Expectations, and all of ours, pass over missing values. Where a value must be there, ask
-for expect_column_values_to_not_be_null beside the rule.
+NOTE: most row rules of Great Expectations, and all of the added ones, skip missing values. Where a value is
+required, add expect_column_values_to_not_be_null.
 """
-
-from infra.gates.evaluate import check
-from infra.gates.result import GateFailed, GateResult, Outcome, Severity
-from infra.gates.suites import Suite, SuiteRefused, Table
-
-__all__ = [
-    "GateFailed",
-    "GateResult",
-    "Outcome",
-    "Severity",
-    "Suite",
-    "SuiteRefused",
-    "Table",
-    "check",
-]

@@ -231,7 +231,7 @@ class ExpectColumnTagSharesToBeBetween(ColumnAggregateExpectation):
         return {"success": not bad, "result": {"observed_value": told}}
 
 
-OURS = (
+CUSTOM = (
     ExpectColumnValuesToNotBeHeldOut,
     ExpectColumnValuesToNotNearlyBeHeldOut,
     ExpectColumnTokenLengthsToBeBetween,

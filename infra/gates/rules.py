@@ -10,8 +10,8 @@ import great_expectations.expectations as gxe
 from great_expectations.compatibility.pydantic import ValidationError
 from great_expectations.expectations import Expectation
 
-from infra.gates.expectations import OURS
-from infra.gates.suites import SuiteRefused
+from infra.gates.errors import SuiteRefused
+from infra.gates.expectations import CUSTOM
 
 _NEED_A_DATABASE = {
     "expect_query_results_to_match_comparison",
@@ -38,7 +38,7 @@ _NOT_ARGUMENTS = {
 
 def _classes() -> dict[str, type[Expectation]]:
     theirs = [getattr(gxe, name) for name in dir(gxe) if name.startswith("Expect")]
-    named = {each.expectation_type: each for each in (*theirs, *OURS) if not each.is_abstract()}
+    named = {each.expectation_type: each for each in (*theirs, *CUSTOM) if not each.is_abstract()}
     return {name: each for name, each in sorted(named.items()) if name not in _NEED_A_DATABASE}
 
 

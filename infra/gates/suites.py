@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, RootModel, ValidationError, field_validator
 
+from infra.gates.errors import SuiteRefused
 from infra.gates.result import GateResult, Severity
 
 if TYPE_CHECKING:
@@ -42,10 +43,6 @@ infra/gates/expectations.py."""
 _PARAMETER = re.compile(r"\$([a-z][a-z0-9_]*)")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _COLUMN_ARGUMENTS = ("column", "column_A", "column_B", "column_list", "sum_columns")
-
-
-class SuiteRefused(ValueError):
-    """A suite cannot be used; the message names file, gate, rule and key, and what would be right."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from infra.gates import GateResult
+from infra.gates.result import GateResult
 
 
 @dataclass

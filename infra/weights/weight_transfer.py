@@ -148,10 +148,10 @@ class WorkerExtension:
     """Adds nothing to a worker: vLLM imports this file to find it, and so registers our backends."""
 
 
-_OURS: dict[str, type[WeightTransferEngine[Any, Any]]] = {
+_BACKENDS: dict[str, type[WeightTransferEngine[Any, Any]]] = {
     "in_process": InProcessTransfer,
     "checkpoint_engine": CheckpointEngineTransfer,
 }
-for _name, _backend in _OURS.items():
+for _name, _backend in _BACKENDS.items():
     if _name not in WeightTransferEngineFactory._registry:
         WeightTransferEngineFactory.register_engine(_name, _backend)

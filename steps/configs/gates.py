@@ -12,18 +12,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-from infra.gates.suites import (
-    SHARED,
-    Kind,
-    Suite,
-    SuiteRefused,
-    Table,
-    Tables,
-    check_names,
-    check_rules,
-    load_shared,
-    load_suite,
-)
+from infra.gates.errors import SuiteRefused
+from infra.gates.suites import SHARED, Kind, Suite, Table, Tables, check_names, check_rules, load_shared, load_suite
 
 SHIPPED = Path(__file__).resolve().parent.parent / "suites"
 """The suites that come with Longhaul."""

@@ -11,8 +11,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from infra.gates import GateResult
 from infra.gates.page import render_html
+from infra.gates.result import GateResult
 from infra.store.records import StageRecord
 from infra.text import shown
 from steps.report import figures

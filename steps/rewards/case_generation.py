@@ -29,7 +29,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from infra.progress.tasks import Task, task
-from infra.sandbox import Limits, Result, Sandbox
+from infra.sandbox.interface import Limits, Result, Sandbox
 from steps.rewards.case_outcomes import Outcome, Reached
 from steps.rewards.case_problems import Submission, UntestedProblem, needs_special_judge
 from steps.rewards.code import normal_output

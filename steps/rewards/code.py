@@ -11,7 +11,7 @@ from collections import OrderedDict
 from contextlib import closing
 from dataclasses import asdict
 
-from infra.sandbox import Limits, Result, Sandbox
+from infra.sandbox.interface import Limits, Result, Sandbox
 from steps.problem import Problem
 from steps.rewards.function_tests import BrokenTests, run_function_tests
 from steps.rewards.score import Verdict, python_program

@@ -9,7 +9,7 @@ plain values, whose comparisons are Python's own.
 import json
 from pathlib import Path
 
-from infra.sandbox import Limits, Result, Sandbox
+from infra.sandbox.interface import Limits, Result, Sandbox
 from steps.problem import FunctionTests
 
 LONGEST_RESULT = 1_000_000

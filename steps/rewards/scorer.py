@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
-from infra.sandbox import open_sandbox
+from infra.sandbox.config import open_sandbox
 from steps.problem import Problem
 from steps.rewards import code, math
 from steps.rewards.batches import Batches

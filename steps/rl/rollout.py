@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from infra.inference.engine import Completion, Request
 from infra.progress.tasks import say, task
-from infra.sandbox import SandboxUnavailable
+from infra.sandbox.interface import SandboxUnavailable
 from steps.rewards.score import Score
 from steps.rl.config import RlConfig
 from steps.rl.prompt_sampling import PromptSampler

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from infra.inference.engine import Engine
-from infra.sandbox import Sandbox, SandboxConfig, open_sandbox
+from infra.sandbox.config import SandboxConfig, open_sandbox
+from infra.sandbox.interface import Sandbox
 from infra.training.trainer import Trainer
 from infra.weights.handover import HandOver
 

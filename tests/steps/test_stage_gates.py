@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from infra.gates import GateFailed, GateResult
+from infra.gates.result import GateFailed, GateResult
 from infra.gates.suites import check_rules
 from steps.chat import Chat
 from steps.configs.gates import SHIPPED, TABLES, GatesConfig, every_shipped_rule, shipped_suite

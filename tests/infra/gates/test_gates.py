@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.gates import GateFailed, GateResult, Suite, check
+from infra.gates.evaluate import check
+from infra.gates.result import GateFailed, GateResult
+from infra.gates.suites import Suite
 
 RULES: list[dict[str, Any]] = [
     {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 1}, "description": "at least one row"},
@@ -190,7 +192,7 @@ def refuse(event, arguments):
         raise SystemExit(f"{event} {arguments}")
 sys.addaudithook(refuse)
 import pandas
-from infra.gates import Suite
+from infra.gates.suites import Suite
 assert "great_expectations" not in sys.modules
 rules = [{"type": name, "kwargs": {"column": "tokens", "max_value": 2}} for name in (
     "expect_column_values_to_be_between", "expect_column_token_lengths_to_be_between")]

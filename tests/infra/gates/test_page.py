@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from infra.gates import GateResult
 from infra.gates.page import render_html, render_page
+from infra.gates.result import GateResult
 
 CHROMIUM = shutil.which("chromium")
 HOSTILE = "<script>window.taken = 1</script><img src=https://example.org/x onerror='window.taken = 1'>"

@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from infra.gates import Suite, SuiteRefused, Table
-from infra.gates.suites import Rule, check_names, check_rules, load_shared, load_suite
+from infra.gates.errors import SuiteRefused
+from infra.gates.suites import Rule, Suite, Table, check_names, check_rules, load_shared, load_suite
 
 TABLES = {
     "prompts": Table(

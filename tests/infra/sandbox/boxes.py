@@ -4,7 +4,7 @@ import os
 
 import psutil
 
-from infra.sandbox import Sandbox
+from infra.sandbox.interface import Sandbox
 from infra.sandbox.local import LocalSandbox
 
 

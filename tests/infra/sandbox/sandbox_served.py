@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from infra.sandbox import Limits, Result, Sandbox
 from infra.sandbox.client import SandboxClient
-from infra.sandbox.interface import NO_FILES
+from infra.sandbox.interface import NO_FILES, Limits, Result, Sandbox
 from infra.sandbox.runner import Runner
 from infra.sandbox.service import Server, ServiceConfig
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra.sandbox import Limits, Sandbox
+from infra.sandbox.interface import Limits, Sandbox
 from tests.infra.sandbox.boxes import left_behind
 
 ROOT = Path(__file__).parents[3]

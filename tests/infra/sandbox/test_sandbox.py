@@ -13,8 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra.sandbox import Limits, Sandbox, SandboxConfig, SandboxUnavailable, configured_sandbox, open_sandbox
 from infra.sandbox.bubblewrap import INIT, Bubblewrap
+from infra.sandbox.config import SandboxConfig, configured_sandbox, open_sandbox
+from infra.sandbox.interface import Limits, Sandbox, SandboxUnavailable
 from infra.sandbox.local import LocalSandbox
 from tests.infra.sandbox.boxes import left_behind, users
 from tests.processes import running_below

@@ -15,8 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from infra.sandbox import Limits, Result, Sandbox, SandboxConfig, SandboxUnavailable, open_sandbox
 from infra.sandbox.client import SandboxClient
+from infra.sandbox.config import SandboxConfig, open_sandbox
+from infra.sandbox.interface import Limits, Result, Sandbox, SandboxUnavailable
 from infra.sandbox.service import ServiceConfig, serve
 from infra.sandbox.token import TokenRefused, read_token
 from tests.infra.sandbox.sandbox_served import Held, client_of, eventually, in_background, served

@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra.sandbox import Limits, Sandbox, SandboxConfig, open_sandbox
 from infra.sandbox.cgroups import GroupV1, GroupV2, make_group
+from infra.sandbox.config import SandboxConfig, open_sandbox
+from infra.sandbox.interface import Limits, Sandbox
 from infra.sandbox.local import LocalSandbox
 from tests.processes import running_below
 
@@ -31,7 +32,8 @@ def test_a_launcher_that_is_killed_is_replaced(sandbox: Sandbox) -> None:
 
 def test_boxes_die_with_the_process_that_asked_for_them(sandbox: Sandbox) -> None:
     code = """
-from infra.sandbox import Limits, SandboxConfig, open_sandbox
+from infra.sandbox.config import SandboxConfig, open_sandbox
+from infra.sandbox.interface import Limits
 sandbox = open_sandbox(SandboxConfig(backend="bubblewrap"))
 print("ready", flush=True)
 sandbox.run("import time; time.sleep(77)", "", Limits(wall_seconds=99))

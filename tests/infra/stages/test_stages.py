@@ -96,7 +96,7 @@ def test_force_runs_a_stage_in_any_case(stages: Stages) -> None:
 
 def test_a_record_tells_code_inputs_and_packages(stages: Stages) -> None:
     record = stages("a", data="d" * 64)
-    assert {"infra.stages.contract", "infra.gates"} <= record.modules.keys()
+    assert {"infra.stages.contract", "infra.gates.result"} <= record.modules.keys()
     assert record.sources == {"data": "d" * 64}
     assert "torch" in record.packages
     assert record.history == [{"parts": 1}]

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from pydantic import ValidationError
 
 from flows.cli.main import main
-from infra.sandbox import Sandbox, SandboxConfig, open_sandbox
+from infra.sandbox.config import SandboxConfig, open_sandbox
+from infra.sandbox.interface import Sandbox
 from steps.problem import MalformedRow, load_problems, save_rows
 from steps.rewards.case_generation import TestCasesConfig, make_test_cases
 from steps.rewards.case_outcomes import Funnel, Outcome, funnel, kept_problems

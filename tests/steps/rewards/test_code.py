@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from infra.sandbox import Limits, Result, Sandbox, SandboxConfig, open_sandbox
+from infra.sandbox.config import SandboxConfig, open_sandbox
+from infra.sandbox.interface import Limits, Result, Sandbox
 from steps.problem import FunctionTests, Problem, load_problems
 from steps.rewards.code import CodeVerifier
 from steps.rewards.function_tests import BrokenTests

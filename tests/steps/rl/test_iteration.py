@@ -11,7 +11,7 @@ import pytest
 
 import steps.rl.iteration as iteration
 from infra.inference.engine import Engine
-from infra.sandbox import SandboxUnavailable
+from infra.sandbox.interface import SandboxUnavailable
 from infra.training.trainer import LossNotFinite, Trainer
 from infra.weights.handover import HandOver
 from steps.nano_world.world import NanoWorldConfig, generate

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from infra.sandbox import SandboxUnavailable
+from infra.sandbox.interface import SandboxUnavailable
 from steps.problem import Problem
 from steps.rewards.score import Score
 from steps.rl.checkpoint import Checkpoints, RlState
