@@ -1,6 +1,6 @@
-# Two commands on a fresh machine (Python 3.11 or newer, git, Debian's packages in reach):
+# Two commands on a fresh machine (Python 3.11 or newer, git, access to Debian's packages):
 #   make nano    sets everything up in .venv and runs the nano recipe end to end
-#   make test    passes the linters and the tests
+#   make test    runs the linters and the tests
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -25,18 +25,18 @@ lint: $(READY)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-# Two at a time, each file in one place, in their order: the long ones are the first.
+# Two files at a time, each in one process, in their order: the long ones first.
 test: lint $(CHECKOV)
 	PATH="$$PATH:$(abspath $(CHECKOV))/bin" OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# The only tool of the tests that would not get on with the pipeline's own packages.
+# The only tool of the tests whose requirements conflict with the pipeline's packages, so it has its own environment.
 $(CHECKOV): requirements/checkov.txt $(READY)
 	$(VENV)/bin/python -m venv $@
 	$@/bin/python -m pip install --quiet --disable-pip-version-check -r $< || \
 		echo "checkov cannot be installed: the tests that need it are skipped" >&2
 	touch $@
 
-# Needs uv; a CPU build of torch must be in reach (UV_FIND_LINKS, or uv's --torch-backend cpu).
+# Needs uv and access to a CPU build of torch (UV_FIND_LINKS, or uv's --torch-backend cpu).
 lock:
 	scripts/lock
 

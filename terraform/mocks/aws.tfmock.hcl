@@ -1,4 +1,4 @@
-# What mocked AWS answers in `terraform test`, where a made-up word would not do.
+# What mocked AWS answers in `terraform test`, where a random string would be invalid.
 
 mock_data "aws_caller_identity" {
   defaults = { account_id = "123456789012" }

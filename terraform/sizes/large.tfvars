@@ -25,6 +25,6 @@ node_groups = {
 database = { instance_class = "db.m7g.xlarge", multi_az = true }
 lustre   = { zone = "us-east-1a", capacity_gib = 48000, throughput = 500 }
 
-# Yours: who may enter, and who is told what it costs.
+# Your own settings: who has access, and who gets the budget's e-mails.
 # admins = ["arn:aws:iam::123456789012:role/admin"]
 # budget = { monthly_usd = 3000000, emails = ["you@example.com"] }

@@ -8,10 +8,10 @@ node_groups = {
   system = { pool = "system", instance_types = ["m7i.xlarge"], min_size = 2, max_size = 4 }
   cpu    = { pool = "cpu", instance_types = ["m7i.4xlarge"], max_size = 4 }
 
-  # On demand, for the loss of one node ends the step of all; in one zone, for EFA does not leave it.
+  # On demand, because the loss of one node ends the step on all; in one zone, because EFA works only within one.
   train = { pool = "train", instance_types = ["p5.48xlarge"], max_size = 4, efa = true, zones = ["us-east-1a"] }
 
-  # Spot: a rollout that loses its node is tried again, and its partial responses are in the buffer. Three types make it
+  # Spot: a rollout that loses its node is retried, and its partial responses are in the buffer. Three types make it
   # likelier to get one; the engine has to fit the smallest, 40 GB.
   rollout = { pool = "rollout", instance_types = ["g6e.48xlarge", "p4d.24xlarge", "p4de.24xlarge"], max_size = 8, capacity = "spot" }
 }
@@ -19,6 +19,6 @@ node_groups = {
 database = { instance_class = "db.m7g.large" }
 lustre   = { zone = "us-east-1a", capacity_gib = 4800, throughput = 250 }
 
-# Yours: who may enter, and who is told what it costs.
+# Your own settings: who has access, and who gets the budget's e-mails.
 # admins = ["arn:aws:iam::123456789012:role/admin"]
 # budget = { monthly_usd = 50000, emails = ["you@example.com"] }

@@ -1,9 +1,9 @@
-# One node with 8 GPUs, which is there while a stage wants it; for models of 0.5 to 1.5 billion parameters.
+# One node with 8 GPUs, which exists only while a stage needs it; for models of 0.5 to 1.5 billion parameters.
 size   = "small"
 region = "us-east-1"
 zones  = ["us-east-1a", "us-east-1b"]
 
-# No traffic to save yet: images and secrets pass the NAT gateway.
+# Too little traffic to save on: images and secrets pass the NAT gateway.
 interface_endpoints = []
 
 node_groups = {
@@ -12,6 +12,6 @@ node_groups = {
   train  = { pool = "train", instance_types = ["p4d.24xlarge"], max_size = 1 }
 }
 
-# Yours: who may enter, and who is told what it costs.
+# Your own settings: who has access, and who gets the budget's e-mails.
 # admins = ["arn:aws:iam::123456789012:role/admin"]
 # budget = { monthly_usd = 2000, emails = ["you@example.com"] }

@@ -45,7 +45,7 @@ variable "admins" {
 
   validation {
     condition     = length(var.admins) > 0 && alltrue([for arn in var.admins : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/", arn))])
-    error_message = "admins must hold the ARN of one IAM role or user at least, as arn:aws:iam::123456789012:role/admin: with none, nobody could enter the cluster. `aws sts get-caller-identity` tells yours."
+    error_message = "admins must hold the ARN of one IAM role or user at least, as arn:aws:iam::123456789012:role/admin: with none, nobody could enter the cluster. `aws sts get-caller-identity` prints yours."
   }
 }
 

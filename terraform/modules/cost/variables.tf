@@ -15,11 +15,11 @@ variable "monthly_usd" {
 
 variable "emails" {
   type        = set(string)
-  description = "Who is told."
+  description = "Who gets an e-mail."
 
   validation {
     condition     = length(var.emails) > 0 && alltrue([for email in var.emails : can(regex("^[^@ ]+@[^@ ]+\\.[^@ ]+$", email))])
-    error_message = "emails must hold one address at least: a budget that nobody hears of is none."
+    error_message = "emails must hold one address at least: a budget without recipients has no effect."
   }
 
   validation {

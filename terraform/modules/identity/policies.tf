@@ -17,7 +17,7 @@ locals {
   task = [
     local.list_prefix,
     {
-      # Uploads that were broken off go on; S3 has no condition on a prefix for this.
+      # Interrupted uploads resume; S3 has no condition on a prefix for this.
       Sid      = "FindBrokenOffUploads"
       Effect   = "Allow"
       Action   = ["s3:ListBucketMultipartUploads"]

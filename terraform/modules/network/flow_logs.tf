@@ -1,4 +1,4 @@
-# Who talked to whom, kept for var.log_days days: what one wants to have after something went wrong.
+# Who talked to whom, kept for var.log_days days, for investigations.
 
 resource "aws_cloudwatch_log_group" "flow" {
   name              = "/vpc/${var.name}/flow"

@@ -1,4 +1,4 @@
-# Image repositories. A tag, once pushed, means the same image for ever: a run's record names it.
+# Image repositories. A tag, once pushed, always means the same image: a run's record names it.
 
 resource "aws_ecr_repository" "this" {
   for_each = var.repositories
@@ -31,7 +31,7 @@ resource "aws_ecr_lifecycle_policy" "this" {
       },
       {
         rulePriority = 2
-        description  = "More images than anyone goes back to"
+        description  = "Old images"
         selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = var.keep_images }
         action       = { type = "expire" }
       },

@@ -59,7 +59,7 @@ output "roles" {
 }
 
 output "task_policy" {
-  description = "All that a task may do in AWS."
+  description = "Everything that a task can do in AWS."
   value       = module.identity.policies.task
 }
 

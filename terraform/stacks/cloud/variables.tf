@@ -11,7 +11,7 @@ variable "name" {
 
 variable "size" {
   type        = string
-  description = "Which of terraform/sizes this is; a tag on all there is, and no more."
+  description = "Which of terraform/sizes this is; a tag on everything, and nothing else."
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]*$", var.size))
@@ -96,7 +96,7 @@ variable "admins" {
 
   validation {
     condition     = length(var.admins) > 0
-    error_message = "admins must hold the ARN of one IAM role or user at least: with none, nobody could enter the cluster. `aws sts get-caller-identity` tells yours."
+    error_message = "admins must hold the ARN of one IAM role or user at least: with none, nobody could enter the cluster. `aws sts get-caller-identity` prints yours."
   }
 }
 
@@ -231,7 +231,7 @@ variable "budget" {
     emails          = set(string)
     watch_anomalies = optional(bool, true)
   })
-  description = "The account's monthly budget and who hears of it."
+  description = "The account's monthly budget and who gets an e-mail about it."
 
   validation {
     condition     = var.budget.monthly_usd > 0 && length(var.budget.emails) > 0
