@@ -2,33 +2,33 @@
 
     longhaul run --config configs/nano.yaml && python benchmarks/against_trl.py
 
-The figure is the response tokens generated, over the seconds of whole iterations: generation, judging, training, and
-giving the new weights to what generates. Start-up and the first iterations (`--warm-up`) are not counted on either
-side. TRL is installed from requirements/trl.txt into an environment of its own, once. Each side runs in its own
+The figure is the number of generated response tokens divided by the seconds of whole iterations: generation, judging,
+training, and the hand-over of the new weights. Start-up and the first iterations (`--warm-up`) are not counted on
+either side. TRL is installed from requirements/trl.txt into an environment of its own, once. Each side runs in its own
 process. The last line is JSON:
 
-- `speedup_heavy_tailed`: the nano recipe's groups, partial rollouts and lengths (to 288 tokens). Wanted: at least 3.
-- `speedup_uniform`: every response has 288 tokens, 224 at once, so that lengths gain nothing. Wanted: at least 1.2.
-  Both sides get a copy of the model whose end token is one that it never samples.
+- `speedup_heavy_tailed`: the nano recipe's groups, partial rollouts and lengths (to 288 tokens). Goal: at least 3.
+- `speedup_uniform`: every response has 288 tokens, 224 at once, so that partial rollouts gain nothing. Goal: at least
+  1.2. Both sides get a copy of the model with an end token that it never samples.
 
-Alike on both sides: the newest nano run's long-CoT model in float32, its curated prompts drawn evenly, k, the longest
-response, temperature, optimizer steps per iteration, a learning rate so small that lengths stay as they are, one pass
-over the old policy's log-probabilities, no gradient checkpointing, our verifiers as the reward, an OpenMP thread per
-core. Optimizer steps have as many sequences: TRL's exactly, ours on average (see `groups_done`), because long responses
-go on in the next iteration; `oversampling` keeps enough of them at work.
+Equal on both sides: the newest nano run's long-CoT model in float32, its curated prompts drawn evenly, k, the longest
+response, temperature, optimizer steps per iteration, a learning rate so small that lengths do not change, one pass over
+the old policy's log-probabilities, no gradient checkpointing, our verifiers as the reward, an OpenMP thread per core.
+Optimizer steps have the same number of sequences: TRL's exactly, ours on average (see `groups_done`), because long
+responses continue in the next iteration; `oversampling` keeps enough of them in flight.
 
-Not alike:
+Different:
 - Longhaul generates with vLLM and TRL with transformers' `generate`. TRL's vLLM modes do not run on a CPU: colocated,
   its weight update fails (`'Parameter' object has no attribute 'weight_loader'`), and the server mode updates over
-  NCCL. transformers' continuous batching runs, at a small part of `generate`'s speed.
+  NCCL. transformers' continuous batching runs, at a fraction of `generate`'s speed.
 - Longhaul does not train on groups whose rewards are all equal (`no_signal_share`); TRL does, with advantages of 0. In
-  the uniform case hardly any response would be right: judging is done as always, and the reward then drawn from the
+  the uniform case hardly any response would be right: they are judged as usual, and the reward is then drawn from the
   response's text, so that nearly every group is trained on.
 - Longhaul ends responses that repeat themselves (not in the uniform case), and writes a checkpoint in each iteration.
-- TRL gets what was best for it of what was tried, by the processor time of one short run each: 28 sequences per pass
-  (14 and 56 take 5 % more), a KV cache that grows (a static one: 8 % more), malloc that keeps freed memory (without: a
-  quarter more), and libiomp (libgomp collapses where another process uses the cores). It trains on padded rows only;
-  ours are packed.
+- TRL gets the settings that were fastest among those tried, by the processor time of one short run each: 28 sequences
+  per pass (14 and 56 take 5 % more), a KV cache that grows (a static one: 8 % more), malloc that keeps freed memory
+  (without: a quarter more), and libiomp (libgomp collapses when another process uses the cores). It trains on padded
+  rows only; ours are packed.
 """
 
 import argparse
@@ -55,12 +55,12 @@ TRL_MALLOC = {
     "MALLOC_TRIM_THRESHOLD_": str(2**31),
     "MALLOC_TOP_PAD_": str(2**28),
 }
-"""Freed memory is kept: the cache that grows by copies would take it from the system anew for each token."""
+"""Freed memory is kept: the cache, which grows by copies, would otherwise request it from the system for each token."""
 SIDES = ("longhaul", "trl")
 
 
 def trl_environment(place: Path) -> Path:
-    """TRL's Python, in an environment that is made anew where it is missing or its requirements have changed."""
+    """TRL's Python, in an environment that is created if it is missing or its requirements have changed."""
     made_from = place / "requirements.txt"
     if not made_from.exists() or made_from.read_text() != REQUIREMENTS.read_text():
         uv, links = Path(sys.prefix, "bin", "uv"), os.environ.get("PIP_FIND_LINKS")
@@ -85,7 +85,7 @@ def without_end(model: Path, folder: Path) -> Path:
 
 
 def cases_of(start: NanoStart, iterations: int, warm_up: int, scratch: Path) -> dict[str, dict[str, Any]]:
-    """What both sides are told of each case."""
+    """The settings of each case, for both sides."""
     length = start.recipe.rl.max_response_tokens
     heavy_tailed = {
         "iterations": warm_up + iterations,
@@ -147,7 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", default=".longhaul/store")
     parser.add_argument("--trl", type=Path, default=Path(".longhaul/trl-env"), help="TRL's environment.")
-    parser.add_argument("--case", choices=("heavy_tailed", "uniform"), action="append", help="Both without it.")
+    parser.add_argument("--case", choices=("heavy_tailed", "uniform"), action="append", help="Default: both.")
     parser.add_argument("--iterations", type=int, default=3, help="Iterations counted, of each run.")
     parser.add_argument("--warm-up", type=int, default=2, help="Iterations before them.")
     parser.add_argument("--rounds", type=int, default=2, help="Runs of each side, in turn.")

@@ -1,19 +1,19 @@
-"""Does RL here find what the report found (§3)? Runs RL on the nano world in several ways, and draws the figures.
+"""Does RL here reproduce the report's findings (§3)? Runs RL on the nano world in several variants; draws figures.
 
     longhaul run --config configs/nano.yaml && python benchmarks/fidelity.py
 
 Every run starts from the nano run's long-CoT model; the seed changes what RL samples, not the model it starts from.
-Held-out accuracy and length are measured every few iterations. What is compared, each with at least three seeds:
+Held-out accuracy and length are measured every few iterations. The comparisons, each with at least three seeds:
 
 - Fig. 5: accuracy and response length over the iterations.
-- Fig. 6: accuracy against the context that a response may use. A response that is longer than a context has no
-  answer in it, so one evaluation at the longest context gives all shorter ones.
+- Fig. 6: accuracy against the context that a response can use. A response that is longer than a context has no answer
+  within it, so one evaluation at the longest context gives all shorter ones.
 - Fig. 10: mirror descent against ReST, in samples to a given accuracy.
 - Fig. 9: the curriculum, then prioritised prompts, against uniform ones.
 - With and without the length reward; partial against full rollouts at equal tokens.
 
-Finished runs are kept in a folder and used again while their settings stay the same. Two runs at a time take five to
-eight minutes on two cores, and all of them about an hour. The last line is JSON.
+Finished runs are kept in a folder and reused while their settings stay the same. Two runs at a time take five to eight
+minutes on two cores, and all of them about an hour. The last line is JSON.
 """
 
 import argparse
@@ -40,13 +40,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "length reward": {"length_reward": {"weight": 0.5, "warmup_iterations": 8}},
     "full rollouts": {"token_budget": 288},
 }
-"""What each way of running RL changes; the first is what the others are compared with."""
+"""What each variant of RL changes; the others are compared with the first."""
 BASE = "mirror descent"
 CONTEXTS = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 320)
 
 
 def settings(start: NanoStart, variant: str) -> dict[str, Any]:
-    """The RL section of one way: the nano recipe's, shorter, and without the length reward."""
+    """The RL section of one variant: the nano recipe's, shorter, and without the length reward."""
     rl = start.recipe.rl.model_dump(mode="json")
     rl |= {"iterations": ITERATIONS, "groups": 48, "length_reward": {"weight": 0.0, "warmup_iterations": 0}}
     rl["sampling"] |= {"curriculum_iterations": 6}
@@ -64,7 +64,7 @@ def run_one(start: NanoStart, variant: str, seed: int) -> dict[str, Any]:
 
 
 def all_runs(arguments: argparse.Namespace, start: NanoStart) -> dict[str, list[dict[str, Any]]]:
-    """The runs of each way, one per seed: those that are kept, and the others made now."""
+    """The runs of each variant, one per seed: kept ones are read, the others are made now."""
 
     def made(job: tuple[int, str]) -> dict[str, Any]:
         seed, variant = job
@@ -99,7 +99,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", default=".longhaul/store")
-    parser.add_argument("--run", help="The nano run to start from; the newest without it.")
+    parser.add_argument("--run", help="The nano run to start from. Default: the newest.")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path(".longhaul/fidelity"), help="Where finished runs are kept.")
     parser.add_argument("--figure", type=Path, default=Path("docs/fidelity.png"))

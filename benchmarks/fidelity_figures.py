@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 Runs = dict[str, list[dict[str, Any]]]
-"""The runs of each way of running RL, one per seed."""
+"""The runs of each variant of RL, one per seed."""
 
 BASE = "mirror descent"
 
@@ -46,7 +46,7 @@ def percent(mean: float, deviation: float) -> str:
 
 
 def against(runs: Runs, other: str) -> tuple[str, dict[str, Any]]:
-    """Final accuracies of the base and another way, and the samples that each took to the best that both reached."""
+    """Final accuracies of the base and another variant, and the samples that each needed to the best level of both."""
     ours, theirs = (curve(runs[name], "samples", "accuracy") for name in (BASE, other))
     first, second = final(runs[BASE], "accuracy"), final(runs[other], "accuracy")
     level = min(max(ours[1]), max(theirs[1]))
@@ -63,7 +63,7 @@ def against(runs: Runs, other: str) -> tuple[str, dict[str, Any]]:
 
 
 def findings(runs: Runs, contexts: Sequence[int]) -> dict[str, Any]:
-    """What each figure shows, in a sentence, and its numbers."""
+    """What each figure shows, in a sentence and in numbers."""
     base = runs[BASE]
     sentences, figures = {}, {}
 

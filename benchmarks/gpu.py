@@ -1,20 +1,20 @@
-"""Trainer and engine in turns on one GPU, against what `longhaul plan --estimate` says of them.
+"""Trainer and engine in turns on one GPU, compared with what `longhaul plan --estimate` predicts.
 
     python benchmarks/gpu.py
 
-The settings are those of configs/qwen-1.5b-8gpu.yaml with one rank and one engine, the model has its shape and random
-weights: neither speed nor memory depends on what a model has learned. Every response is made to reach a given length.
+The settings are those of configs/qwen-1.5b-8gpu.yaml with one rank and one engine. The model has that shape and random
+weights: neither speed nor memory depends on what a model has learned. Every response is forced to a given length.
 
-- `training`: tokens per second of optimizer steps on full rows of packed examples, and of the reference pass; the most
-  bytes that the trainer held.
+- `training`: tokens per second of optimizer steps on full rows of packed examples, and of the reference pass; the
+  trainer's peak memory in bytes.
 - `handover`: seconds of each phase (§2.6.3), of the first turn and the median of three more, and the bytes in use in
   each side's turn.
 - `generation`: tokens per second of as many responses as run at once, all of one length.
 - `partial`: partial rollouts against waiting for all, as in benchmarks/partial_rollouts.py, with lengths of median 160,
   σ = 1, the longest 2,048.
 
-`over_estimate` is measured speed over estimated speed. Without a GPU both sides keep their memory, which is for trying
-the script out: `--model steps/nano_world/checkpoint`. The last line is JSON.
+`over_estimate` is measured speed over estimated speed. Without a GPU both sides keep their memory, which is only good
+for trying out the script: `--model steps/nano_world/checkpoint`. The last line is JSON.
 """
 
 import argparse
@@ -78,7 +78,7 @@ def in_use() -> int:
 
 
 def synchronized() -> float:
-    """The time, once the GPU has done what it was given."""
+    """The time, once the GPU has finished its work."""
     import torch
 
     if torch.cuda.is_available():
@@ -87,7 +87,7 @@ def synchronized() -> float:
 
 
 class Bench:
-    """One model's trainer and engine, and what the estimate needs to know of them."""
+    """One model's trainer and engine, and what the estimate needs to know about them."""
 
     def __init__(self, checkpoint: str, folder: Path) -> None:
         import torch
@@ -100,7 +100,7 @@ class Bench:
         self.name = torch.cuda.get_device_name() if self.gpu else "cpu"
         known = next((each for each in DEVICES if each in self.name.lower()), None)
         if known is None:
-            sys.exit(f"the estimate knows no {self.name}; it knows {', '.join(DEVICES)}")
+            sys.exit(f"the estimate has no device {self.name!r}; it has {', '.join(DEVICES)}")
         self.card = device(known)
         recipe = load_recipe(ROOT / "configs" / "qwen-1.5b-8gpu.yaml")
         self.trainer_config = recipe.trainer.model_copy(update={"ranks": 1})
@@ -219,7 +219,7 @@ class Bench:
 
 
 def timed(work: Callable[[], Any], times: int) -> float:
-    """Seconds of the fastest time but the first, which warms up."""
+    """Seconds of the fastest run except the first, which warms up."""
     seconds = []
     for _ in range(times):
         began = synchronized()
@@ -229,7 +229,7 @@ def timed(work: Callable[[], Any], times: int) -> float:
 
 
 def measure(checkpoint: str, rounds: int, folder: Path, tell: Callable[[str], None]) -> dict[str, Any]:
-    """All figures; each part's are told as soon as they are there."""
+    """All figures; each part's are printed as soon as they exist."""
     began = time.perf_counter()
     bench = Bench(checkpoint, folder)
     found: dict[str, Any] = {"device": bench.name, "model": checkpoint, "machine": machine()}
@@ -249,7 +249,7 @@ def measure(checkpoint: str, rounds: int, folder: Path, tell: Callable[[str], No
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="Qwen/Qwen2.5-1.5B", help="Whose shape: a folder, or a name that is known.")
+    parser.add_argument("--model", default="Qwen/Qwen2.5-1.5B", help="Whose shape to use: a folder, or a known name.")
     parser.add_argument("--rounds", type=int, default=2, help="Batches of waiting for all; 0 leaves `partial` out.")
     arguments = parser.parse_args()
     from infra.progress.logs import output, quiet_to, terminal

@@ -1,4 +1,4 @@
-"""Where the time of an RL iteration goes, against the floor of what the algorithm has to compute.
+"""Where the time of an RL iteration goes, compared with a lower bound for what the algorithm has to compute.
 
     longhaul run --config configs/nano.yaml && python benchmarks/iteration.py
 
@@ -7,11 +7,11 @@ Runs a few iterations of the nano recipe's RL from the nano run's long-CoT model
 - `handover_share`: offload, update of weights, release and onload, as a share of the iteration.
 - `deepspeed_overhead`: the time of DeepSpeed's optimizer step over that of a plain PyTorch loop (forward, loss,
   backward, clipping, AdamW) on the same model and micro-batches, the two in turn; the median.
-- `iteration_over_floor`: the iteration's time over its floor. The floor is the generated tokens at the engine's speed
-  when as many responses as here run to one length, plus the trained tokens at the plain loop's speed, plus one forward
-  pass over them for the reference.
-- `startup_seconds`: from the start of a stage's process until trainer and engine are up and weights handed over, with
-  warm caches; the median of three processes.
+- `iteration_over_floor`: the iteration's time over its lower bound. The bound is the generated tokens at the engine's
+  speed when the same number of responses all have one length, plus the trained tokens at the plain loop's speed, plus
+  one forward pass over them for the reference.
+- `startup_seconds`: from the start of a stage's process until trainer and engine are ready and weights handed over,
+  with warm caches; the median of three processes.
 
 The last line is JSON.
 """
@@ -62,7 +62,7 @@ class Profile:
 
 
 def profile_iterations(start: NanoStart, iterations: int) -> dict[str, Any]:
-    """RL's iterations taken apart, and the last optimizer step's micro-batches once more by a plain loop."""
+    """RL's iterations in parts, and the last optimizer step's micro-batches once more by a plain loop."""
     from infra.training.trainer import Trainer
     from steps.rl import rollout
     from steps.rl.checkpoint import Checkpoints
@@ -186,7 +186,7 @@ def engine_speed(start: NanoStart, in_flight: int, length: int) -> float:
 
 
 def become_ready(start: NanoStart, output: TextIO) -> None:
-    """What a stage's process does before it works."""
+    """What a stage's process does before its work begins."""
     from steps.workbench import open_workbench
 
     recipe = start.recipe
@@ -197,7 +197,7 @@ def become_ready(start: NanoStart, output: TextIO) -> None:
 
 
 def startup_seconds(command: list[str]) -> float:
-    """From a process's start until it is ready."""
+    """Seconds from a process's start until it is ready."""
     times = []
     for _ in range(4):
         began = time.perf_counter()
@@ -215,7 +215,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", default=".longhaul/store")
-    parser.add_argument("--run", help="The nano run to start from; the newest without it.")
+    parser.add_argument("--run", help="The nano run to start from. Default: the newest.")
     parser.add_argument("--iterations", type=int, default=5)
     parser.add_argument("--part", choices=["startup", "profile", "engine"], help=argparse.SUPPRESS)
     parser.add_argument("--size", type=int, nargs=2, default=(1, 1), help=argparse.SUPPRESS)

@@ -2,10 +2,10 @@
 
     python benchmarks/lineage.py [--runs 1000] [--index URL]
 
-The records are made up (tests/infra/lineage/records.py): all runs share the first one's data and base, so those two are
-hubs with thousands of neighbours; every fifth run uses the stages before RL again, every tenth fails. All records are
-read into an empty index, then looked for again with nothing new, then the index is made anew. Each question is asked
-after one warm-up, and the median and the slowest of the repetitions are shown. The last line is JSON.
+The records are synthetic (tests/infra/lineage/records.py): all runs share the first one's data and base, so those two
+are hubs with thousands of neighbours; every fifth run reuses the stages before RL, every tenth fails. All records are
+read into an empty index, then the index is updated with nothing new, then it is rebuilt. Each question is repeated
+after one warm-up, and the median and the slowest repetition are printed. The last line is JSON.
 """
 
 import argparse
@@ -39,7 +39,7 @@ REPETITIONS = 10
 
 
 def questions(index: LineageIndex) -> dict[str, Callable[[], Any]]:
-    """What is asked, by what it is called."""
+    """The questions, by name."""
     newest, run = index.models().rows[0], index.runs().rows[4].run
     base, data = index.find("import").id, index.find("data").id
     hub = index.downstream(data, depth=1, limit=10).nodes[1].id
@@ -74,7 +74,7 @@ def questions(index: LineageIndex) -> dict[str, Callable[[], Any]]:
 
 
 def pages(index: LineageIndex, store: Store, home: Path) -> dict[str, Callable[[], Any]]:
-    """Pages of `longhaul lineage serve` as a browser asks for them, by their addresses' beginnings."""
+    """Pages of `longhaul lineage serve` as a browser requests them, by the beginnings of their addresses."""
     visitor = TestClient(lineage_app(Site.of(store, index, home)), base_url="http://127.0.0.1")
     run, other = index.runs().rows[1].run, index.runs().rows[4].run
     nodes = {"a model": index.models().rows[0].id, "shared file": index.find("train.jsonl").id, "run": f"run:{run}"}
@@ -106,7 +106,7 @@ def timed(ask: Callable[[], Any], repetitions: int = REPETITIONS) -> tuple[float
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--index", help="an empty database; a SQLite file without it")
+    parser.add_argument("--index", help="an empty database; default: a SQLite file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -119,7 +119,7 @@ def main() -> None:
         figures: dict[str, Any] = {
             "machine": machine(),
             "runs": runs,
-            "artifacts": models + data - 2,  # two of the data are files from outside
+            "artifacts": models + data - 2,  # two of the data sets are files from outside
             "records": written,
             "index_seconds": round(first.seconds, 2),
             "index_again_seconds": round(again.seconds, 3),

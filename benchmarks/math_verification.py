@@ -1,11 +1,11 @@
-"""How many mathematical answers are verified in a second, by the scorer that RL uses.
+"""How many mathematical answers the scorer that RL uses verifies per second.
 
     python benchmarks/math_verification.py [--gsm8k test.jsonl]
 
-Answers that are all new, eight to each reference as a group's responses give them: `formulas` all go to math-verify in
-the scorer's processes; `plain` are numbers, which need none; `mixed` is half of each; `nano_world` is what RL sees in
-the nano recipe. With `--gsm8k` the gold answers of GSM8K are verified too, each against itself. The last line is JSON;
-wanted: at least 300 a second of `mixed` on two cores (`per_second`).
+All answers are new, with eight for each reference, as in a group of responses: `formulas` all go to math-verify in the
+scorer's processes; `plain` are numbers, which need none; `mixed` is half of each; `nano_world` are answers as RL gets
+them in the nano recipe. With `--gsm8k` the gold answers of GSM8K are verified too, each against itself. The last line
+is JSON; goal: at least 300 per second of `mixed` on two cores (`per_second`).
 """
 
 import argparse
@@ -50,7 +50,7 @@ def math(reference: str, answer: str, number: int) -> tuple[Problem, str]:
 
 
 def formulas(count: int, first: int = 1) -> list[tuple[Problem, str]]:
-    """Pairs that need an algebra system, with multiples of x from the first one on, so that no two are the same."""
+    """Pairs that need an algebra system, with increasing multiples of x, so that no two are the same."""
     pairs = []
     for number in range(first, first + count // 8):
         reference, *answers = (text.replace("x", f"{{{number}x}}") for text in FORMULAS[number % len(FORMULAS)])
@@ -101,7 +101,7 @@ def main() -> None:
             speed[name] = len(some) / (time.perf_counter() - began)
             right[name] = sum(score.value for score in scores) / len(scores)
             timed_out += sum(score.reason == "timed out" for score in scores)
-            print(f"{name}: {speed[name]:.0f} a second, {right[name]:.1%} right")
+            print(f"{name}: {speed[name]:.0f} per second, {right[name]:.1%} right")
     print(json.dumps({"per_second": speed, "right": right, "timed_out": timed_out, "machine": machine()}))
 
 

@@ -1,4 +1,4 @@
-"""What the newest run reached, against what the nano recipe is to reach: a Markdown table, then one line of JSON.
+"""What the newest run reached, and the nano recipe's goals: a Markdown table, then one line of JSON.
 
     longhaul run --config configs/nano.yaml && python benchmarks/nano.py
 
@@ -22,7 +22,7 @@ RISING = ("import", "vanilla_sft", "long_cot_sft", "rl")
 
 
 def goals(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The figures that the recipe is judged by."""
+    """The figures that the recipe has goals for."""
     accuracy = {stage: row["accuracy"] for stage, row in rows.items()}
     short = {stage: row for stage, row in rows.items() if stage.startswith("long2short/")}
     kept = {
@@ -45,7 +45,7 @@ def goals(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def wall_seconds(records: list[StageRecord]) -> float | None:
-    """From the first stage's start to the last one's end; None if a stage was used again from another run."""
+    """From the first stage's start to the last one's end; None if a stage was reused from another run."""
     if any(record.reused_from for record in records):
         return None
     starts = [datetime.fromisoformat(record.started).timestamp() for record in records]
@@ -56,7 +56,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", default=".longhaul/store")
-    parser.add_argument("--run", help="A run's name; the newest without it.")
+    parser.add_argument("--run", help="A run's name. Default: the newest.")
     arguments = parser.parse_args()
     records = run_records(open_store(arguments.store), arguments.run)
     rows = {row["stage"]: row for row in report_rows(records)}

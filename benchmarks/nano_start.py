@@ -1,6 +1,6 @@
 """What the RL benchmarks share: a nano run's long-CoT model, prompts and test problems, and RL on them, evaluated.
 
-The run has to be there: `longhaul run --config configs/nano.yaml` makes it.
+The run must exist: `longhaul run --config configs/nano.yaml` makes it.
 """
 
 import json
@@ -38,7 +38,7 @@ class NanoStart:
 
 
 def nano_start(store: str, run: str | None = None) -> NanoStart:
-    """The long-CoT stage of a run, the newest one without a name. Ends the process where there is none."""
+    """The long-CoT stage of a run (default: the newest). Ends the process if there is none."""
     from flows.models import ModelNotFound, run_records
     from infra.store.open import open_store
     from steps.problem import load_problems
@@ -65,7 +65,7 @@ def nano_start(store: str, run: str | None = None) -> NanoStart:
 
 
 def machine() -> dict[str, Any]:
-    """What a figure was measured on."""
+    """The machine on which a figure was measured."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
@@ -93,7 +93,7 @@ def learn(
     """RL with a configuration, held-out accuracy and length measured every few iterations and at the end.
 
     It ends after the configured iterations, or once `enough` is true of the tokens generated. Returns the points of
-    the curve, each evaluation's responses as (length, reward), and what became of the groups.
+    the curve, each evaluation's responses as (length, reward), and the outcomes of the groups.
     """
     from steps.rewards.scorer import Scorer
     from steps.rl.checkpoint import Checkpoints
@@ -147,7 +147,7 @@ def held_out(bench: Any, start: NanoStart) -> list[tuple[int, float]]:
 
 
 def endless(model: Path, folder: Path, context: int) -> Path:
-    """A copy of a model whose end token is one that it never learned to give, so that lengths can be set."""
+    """A copy of a model with an end token that it never learned to emit, so that lengths can be set."""
     shutil.copytree(model, folder, dirs_exist_ok=True)
     never_end(folder, context)
     return folder

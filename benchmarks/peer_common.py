@@ -1,4 +1,4 @@
-"""What both sides of benchmarks/against_trl.py share: how responses are judged and counted, and how time is taken."""
+"""What both sides of benchmarks/against_trl.py share: how responses are judged and counted, and time is measured."""
 
 import dataclasses
 import statistics
@@ -16,7 +16,7 @@ from steps.rewards.scorer import Scorer
 
 
 class CountedChat(Chat):
-    """A chat that keeps how long the responses were; each response's text is asked for once, to judge it."""
+    """A chat that records the responses' lengths; each response's text is requested once, to judge it."""
 
     def __init__(self, model: Path) -> None:
         super().__init__(model)
@@ -29,7 +29,7 @@ class CountedChat(Chat):
 
 
 class CoinScorer(Scorer):
-    """Judges as always, then draws the reward from the response's text.
+    """Judges as usual, then draws the reward from the response's text.
 
     Responses that cannot end are nearly all wrong, and Longhaul does not train on groups of equal rewards.
     """
@@ -56,7 +56,7 @@ def scorer_of(case: dict[str, Any]) -> Scorer:
 
 @dataclasses.dataclass
 class Clock:
-    """Takes the time of whole iterations. The first counted one begins where the last of the warm-up ends."""
+    """Measures whole iterations. The first counted one begins where the last warm-up iteration ends."""
 
     chat: CountedChat
     warm_up: int
@@ -65,7 +65,7 @@ class Clock:
     rollout_seconds: float = 0.0
 
     def iteration_ended(self, tokens: int, rollout_seconds: float) -> None:
-        """An iteration ended in which so many tokens were generated, and generated and judged for so long."""
+        """Record the end of an iteration: the tokens generated in it, and the seconds of generating and judging."""
         self.end = time.perf_counter()
         self.iterations += 1
         if self.iterations == self.warm_up:

@@ -3,8 +3,8 @@
     longhaul run --config configs/nano.yaml && python benchmarks/reward_models.py
 
 Trains both models from the nano run's long-CoT model, as the stage reward_models does, and then runs RL from the same
-model with the rules, the classic model and the chain-of-thought model as the reward of mathematics. Held-out accuracy
-is judged by the rules in each case. Takes about ten minutes on two cores. The last line is JSON.
+model with the rules, the classic model and the chain-of-thought model as the reward for mathematics. Held-out accuracy
+is always judged by the rules. Takes about ten minutes on two cores. The last line is JSON.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def train_models(start: NanoStart, folder: Path) -> dict[str, Any]:
 
 
 def run_rl(start: NanoStart, reward: str, folder: Path, iterations: int, seed: int) -> dict[str, Any]:
-    """RL with one reward. Returns its curve, what the reward said, and how long an iteration took."""
+    """RL with one reward. Returns its curve, the reward's verdicts, and the seconds of an iteration."""
     from steps.rewards.load import open_reward_model
     from steps.rl.config import RlConfig
     from steps.stages.rl import judged_by
@@ -116,9 +116,11 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", default=".longhaul/store")
-    parser.add_argument("--run", help="The nano run to start from; the newest without it.")
-    parser.add_argument("--folder", type=Path, default=Path(".longhaul/reward_models"), help="Where the models go.")
-    parser.add_argument("--iterations", type=int, default=12, help="Of RL.")
+    parser.add_argument("--run", help="The nano run to start from. Default: the newest.")
+    parser.add_argument(
+        "--folder", type=Path, default=Path(".longhaul/reward_models"), help="Where the models are written."
+    )
+    parser.add_argument("--iterations", type=int, default=12, help="Iterations of RL.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rewards", nargs="*", choices=REWARDS, default=REWARDS)
     parser.add_argument("--one", choices=("train", *REWARDS), help=argparse.SUPPRESS)

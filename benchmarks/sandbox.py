@@ -2,12 +2,12 @@
 
     python benchmarks/sandbox.py
 
-For each backend that works here and for the service (`longhaul sandbox serve`, a process of its own on this machine),
-beside bare Python (`python -S -c` as a subprocess, no sandbox) and the report's own figures (§2.6.4: 40 ms to start,
-120 containers a second on 16 cores).
+For each backend that works on this machine and for the service (`longhaul sandbox serve`, a process of its own on this
+machine), beside bare Python (`python -S -c` as a subprocess, no sandbox) and the report's own figures (§2.6.4: 40 ms to
+start, 120 containers per second on 16 cores).
 
-- `median_ms`: of single runs, one after the other.
-- `per_second_per_core`: runs a second by as many threads as there are cores, over the cores; the median of the rounds.
+- `median_ms`: single runs, one after the other.
+- `per_second_per_core`: runs per second with one thread per core, divided by the cores; the median of the rounds.
 
 The backends take turns, so that a machine that becomes slower or faster does so for all. The last line is JSON.
 """
@@ -40,13 +40,13 @@ WARM_UP = 20
 
 
 def bare_python() -> Callable[[], str]:
-    """Runs the program with no sandbox around it, by the Python that boxes have."""
+    """Runs the program without a sandbox, with the Python that boxes have."""
     command = [os.path.realpath(getattr(sys, "_base_executable", sys.executable)), "-S", "-c", PROGRAM]
     return lambda: subprocess.run(command, capture_output=True, text=True).stdout
 
 
 def seconds_of(run: Callable[[], str]) -> float:
-    """Seconds of one run. Ends the process where the program did not run."""
+    """Seconds of one run. Ends the process if the program did not run."""
     start = time.perf_counter()
     written = run()
     seconds = time.perf_counter() - start
@@ -56,7 +56,7 @@ def seconds_of(run: Callable[[], str]) -> float:
 
 
 def per_second(run: Callable[[], str], threads: ThreadPoolExecutor, runs: int) -> float:
-    """Runs a second by all threads together."""
+    """Runs per second of all threads together."""
     start = time.perf_counter()
     list(threads.map(lambda _: seconds_of(run), range(runs)))
     return runs / (time.perf_counter() - start)
@@ -87,7 +87,7 @@ def measure(runs: int, rounds: int) -> dict[str, Any]:
         try:
             sandbox = open_sandbox(SandboxConfig.model_validate({"backend": name, "slots": cores}))
         except SandboxUnavailable as error:
-            console.print(f"{name} is left out: {error}", markup=False, highlight=False)
+            console.print(f"{name} is skipped: {error}", markup=False, highlight=False)
             figures[name] = {"unavailable": str(error)}
             continue
         sandboxes.append(sandbox)
@@ -106,7 +106,7 @@ def measure(runs: int, rounds: int) -> dict[str, Any]:
                 single[name] += [seconds_of(run) for _ in range(runs)]
                 together[name].append(per_second(run, threads, runs * cores) / cores)
                 at = f"round {number + 1} of {rounds}, {name}"
-                console.print(f"{at}: {together[name][-1]:.1f} a second and core", markup=False, highlight=False)
+                console.print(f"{at}: {together[name][-1]:.1f} per second and core", markup=False, highlight=False)
     for sandbox in sandboxes:
         sandbox.close()
     for name in ways:
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     figures = measure(arguments.runs, arguments.rounds)
-    table = Table("", "median, ms", "a second and core")
+    table = Table("", "median, ms", "per second and core")
     for name, figure in figures.items():
         if "median_ms" in figure:
             table.add_row(name, f"{figure['median_ms']:.1f}", f"{figure['per_second_per_core']:.1f}")

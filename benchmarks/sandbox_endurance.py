@@ -3,13 +3,13 @@
     python benchmarks/sandbox_endurance.py [--runs 10000] [--backend bubblewrap]
 
 Right, wrong, crashing and hostile programs, drawn by a seed, in a process of its own with as many threads as cores.
-Once that process is gone, this one looks for what it left: processes of the slots' users, control groups, mounts,
+When that process has ended, this one looks for what it left: processes of the slots' users, control groups, mounts,
 files. While it runs, its own memory, descriptors and threads, and the machine's shared and unreclaimable memory, are
 compared between a tenth of the runs and all of them.
 
-The last line is JSON. The exit code is 1 where anything was left, grew, or ended otherwise than it had to.
+The last line is JSON. The exit code is 1 if anything was left, grew, or ended in a way that it should not.
 
-NOTE: the machine's memory is shared with whatever else runs on it; have nothing else run.
+NOTE: the machine's memory is shared with whatever else runs on it; run nothing else.
 """
 
 import argparse
@@ -41,10 +41,10 @@ MIB = 2**20
 ORDINARY = Limits()
 HOSTILE = Limits(wall_seconds=0.3, cpu_seconds=1, memory_mb=64, output_bytes=100_000, processes=8, file_mb=2)
 EARLY = 0.1
-"""The share of the runs after which growth is measured from: by then all that is made once has been made."""
+"""Growth is measured from this share of the runs on: by then everything that is created once exists."""
 
 GROWTH = {"rss_mb": 32.0, "descriptors": 8.0, "threads": 4.0, "host_shared_mb": 64.0, "host_unreclaimable_mb": 128.0}
-"""What may be more at the end than at a tenth of the runs. Ten thousand leaks of 8 KiB are 80 MB."""
+"""How much more is allowed at the end than at a tenth of the runs. Ten thousand leaks of 8 KiB are 80 MB."""
 
 FORK_BOMB = """
 import os
@@ -95,10 +95,10 @@ PROGRAMS: dict[str, tuple[int, str, Limits, set[str]]] = {
     "stops": (4, STOPS, HOSTILE, {"time", "pids"}),
     "ignores signals": (4, IGNORES, HOSTILE, {"time"}),
 }
-"""Weight in the mix, text, limits, and the ways in which it may end: on a busy machine, hostile ones by time."""
+"""Weight in the mix, text, limits, and the ways in which it can end: on a busy machine, hostile ones by time."""
 
 INPUTS = 3
-"""Of a run-each, of which the last is not asked for."""
+"""Inputs of a run-each, of which the last is not requested."""
 
 
 def work(connection: Connection, runs: int, backend: str, seed: int) -> None:
@@ -174,11 +174,11 @@ def usage() -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Worker:
-    """What the things that the runs may have left can be told by."""
+    """How to recognise what the runs may have left."""
 
     pid: int
     users: frozenset[int]
-    """Of its slots; none where we are not root, and programs are nobody's."""
+    """Of its slots; empty if this process is not root, and programs run as nobody."""
     others: frozenset[int]
     """Children of this process that have nothing to do with it."""
 
@@ -202,7 +202,7 @@ class Worker:
         return set(Path("/proc/self/mountinfo").read_text().splitlines())
 
     def files(self) -> set[str]:
-        """Files and folders where boxes could leave some: of its users, by our name, or images half made."""
+        """Files and folders that boxes could leave: owned by its users, with our name, or unfinished images."""
         found = set()
         for folder in {Path(tempfile.gettempdir()), Path("/tmp"), Path("/dev/shm")}:
             for path in folder.iterdir() if folder.is_dir() else ():
@@ -211,7 +211,7 @@ class Worker:
         return found | {str(path) for path in (CACHE / "sandbox").glob(".*")}
 
     def left(self, before: dict[str, set[str]] | None = None) -> dict[str, set[str]]:
-        """What there is, or what is there that was not before and stays: other sandboxes' things come and go."""
+        """What exists, or what is new compared with `before` and stays: other sandboxes' things come and go."""
         looks = {"processes": self.processes, "control groups": self.control_groups}
         looks |= {"mounts": self.mounts, "files": self.files}
         found = {name: look() for name, look in looks.items()}
@@ -232,7 +232,7 @@ def main() -> None:
     parser.add_argument("--backend", default="auto", choices=["auto", "bubblewrap", "crun"])
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    # The image's root and the locks of users are made once and kept: they are there before we look.
+    # The image's root and the locks of users are created once and kept, so they exist before the comparison.
     open_sandbox(SandboxConfig.model_validate({"backend": arguments.backend})).close()
     before = Worker(0, frozenset(), frozenset()).left()
     here, there = multiprocessing.Pipe(duplex=False)
@@ -245,7 +245,7 @@ def main() -> None:
     try:
         measured: dict[str, Any] = here.recv()
     except EOFError:
-        sys.exit("the process with the runs ended before them")
+        sys.exit("the process ended before its runs did")
     process.join()
     users = frozenset(measured["users"]) if os.geteuid() == 0 else frozenset()
     left = {name: sorted(found) for name, found in Worker(process.pid or 0, users, others).left(before).items()}

@@ -1,18 +1,18 @@
-"""Throughput of the store's put and fetch, beside that of plain copies of the same files, in turns on this machine.
+"""Throughput of the store's put and fetch, compared with plain copies of the same files, in turns on this machine.
 
     python benchmarks/store.py                        # a folder, and moto's S3 server on this machine
     AWS_ENDPOINT_URL_S3=… python benchmarks/store.py --bucket NAME     # another S3 server
 
 The files are one large one and many small ones, of random bytes. Peers:
 
-- a folder: `cp -r` and an fsync of each file and folder, for a put is durable too; `copytree` is shutil's, without any.
-  A fetch reads and compares in place, the peers copy the folder out.
-- S3: `aws s3 cp --recursive`, of an awscli that is installed into an environment of its own, once. The time that
-  `aws s3 ls` takes on an empty address is taken off it: what it does before it begins. Where awscli cannot be
-  installed, boto3's `upload_file` and `download_file`, file by file.
+- a folder: `cp -r` and an fsync of each file and folder, because a put is durable too; `copytree` is shutil's, without
+  fsync. A fetch reads and compares in place, the peers copy the folder out.
+- S3: `aws s3 cp --recursive`, with an awscli that is installed into an environment of its own, once. The time that `aws
+  s3 ls` takes on an empty address (its start-up) is subtracted. If awscli cannot be installed: boto3's `upload_file`
+  and `download_file`, file by file.
 
-Each round runs every side once, on new places. The last line is JSON: MB/s by case and side (medians), and
-`ratio_…`, the store's over the first peer's. Wanted: at least 0.7. The store compares every byte with a SHA-256 in both
+Each round runs every side once, with new destinations. The last line is JSON: MB/s by case and side (medians), and
+`ratio_…`, the store's over the first peer's. Goal: at least 0.7. The store compares every byte with a SHA-256 in both
 directions; the peers do not.
 """
 
@@ -52,7 +52,7 @@ def make_files(folder: Path, large_mb: int, small: int, small_kb: int) -> int:
 
 
 def copy_durably(source: Path, destination: Path) -> None:
-    """`cp -r`, and everything on the disk at the end."""
+    """`cp -r`, with everything synced to the disk at the end."""
     subprocess.run(["cp", "-r", source, destination], check=True)
     for parent, _, names in os.walk(destination):
         for name in names:
@@ -101,7 +101,7 @@ def _ignore(result: object) -> None:
 
 
 def aws_cli(place: Path) -> Path | None:
-    """The `aws` command, in an environment that is made where it is missing; None where it cannot be installed."""
+    """The `aws` command, in an environment that is created if it is missing; None if it cannot be installed."""
     command = place / "bin" / "aws"
     if not command.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", place], check=True)
@@ -132,7 +132,7 @@ def s3_server() -> Iterator[None]:
 
 
 class S3Case:
-    """Put to and fetch from a bucket. What a round has put is deleted after it: moto keeps everything in memory."""
+    """Put to and fetch from a bucket. What a round stores is deleted after it: moto keeps everything in memory."""
 
     def __init__(self, bucket: str, source: Path, size: int, place: Path, aws: Path | None) -> None:
         self.bucket, self.source, self.size, self.place, self.aws = bucket, source, size, place, aws
