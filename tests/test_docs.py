@@ -1,5 +1,6 @@
 """What documents, comments and messages name exists: links, files, commands with their options, keys of a recipe."""
 
+import importlib
 import importlib.util
 import re
 import subprocess
@@ -170,3 +171,19 @@ def test_every_document_is_in_the_index() -> None:
 def test_every_command_is_listed() -> None:
     listed = [line.split()[0] for line in commands(read("docs/commands.md"))]
     assert set(main.commands) <= set(listed), f"docs/commands.md lacks {sorted(set(main.commands) - set(listed))}"
+
+
+def test_variables_are_listed() -> None:
+    sources = [read(path) for path in TEXTS if path.startswith(("flows/", "steps/", "infra/")) and path.endswith(".py")]
+    used = {name for source in sources for name in re.findall(r'"(LONGHAUL_[A-Z0-9_]+)"', source)}
+    listed = set(re.findall(r"LONGHAUL_[A-Z0-9_]+", read("docs/environment.md"))) - {"LONGHAUL_WEBHOOK"}
+    assert listed == used, f"docs/environment.md lacks {used - listed}; nothing reads {listed - used}"
+
+
+def test_examples_import_what_exists() -> None:
+    for path in DOCUMENTS:
+        for module, names in re.findall(
+            r"^ +from ((?:flows|steps|infra)[\w.]*) import ([\w, ]+)$", read(path), re.MULTILINE
+        ):
+            for name in names.split(", "):
+                assert hasattr(importlib.import_module(module), name), f"{path}: {module} has no {name}"
