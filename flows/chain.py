@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from flows.home import HOME, open_store
 from flows.selection import Selection
+from infra.errors import LonghaulError
 from infra.files import write_text_atomically
 from infra.stages.contract import Body, StageContext, StageOutput
 from infra.stages.key import KeyParts
@@ -27,11 +28,11 @@ from steps.recipe import Recipe
 from steps.stages.settings import StageSettings
 
 
-class NotThere(RuntimeError):
+class NotThere(LonghaulError, RuntimeError):
     """A stage that is not to be run has no outputs to use; the message names it and the way out."""
 
 
-class DataChanged(RuntimeError):
+class DataChanged(LonghaulError, RuntimeError):
     """What a stage reads from outside is not what it was when its key was made; the message names the address."""
 
 

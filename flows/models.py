@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from infra.errors import LonghaulError
 from infra.store import records
 from infra.store.records import StageRecord, TagRecord
 from infra.store.store import Ref, Store
@@ -11,7 +12,7 @@ DIGITS = 8
 """A digest is named by at least so many of its first digits."""
 
 
-class ModelNotFound(LookupError):
+class ModelNotFound(LonghaulError, LookupError):
     """No model answers to the name; the message says which there are."""
 
 

@@ -1,6 +1,5 @@
-"""Telling someone that a run failed: what, where, and the command that goes on from there."""
+"""Reporting that a run failed: what, where, and the command that resumes it."""
 
-import os
 import shlex
 import socket
 from collections.abc import Sequence
@@ -9,17 +8,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flows.home import open_store
+from infra.environment import renamed_variable
 from infra.notify import NotifyConfig, notify
 from infra.store import records
 from infra.store.records import StageRecord
 from infra.store.store import StoreError
 from steps.recipe import Recipe
 
-TOLD = "LONGHAUL_TOLD"
-"""Names a file to leave once someone was told, for the scheduler, which tells of what could not tell of itself."""
+REPORTED = "LONGHAUL_REPORTED_FILE"
+"""Names a file to leave once a report was delivered, for the scheduler: it reports what could not report itself."""
 
 
-def tell_failure(
+def report_failure(
     recipe: Recipe,
     run: str | None,
     stage: str | None,
@@ -27,7 +27,7 @@ def tell_failure(
     command: Sequence[str],
     log: str | Path | None = None,
 ) -> None:
-    """Tell whom the recipe names that a run failed. It never raises, and takes at most half a minute.
+    """Report a failed run to the webhook that the recipe names. It never raises, and takes at most half a minute.
 
     Args:
         stage: the one that failed; without it, the one that the run's records say.
@@ -37,10 +37,10 @@ def tell_failure(
         return
     if stage is None and run is not None and (failed := failed_stage(recipe.store, run)) is not None:
         stage = failed.stage
-    tell(recipe.notify, recipe.name, run, stage, error, shlex.join(["longhaul", *command]), log)
+    send_report(recipe.notify, recipe.name, run, stage, error, shlex.join(["longhaul", *command]), log)
 
 
-def tell(
+def send_report(
     config: NotifyConfig,
     recipe: str | None,
     run: str | None,
@@ -49,12 +49,12 @@ def tell(
     command: str,
     log: str | Path | None = None,
 ) -> bool:
-    """Tell of a failure; whether that was delivered. `text` is what chats show of it."""
-    told = (
+    """Report a failure; returns whether that was delivered. `text` is what chats show of it."""
+    summary = (
         f"Longhaul: {recipe or 'a run'} failed" + (f" at {stage}" if stage else "") + (f" (run {run})" if run else "")
     )
     message = {
-        "text": f"{told}: {error.strip().splitlines()[0] if error.strip() else 'no message'}",
+        "text": f"{summary}: {error.strip().splitlines()[0] if error.strip() else 'no message'}",
         "event": "failed",
         "recipe": recipe,
         "run": run,
@@ -66,9 +66,9 @@ def tell(
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     delivered = notify(config, message)
-    if delivered and TOLD in os.environ:
-        with suppress(OSError):  # then it is told twice
-            Path(os.environ[TOLD]).touch()
+    if delivered and (file := renamed_variable(REPORTED, "LONGHAUL_TOLD")):
+        with suppress(OSError):  # then it is reported twice
+            Path(file).touch()
     return delivered
 
 

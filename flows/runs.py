@@ -1,25 +1,32 @@
 """Runs: recording that one started and how it ended."""
 
-import os
+import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from infra.environment import renamed_variable
 from infra.store import records
 from infra.store.records import RunRecord
 from infra.store.store import Store
 
-NAMED = "LONGHAUL_NAMED"
+RUN_NAME_FILE = "LONGHAUL_RUN_NAME_FILE"
 """Names a file in which a run leaves its name, for the scheduler that started it."""
 
 
+def new_run_name(recipe: str, *more: str) -> str:
+    """A name for a run of a recipe that begins now, unlike that of any other run on any machine: time, recipe, and four
+    digits at random. Names sort by time."""
+    return "-".join([f"{datetime.now(UTC):%Y%m%d-%H%M%S}", recipe, *more, secrets.token_hex(2)])
+
+
 def leave_name(run: str) -> None:
-    """Tell the scheduler, where one started this process, under which name it runs."""
-    if NAMED in os.environ:
+    """Leave the run's name for the scheduler, where one started this process."""
+    if file := renamed_variable(RUN_NAME_FILE, "LONGHAUL_NAMED"):
         with suppress(OSError):  # then the history has no name
-            Path(os.environ[NAMED]).write_text(run, encoding="utf-8")
+            Path(file).write_text(run, encoding="utf-8")
 
 
 def start_run(store: Store, run: str, recipe: dict[str, Any], command: Sequence[str]) -> None:

@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
+from infra.errors import LonghaulError
 
-class SelectionRefused(ValueError):
+
+class SelectionRefused(LonghaulError, ValueError):
     """The options name no stages that can be run; the message says which there are."""
 
 

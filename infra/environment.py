@@ -16,7 +16,17 @@ import os
 import sys
 from pathlib import Path
 
-CACHE = Path(os.environ.get("LONGHAUL_HOME", ".longhaul")) / "cache"
+HOME = Path(os.environ.get("LONGHAUL_HOME") or ".longhaul")
+"""Where this machine keeps runs, logs, caches and offline tracking; the store too, unless the recipe names another."""
+CACHE = HOME / "cache"
+
+
+def renamed_variable(name: str, former: str) -> str | None:
+    """The value of an environment variable that had another name before, or None. Says so where that name is used."""
+    if name not in os.environ and former in os.environ:
+        print(f"the environment variable {former} is now called {name}: rename it", file=sys.stderr)
+        return os.environ[former]
+    return os.environ.get(name)
 
 
 def _intel_openmp() -> Path | None:

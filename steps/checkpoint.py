@@ -23,6 +23,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from infra.errors import LonghaulError
+
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("vocab.txt",))
@@ -49,7 +51,7 @@ FLOATS = {"BF16", "F16", "F32", "F64"}
 IGNORED = (r"rotary_emb\.inv_freq$",)
 
 
-class CheckpointRefused(ValueError):
+class CheckpointRefused(LonghaulError, ValueError):
     """A checkpoint cannot be used; the message names the file, what is wrong with it, and the way out."""
 
 

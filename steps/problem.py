@@ -13,11 +13,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from infra.errors import LonghaulError
 from infra.files import write_text_atomically
 from infra.lineage.prompt_digest import prompt_digest
 
 
-class MalformedRow(ValueError):
+class MalformedRow(LonghaulError, ValueError):
     """A row of a data file cannot be read; the message names file, line and reason."""
 
 

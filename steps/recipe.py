@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from infra.cluster.config import ClusterConfig
 from infra.configs import EngineConfig, HandoverConfig, TrainerConfig
+from infra.environment import HOME
+from infra.errors import LonghaulError
 from infra.notify import NotifyConfig
 from infra.scheduling.config import ScheduleConfig
 from infra.tracking.tracker import TrackingConfig
@@ -27,7 +29,7 @@ from steps.recipe_data import DataConfig
 from steps.rl.config import RlConfig
 
 
-class ConfigRefused(ValueError):
+class ConfigRefused(LonghaulError, ValueError):
     """A configuration cannot be run; the message names the keys and what is wrong with each."""
 
 
@@ -50,7 +52,9 @@ class Recipe(BaseModel):
     name: str = Field(min_length=1, pattern=r"^[a-z0-9][a-z0-9_.-]*$", description="Names the recipe in reports.")
     seed: int = Field(0, ge=0, description="All randomness comes from it.")
     store: str = Field(
-        ".longhaul/store", description="Where artifacts and records live: a folder or s3://bucket/prefix."
+        default_factory=lambda: str(HOME / "store"),
+        min_length=1,
+        description="Where artifacts and records live: a folder or s3://bucket/prefix.",
     )
     data: DataConfig
     import_checkpoint: ImportConfig

@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows.cli.command import Command
 from flows.cli.sandbox import BACKENDS
-from flows.cli.terminal import fail, printable
+from flows.cli.terminal import fail, printable, store_option
 
 if TYPE_CHECKING:
     from infra.sandbox.interface import Sandbox
@@ -26,18 +27,18 @@ if TYPE_CHECKING:
     from steps.rewards.generators import WrittenGenerators
 
 
-@click.command(name="test-cases")
+@click.command(name="test-cases", cls=Command)
 @click.argument("file", type=click.Path(exists=True, path_type=Path))
-@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Where kept problems go.")
-@click.option("--seed", type=click.IntRange(0), help="Seed of the cases; 0 without it.")
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="File for kept problems.")
+@click.option("--seed", type=click.IntRange(0), help="Seed of the cases (default: 0).")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a number, as in --set cases=20.")
-@click.option("--model", help="Writes the generators that are missing: a stage, RUN:STAGE, a digest, or a folder.")
-@click.option("--context", default=8192, show_default=True, help="Tokens of that model's prompt and response.")
+@click.option("--model", help="Model that writes missing generators: a stage, RUN:STAGE, a digest or a folder.")
+@click.option("--context", default=8192, show_default=True, help="Context of that model, in tokens.")
 @click.option("--response-tokens", default=4096, show_default=True, help="Longest response of that model.")
-@click.option("--store", default=".longhaul/store", show_default=True, help="Where that model is.")
-@click.option("--backend", type=BACKENDS, default="auto", show_default=True, help="What makes the boxes.")
-@click.option("--slots", type=click.IntRange(1), help="Programs that run at one time; one a core without it.")
-@click.option("--service", metavar="URL", help="Run them in a sandbox's service instead (LONGHAUL_SANDBOX_TOKEN).")
+@store_option
+@click.option("--backend", type=BACKENDS, default="auto", show_default=True, help="What isolates the programs.")
+@click.option("--slots", type=click.IntRange(1), help="Programs at the same time (default: one for each core).")
+@click.option("--service", metavar="URL", help="Use a sandbox service instead; its token is in LONGHAUL_SANDBOX_TOKEN.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures and every problem's outcome as JSON.")
 def test_cases(
     file: Path,
@@ -53,13 +54,12 @@ def test_cases(
     service: str | None,
     as_json: bool,
 ) -> None:
-    """Make the test cases of the problems in FILE, and keep the problems whose cases hold.
+    """Make test cases for the coding problems in FILE, and keep the problems that have enough valid ones.
 
-    FILE is JSONL, or a folder with one problem in each *.yaml, as in examples/test_cases. Work that was interrupted
-    goes on with the problem at which it stopped.
+    FILE is JSONL, or a folder with one problem in each *.yaml, as in examples/test_cases. The same command resumes
+    interrupted work at the problem where it stopped.
     """
-    from infra.sandbox.interface import SandboxUnavailable
-    from steps.problem import MalformedRow, save_rows
+    from steps.problem import save_rows
     from steps.rewards.case_generation import TestCasesConfig, make_test_cases
     from steps.rewards.case_outcomes import funnel, kept_problems
     from steps.rewards.case_problems import load_untested
@@ -71,8 +71,6 @@ def test_cases(
         problems = load_untested(file)
     except ValidationError as error:
         fail("\n".join(f"{'.'.join(map(str, e['loc'])) or 'refused'}: {e['msg']}" for e in error.errors()))
-    except MalformedRow as error:
-        fail(str(error))
     journal = out.with_name(f"{out.name}.partial")
     missing: dict[str, str] = {}
     try:
@@ -86,7 +84,7 @@ def test_cases(
                 written = _written_by(model, store, context, response_tokens, problems, config)
                 problems, missing = written.problems, written.missing
             outcomes = make_test_cases(problems, config, sandbox, slots, missing, journal)
-    except (SandboxUnavailable, ValueError) as error:  # ValueError: what the service or the engine refuses
+    except ValueError as error:  # what the service or the engine refuses
         fail(str(error))
     figures = funnel(outcomes)
     if as_json:
@@ -119,12 +117,8 @@ def _settings(settings: tuple[str, ...]) -> dict[str, Any]:
     if not settings:
         return {}
     from flows.cli.overrides import apply_overrides
-    from steps.recipe import ConfigRefused
 
-    try:
-        return apply_overrides({}, settings)
-    except ConfigRefused as error:
-        fail(str(error))
+    return apply_overrides({}, settings)
 
 
 def _written_by(
@@ -136,14 +130,10 @@ def _written_by(
     config: "TestCasesConfig",
 ) -> "WrittenGenerators":
     from flows.home import HOME, open_store
-    from flows.models import ModelNotFound, find_model
+    from flows.models import find_model
     from infra.environment import engine_environment
-    from infra.store.store import StoreError
 
-    try:
-        folder = find_model(open_store(store), model)
-    except (ModelNotFound, StoreError) as error:
-        fail(str(error))
+    folder = find_model(open_store(store), model)
     os.environ.update(engine_environment())
     from transformers import AutoConfig
 
@@ -159,8 +149,8 @@ def _written_by(
         cache = 256 if "DS_ACCELERATOR" in os.environ else None  # on a GPU vLLM decides
         engine = EngineConfig(context=context, max_sequences=16, kv_cache_mb=cache)
         with open_workbench(folder, engine=engine, trainer=TrainerConfig(), seed=config.seed) as bench:
-            asked = GeneratorConfig(max_response_tokens=response_tokens)
-            return write_generators(bench, problems, config.cases, asked)
+            generator = GeneratorConfig(max_response_tokens=response_tokens)
+            return write_generators(bench, problems, config.cases, generator)
 
 
 def _funnel_table(figures: "Funnel") -> Table:
@@ -170,7 +160,7 @@ def _funnel_table(figures: "Funnel") -> Table:
     table.add_column("of all", justify="right")
     table.add_column("in the report", justify="right")
     for name, left, reported in (
-        ("given", figures.problems, 1000),
+        ("all", figures.problems, 1000),
         ("need no special judge", figures.no_special_judge, 614),
         ("have enough valid cases", figures.enough_valid_cases, 463),
         ("kept", figures.kept, 323),
@@ -192,7 +182,7 @@ def _caught(figures: "Funnel") -> str | None:
 def _dropped_table(outcomes: "Sequence[Outcome]") -> Table:
     table = Table(title="left out", box=box.SIMPLE, pad_edge=False)
     table.add_column("problem")
-    table.add_column("why")
+    table.add_column("reason")
     for outcome in outcomes:
         if outcome.reached != "kept":
             table.add_row(Text(_line(outcome.id)), Text(_line(outcome.reason)))

@@ -1,6 +1,6 @@
 """`longhaul cloud`: make this machine's Metaflow use the cluster that terraform/ made.
 
-Invariant: a profile is written whole or not at all, and one that is there already is not overwritten unasked.
+Invariant: a profile is written whole or not at all, and one that exists is overwritten only on request.
 """
 
 import json
@@ -13,7 +13,9 @@ from typing import Any
 
 import click
 
-from flows.cli.terminal import fail, printable
+from flows.cli.command import Group
+from flows.cli.terminal import fail
+from infra.errors import LonghaulError
 from infra.files import write_text_atomically
 
 PLATFORM = Path("terraform/stacks/platform")
@@ -32,13 +34,13 @@ REQUIRED = (
 """Without these, Metaflow would fall back to this machine's folders or to the namespace `default`, and say nothing."""
 
 
-class ConfigurationRefused(Exception):
+class ConfigurationRefused(LonghaulError):
     """What was given cannot become a profile; the message says why and what to do."""
 
 
-@click.group()
+@click.group(cls=Group)
 def cloud() -> None:
-    """Use a cluster that terraform/ made."""
+    """Connect this machine to a cluster."""
 
 
 @cloud.command()
@@ -46,7 +48,7 @@ def cloud() -> None:
     "--terraform",
     "folder",
     type=click.Path(path_type=Path),
-    help=f"The applied platform stack; {PLATFORM} without it. Runs `terraform output` there.",
+    help=f"The applied platform stack(default: {PLATFORM}). Runs `terraform output` there.",
 )
 @click.option(
     "--file",
@@ -58,28 +60,25 @@ def cloud() -> None:
 def configure(folder: Path | None, file: Path | None, profile: str, force: bool) -> None:
     """Write the cluster's configuration as a Metaflow profile.
 
-    It goes to config_PROFILE.json in METAFLOW_HOME (~/.metaflowconfig), and holds addresses and names: no secret.
+    It is saved to config_PROFILE.json in METAFLOW_HOME (~/.metaflowconfig), and holds addresses and names: no secret.
     """
     if folder is not None and file is not None:
         fail("give --terraform or --file, not both: they are two places for the same configuration")
-    try:
-        path = profile_path(profile)
-        if file is not None:
-            configuration = parse_configuration(_read(file), str(file))
-        else:
-            stack = folder or PLATFORM
-            configuration = parse_configuration(_terraform_output(stack), f"terraform's output in {stack}")
-        changed = write_profile(path, configuration, force)
-    except ConfigurationRefused as error:
-        fail(printable(str(error)))
-    click.echo(f"{path} {'written' if changed else 'says that already'}: {len(configuration)} settings\n\nNext:")
+    path = profile_path(profile)
+    if file is not None:
+        configuration = parse_configuration(_read(file), str(file))
+    else:
+        stack = folder or PLATFORM
+        configuration = parse_configuration(_terraform_output(stack), f"terraform's output in {stack}")
+    changed = write_profile(path, configuration, force)
+    click.echo(f"{path} {'written' if changed else 'is up to date'}: {len(configuration)} settings\n\nNext:")
     click.echo(f"  export METAFLOW_PROFILE={profile}")
     click.echo(f"  terraform -chdir={folder or PLATFORM} output forward_ports   # commands to leave running meanwhile")
     click.echo("  longhaul deploy --dry-run")
 
 
 def profile_path(profile: str) -> Path:
-    """Where Metaflow looks for a profile. Raises ConfigurationRefused for a name that is no file's."""
+    """Where Metaflow looks for a profile. Raises ConfigurationRefused for a name that cannot be a file's."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", profile):
         raise ConfigurationRefused(f"--profile {profile!r}: give letters, digits, ., _ and -, as longhaul")
     home = Path(os.environ.get("METAFLOW_HOME", "~/.metaflowconfig")).expanduser()
@@ -97,7 +96,7 @@ def parse_configuration(text: str, origin: str) -> dict[str, str]:
         raise ConfigurationRefused(f"{origin} is a {type(settings).__name__}, expected an object of settings: {again}")
     for name, value in settings.items():
         if not re.fullmatch(r"METAFLOW_[A-Z0-9_]+", name):
-            raise ConfigurationRefused(f"{origin}: {name!r} is no setting of Metaflow (METAFLOW_…): {again}")
+            raise ConfigurationRefused(f"{origin}: {name!r} is not a setting of Metaflow (METAFLOW_…): {again}")
         if not isinstance(value, str) or not value or not value.isprintable():
             raise ConfigurationRefused(f"{origin}: {name} is {value!r}, expected a line of text: {again}")
     missing = [name for name in REQUIRED if name not in settings]
@@ -146,7 +145,7 @@ def _differing(there: str, configuration: dict[str, str]) -> list[str]:
     except ValueError:
         return ["everything (it is not JSON)"]
     if not isinstance(settings, dict):
-        return ["everything (it is no object)"]
+        return ["everything (it is not an object)"]
     return sorted(name for name in {*settings, *configuration} if settings.get(name) != configuration.get(name))
 
 
@@ -162,7 +161,9 @@ def _read(file: Path) -> str:
 def _terraform_output(folder: Path) -> str:
     """What the applied stack says. Raises ConfigurationRefused where there is no terraform, no stack or no output."""
     if not folder.is_dir():
-        raise ConfigurationRefused(f"--terraform {folder} is no folder: give the applied platform stack's, or --file")
+        raise ConfigurationRefused(
+            f"--terraform {folder} is not a folder: name the applied platform stack, or use --file"
+        )
     terraform = shutil.which("terraform")
     if terraform is None:
         raise ConfigurationRefused(

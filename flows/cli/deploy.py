@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import yaml
 
-from flows.cli.terminal import fail, printable
+from flows.cli.command import Command
+from flows.cli.terminal import config_option, fail, printable, set_option
 
 if TYPE_CHECKING:
     from steps.recipe import Recipe
@@ -21,43 +22,40 @@ CHAIN, EVALUATION = "post_train.py", "evaluate.py"
 FLOWS = Path(__file__).resolve().parents[1]
 
 
-@click.command()
-@click.option("--config", "config_path", default="configs/nano.yaml", show_default=True, help="The recipe.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key of the recipe.")
+@click.command(cls=Command)
+@config_option
+@set_option
 @click.option(
     "--size",
     type=click.Choice(["small", "medium", "large"]),
-    help="The nodes that stages get, as Terraform's sizes have them; what the recipe's `cluster` says goes before.",
+    help="The nodes of each stage, as in Terraform's sizes; the recipe's `cluster` section overrides them.",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Compile, and send nothing: the objects are printed, or written to --out."
+    "--dry-run", is_flag=True, help="Compile without sending anything: print the objects, or write them to --out."
 )
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for what is compiled.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the compiled objects.")
 def deploy(config_path: str, settings: tuple[str, ...], size: str | None, dry_run: bool, out: Path | None) -> None:
-    """Bring the recipe to the cluster that Metaflow's configuration names (`longhaul cloud configure`).
+    """Deploy a recipe to a cluster as Argo workflows.
 
-    Two workflows are made of it, the chain and the evaluation that follows it, with the recipe's schedule. Nothing runs
-    until its time comes, or `argo submit --from workflowtemplate/posttrain`.
+    The cluster is the one in Metaflow's configuration (`longhaul cloud configure`). There are two workflows, the chain
+    and the evaluation that follows it, with the recipe's schedule. Nothing runs before the scheduled time or
+    `argo submit --from workflowtemplate/posttrain`.
     """
     from flows.chain import wanted_stages
     from flows.cli.overrides import apply_overrides
     from flows.cluster.plan import (
-        CannotDeploy,
         check_deployable,
         compile_environment,
         for_evaluation,
         redirected_endpoints,
         with_size,
     )
-    from steps.recipe import ConfigRefused, check_recipe, load_recipe
+    from steps.recipe import check_recipe, load_recipe
 
-    try:
-        recipe = with_size(load_recipe(Path(config_path)), size)
-        recipe = check_recipe(apply_overrides(recipe.model_dump(mode="json"), settings), config_path)
-        check_deployable(recipe, wanted_stages(recipe))
-        flows = {CHAIN: recipe, EVALUATION: for_evaluation(recipe)}
-    except (ConfigRefused, CannotDeploy) as error:
-        fail(str(error))
+    recipe = with_size(load_recipe(Path(config_path)), size)
+    recipe = check_recipe(apply_overrides(recipe.model_dump(mode="json"), settings), config_path)
+    check_deployable(recipe, wanted_stages(recipe))
+    flows = {CHAIN: recipe, EVALUATION: for_evaluation(recipe)}
     if out is not None and not dry_run:
         fail("--out is for what --dry-run compiles: give both, or none")
     if leads := redirected_endpoints(os.environ):
@@ -83,18 +81,15 @@ def deploy(config_path: str, settings: tuple[str, ...], size: str | None, dry_ru
 
 def compiled(recipe: "Recipe", flow: str, folder: Path, environment: dict[str, str]) -> list[dict[str, Any]]:
     """The Kubernetes objects of a flow, with its code package beside them in a folder of the flow's name."""
-    from flows.cluster.plan import CannotDeploy, check_shipped
+    from flows.cluster.plan import check_shipped
 
     place = folder / Path(flow).stem
     place.mkdir(parents=True)
     # By its path: with the project's folder on Python's path, Metaflow would pack what an old build says is in it.
     _flow([str(FLOWS / "cluster" / "argo_recorder.py"), str(place), str(FLOWS / flow)], recipe, environment)
     documents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(place.glob("*.json"))]
-    try:
-        for document in documents:
-            check_shipped(document)
-    except CannotDeploy as error:
-        fail(str(error))
+    for document in documents:
+        check_shipped(document)
     return documents
 
 
@@ -121,4 +116,4 @@ def _flow(command: list[str], recipe: "Recipe", environment: dict[str, str]) -> 
             check=False,
         )
     if done.returncode:
-        fail(printable(done.stdout.strip()))
+        fail(done.stdout.strip())

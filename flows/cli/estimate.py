@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from flows.cli.terminal import fail, told_seconds
+from flows.cli.terminal import fail, format_duration
 from infra.estimate.devices import DEVICES, GIB, PRICES_AS_OF
 
 if TYPE_CHECKING:
@@ -18,15 +18,19 @@ if TYPE_CHECKING:
     from steps.recipe import Recipe
 
 OPTIONS = (
-    click.option("--estimate", is_flag=True, help="Estimate memory, tokens, hours and cost instead; nothing is run."),
-    click.option("--gpu", type=click.Choice(DEVICES), help="With --estimate: on which device.  [default: h100]"),
-    click.option("--gpus", type=click.IntRange(1), help="With --estimate: how many; as many as the recipe asks for."),
+    click.option("--estimate", is_flag=True, help="Estimate memory, tokens, hours and cost instead of planning."),
+    click.option(
+        "--gpu", type=click.Choice(DEVICES), help="With --estimate: the device (default: h100; cpu for the nano world)."
+    ),
+    click.option(
+        "--gpus", type=click.IntRange(1), help="With --estimate: how many GPUs (default: as the recipe needs)."
+    ),
     click.option("--price", type=click.FloatRange(0), help="With --estimate: US dollars an hour for each GPU."),
     click.option(
         "--assume", multiple=True, metavar="FIGURE=VALUE", help="With --estimate: as in --assume sft_examples=1000000."
     ),
 )
-"""What `longhaul plan` takes for it."""
+"""The options of `longhaul plan` for estimates."""
 
 
 def make_estimate(
@@ -90,7 +94,7 @@ def _stages(estimate: "Estimate") -> Table:
     priced = f"about {cost} USD at {estimate.price:.2f} USD an hour each: an estimate"
     listed = f", with list prices of {PRICES_AS_OF}" if estimate.price == device.price else ""
     total = (
-        f"{told_seconds(estimate.seconds)}, {'an estimate' if device.is_cpu else priced + listed}.\n"
+        f"{format_duration(estimate.seconds)}, {'an estimate' if device.is_cpu else priced + listed}.\n"
         "out: tokens generated; in: tokens trained on; generate, train: of the time; busy: the engine's sequences and "
         "the trainer's ranks"
     )
@@ -114,8 +118,8 @@ def _memory(estimate: "Estimate") -> Table:
     table = _table(title, caption, "phase", "total", "parts")
     for phase in estimate.phases:
         parts = sorted(phase.parts.items(), key=lambda part: -part[1])
-        told = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts if size >= 0.05 * GIB)
-        table.add_row(phase.name, f"{phase.total / GIB:.1f}", told)
+        listed = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts if size >= 0.05 * GIB)
+        table.add_row(phase.name, f"{phase.total / GIB:.1f}", listed)
     return table
 
 

@@ -5,7 +5,6 @@ import shlex
 import signal
 import sys
 import traceback
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.terminal import fail, printable, promotion_rules
+from flows.cli.command import Command
+from flows.cli.terminal import config_option, fail, json_option, printable, promotion_rules, set_option
 from flows.home import HOME
 from infra.environment import enter_engine_environment
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from steps.recipe import Recipe
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model", default="")
-@click.option("--config", "config_path", default="configs/nano.yaml", show_default=True, help="The recipe.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key of the recipe.")
+@config_option
+@set_option
 @click.option("--against", metavar="TAG", default="production", show_default=True, help="The tag to compare with.")
 @promotion_rules
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def evaluate(
     model: str,
     config_path: str,
@@ -40,28 +40,24 @@ def evaluate(
     token_growth: float | None,
     as_json: bool,
 ) -> None:
-    """Evaluate MODEL on the recipe's held-out problems, and compare it with the one that has the tag.
+    """Evaluate MODEL on the recipe's held-out problems, and compare it with the tagged model.
 
-    Without MODEL, the newest finished one: of RL or long2short. Both are evaluated alike, and evaluations of the same
-    model, data, settings and code are used again. Nothing is tagged: `longhaul tag` does that.
+    MODEL is the newest one of RL or long2short by default. Both are evaluated in the same way, and evaluations of the
+    same model, data, settings and code are reused. Nothing is tagged: `longhaul tag` does that.
     """
     enter_engine_environment()
-    from flows.cli.overrides import apply_overrides
+    from flows.cli.overrides import load_with_overrides
     from flows.evaluation import compare, evaluate_model, evaluate_tagged, write_comparison
     from flows.models import ModelNotFound
-    from flows.notify import tell_failure
-    from flows.runs import leave_name
+    from flows.notify import report_failure
+    from flows.runs import leave_name, new_run_name
     from steps.promotion import PromotionRules
-    from steps.recipe import ConfigRefused, check_recipe, load_recipe
 
-    try:
-        raw = load_recipe(Path(config_path)).model_dump(mode="json")
-        recipe = check_recipe(apply_overrides(raw, settings), config_path)
-    except ConfigRefused as error:
-        fail(str(error))
-    # Being told to terminate is the same as Ctrl-C: what was under way is recorded as interrupted.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{recipe.name}-evaluate"
+    recipe = load_with_overrides(config_path, settings)
+    # A request to terminate is the same as Ctrl-C: what was under way is recorded as interrupted.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    run = new_run_name(recipe.name, "evaluate")
     leave_name(run)
     try:
         new = evaluate_model(recipe, run, model, sys.argv[1:])
@@ -69,15 +65,15 @@ def evaluate(
         comparison = compare(new, against, old, PromotionRules(accuracy_drop, token_growth))
         _, page = write_comparison(recipe, run, comparison)
     except KeyboardInterrupt:
-        fail("interrupted: the same command begins anew, and uses the evaluation that was finished")
-    except ModelNotFound as error:
-        fail(str(error))
+        fail("interrupted: the same command starts again, and reuses the evaluation that was finished")
+    except ModelNotFound:
+        raise
     except Exception as error:
         # Whatever a stage raises, an engine's errors too: in a line here, and whole in the log.
         log = _keep_traceback(run)
-        told = f"{type(error).__name__}: {error}"
-        tell_failure(recipe, run, None, told, sys.argv[1:], log)
-        fail(f"{told}\nlog: {log}\nagain: {shlex.join(['longhaul', *sys.argv[1:]])}")
+        message = f"{type(error).__name__}: {error}"
+        report_failure(recipe, run, None, message, sys.argv[1:], log)
+        fail(f"{message}\nlog: {log}\nagain: {shlex.join(['longhaul', *sys.argv[1:]])}")
     if as_json:
         click.echo(json.dumps({"run": run, **comparison.plain(), "report": str(page)}))
     else:
@@ -93,12 +89,12 @@ def _keep_traceback(run: str) -> Path:
 
 
 def _show(recipe: "Recipe", comparison: "Comparison") -> None:
-    told = comparison.plain()
+    both = comparison.plain()
     table = Table(title=f"recipe {recipe.name}", box=box.SIMPLE, pad_edge=False, collapse_padding=True)
     for column in ("", "model", "from", "accuracy", "tokens", "p99"):
         numbers = column in ("accuracy", "tokens", "p99")
         table.add_column(column, justify="right" if numbers else "left", no_wrap=column != "from", overflow="fold")
-    for called, one in (("the model", told["model"]), (comparison.tag, told["tagged"])):
+    for called, one in (("the model", both["model"]), (comparison.tag, both["tagged"])):
         if one is not None:
             figures = one["evaluation"]
             cells = (called, one["digest"][:12], f"{one['stage']} of {one['run']}")

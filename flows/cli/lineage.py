@@ -1,9 +1,9 @@
-"""`longhaul lineage`: what a model came from, what a file led to, what differs, what would rerun; and exports."""
+"""`longhaul lineage`: what a model was made from, what a file influenced, what differs, what would rerun; exports."""
 
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,20 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from flows.cli.command import Group
 from flows.cli.lineage_serve import serve
 from flows.cli.samples import samples
-from flows.cli.terminal import fail, printable, store_option, told_seconds
-from flows.home import HOME, open_store
+from flows.cli.terminal import (
+    fail,
+    format_duration,
+    format_percent,
+    index_option,
+    json_option,
+    printable,
+    store_option,
+    warn,
+)
+from flows.home import open_index, open_store
 
 if TYPE_CHECKING:
     from infra.lineage.graph import Subgraph
@@ -29,20 +39,12 @@ if TYPE_CHECKING:
 SHOWN_NODES = 500
 """Nodes of a tree; --json has all of them."""
 
-index_option = click.option(
-    "--index",
-    "url",
-    metavar="URL",
-    envvar="LONGHAUL_LINEAGE_INDEX",
-    help="The index, sqlite:///FILE or postgresql+psycopg://…; a file below the home without it.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-depth_option = click.option("--depth", type=click.IntRange(1), help="Edges to follow at most; all without it.")
+depth_option = click.option("--depth", type=click.IntRange(1), help="Edges to follow at most (default: all).")
 
 
-@click.group()
+@click.group(cls=Group)
 def lineage() -> None:
-    """From a model back to all that made it, and from a file or prompt on to all that it touched.
+    """Trace models, data and prompts through all runs.
 
     A NAME is a run, RUN:STAGE, a stage of the newest run that has it, a tag, the beginning of a digest, a file's
     address or its end, or a node's id.
@@ -55,24 +57,14 @@ lineage.add_command(serve)
 
 @contextmanager
 def _opened(store: str, url: str | None) -> Iterator[tuple["LineageIndex", "Store"]]:
-    """The index of a store. What goes wrong becomes one clear message."""
-    from infra.lineage.index import LineageIndex
-    from infra.lineage.tables import LineageError
-    from infra.store.store import StoreError
-
-    try:
-        opened = open_store(store)
-        index = LineageIndex.of(opened, HOME, url)
-        try:
-            yield index, opened
-        finally:
-            index.close()
-    except (LineageError, StoreError) as error:
-        fail(printable(str(error)))
+    """The index of a store, as it is."""
+    opened = open_store(store)
+    with closing(open_index(opened, url)) as index:
+        yield index, opened
 
 
 @contextmanager
-def _answering(store: str, url: str | None) -> Iterator[tuple["LineageIndex", "Store"]]:
+def _synced(store: str, url: str | None) -> Iterator[tuple["LineageIndex", "Store"]]:
     """The index of a store, with the newest records in it."""
     with _opened(store, url) as (index, opened):
         _warn(index.sync(opened).problems)
@@ -81,7 +73,7 @@ def _answering(store: str, url: str | None) -> Iterator[tuple["LineageIndex", "S
 
 def _warn(problems: Sequence[str]) -> None:
     for problem in problems:
-        click.secho(f"passed over: {printable(problem.splitlines()[0])}", fg="yellow", err=True)
+        warn(f"skipped: {problem.splitlines()[0]}")
 
 
 @lineage.command()
@@ -91,8 +83,8 @@ def _warn(problems: Sequence[str]) -> None:
 @index_option
 @json_option
 def upstream(name: str, depth: int | None, store: str, url: str | None, as_json: bool) -> None:
-    """All that NAME came from: stages, inputs, files from outside, gates."""
-    with _answering(store, url) as (index, _):
+    """Show everything that NAME was made from."""
+    with _synced(store, url) as (index, _):
         id = index.find(name).id
         _show_graph(index.upstream(id, depth, None if as_json else SHOWN_NODES), "upstream", as_json)
 
@@ -104,8 +96,8 @@ def upstream(name: str, depth: int | None, store: str, url: str | None, as_json:
 @index_option
 @json_option
 def downstream(name: str, depth: int | None, store: str, url: str | None, as_json: bool) -> None:
-    """All that NAME led to: stages, their outputs, runs, tags."""
-    with _answering(store, url) as (index, _):
+    """Show everything that was made from NAME."""
+    with _synced(store, url) as (index, _):
         id = index.find(name).id
         _show_graph(index.downstream(id, depth, None if as_json else SHOWN_NODES), "downstream", as_json)
 
@@ -116,14 +108,15 @@ def downstream(name: str, depth: int | None, store: str, url: str | None, as_jso
 @index_option
 @json_option
 def saw(name: str, store: str, url: str | None, as_json: bool) -> None:
-    """Which models saw a file or prompt: those trained on it, and those made from them.
+    """Show which models were trained on a file or prompt.
 
-    Of a file, all versions count. What is no name of anything is taken for a prompt's text or digest.
+    Models that were made from those count too, and so do all versions of a file. What is not the name of anything is
+    read as a prompt's text or digest.
     """
     from infra.lineage.prompts import models_that_saw_prompt
     from infra.lineage.queries import find_all, is_known, models_that_saw
 
-    with _answering(store, url) as (index, opened):
+    with _synced(store, url) as (index, opened):
         if is_known(index, name):
             models = models_that_saw(index, find_all(index, name))
             if as_json:
@@ -145,10 +138,13 @@ def saw(name: str, store: str, url: str | None, as_json: bool) -> None:
 @index_option
 @json_option
 def diff(before: str, after: str, store: str, url: str | None, as_json: bool) -> None:
-    """What differs between two models' histories, stage by stage: settings, code, data, packages, and how they did."""
+    """Show how the histories of two models differ.
+
+    Stage by stage: settings, code, data, packages and results.
+    """
     from infra.lineage.histories import differences
 
-    with _answering(store, url) as (index, _):
+    with _synced(store, url) as (index, _):
         found = differences(index, before, after)
         if as_json:
             _print_json({"before": before, "after": after, "stages": [asdict(each) for each in found]})
@@ -169,35 +165,38 @@ def diff(before: str, after: str, store: str, url: str | None, as_json: bool) ->
 
 @lineage.command()
 @click.argument("name", metavar="FILE")
-@click.option("--run", "run_name", help="The run that is meant; the newest that uses FILE without it.")
+@click.option("--run", "run_name", help="The run to look at (default: the newest that uses FILE).")
 @store_option
 @index_option
 @json_option
 def rerun(name: str, run_name: str | None, store: str, url: str | None, as_json: bool) -> None:
-    """What would have to rerun if FILE changed, and how long it took."""
+    """Show what would rerun if FILE changed, and for how long."""
     from infra.lineage.queries import reruns
 
-    with _answering(store, url) as (index, _):
+    with _synced(store, url) as (index, _):
         found = reruns(index, name, run_name)
         if as_json:
             _print_json(asdict(found) | {"seconds": found.seconds})
             return
         table = _table(f"if {name} changed, of run {found.run}", ("stage", "because of", "took"))
         for stage in found.stages:
-            table.add_row(_text(stage.stage), _text(", ".join(stage.because)), told_seconds(stage.seconds))
+            table.add_row(_text(stage.stage), _text(", ".join(stage.because)), format_duration(stage.seconds))
         console = Console()
         console.print(table)
-        reused = f"; used again: {', '.join(found.reused)}" if found.reused else ""
-        console.print(_text(f"{len(found.stages)} stages would rerun, about {told_seconds(found.seconds)}{reused}"))
+        reused = f"; reused: {', '.join(found.reused)}" if found.reused else ""
+        console.print(_text(f"{len(found.stages)} stages would rerun, about {format_duration(found.seconds)}{reused}"))
 
 
 @lineage.command("index")
-@click.option("--rebuild", is_flag=True, help="Make it anew from all records.")
+@click.option("--rebuild", is_flag=True, help="Rebuild it from all records.")
 @store_option
 @index_option
 @json_option
 def index_command(rebuild: bool, store: str, url: str | None, as_json: bool) -> None:
-    """Bring the index up to date with the store's records; every question does so first."""
+    """Update the index from the store's records.
+
+    Every other command of this group does so first.
+    """
     from infra.lineage.tables import address_of
 
     with _opened(store, url) as (index, opened):
@@ -221,9 +220,9 @@ def index_command(rebuild: bool, store: str, url: str | None, as_json: bool) -> 
     help="OpenLineage events, one a line; a Mermaid diagram; or nodes and edges as JSON.",
 )
 @click.option("--run", "run_name", help="One run, with what its stages read and made.")
-@click.option("--upstream-of", "upstream_of", metavar="NAME", help="All that NAME came from.")
-@click.option("--downstream-of", "downstream_of", metavar="NAME", help="All that NAME led to.")
-@click.option("--out", type=click.Path(dir_okay=False), help="File to write; standard output without it.")
+@click.option("--upstream-of", "upstream_of", metavar="NAME", help="Everything that NAME was made from.")
+@click.option("--downstream-of", "downstream_of", metavar="NAME", help="Everything that was made from NAME.")
+@click.option("--out", type=click.Path(dir_okay=False), help="File to write (default: standard output).")
 @store_option
 @index_option
 def export(
@@ -235,22 +234,19 @@ def export(
     store: str,
     url: str | None,
 ) -> None:
-    """Export the lineage, or a part of it, for other tools."""
+    """Export the lineage, or a part of it."""
     from pathlib import Path
 
     from infra.files import write_text_atomically
 
     if sum(each is not None for each in (run_name, upstream_of, downstream_of)) > 1:
         fail("--run, --upstream-of and --downstream-of exclude each other: give one of them, or none for everything")
-    with _answering(store, url) as (index, _):
+    with _synced(store, url) as (index, _):
         text = _exported(index, form, _chosen(index, run_name, upstream_of, downstream_of))
     if out is None:
         sys.stdout.write(text)
         return
-    try:
-        write_text_atomically(Path(out), text)
-    except OSError as error:
-        fail(f"{out} cannot be written: {error.strerror}")
+    write_text_atomically(Path(out), text)
 
 
 def _chosen(
@@ -282,7 +278,7 @@ def _exported(index: "LineageIndex", form: str, graph: "Subgraph") -> str:
 
 
 def _show_graph(graph: "Subgraph", direction: str, as_json: bool) -> None:
-    """A tree from the first node; what was shown before is not opened up again."""
+    """A tree from the first node; a node that is in it already is not expanded again."""
     from infra.lineage.export import as_data
 
     if as_json:
@@ -296,10 +292,10 @@ def _show_graph(graph: "Subgraph", direction: str, as_json: bool) -> None:
 
     def label(id: str) -> Text:
         node = nodes[id]
-        told = [node.facts.get("run") if node.kind == "execution" else str(node.facts.get("digest") or "")[:12]]
+        details = [node.facts.get("run") if node.kind == "execution" else str(node.facts.get("digest") or "")[:12]]
         if node.facts.get("status") == "failed" or node.facts.get("passed") is False:
-            told.append("failed")
-        rest = "  ".join(part for part in told if part)
+            details.append("failed")
+        rest = "  ".join(part for part in details if part)
         return Text.assemble((f"{node.kind} ", "dim"), printable(node.label), (printable(f"  {rest}".rstrip()), "dim"))
 
     root = Tree(label(graph.nodes[0].id))
@@ -315,14 +311,14 @@ def _show_graph(graph: "Subgraph", direction: str, as_json: bool) -> None:
             waiting.append((to, branch.add(label(to))))
     console = Console()
     console.print(root)
-    left_out = f"; at least {graph.cut} more are left out: --depth or --json" if graph.cut else ""
+    left_out = f"; at least {graph.cut} more are left out: give --depth or --json" if graph.cut else ""
     console.print(f"{len(graph.nodes) - 1} nodes {direction}{left_out}", highlight=False)
 
 
 def _show_models(title: str, models: "list[ModelRow]") -> None:
     table = _table(title, ("model", "stage", "run", "accuracy", "tags"))
     for model in models:
-        accuracy = "–" if model.accuracy is None else f"{model.accuracy:.1%}"
+        accuracy = format_percent(model.accuracy)
         where = (_text(model.stage or "–"), _text(model.run or "–"))
         table.add_row(model.digest[:12], *where, accuracy, _text(", ".join(model.tags)))
     console = Console()
@@ -336,7 +332,7 @@ def _show_prompt(name: str, seen: "PromptSeen") -> None:
     _warn(seen.problems)
     if not seen.uses:
         fail(
-            f"nothing in the lineage is called {printable(name)!r}, and no stage has sampled it as a prompt "
+            f"nothing in the lineage is called {name!r}, and no stage has sampled it as a prompt "
             f"(digest {seen.digest[:12]})"
         )
     table = _table(f"the prompt {seen.digest[:12]}", ("samples", "stage", "responses", "passes", "mean reward"))
@@ -357,7 +353,7 @@ def _table(title: str, columns: tuple[str, ...]) -> Table:
 
 
 def _text(text: str) -> Text:
-    """What others wrote, without rich's markup and without control characters."""
+    """Text of any origin, without rich's markup and without control characters."""
     return Text(printable(text).replace("\n", " "))
 
 

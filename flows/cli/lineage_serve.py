@@ -5,51 +5,45 @@ from pathlib import Path
 
 import click
 
-from flows.cli.terminal import fail, printable, store_option
-from flows.home import HOME, open_store
+from flows.cli.command import Command
+from flows.cli.terminal import fail, index_option, store_option, warn
+from flows.home import HOME, open_index, open_store
 
 
-@click.command()
+@click.command(cls=Command)
 @store_option
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Address to listen on; beyond loopback with a token."
 )
 @click.option("--port", default=8600, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
-@click.option(
-    "--index",
-    metavar="URL",
-    envvar="LONGHAUL_LINEAGE_INDEX",
-    help="The index, sqlite:///FILE or postgresql+psycopg://…; a file below the home without it.",
-)
+@index_option
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path),
-    help="File with the token that visitors must know; LONGHAUL_LINEAGE_TOKEN holds it otherwise.",
+    help="File with the token that visitors need (default: LONGHAUL_LINEAGE_TOKEN).",
 )
 @click.option(
-    "--allow-host", "hosts", multiple=True, metavar="NAME", help="Another name that this machine is visited by."
+    "--allow-host", "hosts", multiple=True, metavar="NAME", help="Another host name of this machine; may be repeated."
 )
 @click.option("--open", "open_browser", is_flag=True, help="Open the page in the browser.")
 def serve(
     store: str,
     host: str,
     port: int,
-    index: str | None,
+    url: str | None,
     token_file: Path | None,
     hosts: tuple[str, ...],
     open_browser: bool,
 ) -> None:
-    """Serve the lineage as a web page: runs, models and data, the graph, comparisons, and stages while they run.
+    """Serve the lineage as a web page.
 
-    It reads and never writes, and asks for nothing from elsewhere. New records appear within seconds.
+    It shows runs, models and data, the graph, comparisons, and stages while they run. It writes nothing, and loads
+    nothing from other servers. New records appear within seconds.
     """
-    from infra.lineage.index import LineageIndex
-    from infra.lineage.tables import LineageError
     from infra.lineage.web.server import TOKEN_VARIABLE, ServerConfig, check_reach
     from infra.lineage.web.server import serve as serve_page
     from infra.lineage.web.site import Site
-    from infra.sandbox.token import TokenRefused, read_token
-    from infra.store.store import StoreError
+    from infra.sandbox.token import read_token
 
     config = ServerConfig(host=host, port=port, hosts=hosts)
 
@@ -58,22 +52,16 @@ def serve(
         if open_browser:
             webbrowser.open(address)
 
-    def complain(text: str) -> None:
-        click.secho(printable(text), fg="yellow", err=True)
-
-    try:
-        token = read_token(token_file, TOKEN_VARIABLE)
-        check_reach(config, token)
-        opened = open_store(store)
-        found = LineageIndex.of(opened, HOME, index)
-        synced = found.sync(opened)
-    except (TokenRefused, StoreError, LineageError) as error:
-        fail(printable(str(error)))
+    token = read_token(token_file, TOKEN_VARIABLE)
+    check_reach(config, token)
+    opened = open_store(store)
+    index = open_index(opened, url)
+    synced = index.sync(opened)
     for problem in synced.problems:
-        click.secho(f"passed over: {printable(problem.splitlines()[0])}", fg="yellow", err=True)
+        warn(f"skipped: {problem.splitlines()[0]}")
     try:
-        serve_page(Site.of(opened, found, HOME), config, token, listening, complain)
+        serve_page(Site.of(opened, index, HOME), config, token, listening, warn)
     except OSError as error:
         fail(f"cannot listen on {host}, port {port}: {error.strerror}")
     finally:
-        found.close()
+        index.close()

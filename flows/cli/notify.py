@@ -1,4 +1,4 @@
-"""`longhaul notify`: tell of a failure, by hand or as the exit hook of a workflow on a cluster.
+"""`longhaul notify`: report a failure, by hand or as the exit hook of a workflow on a cluster.
 
 Imports neither the recipe nor an engine unless --config asks for it; also `python -m flows.cli.notify`.
 """
@@ -11,23 +11,24 @@ from typing import Any
 
 import click
 
+from flows.cli.command import Command
 from flows.cli.terminal import fail
 
 NOTHING_WRONG = ("", "Succeeded", "Running")
-"""What Argo says of a workflow that nobody has to be told of."""
+"""Argo's status of workflows that need no report."""
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--config", "config_path", help="The recipe, whose notify.webhook is posted to.")
 @click.option("--webhook", help="The address, or the environment variable that holds it, instead of the recipe's.")
-@click.option("--recipe", help="The recipe's name; by --config without it.")
+@click.option("--recipe", help="The recipe's name (default: that of --config).")
 @click.option("--run", help="The run.")
 @click.option("--stage", help="The stage that failed.")
 @click.option("--error", default="", help="What went wrong.")
 @click.option("--command", default="", help="The command that runs it again.")
 @click.option("--log", help="Where the log is: a path or an address.")
-@click.option("--status", help="A workflow's status, as Argo has it: nobody is told of one that succeeded.")
-@click.option("--failures", help="A workflow's failed nodes, as Argo has them (workflow.failures): stage and error.")
+@click.option("--status", help="A workflow's status in Argo; a success is not reported.")
+@click.option("--failures", help="A workflow's failed nodes (Argo's workflow.failures), for stage and error.")
 def notify(
     config_path: str | None,
     webhook: str | None,
@@ -40,7 +41,9 @@ def notify(
     status: str | None,
     failures: str | None,
 ) -> None:
-    """Tell that something failed, by a POST of JSON to a webhook. Ends with 1 where that was not delivered.
+    """Report a failure to a webhook.
+
+    The report is JSON, sent by POST. The exit code is 1 where it was not delivered.
 
     As Argo's exit hook: --status '{{workflow.status}}' --failures '{{workflow.failures}}'.
     """
@@ -48,7 +51,7 @@ def notify(
         return
     from pydantic import ValidationError
 
-    from flows.notify import tell
+    from flows.notify import send_report
     from infra.notify import NotifyConfig
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
@@ -57,27 +60,24 @@ def notify(
     except ValidationError as refused:
         fail(f"--webhook: {refused.errors()[0]['msg'].removeprefix('Value error, ')}")
     if config_path is not None:
-        from steps.recipe import ConfigRefused, load_recipe
+        from steps.recipe import load_recipe
 
-        try:
-            loaded = load_recipe(Path(config_path))
-        except ConfigRefused as refused:
-            fail(str(refused))
+        loaded = load_recipe(Path(config_path))
         config, recipe = config or loaded.notify, recipe or loaded.name
         command = command or f"longhaul run --config {config_path}"
     if config is None:
-        fail("whom to tell? Name --webhook, or a --config with a section `notify`")
+        fail("no webhook to report to: give --webhook, or a --config with a section `notify`")
     if failures:
-        told_stage, told_error = read_failures(failures)
-        stage, error = stage or told_stage, error or told_error
-    if not tell(
+        failed_stage, its_error = read_failures(failures)
+        stage, error = stage or failed_stage, error or its_error
+    if not send_report(
         config, recipe, run, stage, error or (f"the workflow ended as {status}" if status else ""), command, log
     ):
         sys.exit(1)
 
 
 def read_failures(text: str) -> tuple[str | None, str]:
-    """Stage and error of the first node that failed, from Argo's list; the text itself where it is none."""
+    """Stage and error of the first node that failed, from Argo's list; or the text itself where it is not one."""
     found: Any = text
     for _ in range(2):  # Argo quotes the list once more
         try:

@@ -2,29 +2,35 @@
 
 import copy
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from steps.recipe import ConfigRefused
+from steps.recipe import ConfigRefused, Recipe, check_recipe, load_recipe
+
+
+def load_with_overrides(path: str, settings: Iterable[str]) -> Recipe:
+    """The recipe in a file, with single keys changed. Raises ConfigRefused."""
+    return check_recipe(apply_overrides(load_recipe(Path(path)).model_dump(mode="json"), settings), path)
 
 
 def apply_overrides(raw: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:
     """A copy of a configuration in which each KEY=VALUE is set; values are read as YAML.
 
-    Raises ConfigRefused for a setting without '=' or a key whose section does not exist. Whether the key itself exists
-    is for the recipe's own check to say.
+    Raises ConfigRefused for a setting without '=', for a key whose section does not exist, and for a value that is not
+    YAML. Whether the key itself exists is for the recipe's own check to say.
     """
     changed = copy.deepcopy(raw)
     for setting in settings:
         key, equals, text = setting.partition("=")
-        if not equals:
-            raise ConfigRefused(f"--set {setting}: expected KEY=VALUE")
+        if not equals or not key:
+            raise ConfigRefused(f"--set {setting}: expected KEY=VALUE, as in rl.tau=0.2")
         *sections, last = key.split(".")
         place: Any = changed
         for section in sections:
             place = _inside(place, section, key)
-        value = yaml.safe_load(text)
+        value = _parse(key, text)
         if isinstance(place, list):
             place[_index(place, last, key)] = value
         elif isinstance(place, dict):
@@ -32,6 +38,19 @@ def apply_overrides(raw: dict[str, Any], settings: Iterable[str]) -> dict[str, A
         else:
             raise ConfigRefused(f"--set {key}: {'.'.join(sections)} is a single value, not a section")
     return changed
+
+
+def _parse(key: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        reason = getattr(error, "problem", None) or str(error)
+    except RecursionError:
+        reason = "it is nested too deeply"
+    except ValueError as error:  # a number or date that YAML recognizes and Python cannot hold
+        reason = str(error)
+    shown = text if len(text) <= 80 else f"{text[:80]}…"
+    raise ConfigRefused(f"--set {key}: {shown!r} is not a YAML value ({' '.join(reason.split())}): quote it")
 
 
 def _inside(place: Any, section: str, key: str) -> Any:
@@ -43,6 +62,7 @@ def _inside(place: Any, section: str, key: str) -> Any:
 
 
 def _index(place: list[Any], text: str, key: str) -> int:
-    if not text.isdecimal() or int(text) >= len(place):
-        raise ConfigRefused(f"--set {key}: {text!r} is no index of a list of {len(place)}, counted from 0")
+    # int() takes digits of other scripts too, which isascii keeps out, and refuses thousands of them.
+    if not (text.isascii() and text.isdecimal()) or len(text) > 9 or int(text) >= len(place):
+        raise ConfigRefused(f"--set {key}: {text!r} is not an index of a list of {len(place)}, counted from 0")
     return int(text)

@@ -1,4 +1,4 @@
-"""`longhaul report`: how each stage's model did."""
+"""`longhaul report`: how each stage's model performed."""
 
 import json
 from typing import Any
@@ -7,24 +7,20 @@ import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from flows.cli.terminal import fail, store_option
+from flows.cli.command import Command
+from flows.cli.terminal import json_option, printable, store_option
 from flows.home import HOME, open_store
 
 
-@click.command()
-@click.option("--run", "run_name", help="A run's name; the newest without it.")
+@click.command(cls=Command)
+@click.option("--run", "run_name", help="A run's name (default: the newest).")
 @store_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def report(run_name: str | None, store: str, as_json: bool) -> None:
-    """Show how each stage's model did."""
-    from flows.models import ModelNotFound
-    from infra.store.store import StoreError
-
-    try:
-        print_report(store, run_name, as_json)
-    except (ModelNotFound, StoreError) as error:
-        fail(str(error))
+    """Show how each stage's model performed."""
+    print_report(store, run_name, as_json)
 
 
 def print_report(store: str, run_name: str | None, as_json: bool) -> None:
@@ -38,13 +34,14 @@ def print_report(store: str, run_name: str | None, as_json: bool) -> None:
         click.echo(json.dumps({"stages": rows, "reward_models": judges}))
         return
     caption = "tokens: of a response, mean and 99th percentile"
-    table = Table(title=f"run {records[0].run}", caption=caption, box=box.SIMPLE, pad_edge=False, collapse_padding=True)
+    title = Text(printable(f"run {records[0].run}"))
+    table = Table(title=title, caption=caption, box=box.SIMPLE, pad_edge=False, collapse_padding=True)
     for column in ("stage", "model", "accuracy", "tokens", "p99", "seconds", "peak MB"):
         table.add_column(column, justify="left" if column in ("stage", "model") else "right", no_wrap=True)
     for row in rows:
         table.add_row(
-            row["stage"],
-            row["model"],
+            Text(printable(row["stage"])),
+            Text(printable(row["model"])),
             _number(row["accuracy"], ".1%"),
             _number(row["mean_tokens"], ".1f"),
             _number(row["p99_tokens"], ".0f"),
@@ -57,7 +54,7 @@ def print_report(store: str, run_name: str | None, as_json: bool) -> None:
         console.print(_reward_models(judges))
     page = HOME / "runs" / records[0].run / "report.html"
     if page.exists():
-        console.print(f"report: {page}", highlight=False)
+        console.print(Text(printable(f"report: {page}")))
 
 
 def _reward_models(rows: list[dict[str, Any]]) -> Table:
@@ -67,7 +64,7 @@ def _reward_models(rows: list[dict[str, Any]]) -> Table:
     for row in rows:
         shares = [_number(row[key], ".1%") for key in ("accuracy", "reported")]
         counts = [_number(row[key], "d") for key in ("answers", "no_verdict", "wrong_called_right")]
-        table.add_row(row["model"], *shares, *counts)
+        table.add_row(Text(printable(row["model"])), *shares, *counts)
     return table
 
 

@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
-from datetime import UTC, datetime
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -19,9 +18,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows.cli.command import Command
 from flows.cli.estimate import OPTIONS, make_estimate, print_estimate
-from flows.cli.terminal import fail, printable, told_seconds
-from flows.home import HOME
+from flows.cli.terminal import config_option, fail, format_duration, json_option, printable, set_option, warn
+from flows.home import HOME, open_index
 from infra.environment import engine_environment
 
 if TYPE_CHECKING:
@@ -31,46 +31,43 @@ if TYPE_CHECKING:
     from steps.recipe import Recipe
 
 FLOW = Path(__file__).parents[1] / "post_train.py"
-DEFAULT_CONFIG = "configs/nano.yaml"
 ERROR = re.compile(r"(\w+\.)+[A-Z]\w*:|[A-Z]\w*(Error|Exception)\b.*|.*\brefused\b")
 """A line that ends a traceback: an exception's path and message, or the name alone of one of Python's own."""
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 
-def _what_to_run(command: CommandT) -> CommandT:
-    """The options that say what a run is of."""
+def _selection_options(command: CommandT) -> CommandT:
+    """The options of a recipe and of the stages to run."""
     for option in reversed(
         [
-            click.option("--config", "config_path", default=DEFAULT_CONFIG, show_default=True, help="The recipe."),
+            config_option,
             click.option("--seed", type=int, help="The recipe's seed, instead of the one in the file."),
-            click.option(
-                "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one key, as in --set rl.tau=0.2."
-            ),
+            set_option,
             click.option("--from", "start", metavar="STAGE", help="Run STAGE and those that depend on it."),
             click.option("--only", metavar="STAGE", help="Run STAGE alone."),
             click.option("--until", metavar="STAGE", help="Run STAGE and those that it depends on."),
             click.option(
-                "--reuse", metavar="RUN", help="Use RUN's outputs for the stages before, whatever has changed in them."
+                "--reuse", metavar="RUN", help="Take the outputs of earlier stages from RUN, whatever has changed."
             ),
-            click.option("--force", is_flag=True, help="Run stages also where their outputs could be used again."),
+            click.option("--force", is_flag=True, help="Run stages even where their outputs could be reused."),
         ]
     ):
         command = option(command)
     return command
 
 
-def _for_an_estimate(command: CommandT) -> CommandT:
+def _estimate_options(command: CommandT) -> CommandT:
     for option in reversed(OPTIONS):
         command = option(command)
     return command
 
 
-@click.command()
-@_what_to_run
-@click.option("--verify", is_flag=True, help="Read what would be used again, byte by byte, as a run does.")
-@_for_an_estimate
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.command(cls=Command)
+@_selection_options
+@click.option("--verify", is_flag=True, help="Compare every byte of what would be reused, as a run does.")
+@_estimate_options
+@json_option
 def plan(
     verify: bool,
     estimate: bool,
@@ -79,25 +76,27 @@ def plan(
     price: float | None,
     assume: tuple[str, ...],
     as_json: bool,
-    **asked: Any,
+    **options: Any,
 ) -> None:
-    """Say which stages a run would run, which it would use again, and why. Nothing is run."""
-    recipe, selection = _asked_for(**asked)
+    """Show which stages would run or be reused, and why. Nothing is run."""
+    from flows.chain import Chain
+
+    recipe, selection = _load_selection(**options)
     if estimate:
         print_estimate(make_estimate(recipe, gpu, gpus, price, assume), as_json)
         return
     if gpu or gpus or price is not None or assume:
         fail("--gpu, --gpus, --price and --assume are for an estimate: add --estimate")
-    chain = _chain(recipe, "plan", selection)
-    stages = _planned(chain, verify)
+    chain = Chain(recipe, "plan", selection)
+    stages = _make_plan(chain, verify)
     if as_json:
         click.echo(json.dumps({"stages": [one.plain() for one in stages if one.action != "skip"]}))
     else:
         Console().print(_table(stages))
 
 
-@click.command()
-@_what_to_run
+@click.command(cls=Command)
+@_selection_options
 @click.option(
     "--retries",
     default=0,
@@ -106,53 +105,51 @@ def plan(
     help="How often a stage that fails or is killed is tried again; RL goes on from its last iteration.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON at the end.")
-def run(retries: int, as_json: bool, **asked: Any) -> None:
-    """Run the chain, or a part of it. Stages that ran before with the same key are used again.
+def run(retries: int, as_json: bool, **options: Any) -> None:
+    """Run a recipe, or a part of it. Stages that ran before with the same key are reused.
 
-    A run that failed or was killed goes on where it stopped when the same command is given again.
+    The same command resumes a run that failed or was killed from where it stopped.
     """
+    from flows.chain import Chain
     from flows.cli.report import print_report
-    from flows.notify import tell_failure
-    from flows.runs import end_run, leave_name, start_run
+    from flows.notify import report_failure
+    from flows.runs import end_run, leave_name, new_run_name, start_run
     from infra.store.store import StoreError
 
-    recipe, selection = _asked_for(**asked)
-    name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{recipe.name}"
+    recipe, selection = _load_selection(**options)
+    name = new_run_name(recipe.name)
     folder = HOME / "runs" / name
-    chain = _chain(recipe, name, selection)
-    stages = _planned(chain, verify=False)
+    chain = Chain(recipe, name, selection)
+    stages = _make_plan(chain, verify=False)
     plain = recipe.model_dump(mode="json")
     try:
         folder.mkdir(parents=True)
         (folder / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
     except OSError as error:
         fail(f"{folder} cannot be written: {error}")
-    try:
-        start_run(chain.store, name, plain, sys.argv[1:])
-    except StoreError as error:
-        fail(f"StoreError: {error}")
+    start_run(chain.store, name, plain, sys.argv[1:])
 
-    def ended_badly(status: Any, error: str, stage: str | None = None) -> NoReturn:
+    def end_with(status: Any, error: str, stage: str | None = None) -> NoReturn:
         first = error.partition("\n")[0]
         with suppress(StoreError):  # the error says what was wrong before
             end_run(chain.store, name, status, first)
         log = folder / "metaflow.log"
         if status == "failed":
-            tell_failure(recipe, name, stage, first, sys.argv[1:], log)
-        told = [f"{stage}: {error}" if stage else error, *([f"log: {log}"] if log.exists() else [])]
-        fail(printable("\n".join([*told, "Finished stages are kept: the same command goes on from them."])))
+            report_failure(recipe, name, stage, first, sys.argv[1:], log)
+        lines = [f"{stage}: {error}" if stage else error, *([f"log: {log}"] if log.exists() else [])]
+        fail("\n".join([*lines, "Finished stages are kept: the same command resumes from them."]))
 
     leave_name(name)
     try:
-        if any(one.action == "run" for one in stages) or not _use_all_again(chain, stages):
-            _run_flow(folder, recipe, name, selection, retries, as_json, ended_badly)
+        if any(one.action == "run" for one in stages) or not _reuse_all(chain, stages):
+            _run_flow(folder, recipe, name, selection, retries, as_json, end_with)
         end_run(chain.store, name, "succeeded")
     except StoreError as error:
-        ended_badly("failed", f"StoreError: {error}")
+        end_with("failed", str(error))
     print_report(recipe.store, name, as_json)
 
 
-def _asked_for(
+def _load_selection(
     config_path: str,
     seed: int | None,
     settings: tuple[str, ...],
@@ -162,61 +159,45 @@ def _asked_for(
     reuse: str | None,
     force: bool,
 ) -> "tuple[Recipe, Selection]":
-    from flows.cli.overrides import apply_overrides
-    from flows.selection import Selection, SelectionRefused
-    from steps.recipe import ConfigRefused, check_recipe, load_recipe
+    from flows.cli.overrides import load_with_overrides
+    from flows.selection import Selection
 
-    try:
-        raw = load_recipe(Path(config_path)).model_dump(mode="json")
-        changes = [*settings, *([f"seed={seed}"] if seed is not None else [])]
-        return check_recipe(apply_overrides(raw, changes), config_path), Selection(start, only, until, reuse, force)
-    except (ConfigRefused, SelectionRefused) as error:
-        fail(str(error))
+    changes = [*settings, *([f"seed={seed}"] if seed is not None else [])]
+    return load_with_overrides(config_path, changes), Selection(start, only, until, reuse, force)
 
 
-def _chain(recipe: "Recipe", name: str, selection: "Selection") -> "Chain":
-    from flows.chain import Chain
-    from flows.selection import SelectionRefused
-    from infra.store.store import StoreError
-
-    try:
-        return Chain(recipe, name, selection)
-    except (SelectionRefused, StoreError) as error:
-        fail(str(error))
-
-
-def _planned(chain: "Chain", verify: bool) -> "list[PlannedStage]":
-    from flows.chain import NotThere
+def _make_plan(chain: "Chain", verify: bool) -> "list[PlannedStage]":
+    """The plan. Where the lineage index cannot be used it says so, and the plan's reasons name no earlier run."""
     from flows.plan import make_plan
-    from infra.lineage.index import LineageIndex
-    from infra.stages.runner import KeyClaimed
-    from infra.store.store import StoreError
+    from infra.lineage.tables import LineageError
 
     try:
-        index = LineageIndex.of(chain.store, HOME)
+        index = open_index(chain.store)
         index.sync(chain.store)
+    except LineageError as error:
+        warn(f"{error}\nThe plan is made without earlier runs to compare with.")
+        return make_plan(chain, lambda stage: [], lambda key: None, verify)
+    with closing(index):
         return make_plan(chain, index.earlier, index.last_failure, verify)
-    except (NotThere, KeyClaimed, StoreError) as error:
-        fail(f"{type(error).__name__}: {error}" if isinstance(error, StoreError) else str(error))
 
 
-def _use_all_again(chain: "Chain", stages: "list[PlannedStage]") -> bool:
-    """Record every stage as used again, and write the report; no step of a workflow has to start for that.
+def _reuse_all(chain: "Chain", stages: "list[PlannedStage]") -> bool:
+    """Record every stage as reused, and write the report; no step of a workflow has to start for that.
 
-    False where an output turns out to be damaged: then the flow has to make it anew.
+    False where an output turns out to be damaged: then the flow has to make it again.
     """
     from infra.store.store import StoreError
     from steps.report.page import render_report
 
-    found = [one.record for one in stages if one.record is not None]
+    cached = [one.record for one in stages if one.record is not None]
     try:
-        for record in found:
+        for record in cached:
             for ref in record.outputs.values():
                 chain.store.verify(ref)
     except StoreError:
         return False
-    used = [chain.runner.use_again(record) for record in found]
-    chain.write_report(render_report(chain.recipe.name, used))
+    reused = [chain.runner.use_again(record) for record in cached]
+    chain.write_report(render_report(chain.recipe.name, reused))
     return True
 
 
@@ -227,7 +208,7 @@ def _run_flow(
     selection: "Selection",
     retries: int,
     as_json: bool,
-    ended_badly: Callable[[Any, str, str | None], NoReturn],
+    end_with: Callable[[Any, str, str | None], NoReturn],
 ) -> None:
     from infra.progress.view import ProgressView
 
@@ -241,20 +222,21 @@ def _run_flow(
     }
     command = [sys.executable, str(FLOW), "--no-pylint", "--config", "config", str(folder / "config.yaml")]
     command += ["run", "--max-workers", "1", "--tag", f"longhaul:{name}"]
-    named = {
+    options = {
         "--from_stage": selection.start,
         "--only": selection.only,
         "--until": selection.until,
         "--reuse": selection.reuse,
         "--force": "true" if selection.force else None,
     }
-    command += [part for option, value in named.items() if value for part in (option, value)]
+    command += [part for option, value in options.items() if value for part in (option, value)]
     if retries:
         command += ["--with", f"retry:times={retries},minutes_between_retries=0"]
     with log.open("wb") as output, ProgressView(events, stderr=as_json):
-        # A group of its own, so that Ctrl-C reaches the flow once, through us; being told to terminate is the same.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        # A group of its own, so that Ctrl-C reaches the flow once, through us. A request to terminate and a closed
+        # terminal are the same.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.default_int_handler)
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
         )
@@ -262,14 +244,14 @@ def _run_flow(
             status = process.wait()
         except KeyboardInterrupt:
             _end(process)
-            ended_badly("interrupted", "interrupted", None)
+            end_with("interrupted", "interrupted", None)
     if status != 0:
         stage, error = _error_of(recipe, name, log)
-        ended_badly("failed", error, stage)
+        end_with("failed", error, stage)
 
 
 def _end(process: subprocess.Popen[bytes], patience: float = 10) -> None:
-    """Ask a process group to end, and make it, if it has not within `patience` seconds: what it finished is stored."""
+    """Ask a process group to end, and kill it after `patience` seconds: what it finished is stored."""
     os.killpg(process.pid, signal.SIGINT)
     try:
         process.wait(patience)
@@ -296,16 +278,16 @@ def _table(stages: "list[PlannedStage]") -> Table:
     unknown = len(runs) - len(known)
     total = f"{len(runs)} of {len(stages)} stages run"
     if known:
-        total += f", about {told_seconds(sum(known))} by earlier runs"
+        total += f", about {format_duration(sum(known))} by earlier runs"
     if unknown and runs:
-        total += f"{', and' if known else ','} {unknown} without an earlier run to tell"
+        total += f"{', and' if known else ','} {unknown} of unknown duration"
     table = Table(caption=total, box=box.SIMPLE, pad_edge=False, caption_justify="left")
     table.add_column("stage", no_wrap=True)
     table.add_column("action", no_wrap=True)
     table.add_column("takes", justify="right", no_wrap=True)
-    table.add_column("why")
+    table.add_column("reason")
     styles = {"run": "bold", "reuse": "green", "skip": "dim"}
     for one in stages:
-        takes = "" if one.action != "run" else "?" if one.seconds is None else told_seconds(one.seconds)
+        takes = "" if one.action != "run" else "?" if one.seconds is None else format_duration(one.seconds)
         table.add_row(one.stage, Text(one.action, styles[one.action]), takes, Text(printable(one.reason)))
     return table

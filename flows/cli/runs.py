@@ -1,8 +1,8 @@
-"""`longhaul runs`, `show` and `diff`: what ran, what a run did, and in what two runs differ."""
+"""`longhaul runs`, `show` and `diff`: what ran, what a run did, and how two runs differ."""
 
 import json
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -12,24 +12,27 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.terminal import fail, printable, store_option, told_seconds
-from flows.home import HOME, open_store
+from flows.cli.command import Command
+from flows.cli.terminal import format_duration, format_percent, json_option, printable, store_option
+from flows.home import open_index, open_store
 
 if TYPE_CHECKING:
     from infra.lineage.index import LineageIndex
     from infra.lineage.rows import RunDetail
 
 STATUS = {"succeeded": "green", "failed": "red", "interrupted": "yellow", "running": "cyan"}
+EVALUATED = ("accuracy", "mean_tokens", "p99_tokens")
+"""Figures of an evaluation that a comparison shows."""
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("text", default="")
 @store_option
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Newest runs to show.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def runs(text: str, store: str, limit: int, as_json: bool) -> None:
-    """List the newest runs, or those with TEXT in them."""
-    with closing(_index(store)) as index:
+    """List the newest runs, or those with TEXT in their name, recipe, status or failed stage."""
+    with _opened(store) as index:
         page = index.runs(text, limit)
     if as_json:
         click.echo(json.dumps({"runs": [asdict(row) for row in page.rows], "total": page.total}))
@@ -50,28 +53,28 @@ def runs(text: str, store: str, limit: int, as_json: bool) -> None:
             Text(printable(status), STATUS.get(row.status, "")),
             str(row.stages),
             str(row.reused),
-            "–" if row.seconds is None else told_seconds(row.seconds),
-            "–" if row.accuracy is None else f"{row.accuracy:.1%}",
+            "–" if row.seconds is None else format_duration(row.seconds),
+            format_percent(row.accuracy),
         )
     Console().print(table)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("run")
 @store_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def show(run: str, store: str, as_json: bool) -> None:
     """Show what RUN did, stage by stage."""
-    with closing(_index(store)) as index:
-        detail = _detail(index, run)
+    with _opened(store) as index:
+        detail = index.run(run)
     if as_json:
-        told = {
+        data = {
             "run": asdict(detail.row),
             "start": detail.start.model_dump(mode="json") if detail.start else None,
             "end": detail.end.model_dump(mode="json") if detail.end else None,
             "stages": [record.model_dump(mode="json") for record in detail.stages],
         }
-        click.echo(json.dumps(told))
+        click.echo(json.dumps(data))
         return
     console = Console()
     row = detail.row
@@ -95,71 +98,62 @@ def show(run: str, store: str, as_json: bool) -> None:
             did = f"reused from {record.reused_from}"
         accuracy = (record.evaluation or {}).get("accuracy")
         table.add_row(
-            record.stage,
+            Text(printable(record.stage)),
             Text(printable(did), "red" if record.failure else ""),
-            record.key[:8],
-            told_seconds(record.seconds),
-            "–" if accuracy is None else f"{accuracy:.1%}",
-            Text(", ".join(f"{name} {ref.digest[:8]}" for name, ref in record.outputs.items())),
+            Text(printable(record.key[:8])),
+            format_duration(record.seconds),
+            format_percent(accuracy),
+            Text(printable(", ".join(f"{name} {ref.digest[:8]}" for name, ref in record.outputs.items()))),
         )
     console.print(table)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("first")
 @click.argument("second")
 @store_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def diff(first: str, second: str, store: str, as_json: bool) -> None:
-    """Show in what the runs FIRST and SECOND differ: configuration, code, data, packages and figures."""
-    with closing(_index(store)) as index:
-        one, two = _detail(index, first), _detail(index, second)
+    """Show how the runs FIRST and SECOND differ: in configuration, code, data, packages and results.
+
+    `accuracy` and token counts are of the held-out evaluation; what a stage measured in training is named so.
+    """
+    with _opened(store) as index:
+        one, two = index.run(first), index.run(second)
     stages = _stage_differences(one, two)
     figures = {stage: (_figures(one, stage), _figures(two, stage)) for stage in stages}
     if as_json:
-        told = [{"stage": stage, "differences": found, "figures": [*figures[stage]]} for stage, found in stages.items()]
-        click.echo(json.dumps({"runs": [first, second], "stages": told}))
+        rows = [{"stage": stage, "differences": found, "figures": [*figures[stage]]} for stage, found in stages.items()]
+        click.echo(json.dumps({"runs": [first, second], "stages": rows}))
         return
     console = Console()
     table = Table(title="what went in", box=box.SIMPLE, pad_edge=False)
     for column in ("stage", "what", first, second):
-        table.add_column(printable(column), overflow="fold")
+        table.add_column(Text(printable(column)), overflow="fold")
     for stage, found in stages.items():
         for each in found:
-            table.add_row(stage, *(Text(printable(_cell(each[name]))) for name in ("name", "before", "after")))
-    console.print(table if table.row_count else f"nothing differs in what went into {first} and {second}")
+            cells = (stage, *(_cell(each[name]) for name in ("name", "before", "after")))
+            table.add_row(*(Text(printable(cell)) for cell in cells))
+    console.print(table if table.row_count else Text(printable(f"{first} and {second} had the same inputs")))
     table = Table(title="what came out", box=box.SIMPLE, pad_edge=False)
     for column in ("stage", "figure", first, second, "change"):
-        table.add_column(printable(column), justify="left" if column in ("stage", "figure") else "right")
+        table.add_column(Text(printable(column)), justify="left" if column in ("stage", "figure") else "right")
     for stage, (before, after) in figures.items():
         for name in dict.fromkeys([*before, *after]):
             values = before.get(name), after.get(name)
             change = "" if None in values else f"{values[1] - values[0]:+.4g}"  # type: ignore[operator]
-            table.add_row(stage, name, *("–" if v is None else f"{v:.4g}" for v in values), change)
+            numbers = ("–" if value is None else f"{value:.4g}" for value in values)
+            table.add_row(Text(printable(stage)), Text(printable(name)), *numbers, change)
     console.print(table)
 
 
-def _index(store: str) -> "LineageIndex":
-    from infra.lineage.index import LineageIndex
-    from infra.lineage.tables import LineageError
-    from infra.store.store import StoreError
-
-    try:
-        place = open_store(store)
-        index = LineageIndex.of(place, HOME)
-        index.sync(place)
-    except (StoreError, LineageError) as error:
-        fail(str(error))
-    return index
-
-
-def _detail(index: "LineageIndex", run: str) -> "RunDetail":
-    from infra.lineage.tables import LineageError
-
-    try:
-        return index.run(run)
-    except LineageError as error:
-        fail(str(error))
+@contextmanager
+def _opened(store: str) -> "Iterator[LineageIndex]":
+    """The index of a store, with the newest records in it."""
+    opened = open_store(store)
+    with closing(open_index(opened)) as index:
+        index.sync(opened)
+        yield index
 
 
 def _stage_differences(one: "RunDetail", two: "RunDetail") -> dict[str, list[dict[str, Any]]]:
@@ -181,17 +175,25 @@ def _stage_differences(one: "RunDetail", two: "RunDetail") -> dict[str, list[dic
 
 
 def _figures(detail: "RunDetail", stage: str) -> Mapping[str, float]:
-    for record in detail.stages:
-        if record.stage == stage:
-            evaluation = record.evaluation or {}
-            named = {name: evaluation.get(name) for name in ("accuracy", "mean_tokens", "p99_tokens")}
-            numbers = {
-                name: value
-                for name, value in {**named, **record.metrics}.items()
-                if isinstance(value, int | float) and not isinstance(value, bool)
-            }
-            return {**numbers, "seconds": record.seconds}
-    return {}
+    """A stage's numbers: the evaluation of its model, then what it measured itself, then its duration.
+
+    What a stage measures while it trains may have the name of a figure of the evaluation: it is not the same.
+    """
+    from infra.store.evaluation_stages import evaluated_stage, evaluation_of
+
+    record = next((record for record in detail.stages if record.stage == stage), None)
+    if record is None:
+        return {}
+    # The figures of `evaluate/rl` are shown once, as those of `rl`.
+    shown_elsewhere = evaluated_stage(stage) in {record.stage for record in detail.stages}
+    evaluation = {} if shown_elsewhere else evaluation_of(detail.stages, stage) or {}
+    figures = {name: evaluation.get(name) for name in EVALUATED}
+    figures |= {f"training {name}" if name in EVALUATED else name: value for name, value in record.metrics.items()}
+    return {name: value for name, value in figures.items() if _is_number(value)} | {"seconds": record.seconds}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _cell(value: Any) -> str:

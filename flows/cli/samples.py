@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.terminal import fail, printable, store_option
+from flows.cli.command import Command
+from flows.cli.terminal import fail, json_option, printable, store_option
 from flows.home import open_store
 
 if TYPE_CHECKING:
@@ -40,18 +41,18 @@ _OF_PROMPTS = {
 }
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model")
 @store_option
 @click.option("--iteration", type=click.IntRange(0), help="Responses of this iteration of RL.")
 @click.option("--prompt", metavar="TEXT", help="Responses to this prompt: its text, or its digest.")
 @click.option("--outcome", help="Responses with this outcome: trained, no_signal, stale or failed.")
-@click.option("--prompts", "by_prompt", is_flag=True, help="What came of each prompt.")
-@click.option("--order", metavar="COLUMN", help="Order of responses or prompts; -COLUMN has the greatest first.")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Most rows.")
-@click.option("--offset", default=0, type=click.IntRange(0), help="Rows to pass over.")
+@click.option("--prompts", "by_prompt", is_flag=True, help="One line for each prompt.")
+@click.option("--order", metavar="COLUMN", help="Order of responses or prompts; -COLUMN puts the greatest first.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Rows to show at most.")
+@click.option("--offset", default=0, type=click.IntRange(0), help="Rows to skip.")
 @click.option("--sql", metavar="SELECT", help="One SELECT from `samples`; it can read nothing else.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def samples(
     model: str,
     store: str,
@@ -65,7 +66,9 @@ def samples(
     sql: str | None,
     as_json: bool,
 ) -> None:
-    """Show what MODEL was trained on: each iteration in a line, unless something else is asked for.
+    """Show the samples that MODEL was trained on.
+
+    There is one line for each iteration, unless an option chooses another view.
 
     MODEL is a stage of the newest run, RUN:STAGE, a tag, or the beginning of a model's digest.
 
@@ -73,9 +76,7 @@ def samples(
     longhaul lineage samples rl --iteration 12 --order=-reward
     longhaul lineage samples rl --sql "SELECT stop, count(*), avg(tokens) FROM samples GROUP BY stop"
     """
-    from flows.models import ModelNotFound
-    from infra.lineage.samples import SamplesError, count_of, iterations_of, prompts_of, query, samples_of
-    from infra.store.store import StoreError
+    from infra.lineage.samples import count_of, iterations_of, prompts_of, query, samples_of
 
     chosen = {"iteration": iteration, "prompt": prompt, "outcome": outcome}
     of_responses = any(value is not None for value in chosen.values())
@@ -84,20 +85,17 @@ def samples(
     if order is not None and not (of_responses or by_prompt):
         fail("--order is for responses and prompts: add --iteration, --prompt, --outcome or --prompts")
     total = None
-    try:
-        opened = open_store(store)
-        ref = _samples_of(opened, model)
-        if sql is not None:
-            rows = query(opened, ref, sql, limit)
-        elif by_prompt:
-            rows = prompts_of(opened, ref, order or "problem_id", limit, offset)
-        elif of_responses:
-            rows = samples_of(opened, ref, iteration, outcome, prompt, order or "number", limit, offset)
-            total = count_of(opened, ref, iteration, outcome, prompt)
-        else:
-            rows = iterations_of(opened, ref)
-    except (ModelNotFound, StoreError, SamplesError) as error:
-        fail(printable(str(error)))
+    opened = open_store(store)
+    ref = _samples_of(opened, model)
+    if sql is not None:
+        rows = query(opened, ref, sql, limit)
+    elif by_prompt:
+        rows = prompts_of(opened, ref, order or "problem_id", limit, offset)
+    elif of_responses:
+        rows = samples_of(opened, ref, iteration, outcome, prompt, order or "number", limit, offset)
+        total = count_of(opened, ref, iteration, outcome, prompt)
+    else:
+        rows = iterations_of(opened, ref)
     if as_json:
         click.echo(json.dumps({"samples": ref.digest, "rows": rows}, default=str))
     elif of_responses:
@@ -161,11 +159,11 @@ def _show_responses(rows: Rows, offset: int, total: int) -> None:
             "policies": ", ".join(f"{span['iteration']} ({span['tokens']} tokens)" for span in row["policies"] or ()),
             "stop": row["stop"],
         }
-        told = " · ".join(f"{name} {_cell(value)}" for name, value in parts.items() if value not in (None, ""))
-        console.print(Text(told, "bold"))
+        heading = " · ".join(f"{name} {_cell(value)}" for name, value in parts.items() if value not in (None, ""))
+        console.print(Text(heading, "bold"))
         console.print(Text(printable(row["prompt"]), "cyan"))
         console.print(Text(printable(row["response"])))
         console.print()
     last = offset + len(rows)
-    told = f"{offset + 1} to {last} of {total}" if rows else f"none of {total}"
-    console.print(f"{told}; --offset {last} has the next" if rows and last < total else told)
+    position = f"{offset + 1} to {last} of {total}" if rows else f"none of {total}"
+    console.print(f"{position}; --offset {last} shows the next" if rows and last < total else position)

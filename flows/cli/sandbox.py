@@ -12,17 +12,18 @@ from pathlib import Path
 
 import click
 
+from flows.cli.command import Group
 from flows.cli.terminal import fail, printable
 from infra.sandbox.config import SandboxConfig, open_sandbox
-from infra.sandbox.interface import Limits, Result, Sandbox, SandboxUnavailable
+from infra.sandbox.interface import Limits, Result, Sandbox
 
 LANGUAGES = {".py": "python", ".cpp": "cpp", ".js": "javascript"}
 BACKENDS = click.Choice(["auto", "bubblewrap", "crun"])
 
 
-@click.group()
+@click.group(cls=Group)
 def sandbox() -> None:
-    """Run a program that nobody vouches for, within limits and cut off from this machine."""
+    """Run untrusted programs in isolation."""
 
 
 @sandbox.command()
@@ -30,19 +31,24 @@ def sandbox() -> None:
     "--host", default="127.0.0.1", show_default=True, help="Address to listen on; beyond loopback with a token."
 )
 @click.option("--port", default=8100, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
-@click.option("--backend", type=BACKENDS, default="auto", show_default=True, help="What makes the boxes.")
-@click.option("--slots", default=0, type=click.IntRange(0, 1000), help="Programs at one time; one a core without it.")
+@click.option("--backend", type=BACKENDS, default="auto", show_default=True, help="What isolates the programs.")
+@click.option(
+    "--slots", default=0, type=click.IntRange(0, 1000), help="Programs at one time (default: one for each core)."
+)
 @click.option("--queue", default=64, show_default=True, type=click.IntRange(0), help="Requests that may wait.")
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path),
-    help="File with the token that clients must send; LONGHAUL_SANDBOX_TOKEN holds it otherwise.",
+    help="File with the token that clients must send (default: LONGHAUL_SANDBOX_TOKEN).",
 )
 def serve(host: str, port: int, backend: str, slots: int, queue: int, token_file: Path | None) -> None:
-    """Serve the sandbox by HTTP until told to terminate; what runs by then is finished first."""
+    """Serve the sandbox over HTTP.
+
+    At a request to terminate, programs that run are finished first.
+    """
     from infra.sandbox.service import ServiceConfig, check_reach
     from infra.sandbox.service import serve as serve_sandbox
-    from infra.sandbox.token import TokenRefused, read_token
+    from infra.sandbox.token import read_token
 
     config = ServiceConfig(host=host, port=port, queue=queue)
     slots = slots or len(os.sched_getaffinity(0))
@@ -50,12 +56,9 @@ def serve(host: str, port: int, backend: str, slots: int, queue: int, token_file
     def listening(address: str) -> None:
         click.echo(f"the sandbox listens on {address} ({slots} slots, {'with' if token else 'without'} a token)")
 
-    try:
-        token = read_token(token_file)
-        check_reach(config, token)
-        box = open_sandbox(SandboxConfig.model_validate({"backend": backend, "slots": slots}))
-    except (TokenRefused, SandboxUnavailable) as error:
-        fail(str(error))
+    token = read_token(token_file)
+    check_reach(config, token)
+    box = open_sandbox(SandboxConfig.model_validate({"backend": backend, "slots": slots}))
     try:
         serve_sandbox(box, slots, config, token, listening)
     except OSError as error:
@@ -66,12 +69,16 @@ def serve(host: str, port: int, backend: str, slots: int, queue: int, token_file
 
 @sandbox.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--stdin", type=click.Path(path_type=Path, allow_dash=True), help="File for its standard input; - ours.")
-@click.option("--language", help="An image of infra/sandbox/images; by the file's ending without it.")
+@click.option(
+    "--stdin",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="File for its standard input; - is that of this command.",
+)
+@click.option("--language", help="An image in infra/sandbox/images (default: by the file's ending).")
 @click.option("--wall", type=float, default=10.0, show_default=True, help="Wall seconds.")
 @click.option("--memory", type=int, default=512, show_default=True, help="Memory, MiB.")
-@click.option("--backend", type=BACKENDS, default="auto", show_default=True, help="What makes the box.")
-@click.option("--service", metavar="URL", help="Run it in a sandbox's service instead (LONGHAUL_SANDBOX_TOKEN).")
+@click.option("--backend", type=BACKENDS, default="auto", show_default=True, help="What isolates the program.")
+@click.option("--service", metavar="URL", help="Use a sandbox service instead; its token is in LONGHAUL_SANDBOX_TOKEN.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 def run(
     file: Path,
@@ -83,10 +90,10 @@ def run(
     service: str | None,
     as_json: bool,
 ) -> None:
-    """Run FILE in a box of its own, and show what it wrote and why it ended.
+    """Run FILE in a box, and show its output.
 
-    Control characters in its output are replaced, for they could drive a terminal; --json has them as they were. The
-    exit code is 0 where the program ended by itself with 0, and 1 otherwise.
+    The last line says why it ended. Control characters in its output are replaced, for they could drive a terminal;
+    --json has them as they were. The exit code is 0 where the program ended by itself with 0, and 1 otherwise.
     """
     language = language or LANGUAGES.get(file.suffix)
     if language is None:
@@ -108,7 +115,7 @@ def run(
             result = box.run(program, given, limits, language=language)
         finally:
             box.close()
-    except (ValueError, SandboxUnavailable) as error:
+    except ValueError as error:  # what the limits or the service refuse
         fail(str(error))
     if as_json:
         click.echo(json.dumps(asdict(result)))

@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.terminal import fail, printable, told_seconds
+from flows.cli.command import Group
+from flows.cli.terminal import fail, format_duration, json_option, printable
 from flows.home import HOME
 
 if TYPE_CHECKING:
@@ -40,26 +41,29 @@ config_option = click.option(
     show_default=True,
     help="A recipe with a `schedule`.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group()
+@click.group(cls=Group)
 def schedule() -> None:
-    """Run recipes at the times that they name in their section `schedule`."""
+    """Run recipes at set times on this machine.
+
+    Each names its times in its section `schedule`.
+    """
 
 
 @schedule.command()
 @config_option
 def run(configs: tuple[str, ...]) -> None:
-    """Run recipes at their times, one at a time, until told to stop; what runs then goes on at the next start.
+    """Run recipes at their times, until stopped.
 
-    --config may be given several times. Files that change are read anew.
+    Recipes run one at a time. A run that a stop interrupts resumes at the next start. --config may be given several
+    times. Files that change are read again.
     """
     from infra.scheduling.scheduler import Scheduler
     from infra.scheduling.state import ScheduleError
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    # What it says, ours say in words of the schedule.
+    # The scheduler's own messages say the same in words of the schedule.
     logging.getLogger("apscheduler").setLevel(logging.CRITICAL)
     scheduler = Scheduler(_folder(), Jobs([Path(config) for config in configs]))
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -71,22 +75,22 @@ def run(configs: tuple[str, ...]) -> None:
 
 
 class Jobs:
-    """What recipes' files say is to be run, read again when they change."""
+    """The jobs of recipes' files, read again when they change."""
 
     def __init__(self, configs: Sequence[Path]) -> None:
         self._configs = [path.resolve() for path in configs]
-        self._seen: list[tuple[int, int] | None] = []
+        self._states: list[tuple[int, int] | None] = []
 
     def __call__(self) -> "list[Job] | None":
         """The jobs; None where no file changed. Raises ConfigRefused."""
-        seen = [_looks(path) for path in self._configs]
-        if seen == self._seen:
+        states = [_file_state(path) for path in self._configs]
+        if states == self._states:
             return None
-        self._seen = seen
+        self._states = states
         return [_job(path) for path in self._configs]
 
 
-def _looks(path: Path) -> tuple[int, int] | None:
+def _file_state(path: Path) -> tuple[int, int] | None:
     try:
         status = path.stat()
     except OSError:
@@ -95,7 +99,7 @@ def _looks(path: Path) -> tuple[int, int] | None:
 
 
 def _job(path: Path) -> "Job":
-    from flows.notify import tell_failure
+    from flows.notify import report_failure
     from infra.scheduling.scheduler import Job
     from infra.store.source_digest import digest_of_addresses
     from steps.recipe import ConfigRefused, load_recipe
@@ -112,7 +116,7 @@ def _job(path: Path) -> "Job":
         schedule=recipe.schedule,
         command=[*LONGHAUL, *arguments],
         digest=lambda: digest_of_addresses(addresses, HOME / "cache" / "file_digests.json"),
-        tell=lambda error, log: tell_failure(recipe, None, None, error, arguments, log or None),
+        tell=lambda error, log: report_failure(recipe, None, None, error, arguments, log or None),
     )
 
 
@@ -126,7 +130,7 @@ def list_schedules(as_json: bool) -> None:
     schedules, at_work = _read(folder), folder.at_work()
     newest = {one.schedule: one for one in folder.history() if one.event in ("succeeded", "failed", "interrupted")}
     if as_json:
-        told = [
+        rows = [
             {
                 "name": name,
                 **kept.model_dump(mode="json", exclude={"data", "since"}),
@@ -135,17 +139,17 @@ def list_schedules(as_json: bool) -> None:
             }
             for name, kept in schedules.items()
         ]
-        click.echo(json.dumps({"schedules": told, "at_work": at_work}))
+        click.echo(json.dumps({"schedules": rows, "at_work": at_work}))
         return
     if not schedules:
         click.echo(no_such(None, schedules))
         return
-    caption = "the scheduler is at work" if at_work else "no scheduler is at work: start `longhaul schedule run`"
+    caption = "the scheduler is running" if at_work else "no scheduler is running: start `longhaul schedule run`"
     table = Table(box=box.SIMPLE, pad_edge=False, caption=caption, caption_justify="left")
     for column in ("schedule", "what", "cron", "state", "next", "last"):
         table.add_column(column, no_wrap=column in ("schedule", "state"))
     for name, kept in schedules.items():
-        state = "running" if kept.running else "paused" if kept.paused else "asked for" if kept.asked else "waiting"
+        state = "running" if kept.running else "paused" if kept.paused else "requested" if kept.asked else "waiting"
         last = newest.get(name)
         cells = [
             name,
@@ -161,13 +165,13 @@ def list_schedules(as_json: bool) -> None:
 
 @schedule.command(name="next")
 @click.argument("name", required=False)
-@click.option("--config", "config_path", help="A recipe's file, instead of what the scheduler has.")
-@click.option("-n", "count", default=5, show_default=True, type=click.IntRange(1, 1000), help="How many.")
+@click.option("--config", "config_path", help="A recipe's file (default: what the scheduler has).")
+@click.option("-n", "count", default=5, show_default=True, type=click.IntRange(1, 1000), help="Times to show.")
 @json_option
 def next_times(name: str | None, config_path: str | None, count: int, as_json: bool) -> None:
-    """Show the next times of NAME, or of a file that is not scheduled yet."""
+    """Show the next times of NAME or of a recipe's file."""
     if config_path is not None:
-        job = _from_file(Path(config_path))
+        job = _job(Path(config_path))
         schedule_config, since = job.schedule, datetime.now(UTC)
     else:
         name, kept = _one(_folder(), name)
@@ -184,14 +188,17 @@ def next_times(name: str | None, config_path: str | None, count: int, as_json: b
 @schedule.command()
 @click.argument("name", required=False)
 def pause(name: str | None) -> None:
-    """Leave out all times of NAME until it is resumed; what runs goes on."""
+    """Skip all times of NAME until it is resumed.
+
+    What runs already continues.
+    """
     _set_paused(name, True)
 
 
 @schedule.command()
 @click.argument("name", required=False)
 def resume(name: str | None) -> None:
-    """Go on with NAME, from now: times that came while it was paused are left out."""
+    """Resume NAME; times that passed meanwhile are skipped."""
     _set_paused(name, False)
 
 
@@ -210,36 +217,36 @@ def _set_paused(name: str | None, paused: bool) -> None:
 @schedule.command()
 @click.argument("name", required=False)
 def trigger(name: str | None) -> None:
-    """Have NAME run now, or as soon as what runs is done; also where it is paused."""
+    """Run NAME as soon as possible, even if it is paused."""
     folder = _folder()
     name, _ = _one(folder, name)
     with folder.change_one(name) as kept:
         kept.asked = True
     folder.tell(name, "asked for")
     if folder.at_work():
-        click.echo(f"{name}: asked for; `longhaul schedule history` says when it began")
+        click.echo(f"{name}: requested; `longhaul schedule history` shows when it started")
     else:
-        click.echo(f"{name}: asked for; no scheduler is at work, so it waits for `longhaul schedule run`")
+        click.echo(f"{name}: requested; no scheduler is running, so it waits for `longhaul schedule run`")
 
 
 @schedule.command()
 @click.argument("name", required=False)
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Newest lines to show.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Entries to show at most.")
 @json_option
 def history(name: str | None, limit: int, as_json: bool) -> None:
-    """Show what the scheduler of this machine did, of NAME or of all, the newest last."""
+    """Show what the scheduler did, the newest last."""
     folder = _folder()
-    told = folder.history(name)[-limit:]
+    entries = folder.history(name)[-limit:]
     if as_json:
-        click.echo(json.dumps({"history": [one.model_dump(mode="json", exclude_defaults=True) for one in told]}))
+        click.echo(json.dumps({"history": [one.model_dump(mode="json", exclude_defaults=True) for one in entries]}))
         return
-    if not told:
-        click.echo("nothing happened yet")
+    if not entries:
+        click.echo("no schedule has run yet")
         return
     # In lines: an error is a sentence, and a table has no room for it.
     console = Console(soft_wrap=True)
-    for one in told:
-        took = "" if one.seconds is None else f" after {told_seconds(one.seconds)}"
+    for one in entries:
+        took = "" if one.seconds is None else f" after {format_duration(one.seconds)}"
         why = f" ({one.why})" if one.why else ""
         head = f"{one.time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC  {one.schedule}  {one.event}{took}{why}"
         console.print(Text(printable(head), EVENTS.get(one.event, "")))
@@ -255,12 +262,7 @@ def _folder() -> "ScheduleFolder":
 
 
 def _read(folder: "ScheduleFolder") -> "dict[str, Kept]":
-    from infra.scheduling.state import ScheduleError
-
-    try:
-        return folder.read()
-    except ScheduleError as error:
-        fail(str(error))
+    return folder.read()
 
 
 def _one(folder: "ScheduleFolder", name: str | None) -> "tuple[str, Kept]":
@@ -273,15 +275,6 @@ def _one(folder: "ScheduleFolder", name: str | None) -> "tuple[str, Kept]":
     if name is None or name not in schedules:
         fail(no_such(name, schedules))
     return name, schedules[name]
-
-
-def _from_file(path: Path) -> "Job":
-    from steps.recipe import ConfigRefused
-
-    try:
-        return _job(path)
-    except ConfigRefused as error:
-        fail(str(error))
 
 
 def _times(config: "ScheduleConfig", after: datetime) -> "Iterator[datetime]":

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.terminal import fail, printable, store_option
+from flows.cli.command import Group
+from flows.cli.terminal import format_size, json_option, printable, store_option
 from flows.home import open_store
 from infra.store.garbage import DAY, Plan, collect
 from infra.store.garbage import plan as plan_gc
@@ -36,21 +37,21 @@ class Row:
     users: list[str]
 
 
-@click.group()
+@click.group(cls=Group)
 def store() -> None:
-    """Look at what the store holds, verify it, and delete what no run refers to."""
+    """List, verify and clean up what a store holds."""
 
 
 @store.command()
 @store_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def ls(store: str, as_json: bool) -> None:
-    """List the stored folders, and which stages and tags refer to each."""
-    try:
-        opened = open_store(store)
-        known, folders = references(opened), artifacts(opened)
-    except StoreError as error:
-        fail(printable(str(error)))
+    """List the stored folders and who uses them.
+
+    Each stands with its size and with the stages and tags that refer to it.
+    """
+    opened = open_store(store)
+    known, folders = references(opened), artifacts(opened)
     rows = [
         Row(
             kind=known.kinds.get(folder.digest),
@@ -71,35 +72,32 @@ def ls(store: str, as_json: bool) -> None:
         numbers, wraps = column in NUMBERS, column == "used by"
         table.add_column(column, justify="right" if numbers else "left", no_wrap=not wraps, overflow="fold")
     for row in sorted(rows, key=lambda row: row.put):
-        kind = (row.kind or "–") if row.whole else "put broke off"
+        kind = (row.kind or "–") if row.whole else "incomplete"
         tags = [user for user in row.users if user.startswith("tag ")]
         stages = [user for user in row.users if user not in tags]
         more = [f"{len(stages) - 1} more"] if len(stages) > 1 else []
         users = [*tags, *stages[-1:], *more]
-        cells = [kind, row.digest[:12], str(row.files), told_size(row.size), row.put[:10], ", ".join(users) or "–"]
+        cells = [kind, row.digest[:12], str(row.files), format_size(row.size), row.put[:10], ", ".join(users) or "–"]
         table.add_row(*(Text(printable(cell)) for cell in cells))
     console = Console(markup=False, highlight=False)
     console.print(table)
     total = sum(row.size for row in rows)
-    console.print(f"{_count(len(rows), 'folder')}, {told_size(total)}, in {printable(opened.backend.address)}")
+    console.print(f"{_count(len(rows), 'folder')}, {format_size(total)}, in {printable(opened.backend.address)}")
 
 
 @store.command()
 @click.argument("digests", nargs=-1, metavar="[DIGEST]...")
 @store_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def verify(digests: tuple[str, ...], store: str, as_json: bool) -> None:
-    """Read stored folders (all without DIGEST, which may be a beginning) and compare every byte with what was put.
+    """Compare every byte of stored folders with what was put.
 
-    The exit code is 1 where a file is damaged; each is named.
+    DIGEST may be the beginning of one (default: all folders). The exit code is 1 where a file is damaged.
     """
-    try:
-        opened = open_store(store)
-        whole = [artifact.digest for artifact in artifacts(opened) if artifact.whole]
-        chosen = [_one(whole, digest, opened) for digest in digests] or whole
-        damaged = {digest: wrong for digest in chosen if (wrong := _damage(opened, digest))}
-    except StoreError as error:
-        fail(printable(str(error)))
+    opened = open_store(store)
+    whole = [artifact.digest for artifact in artifacts(opened) if artifact.whole]
+    chosen = [_one(whole, digest, opened) for digest in digests] or whole
+    damaged = {digest: wrong for digest in chosen if (wrong := _damage(opened, digest))}
     if as_json:
         click.echo(json.dumps({"verified": len(chosen), "damaged": damaged}))
     else:
@@ -110,7 +108,7 @@ def verify(digests: tuple[str, ...], store: str, as_json: bool) -> None:
         click.echo(f"{_count(good, 'folder')} whole, {len(damaged)} damaged")
         if damaged:
             click.echo(
-                "A damaged folder is stored anew when the stage that made it runs again, which it does by itself."
+                "A damaged folder is stored again by the next run of the stage that made it, which does not reuse it."
             )
     sys.exit(1 if damaged else 0)
 
@@ -143,24 +141,22 @@ def _one(whole: list[str], beginning: str, store: Store) -> str:
     default=DAY / 3600,
     show_default=True,
     metavar="HOURS",
-    help="What was put since then stays: a stage that runs may be about to refer to it.",
+    help="Keep what was put within so many hours: a running stage may be about to refer to it.",
 )
-@click.option("--delete", is_flag=True, help="Do it. Without it, only say what would be done.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--delete", is_flag=True, help="Delete (default: only show what would be deleted).")
+@json_option
 def gc(
     store: str, keep_runs: int | None, drop_runs: tuple[str, ...], grace_hours: float, delete: bool, as_json: bool
 ) -> None:
-    """Delete the folders that no kept run refers to, and what transfers that broke off have left.
+    """Delete folders that no run refers to.
 
-    All runs are kept without --keep-runs and --drop-run. What a tag is set to stays in any case, with all that it was
-    made from. Records stay: the lineage of what was deleted can still be read.
+    All runs are kept unless --keep-runs or --drop-run says otherwise. Remains of interrupted transfers go too. A tagged
+    model stays in any case, with everything that it was made from. Records stay: the lineage of what was deleted can
+    still be read.
     """
-    try:
-        opened = open_store(store)
-        planned = plan_gc(opened, keep_runs, drop_runs, grace_hours * 3600)
-        count, freed = collect(opened, planned) if delete else (len(planned.deleted), planned.size)
-    except StoreError as error:
-        fail(printable(str(error)))
+    opened = open_store(store)
+    planned = plan_gc(opened, keep_runs, drop_runs, grace_hours * 3600)
+    count, freed = collect(opened, planned) if delete else (len(planned.deleted), planned.size)
     if as_json:
         answer = {
             "deleted": delete,
@@ -179,25 +175,15 @@ def _show(planned: Plan, count: int, freed: int, delete: bool) -> None:
     for run in planned.dropped_runs:
         click.echo(printable(f"not kept: run {run}"))
     for artifact in planned.deleted:
-        click.echo(f"{artifact.digest[:12]}  {_count(artifact.files, 'file')}, {told_size(artifact.size)}")
+        click.echo(f"{artifact.digest[:12]}  {_count(artifact.files, 'file')}, {format_size(artifact.size)}")
     done = "deleted" if delete else "would delete"
-    left = f" and {_count(len(planned.leftovers), 'leftover')} of broken transfers" if planned.leftovers else ""
-    click.echo(f"{done} {_count(count, 'folder')}{left}: {told_size(freed)}")
-    young = f", {planned.young} of them only because they were put of late" if planned.young else ""
-    click.echo(f"kept {_count(planned.kept, 'folder')}, {told_size(planned.kept_size)}{young}")
+    left = f" and {_count(len(planned.leftovers), 'leftover')} of interrupted transfers" if planned.leftovers else ""
+    click.echo(f"{done} {_count(count, 'folder')}{left}: {format_size(freed)}")
+    young = f", {planned.young} of them only because they were put recently" if planned.young else ""
+    click.echo(f"kept {_count(planned.kept, 'folder')}, {format_size(planned.kept_size)}{young}")
     if not delete and (planned.deleted or planned.leftovers):
         click.echo("Nothing was deleted: do it with --delete.")
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def told_size(size: int) -> str:
-    """Bytes as people say them."""
-    amount = float(size)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.3g} {unit}"
-        amount /= 1000
-    return f"{amount:,.3g} TB"

@@ -14,22 +14,23 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.terminal import fail, printable, promotion_rules, store_option
+from flows.cli.command import Command
+from flows.cli.terminal import fail, json_option, printable, promotion_rules, store_option
 from flows.home import open_store
 
 TAG = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model", required=False)
 @click.argument("name", metavar="TAG", required=False)
 @store_option
 @promotion_rules
-@click.option("--force", is_flag=True, help="Set it although a gate refuses; needs --reason.")
+@click.option("--force", is_flag=True, help="Set it although a gate fails; needs --reason.")
 @click.option("--reason", default="", help="Why; kept in the history.")
-@click.option("--remove", metavar="TAG", help="Take a tag away; its history stays.")
+@click.option("--remove", metavar="TAG", help="Remove a tag; its history stays.")
 @click.option("--history", metavar="TAG", help="Show what a tag was set to, and when.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def tag(
     model: str | None,
     name: str | None,
@@ -42,43 +43,38 @@ def tag(
     history: str | None,
     as_json: bool,
 ) -> None:
-    """Give MODEL the name TAG, if the gates of a promotion let it; without arguments, list the tags.
+    """Give MODEL the name TAG, or list the tags.
 
-    A tag moves only to a model whose accuracy is not below that of the model it names now, on the same problems.
+    A tag moves only to a model that passes the gates of a promotion: its accuracy must not be below that of the model
+    which the tag names now, on the same problems.
     """
-    from infra.store.store import StoreError
-
-    try:
-        place = open_store(store)
-        if remove:
-            _write(place, remove, None, None, reason, [])
-        elif model and name:
-            _promote(place, model, name, (accuracy_drop, token_growth), force, reason)
-        elif model:
-            fail(f"which tag? longhaul tag {model} TAG")
-        else:
-            _show(place, history, as_json)
-    except StoreError as error:
-        fail(str(error))
+    for given in (remove, history):
+        if given is not None:
+            _check_name(given)
+    opened = open_store(store)
+    if remove:
+        _write(opened, remove, None, None, reason, [])
+    elif model and name:
+        _promote(opened, model, name, (accuracy_drop, token_growth), force, reason)
+    elif model:
+        fail(f"which tag? longhaul tag {model} TAG")
+    else:
+        _show(opened, history, as_json)
 
 
 def _promote(store: Any, model: str, name: str, limits: tuple[float, float | None], force: bool, reason: str) -> None:
-    from flows.models import ModelNotFound, find_model_record, tagged
+    from flows.models import find_model_record, tagged
     from steps.promotion import PromotionRules, check_promotion
 
-    if not TAG.fullmatch(name):
-        fail(f"tag {name!r}: expected small letters, digits and -, beginning with a letter")
+    _check_name(name)
     if force and not reason:
         fail("--force sets a tag against its gates: say why with --reason")
-    try:
-        ref, record = find_model_record(store, model)
-        now = tagged(store, name)
-        checks = []
-        if now is not None and now.model is not None and now.model.digest != ref.digest:
-            _, current = find_model_record(store, now.model.digest)
-            checks = check_promotion(record, current, PromotionRules(*limits))
-    except ModelNotFound as error:
-        fail(str(error))
+    ref, record = find_model_record(store, model)
+    now = tagged(store, name)
+    checks = []
+    if now is not None and now.model is not None and now.model.digest != ref.digest:
+        _, current = find_model_record(store, now.model.digest)
+        checks = check_promotion(record, current, PromotionRules(*limits))
     refused = [check for check in checks if not check.passed]
     if refused and not force:
         fail(
@@ -108,6 +104,11 @@ def _write(store: Any, name: str, ref: Any, record: Any, reason: str, checks: li
     records.write(store, f"tags/{name}", set_to)
 
 
+def _check_name(name: str) -> None:
+    if not TAG.fullmatch(name):
+        fail(f"tag {name!r}: expected lowercase letters, digits and -, beginning with a letter")
+
+
 def _user() -> str:
     try:
         return getpass.getuser()
@@ -118,23 +119,23 @@ def _user() -> str:
 def _show(store: Any, history: str | None, as_json: bool) -> None:
     from infra.store import records
 
-    told = list(records.read(store, records.TagRecord, f"tags/{history}" if history else "tags"))
-    if history and not told:
+    set_to = list(records.read(store, records.TagRecord, f"tags/{history}" if history else "tags"))
+    if history and not set_to:
         fail(f"there is no tag {history!r}")
     if not history:
-        newest = {record.tag: record for record in told}
-        told = [record for record in newest.values() if record.model is not None]
+        newest = {record.tag: record for record in set_to}
+        set_to = [record for record in newest.values() if record.model is not None]
     if as_json:
-        click.echo(json.dumps({"tags": [record.model_dump(mode="json") for record in told]}))
+        click.echo(json.dumps({"tags": [record.model_dump(mode="json") for record in set_to]}))
         return
-    if not told:
+    if not set_to:
         click.echo("no model is tagged yet: longhaul tag MODEL TAG")
         return
     table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)
     for column in ("tag", "model", "stage", "run", "set", "by", "reason"):
         table.add_column(column, no_wrap=column in ("tag", "model", "stage"), overflow="fold")
-    for record in told:
-        digest = record.model.digest[:12] if record.model else "taken away"
+    for record in set_to:
+        digest = record.model.digest[:12] if record.model else "removed"
         cells = (record.tag, digest, record.stage or "", record.run or "", record.time[:16], record.by, record.reason)
         table.add_row(*(Text(printable(cell)) for cell in cells))
     Console().print(table)

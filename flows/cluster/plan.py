@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from infra.cluster.config import ClusterConfig, StageResources
 from infra.cluster.placement import has_room, nodes_needed
+from infra.errors import LonghaulError
 from infra.notify import VARIABLE
 from infra.scheduling.config import LOOKS
 from steps.recipe import ConfigRefused, Recipe, check_recipe
@@ -35,7 +36,7 @@ GENERATE_ONLY = ("import", "curation", "long2short/merge", "evaluate")
 NO_GPUS = ("data",)
 
 
-class CannotDeploy(ValueError):
+class CannotDeploy(LonghaulError, ValueError):
     """A recipe cannot run on a cluster as it stands; the message names the key and the way out."""
 
 

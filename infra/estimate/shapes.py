@@ -12,11 +12,13 @@ from typing import Any
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
+from infra.errors import LonghaulError
+
 _FAMILIES = ("qwen2", "qwen3", "llama", "mistral")
 """Model types whose layers are attention with grouped keys and a gated MLP, as the formulas assume."""
 
 
-class ShapeUnknown(ValueError):
+class ShapeUnknown(LonghaulError, ValueError):
     """A model's shape cannot be had; the message says why, and the way out."""
 
 

@@ -18,6 +18,7 @@ import duckdb
 import pyarrow.dataset
 import pyarrow.parquet
 
+from infra.errors import LonghaulError
 from infra.lineage.prompt_digest import prompt_digest
 from infra.lineage.sample_files import FORMAT, FORMAT_KEY, SCHEMA
 from infra.lineage.sample_row import KIND
@@ -56,7 +57,7 @@ _PROMPTS = """
 """
 
 
-class SamplesError(ValueError):
+class SamplesError(LonghaulError, ValueError):
     """A question that cannot be answered; the message says why and what can be asked."""
 
 

@@ -37,6 +37,8 @@ from sqlalchemy import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError
 
+from infra.errors import LonghaulError
+
 SCHEMA = 2
 """Version of these tables. An older index is made anew; a newer one is refused."""
 
@@ -182,7 +184,7 @@ items = Table(
 )
 
 
-class LineageError(RuntimeError):
+class LineageError(LonghaulError, RuntimeError):
     """The index cannot do what was asked; the message says why, and the way out."""
 
 

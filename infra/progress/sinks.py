@@ -24,6 +24,7 @@ from rich.progress import (
 from rich.progress import Task as Bar
 from rich.text import Text
 
+from infra.errors import LonghaulError
 from infra.progress.events import Event
 from infra.progress.logs import terminal
 
@@ -33,7 +34,7 @@ FILE_INTERVAL = 0.2
 FINISHED_BARS = 4
 
 
-class ProgressMisconfigured(ValueError):
+class ProgressMisconfigured(LonghaulError, ValueError):
     """LONGHAUL_PROGRESS names a file that cannot be written."""
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Literal, Protocol
 
+from infra.errors import LonghaulError
+
 Ended = Literal["finished", "time", "memory", "output", "pids", "signal", "refused"]
 """Why a run is over.
 
@@ -21,7 +23,7 @@ refused: it was not started, because what was asked is malformed; stderr says wh
 NO_FILES: Mapping[str, bytes] = MappingProxyType({})
 
 
-class SandboxUnavailable(RuntimeError):
+class SandboxUnavailable(LonghaulError, RuntimeError):
     """The sandbox itself cannot start programs here. Says nothing about any program."""
 
 

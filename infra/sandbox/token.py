@@ -4,6 +4,8 @@ the environment, and never from a command line, which every user of a machine ca
 import os
 from pathlib import Path
 
+from infra.errors import LonghaulError
+
 TOKEN_VARIABLE = "LONGHAUL_SANDBOX_TOKEN"
 SHORTEST_TOKEN = 16
 
@@ -16,7 +18,7 @@ def how_to_set_a_token(variable: str) -> str:
 HOW_TO_SET_A_TOKEN = how_to_set_a_token(TOKEN_VARIABLE)
 
 
-class TokenRefused(ValueError):
+class TokenRefused(LonghaulError, ValueError):
     """There is no token where one is needed, or it is none."""
 
 

@@ -277,7 +277,7 @@ class Scheduler:
         self.folder.tell(job.name, "started", why=f"{why}, goes on" if before else why, command=list(job.command))
         logger.info("%s: started (%s); log: %s", job.name, why, log)
         with log.open("wb") as output:
-            leaves = {"LONGHAUL_TOLD": str(told), "LONGHAUL_NAMED": str(named)}
+            leaves = {"LONGHAUL_REPORTED_FILE": str(told), "LONGHAUL_RUN_NAME_FILE": str(named)}
             status = self._wait_for(job.command, output, lock, leaves)
         seconds = (datetime.now(UTC) - started).total_seconds()
         run = named.read_text(encoding="utf-8") if named.exists() else None

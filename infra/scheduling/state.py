@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from infra.errors import LonghaulError
 from infra.files import write_text_atomically
 from infra.scheduling.config import ScheduleConfig
 
@@ -26,7 +27,7 @@ Event = Literal[
 ]
 
 
-class ScheduleError(RuntimeError):
+class ScheduleError(LonghaulError, RuntimeError):
     """The schedules cannot be read, or no schedule is what was asked for; the message says what to do."""
 
 

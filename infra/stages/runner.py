@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from infra.errors import LonghaulError
 from infra.files import write_text_atomically
 from infra.gates.page import render_page
 from infra.progress.logs import quiet_to
@@ -33,7 +34,7 @@ from infra.store.store import Ref, Store, StoreError
 from infra.tracking.tracker import Tracker, TrackingConfig
 
 
-class KeyClaimed(RuntimeError):
+class KeyClaimed(LonghaulError, RuntimeError):
     """A record stands under the key of another stage: the store was written to by something else."""
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from infra.errors import LonghaulError
 from infra.progress.tasks import task
 from infra.store.manifest import FileEntry
 
@@ -26,7 +27,7 @@ Count = Callable[[int], None]
 """Takes the bytes that were dealt with since the last call; called from many threads."""
 
 
-class StoreError(RuntimeError):
+class StoreError(LonghaulError, RuntimeError):
     """The storage cannot do what was asked; the message names the path or address and the reason."""
 
 

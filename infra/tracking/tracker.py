@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from infra.errors import LonghaulError
 from infra.store.store import Ref
 from infra.tracking.offline_runs import next_step
 
@@ -41,7 +42,7 @@ _ENVIRONMENT = {
 }
 
 
-class TrackingMisconfigured(ValueError):
+class TrackingMisconfigured(LonghaulError, ValueError):
     """Tracking cannot work as configured; the message names what is wrong and the way out."""
 
 

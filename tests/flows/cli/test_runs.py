@@ -30,7 +30,7 @@ class Commands:
 
 @pytest.fixture
 def longhaul(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
-    for module in ("flows.chain", "flows.home", "flows.cli.run", "flows.cli.runs", "flows.cli.report"):
+    for module in ("flows.chain", "flows.home", "flows.cli.run", "flows.cli.report"):
         monkeypatch.setattr(f"{module}.HOME", tmp_path / "home")
     return Commands(tmp_path)
 

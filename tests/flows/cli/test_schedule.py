@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 
 from flows.cli.notify import notify, read_failures
 from flows.cli.schedule import Jobs, schedule
-from flows.notify import tell_failure
+from flows.notify import report_failure
 from infra.scheduling.config import ScheduleConfig
 from infra.scheduling.state import Kept, ScheduleFolder
 from infra.store import records
@@ -208,11 +208,11 @@ def test_a_failure_is_told_with_the_stage_that_its_records_say_and_the_command_t
     address, posted = hook
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("HOOK", address)
-    monkeypatch.setenv("LONGHAUL_TOLD", str(tmp_path / "told"))
+    monkeypatch.setenv("LONGHAUL_REPORTED_FILE", str(tmp_path / "told"))
     store = tmp_path / "store"
     raw = load_recipe(ROOT / "configs" / "smoke.yaml").model_dump(mode="json")
     silent = check_recipe(raw | {"store": str(store)}, "smoke")
-    tell_failure(silent, "run-1", "rl", "broke", ["run"])
+    report_failure(silent, "run-1", "rl", "broke", ["run"])
     assert not posted and not (tmp_path / "told").exists()
     made = chain(store)
     failed = StageRecord.model_construct(
@@ -235,14 +235,15 @@ def test_a_failure_is_told_with_the_stage_that_its_records_say_and_the_command_t
     records.write(made.store, "stage-runs/run-1", failed)
     recipe = check_recipe(raw | {"store": str(store), "notify": {"webhook": "HOOK"}}, "smoke")
     command = ["run", "--config", "my configs/a.yaml"]
-    tell_failure(recipe, "run-1", None, "GateFailed: 3 rows\nmore", command, tmp_path / "log")
+    report_failure(recipe, "run-1", None, "GateFailed: 3 rows\nmore", command, tmp_path / "log")
     (message,) = posted
     assert message["text"] == "Longhaul: smoke failed at data (run run-1): GateFailed: 3 rows"
     assert (message["event"], message["run"], message["stage"]) == ("failed", "run-1", "data")
     assert message["command"] == "longhaul run --config 'my configs/a.yaml'"
     assert message["log"] == str(tmp_path / "log") and message["error"].endswith("more")
     assert (tmp_path / "told").exists()
-    tell_failure(check_recipe(raw | {"store": "/proc/nothing", "notify": {"webhook": "HOOK"}}, "x"), "r", None, "e", [])
+    unreadable = check_recipe(raw | {"store": "/proc/nothing", "notify": {"webhook": "HOOK"}}, "x")
+    report_failure(unreadable, "r", None, "e", [])
     assert posted[1]["stage"] is None, "a store that cannot be read must not keep anyone from being told"
 
 

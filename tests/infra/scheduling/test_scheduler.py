@@ -126,8 +126,8 @@ def test_nothing_that_a_run_does_ends_the_scheduler_and_every_failure_is_told(wo
     codes = {
         "exits": "print('ValueError: no'); sys.exit(3)",
         "killed": "os.kill(os.getpid(), signal.SIGKILL)",
-        "named": "open(os.environ['LONGHAUL_NAMED'], 'w').write('20260101-named'); sys.exit(1)",
-        "tells": "open(os.environ['LONGHAUL_TOLD'], 'w'); sys.exit(1)",
+        "named": "open(os.environ['LONGHAUL_RUN_NAME_FILE'], 'w').write('20260101-named'); sys.exit(1)",
+        "tells": "open(os.environ['LONGHAUL_REPORTED_FILE'], 'w'); sys.exit(1)",
     }
     jobs = [world.job(code=code, name=name) for name, code in codes.items()]
     jobs.append(Job("absent", "absent.yaml", jobs[0].schedule, ["/no/such/command"], world._digest, jobs[0].tell))

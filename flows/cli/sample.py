@@ -1,0 +1,63 @@
+"""`longhaul sample`: ask a model a question."""
+
+import json
+import os
+
+import click
+
+from flows.cli.command import Command
+from flows.cli.terminal import printable, store_option
+from flows.home import HOME, open_store
+from infra.environment import engine_environment
+
+
+@click.command(cls=Command)
+@click.argument("model")
+@click.argument("question")
+@store_option
+@click.option(
+    "--temperature",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="0 takes the likeliest token each time.",
+)
+@click.option("--max-tokens", default=320, show_default=True, type=click.IntRange(1), help="Longest response.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the sampling.")
+@click.option("--json", "as_json", is_flag=True, help="Print {model, question, response, tokens} at the end instead.")
+def sample(
+    model: str, question: str, store: str, temperature: float, max_tokens: int, seed: int, as_json: bool
+) -> None:
+    """Ask MODEL a question, and see the response as it is written.
+
+    MODEL is a stage of the newest run (rl, long2short/rl), RUN:STAGE, a tag, the beginning of a model's digest, or a
+    folder.
+    """
+    from flows.models import find_model
+
+    folder = find_model(open_store(store), model)
+    os.environ.update(engine_environment())
+    from infra.configs import EngineConfig
+    from infra.inference.engine import Engine, Request
+    from infra.progress.logs import output, quiet_to
+    from steps.chat import Chat
+
+    written: list[int] = []
+    with quiet_to(HOME / "sample.log"):
+        chat = Chat(folder)
+        engine = Engine(folder, EngineConfig(max_sequences=1))
+        prompt = chat.prompt(question)
+        displayed = ""
+        for token in engine.stream(Request(prompt, max_tokens, seed, temperature)):
+            written.append(token)
+            text = chat.text(written)
+            if not as_json and not text.endswith("\ufffd"):
+                output.write(printable(text[len(displayed) :]))
+                output.flush()
+                displayed = text
+        engine.close()
+    if as_json:
+        answer = {"model": model, "question": question, "response": chat.text(written), "tokens": len(written)}
+        click.echo(json.dumps(answer))
+    else:
+        click.echo()
