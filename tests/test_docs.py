@@ -96,7 +96,7 @@ def wrong_with(words: list[str]) -> str | None:
     while isinstance(command, click.Group):
         if not words or not re.fullmatch(r"[a-z][a-z-]*", words[0]):
             return None  # a group alone, as in `longhaul lineage`
-        found = command.commands.get(words[0])
+        found = command.get_command(click.Context(command), words[0])
         if found is None:
             return f"no command {words[0]!r}"
         command, words = found, words[1:]

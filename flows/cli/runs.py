@@ -187,7 +187,7 @@ def _figures(detail: "RunDetail", stage: str) -> Mapping[str, float]:
     # The figures of `evaluate/rl` are shown once, as those of `rl`.
     shown_elsewhere = evaluated_stage(stage) in {record.stage for record in detail.stages}
     evaluation = {} if shown_elsewhere else evaluation_of(detail.stages, stage) or {}
-    figures = {name: evaluation.get(name) for name in EVALUATED}
+    figures: dict[str, Any] = {name: evaluation.get(name) for name in EVALUATED}
     figures |= {f"training {name}" if name in EVALUATED else name: value for name, value in record.metrics.items()}
     return {name: value for name, value in figures.items() if _is_number(value)} | {"seconds": record.seconds}
 

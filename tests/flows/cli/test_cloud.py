@@ -60,7 +60,7 @@ def test_the_same_again_changes_nothing(tmp_path: Path, home: Path) -> None:
     assert configure("--file", given(tmp_path, CONFIGURATION)).exit_code == 0
     before = (home / "config_longhaul.json").stat()
     result = configure("--file", given(tmp_path, CONFIGURATION))
-    assert result.exit_code == 0 and "says that already" in result.output
+    assert result.exit_code == 0 and "is up to date" in result.output
     assert (home / "config_longhaul.json").stat().st_mtime_ns == before.st_mtime_ns
 
 
@@ -76,7 +76,7 @@ def test_a_broken_profile_is_not_overwritten_unasked(tmp_path: Path, home: Path)
     ("settings", "said"),
     [
         ([], "expected an object"),
-        ({**CONFIGURATION, "PATH": "/bin"}, "'PATH' is no setting of Metaflow"),
+        ({**CONFIGURATION, "PATH": "/bin"}, "'PATH' is not a setting of Metaflow"),
         ({**CONFIGURATION, "METAFLOW_SERVICE_URL": 8080}, "METAFLOW_SERVICE_URL is 8080"),
         ({**CONFIGURATION, "METAFLOW_SERVICE_URL": ""}, "METAFLOW_SERVICE_URL is ''"),
         ({**CONFIGURATION, "METAFLOW_SERVICE_URL": "a\x1b[2J"}, "expected a line of text"),

@@ -108,7 +108,7 @@ def test_a_corrupted_record_is_told_and_the_rest_answered(ask: Asking) -> None:
     broken.write_text("{")
     result = ask("upstream", "production")
     assert result.exit_code == 0
-    assert f"passed over: {ask.store}" in result.stderr
+    assert f"skipped: {ask.store}" in result.stderr
     assert broken.name in result.stderr
 
 

@@ -18,7 +18,7 @@ def test_a_setting_changes_one_key_and_leaves_the_original_alone() -> None:
     [
         ("rl.tau", "expected KEY=VALUE"),
         ("nothing.here=1", "no section 'nothing'"),
-        ("phases.5.rate=1", "no index"),
+        ("phases.5.rate=1", "not an index"),
         ("rl.tau.deep=1", "single value"),
     ],
 )

@@ -85,7 +85,7 @@ def test_responses_of_an_iteration_are_shown_in_pages_and_cannot_drive_the_termi
     assert "iteration 1 · problem p0 · role rollout · outcome trained · reward 0.000 · because right" in shown
     assert "policies 0 (4 tokens), 1 (6 tokens)" in shown
     assert "\ufffd[2J\ufffd]0;owned\ufffd [red]so[/red] \ufffd 7" in shown
-    assert "1 to 20 of 30; --offset 20 has the next" in shown
+    assert "1 to 20 of 30; --offset 20 shows the next" in shown
     assert "21 to 30 of 30\n" in asked("rl", "--iteration", "1", "--offset", "20").output
     assert [row["tokens"] for row in asked.rows("rl", "--iteration", "0", "--order=-tokens", "--limit", "2")] == [
         39,

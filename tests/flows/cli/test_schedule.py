@@ -76,13 +76,13 @@ def test_schedules_are_listed_with_what_is_next_and_whether_anyone_is_at_work(lo
     longhaul.keep()
     longhaul.folder.tell("nano", "failed", error="exit status 1: \x1b[31mbroke")
     table = longhaul("ls").output
-    assert "no scheduler is at work" in table and "0 3 * * 1 Europe/Berlin" in table and "failed" in table
+    assert "no scheduler is running" in table and "0 3 * * 1 Europe/Berlin" in table and "failed" in table
     assert re.search(r"Mon \d{4}-\d\d-\d\d 03:00 \+0[12]00", table)
     (told,) = json.loads(longhaul("ls", "--json").output)["schedules"]
     assert (told["name"], told["paused"], told["last"]["event"]) == ("nano", False, "failed")
     assert datetime.fromisoformat(told["next"]) > datetime.now(UTC)
     with longhaul.folder.lock("scheduler.lock"):
-        assert "the scheduler is at work" in longhaul("ls").output
+        assert "the scheduler is running" in longhaul("ls").output
 
 
 def test_the_next_times_are_by_the_schedules_clock(longhaul: Commands, tmp_path: Path) -> None:
@@ -278,11 +278,11 @@ def test_who_is_not_told_is_said_by_the_exit_code(tmp_path: Path, monkeypatch: p
     monkeypatch.delenv("HOOK", raising=False)
     assert CliRunner().invoke(notify, ["--webhook", "HOOK", "--error", "x"]).exit_code == 1
     nobody = CliRunner().invoke(notify, ["--error", "x"])
-    assert nobody.exit_code == 1 and "whom to tell?" in nobody.output
+    assert nobody.exit_code == 1 and "no webhook to report to" in nobody.output
     bad = CliRunner().invoke(notify, ["--webhook", "ftp://host"])
     assert bad.exit_code == 1 and "--webhook: expected https://HOST" in bad.output
     config = recipe_file(tmp_path)
-    assert "whom to tell?" in CliRunner().invoke(notify, ["--config", str(config)]).output
+    assert "no webhook to report to" in CliRunner().invoke(notify, ["--config", str(config)]).output
 
 
 def test_the_service_is_one_that_systemd_takes(tmp_path: Path) -> None:
