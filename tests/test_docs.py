@@ -169,8 +169,8 @@ def test_every_document_is_in_the_index() -> None:
 
 
 def test_every_command_is_listed() -> None:
-    listed = [line.split()[0] for line in commands(read("docs/commands.md"))]
-    assert set(main.commands) <= set(listed), f"docs/commands.md lacks {sorted(set(main.commands) - set(listed))}"
+    listed = {line.split()[0] for line in commands(read("docs/commands.md"))}
+    assert listed == set(main.list_commands(click.Context(main)))
 
 
 def test_variables_are_listed() -> None:
