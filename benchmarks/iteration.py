@@ -66,7 +66,7 @@ def profile_iterations(start: NanoStart, iterations: int) -> dict[str, Any]:
     from infra.training.trainer import Trainer
     from steps.rl import rollout
     from steps.rl.checkpoint import Checkpoints
-    from steps.rl.iteration import Reinforcement
+    from steps.rl.iteration import RlRun
     from steps.workbench import open_workbench
 
     recipe = start.recipe
@@ -83,7 +83,7 @@ def profile_iterations(start: NanoStart, iterations: int) -> dict[str, Any]:
         open_workbench(start.model, engine=recipe.engine, trainer=recipe.trainer, seed=0) as bench,
     ):
         checkpoints = Checkpoints(Path(folder))
-        run = Reinforcement(bench, start.problems, start.pass_rates, recipe.rl, checkpoints)
+        run = RlRun(bench, start.problems, start.pass_rates, recipe.rl, checkpoints)
         seconds, tokens = [], 0.0
         Trainer.step = kept  # type: ignore[method-assign]
         bench.hand_over()
@@ -105,7 +105,7 @@ def profile_iterations(start: NanoStart, iterations: int) -> dict[str, Any]:
                 checkpoints.save(run.state, bench.trainer, run.samples)
                 if number >= WARM_UP:
                     seconds.append(time.perf_counter() - began)
-                    tokens += metrics["rollout_tokens"]
+                    tokens += metrics.rollout_tokens
         Trainer.step = step  # type: ignore[method-assign]
         trained = sum(int(rows.tokens.numel()) for batches, *_ in taken for rows in batches)
         compared = against_plain(bench.trainer, taken[: recipe.rl.updates], recipe.rl.temperature)

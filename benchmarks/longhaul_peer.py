@@ -20,6 +20,7 @@ from steps.problem import load_problems  # noqa: E402
 from steps.rl.checkpoint import Checkpoints  # noqa: E402
 from steps.rl.config import RlConfig  # noqa: E402
 from steps.rl.iteration import reinforce  # noqa: E402
+from steps.rl.metrics import key  # noqa: E402
 from steps.workbench import open_workbench  # noqa: E402
 
 
@@ -30,7 +31,7 @@ def main() -> None:
     clock = Clock(chat, case["warm_up"])
 
     def log(metrics: dict[str, Any]) -> None:
-        clock.iteration_ended(int(metrics["rl/rollout_tokens"]), metrics["rl/rollout_seconds"])
+        clock.iteration_ended(int(metrics[key("rollout_tokens")]), metrics[key("rollout_seconds")])
 
     engine, trainer = EngineConfig(**case["engine"]), TrainerConfig(**case["trainer"])
     with (
@@ -48,7 +49,9 @@ def main() -> None:
     ):
         config, problems = RlConfig(**case["rl"]), load_problems(Path(case["problems"]))
         counted = reinforce(bench, problems, {}, config, Checkpoints(Path(checkpoints))).history[case["warm_up"] :]
-    means = {name: statistics.fmean(one[name] for one in counted) for name in ("groups_done", "no_signal_share")}
+    means = {
+        name: statistics.fmean(one.values()[name] for one in counted) for name in ("groups_done", "no_signal_share")
+    }
     print(json.dumps(clock.figures() | means), file=output)
 
 

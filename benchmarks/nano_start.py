@@ -97,7 +97,7 @@ def learn(
     """
     from steps.rewards.scorer import Scorer
     from steps.rl.checkpoint import Checkpoints
-    from steps.rl.iteration import Reinforcement
+    from steps.rl.iteration import RlRun
     from steps.workbench import open_workbench
 
     points, judged = [], []
@@ -112,7 +112,7 @@ def learn(
             scorer=lambda: Scorer(models=reward_models()),
         ) as bench,
     ):
-        run = Reinforcement(bench, start.problems, start.pass_rates, config, Checkpoints(Path(folder)))
+        run = RlRun(bench, start.problems, start.pass_rates, config, Checkpoints(Path(folder)))
         while True:
             iteration = len(run.history)
             done = iteration == config.iterations or enough(tokens)
@@ -127,8 +127,8 @@ def learn(
             if done:
                 break
             metrics = run.iterate()
-            samples += metrics["groups_done"] * config.responses
-            tokens += metrics["rollout_tokens"]
+            samples += metrics.groups_done * config.responses
+            tokens += metrics.rollout_tokens
         verdicts = dict(bench.scorer.counts)
     outcomes = Counter(entry.outcome for entry in run.ledger)
     return {"points": points, "judged": judged, "ledger": outcomes, "history": run.history, "verdicts": verdicts}

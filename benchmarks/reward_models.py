@@ -69,12 +69,12 @@ def run_rl(start: NanoStart, reward: str, folder: Path, iterations: int, seed: i
 
     result = learn(start, config, seed, every=max(1, iterations // 4), reward_models=models)
     history = result["history"]
-    seconds = [one["handover_seconds"] + one["rollout_seconds"] + one["training_seconds"] for one in history]
+    seconds = [one.seconds for one in history]
     return {
         "points": result["points"],
         "verdicts": result["verdicts"],
-        "failed_judgements": sum(one["failed_judgements"] for one in history),
-        "rollout_seconds": statistics.median(one["rollout_seconds"] for one in history),
+        "failed_judgements": sum(one.failed_judgements for one in history),
+        "rollout_seconds": statistics.median(one.rollout_seconds for one in history),
         "iteration_seconds": statistics.median(seconds),
     }
 

@@ -23,6 +23,7 @@ from infra.store.records import StageRecord
 from infra.text import visible
 from steps.report.labels import Box, place
 from steps.report.table import MODEL_STAGES, by_stage
+from steps.rl import metrics as rl
 
 INK = "#010203"
 """Stands for the page's text colour until the SVG is written."""
@@ -88,22 +89,22 @@ class _Panel:
 
 
 _RL_PANELS = (
-    _Panel("Accuracy", {"rl/accuracy": "accuracy"}, share=True),
-    _Panel("Response tokens, mean", {"rl/response_tokens": "tokens"}),
-    _Panel("Reward, mean", {"rl/reward": "reward"}),
-    _Panel("Log-ratio to the reference", {"rl/log_ratio_mean": "mean", "rl/log_ratio_max": "max"}),
-    _Panel("Gradient norm", {"rl/gradient_norm": "gradient norm"}),
-    _Panel("Staleness, iterations", {"rl/staleness": "staleness"}),
-    _Panel("Groups in the replay buffer", {"rl/groups_in_buffer": "groups"}),
-    _Panel("Groups without signal", {"rl/no_signal_share": "share"}, share=True),
-    _Panel("Mismatch of engine and trainer", {"rl/engine_mismatch": "mismatch"}),
+    _Panel("Accuracy", {rl.key("accuracy"): "accuracy"}, share=True),
+    _Panel("Response tokens, mean", {rl.key("response_tokens"): "tokens"}),
+    _Panel("Reward, mean", {rl.key("reward"): "reward"}),
+    _Panel("Log-ratio to the reference", {rl.key("log_ratio_mean"): "mean", rl.key("log_ratio_max"): "max"}),
+    _Panel("Gradient norm", {rl.key("gradient_norm"): "gradient norm"}),
+    _Panel("Staleness, iterations", {rl.key("staleness"): "staleness"}),
+    _Panel("Groups in the replay buffer", {rl.key("groups_in_buffer"): "groups"}),
+    _Panel("Groups without signal", {rl.key("no_signal_share"): "share"}, share=True),
+    _Panel("Mismatch of engine and trainer", {rl.key("engine_mismatch"): "mismatch"}),
 )
 _PANEL_SIZE = 250, 160
 _LEGEND_CHARACTERS = 24
 _RL_SECONDS = {
-    "rl/rollout_seconds": "rollout",
-    "rl/training_seconds": "training",
-    "rl/handover_seconds": "hand-over",
+    rl.key("rollout_seconds"): "rollout",
+    rl.key("training_seconds"): "training",
+    rl.key("handover_seconds"): "hand-over",
 }
 
 
@@ -138,7 +139,7 @@ def token_efficiency_figure(records: Sequence[StageRecord], width: int, height: 
 
 def rl_figures(record: StageRecord) -> list[Figure]:
     """Training curves of an RL stage over its iterations, as small multiples."""
-    history = [entry for entry in record.history if any(name.startswith("rl/") for name in entry)]
+    history = [entry for entry in record.history if any(name.startswith(rl.PREFIX) for name in entry)]
     prefix = record.stage.replace("/", "-")
     figures = [_lines(f"{prefix}-{number}", panel, history, "iteration") for number, panel in enumerate(_RL_PANELS)]
     figures.append(_seconds(f"{prefix}-seconds", history))

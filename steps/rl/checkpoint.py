@@ -15,7 +15,6 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, RootModel
 
@@ -24,6 +23,7 @@ from infra.lineage.sample_files import write_samples
 from infra.lineage.sample_row import SampleRow
 from infra.training.ranks import AnyTrainer
 from steps.rl.ledger import LedgerEntry
+from steps.rl.metrics import IterationMetrics
 from steps.rl.prompt_sampling import SamplerState
 from steps.rl.trajectory import Group
 
@@ -37,7 +37,7 @@ class RlState(BaseModel):
     sampler: SamplerState
     groups: list[Group]
     """The replay buffer."""
-    history: list[dict[str, Any]]
+    history: list[IterationMetrics]
     """Metrics of the iterations that are done."""
     ledger: list[LedgerEntry]
 

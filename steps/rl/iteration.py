@@ -9,7 +9,6 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from infra.lineage.sample_row import SampleRow
 from infra.progress.tasks import say, task
@@ -19,6 +18,7 @@ from steps.rl.checkpoint import Checkpoints, RlState
 from steps.rl.config import RlConfig
 from steps.rl.credit import credit
 from steps.rl.ledger import LedgerEntry
+from steps.rl.metrics import HandoverMetrics, IterationMetrics, TrainingMetrics, UpdateMetrics
 from steps.rl.prompt_sampling import PromptSampler
 from steps.rl.replay_buffer import ReplayBuffer
 from steps.rl.rollout import rollout, rollout_metrics
@@ -28,21 +28,18 @@ from steps.rl.update import Sample, Update, update, update_metrics
 from steps.workbench import Workbench
 
 
-def train_on(bench: Workbench, groups: Sequence[Group], config: RlConfig, iteration: int) -> dict[str, float]:
+def train_on(bench: Workbench, groups: Sequence[Group], config: RlConfig, iteration: int) -> TrainingMetrics:
     """The training phase on groups that are done. Returns its metrics."""
     started = time.perf_counter()
     credited = [credit(group, config, iteration) for group in groups]
-    kept = [
+    retained = [
         [Sample(group.prompt, one.trajectory, one.advantage) for one in row]
         for group, row in zip(groups, credited, strict=True)
         if any(one.advantage for one in row)
     ]
-    metrics = {"no_signal_share": 1 - len(kept) / len(groups) if groups else 0.0}
-    if credited:
-        metrics["reward"] = statistics.fmean(one.total_reward for row in credited for one in row)
-    bench.random(f"updates {iteration}").shuffle(kept)
+    bench.random(f"updates {iteration}").shuffle(retained)
     bench.trainer.reset_optimizer()
-    shares = [share for start in range(config.updates) if (share := kept[start :: config.updates])]
+    shares = [share for start in range(config.updates) if (share := retained[start :: config.updates])]
     # All references are taken before the first update: they belong to the policy that the iteration started from.
     updates = [
         Update.prepare(bench, [sample for row in share for sample in row], config, iteration) for share in shares
@@ -52,12 +49,16 @@ def train_on(bench: Workbench, groups: Sequence[Group], config: RlConfig, iterat
         for prepared in updates:
             results.append(update(bench.trainer, prepared, config, iteration))
             progress.advance(1)
-    if results:
-        metrics |= update_metrics(updates, results)
-    return metrics | {"training_seconds": time.perf_counter() - started}
+    steps = update_metrics(updates, results) if results else UpdateMetrics()
+    return TrainingMetrics(
+        no_signal_share=1 - len(retained) / len(groups) if groups else 0.0,
+        reward=statistics.fmean(one.total_reward for row in credited for one in row) if credited else None,
+        training_seconds=time.perf_counter() - started,
+        **steps.model_dump(),
+    )
 
 
-def that_fit(bench: Workbench, problems: Sequence[Problem], config: RlConfig) -> list[Problem]:
+def drop_long_prompts(bench: Workbench, problems: Sequence[Problem], config: RlConfig) -> list[Problem]:
     """The problems whose prompt leaves room for the longest response, in the engine's context and in a training row.
 
     Says how many do not. Raises ValueError if none is left.
@@ -77,8 +78,8 @@ def that_fit(bench: Workbench, problems: Sequence[Problem], config: RlConfig) ->
 
 
 @dataclass
-class Reinforcement:
-    """RL under way. Everything but the weights, which are in the bench's trainer and engine."""
+class RlRun:
+    """A run of RL. Everything but the weights, which are in the bench's trainer and engine."""
 
     bench: Workbench
     problems: Sequence[Problem]
@@ -87,10 +88,10 @@ class Reinforcement:
     checkpoints: Checkpoints
 
     def __post_init__(self) -> None:
-        problems, rng = that_fit(self.bench, self.problems, self.config), self.bench.random("prompts")
+        problems, rng = drop_long_prompts(self.bench, self.problems, self.config), self.bench.random("prompts")
         self.sampler = PromptSampler.start(problems, self.pass_rates, self.config.sampling, rng)
         self.buffer = ReplayBuffer()
-        self.history: list[dict[str, Any]] = []
+        self.history: list[IterationMetrics] = []
         self.ledger: list[LedgerEntry] = []
         self.samples: list[SampleRow] = []
         """The responses of the groups that left the replay buffer in the last iteration."""
@@ -106,12 +107,12 @@ class Reinforcement:
             ledger=self.ledger,
         )
 
-    def go_on(self, state: RlState) -> None:
-        """Take up a state whose weights are in the trainer."""
+    def load_state(self, state: RlState) -> None:
+        """Continue from a state whose weights are in the trainer."""
         self.sampler.restore(state.sampler)
         self.buffer, self.history, self.ledger = ReplayBuffer(state.groups), state.history, state.ledger
 
-    def iterate(self) -> dict[str, Any]:
+    def iterate(self) -> IterationMetrics:
         """One iteration: hand-over, rollout, training. Returns its metrics.
 
         Raises LossNotFinite, once the groups that it was trained on are saved; weights and buffer are of no use then.
@@ -120,16 +121,14 @@ class Reinforcement:
         phases = self.bench.hand_over()
         result = rollout(self.bench, self.buffer, self.sampler, self.config, iteration)
         phases |= self.bench.resume_training()
-        metrics = rollout_metrics(result, self.buffer, self.config, iteration)
-        metrics |= {f"{phase}_seconds": seconds for phase, seconds in phases.items()}
-        metrics["handover_seconds"] = sum(phases.values())
+        rolled_out = rollout_metrics(result, self.buffer, self.config, iteration)
         try:
-            metrics |= train_on(self.bench, result.done, self.config, iteration)
+            trained = train_on(self.bench, result.done, self.config, iteration)
         except LossNotFinite as error:
             place = self.checkpoints.save_batch(iteration, result.done)
             raise LossNotFinite(f"iteration {iteration}: {error}. The groups trained on are in {place}") from error
         for group in result.done:
-            self.sampler.saw(group.problem, statistics.fmean(group.rewards))
+            self.sampler.observe(group.problem, statistics.fmean(group.rewards))
         left = [(result.done, "trained"), (result.stale, "stale"), (result.failed, "failed")]
         self.ledger += [
             LedgerEntry(problem_id=group.problem.id, started=group.started, ended=iteration, outcome=outcome)
@@ -137,8 +136,8 @@ class Reinforcement:
             for group in groups
         ]
         self.samples = list(sample_rows(self.bench.chat, result, self.config, iteration))
-        self.history.append({"iteration": iteration, **metrics})
-        return metrics
+        self.history.append(IterationMetrics.join(iteration, rolled_out, trained, HandoverMetrics.of(phases)))
+        return self.history[-1]
 
 
 def reinforce(
@@ -153,13 +152,13 @@ def reinforce(
     Returns where RL stands at the end: each iteration's metrics, and the ledger of prompts. An iteration whose loss is
     not finite is tried once more from where it began; a second time it ends RL. Raises LossNotFinite.
     """
-    run = Reinforcement(bench, problems, pass_rates, config, checkpoints)
+    run = RlRun(bench, problems, pass_rates, config, checkpoints)
     state = checkpoints.restore(bench.trainer)
     if state is not None:
-        run.go_on(state)
-        say(f"goes on after {len(run.history)} finished iterations")
+        run.load_state(state)
+        say(f"continues after {len(run.history)} finished iterations")
     for metrics in run.history:
-        bench.log({f"rl/{name}": value for name, value in metrics.items() if name != "iteration"})
+        bench.log(metrics.logged())
     failed: int | None = None
     with task("RL", total=config.iterations, unit="iterations") as progress:
         progress.advance(len(run.history))
@@ -171,18 +170,18 @@ def reinforce(
                     raise
                 failed = len(run.history)
                 say(f"{error}; the iteration is tried once more")
-                run = Reinforcement(bench, problems, pass_rates, config, checkpoints)
+                run = RlRun(bench, problems, pass_rates, config, checkpoints)
                 state = checkpoints.restore(bench.trainer)
                 if state is None:
                     bench.trainer.load_weights(bench.model)
                     state = run.state
-                run.go_on(state)
+                run.load_state(state)
                 continue
             checkpoints.save(run.state, bench.trainer, run.samples)
-            bench.log({f"rl/{name}": value for name, value in metrics.items()})
+            bench.log(metrics.logged())
             progress.advance(1)
-            progress.note(f"accuracy {metrics.get('accuracy', 0):.2f}, {metrics.get('response_tokens', 0):.0f} tokens")
-    if not any(metrics["groups_done"] for metrics in run.history):
+            progress.note(f"accuracy {metrics.accuracy or 0:.2f}, {metrics.response_tokens or 0:.0f} tokens")
+    if not any(metrics.groups_done for metrics in run.history):
         say("no group was finished: raise rl.token_budget or rl.iterations")
     bench.hand_over()
     return run.state

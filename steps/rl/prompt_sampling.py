@@ -77,7 +77,7 @@ class PromptSampler:
             return 1.0
         return max(self.config.floor, 1 - self.success[problem.id])
 
-    def saw(self, problem: Problem, rate: float) -> None:
+    def observe(self, problem: Problem, rate: float) -> None:
         """Note the share of right responses of a group."""
         kept = self.config.momentum
         self.success[problem.id] = kept * self.success[problem.id] + (1 - kept) * rate

@@ -9,6 +9,7 @@ import math
 import statistics
 import time
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from infra.progress.tasks import say, task
 from infra.sandbox.interface import SandboxUnavailable
 from steps.rewards.score import Score
 from steps.rl.config import RlConfig
+from steps.rl.metrics import RolloutMetrics
 from steps.rl.prompt_sampling import PromptSampler
 from steps.rl.replay_buffer import ReplayBuffer
 from steps.rl.trajectory import Group, Segment, Stop, Trajectory
@@ -76,29 +78,31 @@ def rollout(
     return result
 
 
-def rollout_metrics(result: RolloutResult, buffer: ReplayBuffer, config: RlConfig, iteration: int) -> dict[str, float]:
+def rollout_metrics(result: RolloutResult, buffer: ReplayBuffer, config: RlConfig, iteration: int) -> RolloutMetrics:
     """What a rollout phase reports."""
-    trajectories = [t for group in result.done for t in group.judged]
-    metrics = {
-        "rollout_tokens": float(result.tokens),
-        "rollout_seconds": result.seconds,
-        "groups_done": float(len(result.done)),
-        "groups_in_buffer": float(len(buffer)),
-        "groups_dropped": float(len(result.stale)),
-        "groups_failed": float(len(result.failed)),
-        "batch_fill": len(result.done) / config.groups,
-        "repetition_stops": float(result.stops[Stop.REPETITION]),
-        "repetition_tokens_saved": float(result.repetition_tokens_saved),
-        "length_stops": float(result.stops[Stop.LENGTH]),
-        "failed_judgements": float(result.stops[Stop.FAILED]),
-    }
-    if trajectories:
-        metrics |= {
-            "accuracy": statistics.fmean(t.reward or 0.0 for t in trajectories),
-            "response_tokens": statistics.fmean(t.length for t in trajectories),
-            "staleness": statistics.fmean(iteration - t.first_iteration for t in trajectories),
-        }
-    return metrics
+    judged = [trajectory for group in result.done for trajectory in group.judged]
+    return RolloutMetrics(
+        rollout_tokens=result.tokens,
+        rollout_seconds=result.seconds,
+        groups_done=len(result.done),
+        groups_in_buffer=len(buffer),
+        groups_dropped=len(result.stale),
+        groups_failed=len(result.failed),
+        batch_fill=len(result.done) / config.groups,
+        repetition_stops=result.stops[Stop.REPETITION],
+        repetition_tokens_saved=result.repetition_tokens_saved,
+        length_stops=result.stops[Stop.LENGTH],
+        failed_judgements=result.stops[Stop.FAILED],
+        accuracy=_mean(t.reward or 0.0 for t in judged),
+        response_tokens=_mean(t.length for t in judged),
+        staleness=_mean(iteration - t.first_iteration for t in judged),
+    )
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    """None of no values."""
+    present = list(values)
+    return statistics.fmean(present) if present else None
 
 
 def _retire_stale(

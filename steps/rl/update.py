@@ -11,6 +11,7 @@ from infra.training.ranks import AnyTrainer
 from infra.training.trainer import LossValue
 from steps.packing import PackedRows, TokenExample, pack
 from steps.rl.config import Objective, RlConfig
+from steps.rl.metrics import UpdateMetrics
 from steps.rl.objective import LossInputs, surrogate_loss
 from steps.rl.trajectory import Trajectory
 from steps.workbench import Workbench
@@ -67,8 +68,8 @@ class Update:
     rows: list[ResponseRows]
     loss: PolicyLoss
     mismatch_mean: float
-    """Mean difference, without its sign, between the engine's and the trainer's log-probability of this iteration's
-    tokens; they should be one policy."""
+    """Mean absolute difference between the engine's and the trainer's log-probability of this iteration's tokens; they
+    should be one policy."""
     mismatch_max: float
     """The largest one."""
 
@@ -125,12 +126,12 @@ def update(trainer: AnyTrainer, prepared: Update, config: RlConfig, iteration: i
     return UpdateResult(result.loss, result.gradient_norm, ratios.mean().item(), ratios.abs().max().item())
 
 
-def update_metrics(updates: Sequence[Update], results: Sequence[UpdateResult]) -> dict[str, float]:
-    """What a training phase reports of its optimizer steps."""
-    return {
-        "log_ratio_mean": statistics.fmean(result.log_ratio_mean for result in results),
-        "log_ratio_max": max(result.log_ratio_max for result in results),
-        "gradient_norm": statistics.fmean(result.gradient_norm for result in results),
-        "engine_mismatch_mean": statistics.fmean(one.mismatch_mean for one in updates),
-        "engine_mismatch": max(one.mismatch_max for one in updates),
-    }
+def update_metrics(updates: Sequence[Update], results: Sequence[UpdateResult]) -> UpdateMetrics:
+    """What a training phase reports of its optimizer steps, of which there is at least one."""
+    return UpdateMetrics(
+        log_ratio_mean=statistics.fmean(result.log_ratio_mean for result in results),
+        log_ratio_max=max(result.log_ratio_max for result in results),
+        gradient_norm=statistics.fmean(result.gradient_norm for result in results),
+        engine_mismatch_mean=statistics.fmean(one.mismatch_mean for one in updates),
+        engine_mismatch=max(one.mismatch_max for one in updates),
+    )

@@ -12,6 +12,7 @@ from steps.rewards.reward_model import RewardModel
 from steps.rl.checkpoint import Checkpoints
 from steps.rl.config import RlConfig
 from steps.rl.iteration import reinforce
+from steps.rl.metrics import stage_metrics
 from steps.stages.common import finished, gated_problems, held_out, workbench
 from steps.stages.settings import StageSettings
 
@@ -42,16 +43,8 @@ def run(context: StageContext, settings: StageSettings[RlConfig]) -> StageOutput
     checkpoints = Checkpoints(context.checkpoints)
     with workbench(context, settings, context.inputs["model"], reward_models) as bench:
         state = reinforce(bench, problems, pass_rates, settings.own, checkpoints)
-        history = state.history
         pass_gate(context, settings.gates, "ledger", ledger_frame(state.ledger), {})
         save_rows(context.folder / "ledger" / "ledger.jsonl", state.ledger)
-        metrics = {name: value for name, value in history[-1].items() if name != "iteration"}
-        metrics |= {
-            "iterations": len(history),
-            "verdicts": dict(bench.scorer.counts),
-            "tokens": sum(one["rollout_tokens"] for one in history),
-            "handover_share": sum(one["handover_seconds"] for one in history)
-            / sum(one["handover_seconds"] + one["rollout_seconds"] + one["training_seconds"] for one in history),
-        }
+        metrics = stage_metrics(state.history) | {"verdicts": dict(bench.scorer.counts)}
         outputs = {"ledger": ("dataset", context.folder / "ledger"), "samples": (KIND, checkpoints.samples)}
         return finished(context, bench, settings, test, metrics, outputs)

@@ -57,7 +57,7 @@ def run(model: Path, folder: Path, tell: Callable[[str], None]) -> dict[str, Any
         "weights": hashlib.sha256((saved / "model.safetensors").read_bytes()).hexdigest(),
         "samples": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in checkpoints.samples.iterdir()},
         "ledger": [entry.model_dump() for entry in state.ledger],
-        "history": [{name: v for name, v in one.items() if not name.endswith("_seconds")} for one in state.history],
+        "history": [{k: v for k, v in one.values().items() if not k.endswith("_seconds")} for one in state.history],
     }
 
 

@@ -24,6 +24,7 @@ from steps.rl.prompt_sampling import PromptSampler, SamplerState, SamplingConfig
 from steps.rl.trajectory import Group, Segment, Stop, Trajectory
 from steps.supervised import train
 from tests.processes import own_environment
+from tests.steps.rl.test_metrics import metrics
 
 ROOT = Path(__file__).parents[3]
 KILLS = 20
@@ -34,7 +35,7 @@ def state(iteration: int) -> RlState:
     trajectory = Trajectory(7, [Segment([3, 4], [-0.1, -1e-17], 0)], Stop.BUDGET)
     sampler = PromptSampler([problem], SamplingConfig(), Random(iteration), {"p": 0.25})
     entry = LedgerEntry(problem_id="p", started=0, ended=1, outcome="trained")
-    history = [{"iteration": 0, "log_ratio_max": float("inf")}]
+    history = [metrics(log_ratio_max=float("inf"))]
     return RlState(
         next_iteration=iteration,
         sampler=sampler.state,
@@ -98,7 +99,7 @@ def test_a_restored_sampler_draws_what_the_other_would_have_drawn() -> None:
     problems = [Problem(id=str(i), prompt="?", answer="1", verifier="math") for i in range(20)]
     first = PromptSampler.start(problems, {"3": 0.9}, SamplingConfig(), Random(1))
     first.draw(5, 0, set())
-    first.saw(problems[2], 1.0)
+    first.observe(problems[2], 1.0)
     other = PromptSampler.start(problems, {}, SamplingConfig(), Random(2))
     other.restore(SamplerState.model_validate_json(first.state.model_dump_json()))
     assert [other.draw(5, i, set()) for i in range(3)] == [first.draw(5, i, set()) for i in range(3)]

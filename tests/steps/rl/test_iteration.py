@@ -22,6 +22,7 @@ from steps.rewards.scorer import Scorer
 from steps.rl.checkpoint import Checkpoints, RlState
 from steps.rl.config import RlConfig
 from steps.rl.iteration import reinforce
+from steps.rl.metrics import TrainingMetrics
 from steps.rl.rollout import NothingJudged
 from steps.supervised import response_loss
 from steps.workbench import Workbench
@@ -82,7 +83,7 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, number: int, times: int) -> None:
     """Let training fail in an iteration, so many times."""
     train_on, left = iteration.train_on, [times]
 
-    def failing(bench: Workbench, groups: Any, config: RlConfig, now: int) -> dict[str, float]:
+    def failing(bench: Workbench, groups: Any, config: RlConfig, now: int) -> TrainingMetrics:
         if now == number and left[0]:
             left[0] -= 1
             raise LossNotFinite("the loss of micro-batch 1 of 1 is nan")
@@ -142,15 +143,15 @@ def test_a_group_that_cannot_be_judged_is_left_out_and_the_others_go_on(bench_wi
     failed, trained = ([e.problem_id for e in state.ledger if e.outcome == way] for way in ("failed", "trained"))
     assert failed and set(failed) <= bad
     assert trained and not set(trained) & bad
-    assert sum(one["failed_judgements"] for one in state.history) == 2 * len(failed)
+    assert sum(one.failed_judgements for one in state.history) == 2 * len(failed)
 
 
 def test_a_reward_that_is_no_number_is_no_reward(bench_with: BenchWith, tmp_path: Path) -> None:
     bench = bench_with(judging(lambda problem, asked: float("nan") if asked % 3 == 0 else float(asked % 3 == 1)))
     state = run(bench, tmp_path / "a", changed(responses=6))
-    assert all(math.isfinite(value) for one in state.history for value in one.values())
-    assert sum(one["failed_judgements"] for one in state.history) > 0
-    assert sum(one["groups_done"] for one in state.history) > 0
+    assert all(math.isfinite(value) for one in state.history for value in one.values().values())
+    assert sum(one.failed_judgements for one in state.history) > 0
+    assert sum(one.groups_done for one in state.history) > 0
 
 
 def test_verifiers_that_judge_nothing_end_rl_with_their_error(bench_with: BenchWith, tmp_path: Path) -> None:
@@ -178,14 +179,14 @@ def test_prompts_that_leave_no_room_are_left_out_and_said(
     monkeypatch.setattr(iteration, "say", said.append)
     lengths = sorted(len(bench.chat.prompt(problem)) for problem in PROBLEMS)
     room = lengths[len(lengths) // 2]
-    fitting = iteration.that_fit(bench, PROBLEMS, changed(sequence_length=room + 12))
+    fitting = iteration.drop_long_prompts(bench, PROBLEMS, changed(sequence_length=room + 12))
     assert [len(bench.chat.prompt(p)) <= room for p in PROBLEMS] == [p in fitting for p in PROBLEMS]
     assert said == [
         f"{len(PROBLEMS) - len(fitting)} of {len(PROBLEMS)} prompts are longer than the {room} tokens that "
         f"rl.max_response_tokens 12 leaves them (engine.context 512, rl.sequence_length {room + 12}), and are left out"
     ]
     with pytest.raises(ValueError, match="raise the limits or curate shorter prompts"):
-        iteration.that_fit(bench, PROBLEMS, changed(max_response_tokens=511))
+        iteration.drop_long_prompts(bench, PROBLEMS, changed(max_response_tokens=511))
 
 
 def train_to_answer(bench: Workbench, tokens: list[int]) -> None:
@@ -206,9 +207,9 @@ def restored(trainer: Trainer, engine: Engine, base: Path) -> Iterator[None]:
 def test_a_model_that_says_nothing_is_trained_on_without_harm(bench: Workbench, restored: None, tmp_path: Path) -> None:
     train_to_answer(bench, [min(bench.engine.end_tokens)])
     state = run(bench, tmp_path / "a")
-    assert {one["response_tokens"] for one in state.history} == {1.0}
-    assert {one["no_signal_share"] for one in state.history} == {1.0}
-    assert all(math.isfinite(value) for one in state.history for value in one.values())
+    assert {one.response_tokens for one in state.history} == {1.0}
+    assert {one.no_signal_share for one in state.history} == {1.0}
+    assert all(math.isfinite(value) for one in state.history for value in one.values().values())
 
 
 def test_a_model_that_only_repeats_itself_is_stopped_and_penalised_and_what_that_saved_is_told(
@@ -222,10 +223,10 @@ def test_a_model_that_only_repeats_itself_is_stopped_and_penalised_and_what_that
     )
     state = run(bench, tmp_path / "a", config)
     first = state.history[0]
-    assert first["repetition_stops"] == 4
-    assert 4 * (48 - 24) <= first["repetition_tokens_saved"] <= 4 * 48
-    assert first["reward"] == -0.5
-    assert all(math.isfinite(value) for one in state.history for value in one.values())
+    assert first.repetition_stops == 4
+    assert 4 * (48 - 24) <= first.repetition_tokens_saved <= 4 * 48
+    assert first.reward == -0.5
+    assert all(math.isfinite(value) for one in state.history for value in one.values().values())
 
 
 def test_over_sampling_fills_the_batch_while_long_responses_go_on(bench_with: BenchWith, tmp_path: Path) -> None:
@@ -233,16 +234,16 @@ def test_over_sampling_fills_the_batch_while_long_responses_go_on(bench_with: Be
     alone = run(bench, tmp_path / "a", changed(iterations=4))
     more = run(bench, tmp_path / "b", changed(iterations=4, oversampling=2.0))
     # The base does not end its responses: each takes two iterations of 8 tokens.
-    assert [one["batch_fill"] for one in alone.history] == [0, 1, 0, 1]
-    assert [one["batch_fill"] for one in more.history] == [0, 1, 1, 1]
+    assert [one.batch_fill for one in alone.history] == [0, 1, 0, 1]
+    assert [one.batch_fill for one in more.history] == [0, 1, 1, 1]
     assert [entry.started for entry in more.ledger] == sorted(entry.started for entry in more.ledger)
 
 
 def test_each_stale_group_is_dropped_and_one_prompt_takes_its_place(bench: Workbench, tmp_path: Path) -> None:
     config = changed(iterations=4, token_budget=2, max_staleness=1, when_stale="drop")
     state = run(bench, tmp_path / "a", config)
-    assert [one["groups_dropped"] for one in state.history] == [0, 0, 2, 0]
-    assert [one["groups_in_buffer"] for one in state.history] == [2, 2, 2, 2]
+    assert [one.groups_dropped for one in state.history] == [0, 0, 2, 0]
+    assert [one.groups_in_buffer for one in state.history] == [2, 2, 2, 2]
     assert [(entry.started, entry.ended, entry.outcome) for entry in state.ledger] == [(0, 2, "stale")] * 2
 
 
@@ -252,5 +253,5 @@ def test_other_objectives_train_on_the_same_rollouts(
 ) -> None:
     bench = bench_with(judging(lambda problem, asked: float(asked % 2)))
     state = run(bench, tmp_path / "a", changed(objective=objective, token_budget=12, iterations=2, updates=2))
-    assert all(one["gradient_norm"] > 0 and one["log_ratio_max"] >= 0 for one in state.history)
-    assert state.history[-1]["groups_done"] == 2
+    assert all(one.gradient_norm > 0 and one.log_ratio_max >= 0 for one in state.history)
+    assert state.history[-1].groups_done == 2

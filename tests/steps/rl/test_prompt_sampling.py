@@ -93,11 +93,11 @@ def test_hard_problems_all_come_before_easy_ones_fill_up() -> None:
 
 def test_a_problem_counts_as_hard_by_what_was_seen_last() -> None:
     drawn = sampler([0.0, 0.0, 0.9], hard_below=0.5, momentum=0.5)
-    drawn.saw(drawn.problems[0], 1.0)
+    drawn.observe(drawn.problems[0], 1.0)
     assert drawn.success["0"] == 0.5
-    drawn.saw(drawn.problems[0], 0.5)
-    drawn.saw(drawn.problems[2], 0.0)
-    drawn.saw(drawn.problems[2], 0.1)
+    drawn.observe(drawn.problems[0], 0.5)
+    drawn.observe(drawn.problems[2], 0.0)
+    drawn.observe(drawn.problems[2], 0.1)
     assert (drawn.success["0"], drawn.success["2"]) == (0.5, pytest.approx(0.275))
     assert {p.id for _ in range(50) for p in drawn.draw(1, 0, set())} == {"1", "2"}
 

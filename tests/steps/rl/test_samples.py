@@ -121,10 +121,10 @@ def test_what_was_not_learned_from_is_told_apart(done: Any) -> None:
     assert all(row["advantage"] == 0 for row in rows if row["outcome"] == "no_signal")
     for number, metrics in enumerate(state.history):
         done_ones = [row for row in rows if row["iteration"] == number and row["outcome"] in ("trained", "no_signal")]
-        assert len(done_ones) == metrics["groups_done"] * CONFIG.responses
+        assert len(done_ones) == metrics.groups_done * CONFIG.responses
         if done_ones:
-            assert sum(row["reward"] for row in done_ones) / len(done_ones) == pytest.approx(metrics["accuracy"])
-            assert sum(row["total_reward"] for row in done_ones) / len(done_ones) == pytest.approx(metrics["reward"])
+            assert sum(row["reward"] for row in done_ones) / len(done_ones) == pytest.approx(metrics.accuracy)
+            assert sum(row["total_reward"] for row in done_ones) / len(done_ones) == pytest.approx(metrics.reward)
 
 
 def test_the_same_seed_leaves_the_same_bytes(

@@ -66,6 +66,6 @@ def test_rl_on_workers_and_ranks_of_which_one_dies_is_rl_in_one_process(
             assert (tensor.cpu() - trained[name]).abs().max() < 1e-4, name
     assert state.ledger == expected.ledger
     assert any(entry.ended > entry.started for entry in state.ledger), "no rollout went on"
-    for ours, theirs in zip(state.history, expected.history, strict=True):
+    for ours, theirs in zip((s.values() for s in state.history), (e.values() for e in expected.history), strict=True):
         for name in ours.keys() - {key for key in ours if key.endswith("_seconds")}:
             assert ours[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-4), name
