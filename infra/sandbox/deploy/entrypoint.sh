@@ -2,7 +2,7 @@
 # Starts the sandbox's service in a container, with the arguments of `longhaul sandbox serve`.
 set -eu
 
-# A container sees these read-only; who may mount can have them writable. No program in a box sees either.
+# A container sees these read-only; a process that can mount can make them writable. No program in a box sees either.
 writable() {
   mount -o remount,bind,rw,nosuid,nodev,noexec "$1" || echo "$1 stays read-only: $2" >&2
 }
