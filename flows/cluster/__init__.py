@@ -1,1 +1,1 @@
-"""What compiles the chain for a cluster of nodes and spreads stages over several of them."""
+"""Compiling the chain for a cluster, and running a stage on several of its nodes."""

@@ -1,5 +1,5 @@
-"""A flow on a cluster: each step gets what the recipe's `cluster` section says, and stages that fill several nodes are
-spread over them.
+"""A flow on a cluster: each step gets what the recipe's `cluster` section says, and stages that fill several nodes get
+the steps for that.
 
 Invariant: on one machine nothing of this applies. It does where LONGHAUL_CLUSTER is set, which `longhaul deploy` does
 and which every pod inherits, so that a pod builds the same graph as the one that was deployed.
@@ -13,7 +13,7 @@ from metaflow import FlowMutator, environment, kubernetes, retry, timeout  # typ
 from metaflow.packaging_sys import ContentType
 
 from flows.chain import wanted_stages
-from flows.cluster.multi_node_steps import SPREADS, WORK
+from flows.cluster.multi_node_steps import STEPS_ON_NODES, WORK
 from flows.cluster.plan import LIGHT, ON_CLUSTER, nodes_of, shipped_files
 from infra.cluster.config import ClusterConfig, StageResources
 from steps.recipe import Recipe, check_recipe
@@ -44,10 +44,12 @@ class on_cluster(FlowMutator):
             stage = _stage_of(step, self.recipe)
             if stage is None or nodes_of(self.recipe, stage) == 1:
                 continue
-            # Metaflow has no public way to add a step to a flow; it makes the graph anew after pre_mutate.
-            for part, function in SPREADS[stage].items():
+            # Metaflow has no public way to add a step to a flow; it builds the graph again after pre_mutate.
+            for part, function in STEPS_ON_NODES[stage].items():
                 setattr(mutable_flow._flow_cls, part, function)
-            assert name in SPREADS[stage], f"the stage {stage} is spread from another step than {name}"
+            assert name in STEPS_ON_NODES[stage], (
+                f"the stage {stage} has its steps on nodes under another name than {name}"
+            )
 
     def mutate(self, mutable_flow: Any) -> None:
         """Give each step its resources."""

@@ -1,10 +1,10 @@
-"""The steps of a stage that fills several nodes: one starts the nodes, one is all of them, one gathers.
+"""The steps of a stage that fills several nodes: one starts the nodes, one runs on all of them, one joins them.
 
-    rl → rl_on_nodes (as many tasks as nodes, at the same time) → rl_gathered → what follows rl
+    rl → rl_on_nodes (as many tasks as nodes, at the same time) → rl_join → what follows rl
 
-Metaflow reads a flow's graph from the source of its steps, so that each has to be written out;
-flows/cluster/decorator.py puts a stage's three in place of its one. Argo runs `…_on_nodes` as a JobSet: the pods start
-together, and fail together.
+Metaflow reads a flow's graph from the source of its steps, so that each has to be written out, with the successors of
+the one that it replaces; flows/cluster/decorator.py puts a stage's three
+in place of its one. Argo runs `…_on_nodes` as a JobSet: the pods start together, and fail together.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,13 +13,13 @@ from typing import Any
 
 from metaflow import FlowSpec, card, parallel, step  # type: ignore[attr-defined]
 
-from flows.cluster.stage_on_nodes import gather, nodes_for, stage_on_nodes
+from flows.cluster.stage_on_nodes import join_nodes, nodes_for, stage_on_nodes
 
 WORK = "stage_on_nodes"
-"""The name of the decorator of the step that is the stage."""
+"""The decorator of the step that runs the stage."""
 
 
-class Spread(FlowSpec):
+class MultiNodeSteps(FlowSpec):
     """Holds the steps; no flow is made of it."""
 
     @step
@@ -32,13 +32,13 @@ class Spread(FlowSpec):
     @step
     def import_checkpoint_on_nodes(self) -> None:
         """import, on each of its nodes."""
-        self.next(self.import_checkpoint_gathered)
+        self.next(self.import_checkpoint_join)
 
     @card(type="html")
     @step
-    def import_checkpoint_gathered(self, inputs: Any) -> None:
-        """Take what the first node of import made."""
-        gather(self, inputs)
+    def import_checkpoint_join(self, inputs: Any) -> None:
+        """Take the results of the first node of import."""
+        join_nodes(self, inputs)
         self.next(self.vanilla_sft)
 
     @step
@@ -51,13 +51,13 @@ class Spread(FlowSpec):
     @step
     def vanilla_sft_on_nodes(self) -> None:
         """vanilla_sft, on each of its nodes."""
-        self.next(self.vanilla_sft_gathered)
+        self.next(self.vanilla_sft_join)
 
     @card(type="html")
     @step
-    def vanilla_sft_gathered(self, inputs: Any) -> None:
-        """Take what the first node of vanilla_sft made."""
-        gather(self, inputs)
+    def vanilla_sft_join(self, inputs: Any) -> None:
+        """Take the results of the first node of vanilla_sft."""
+        join_nodes(self, inputs)
         self.next(self.curation)
 
     @step
@@ -70,13 +70,13 @@ class Spread(FlowSpec):
     @step
     def curation_on_nodes(self) -> None:
         """curation, on each of its nodes."""
-        self.next(self.curation_gathered)
+        self.next(self.curation_join)
 
     @card(type="html")
     @step
-    def curation_gathered(self, inputs: Any) -> None:
-        """Take what the first node of curation made."""
-        gather(self, inputs)
+    def curation_join(self, inputs: Any) -> None:
+        """Take the results of the first node of curation."""
+        join_nodes(self, inputs)
         self.next(self.long_cot_sft)
 
     @step
@@ -89,13 +89,13 @@ class Spread(FlowSpec):
     @step
     def long_cot_sft_on_nodes(self) -> None:
         """long_cot_sft, on each of its nodes."""
-        self.next(self.long_cot_sft_gathered)
+        self.next(self.long_cot_sft_join)
 
     @card(type="html")
     @step
-    def long_cot_sft_gathered(self, inputs: Any) -> None:
-        """Take what the first node of long_cot_sft made."""
-        gather(self, inputs)
+    def long_cot_sft_join(self, inputs: Any) -> None:
+        """Take the results of the first node of long_cot_sft."""
+        join_nodes(self, inputs)
         self.next(self.reward_models)
 
     @step
@@ -108,13 +108,13 @@ class Spread(FlowSpec):
     @step
     def reward_models_on_nodes(self) -> None:
         """reward_models, on each of its nodes."""
-        self.next(self.reward_models_gathered)
+        self.next(self.reward_models_join)
 
     @card(type="html")
     @step
-    def reward_models_gathered(self, inputs: Any) -> None:
-        """Take what the first node of reward_models made."""
-        gather(self, inputs)
+    def reward_models_join(self, inputs: Any) -> None:
+        """Take the results of the first node of reward_models."""
+        join_nodes(self, inputs)
         self.next(self.rl)
 
     @step
@@ -127,19 +127,19 @@ class Spread(FlowSpec):
     @step
     def rl_on_nodes(self) -> None:
         """rl, on each of its nodes."""
-        self.next(self.rl_gathered)
+        self.next(self.rl_join)
 
     @card(type="html")
     @step
-    def rl_gathered(self, inputs: Any) -> None:
-        """Take what the first node of rl made."""
-        gather(self, inputs)
+    def rl_join(self, inputs: Any) -> None:
+        """Take the results of the first node of rl."""
+        join_nodes(self, inputs)
         self.next(self.rl_branches)
 
     # A step that joins may not branch as well.
     @step
     def rl_branches(self) -> None:
-        """Go on with the four methods of long2short."""
+        """Continue with the four methods of long2short."""
         self.next(self.merge, self.shortest, self.dpo, self.short_rl)
 
     @step
@@ -152,13 +152,13 @@ class Spread(FlowSpec):
     @step
     def merge_on_nodes(self) -> None:
         """long2short/merge, on each of its nodes."""
-        self.next(self.merge_gathered)
+        self.next(self.merge_join)
 
     @card(type="html")
     @step
-    def merge_gathered(self, inputs: Any) -> None:
-        """Take what the first node of long2short/merge made."""
-        gather(self, inputs)
+    def merge_join(self, inputs: Any) -> None:
+        """Take the results of the first node of long2short/merge."""
+        join_nodes(self, inputs)
         self.next(self.report)
 
     @step
@@ -171,13 +171,13 @@ class Spread(FlowSpec):
     @step
     def shortest_on_nodes(self) -> None:
         """long2short/shortest, on each of its nodes."""
-        self.next(self.shortest_gathered)
+        self.next(self.shortest_join)
 
     @card(type="html")
     @step
-    def shortest_gathered(self, inputs: Any) -> None:
-        """Take what the first node of long2short/shortest made."""
-        gather(self, inputs)
+    def shortest_join(self, inputs: Any) -> None:
+        """Take the results of the first node of long2short/shortest."""
+        join_nodes(self, inputs)
         self.next(self.report)
 
     @step
@@ -190,13 +190,13 @@ class Spread(FlowSpec):
     @step
     def dpo_on_nodes(self) -> None:
         """long2short/dpo, on each of its nodes."""
-        self.next(self.dpo_gathered)
+        self.next(self.dpo_join)
 
     @card(type="html")
     @step
-    def dpo_gathered(self, inputs: Any) -> None:
-        """Take what the first node of long2short/dpo made."""
-        gather(self, inputs)
+    def dpo_join(self, inputs: Any) -> None:
+        """Take the results of the first node of long2short/dpo."""
+        join_nodes(self, inputs)
         self.next(self.report)
 
     @step
@@ -209,22 +209,22 @@ class Spread(FlowSpec):
     @step
     def short_rl_on_nodes(self) -> None:
         """long2short/rl, on each of its nodes."""
-        self.next(self.short_rl_gathered)
+        self.next(self.short_rl_join)
 
     @card(type="html")
     @step
-    def short_rl_gathered(self, inputs: Any) -> None:
-        """Take what the first node of long2short/rl made."""
-        gather(self, inputs)
+    def short_rl_join(self, inputs: Any) -> None:
+        """Take the results of the first node of long2short/rl."""
+        join_nodes(self, inputs)
         self.next(self.report)
 
 
 def _steps(name: str, *more: str) -> Mapping[str, Callable[..., Any]]:
-    parts = (name, f"{name}_on_nodes", f"{name}_gathered", *more)
-    return MappingProxyType({part: getattr(Spread, part) for part in parts})
+    parts = (name, f"{name}_on_nodes", f"{name}_join", *more)
+    return MappingProxyType({part: getattr(MultiNodeSteps, part) for part in parts})
 
 
-SPREADS: Mapping[str, Mapping[str, Callable[..., Any]]] = MappingProxyType(
+STEPS_ON_NODES: Mapping[str, Mapping[str, Callable[..., Any]]] = MappingProxyType(
     {
         "import": _steps("import_checkpoint"),
         "vanilla_sft": _steps("vanilla_sft"),
@@ -238,4 +238,4 @@ SPREADS: Mapping[str, Mapping[str, Callable[..., Any]]] = MappingProxyType(
         "long2short/rl": _steps("short_rl"),
     }
 )
-"""The steps of each stage that can be spread, by their names."""
+"""By stage, the steps that replace its own where it fills several nodes, by their names."""

@@ -1,7 +1,7 @@
 """`@stage_on_nodes(name=…)`: a step that is a stage of the chain on several nodes at once.
 
-The first node runs the stage, with the others as its hands (infra/cluster/group.py); what it made is what the stage
-made. Where any node is lost, all end, and the stage is tried again from its last checkpoint.
+The first node runs the stage, with the others at its command (infra/cluster/group.py); its results are the
+stage's. Where any node is lost, all end, and the stage is tried again from its last checkpoint.
 """
 
 import secrets
@@ -22,7 +22,7 @@ FEWEST = 2
 
 
 def nodes_for(flow: Any, stage: str) -> int:
-    """How many nodes to start for a stage: the fewest where its outputs will be used again. They know each other by
+    """How many nodes to start for a stage: the fewest where its outputs will be reused. They recognize each other by
     `flow.group_key`."""
     flow.group_key = secrets.token_hex(32)
     return max(FEWEST, nodes_of(flow.chain.recipe, stage)) if _runs(flow.chain, stage, _done(flow)) else FEWEST
@@ -60,8 +60,8 @@ def stage_on_nodes(step_name: str, flow: Any, inputs: Any, attributes: dict[str,
     yield
 
 
-def gather(flow: Any, inputs: Sequence[Any]) -> None:
-    """Go on with what the first node of a stage has: it comes first."""
+def join_nodes(flow: Any, inputs: Sequence[Any]) -> None:
+    """Continue with the results of the first node of a stage: it comes first."""
     flow.merge_artifacts(inputs, exclude=["records", "html"])
     flow.records = inputs[0].records
     flow.draw_card([StageRecord.model_validate(one) for one in list(flow.records.values())[-1:]])

@@ -15,7 +15,7 @@ import yaml
 
 from flows.chain import STAGES, wanted_stages
 from flows.cli.overrides import apply_overrides
-from flows.cluster.multi_node_steps import SPREADS
+from flows.cluster.multi_node_steps import STEPS_ON_NODES
 from flows.cluster.plan import CannotDeploy, check_deployable, check_shipped, nodes_of, with_size
 from infra.stages.code_digest import code_digests
 from steps.recipe import check_recipe, load_recipe
@@ -90,7 +90,7 @@ def jobsets(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_jobset_would_take_what_stages_on_several_nodes_make(four_nodes: dict[str, dict[str, Any]]) -> None:
-    assert len(jobsets(four_nodes["WorkflowTemplate"])) == len(SPREADS)
+    assert len(jobsets(four_nodes["WorkflowTemplate"])) == len(STEPS_ON_NODES)
 
 
 def test_a_stage_that_the_recipe_leaves_out_waits_for_no_gpu(one_node: dict[str, dict[str, Any]]) -> None:
@@ -124,7 +124,7 @@ def test_the_large_recipes_can_be_deployed(name: str, size: str, tmp_path: Path)
     ],
 )
 def test_what_is_compiled_changes_only_with_intent(which: str, kind: str, request: pytest.FixtureRequest) -> None:
-    """UPDATE_GOLDEN=1 writes the files anew."""
+    """UPDATE_GOLDEN=1 writes the files again."""
     settled = argo.settled(request.getfixturevalue(which)[kind])
     if which == "four_nodes":
         # One stage of several nodes stands for the others.
