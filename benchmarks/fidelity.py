@@ -69,9 +69,9 @@ def all_runs(arguments: argparse.Namespace, start: NanoStart) -> dict[str, list[
     def made(job: tuple[int, str]) -> dict[str, Any]:
         seed, variant = job
         place = arguments.folder / f"{variant.replace(' ', '-')}-{seed}.json"
-        wanted = {"settings": settings(start, variant), "seed": seed, "model": start.model.parent.name}
-        if place.exists() and (kept := json.loads(place.read_text()))["wanted"] == wanted:
-            return kept
+        expected = {"settings": settings(start, variant), "seed": seed, "model": start.model.parent.name}
+        if place.exists() and (cached := json.loads(place.read_text()))["of"] == expected:
+            return cached
         began = time.monotonic()
         command = [sys.executable, __file__, "--store", arguments.store, "--run", start.run]
         # One thread for each of two runs at a time: they would only wait for each other's.
@@ -83,7 +83,7 @@ def all_runs(arguments: argparse.Namespace, start: NanoStart) -> dict[str, list[
         )
         if done.returncode != 0:
             raise RuntimeError(f"{variant}, seed {seed}: {done.stderr[-2000:]}")
-        result = json.loads(done.stdout.splitlines()[-1]) | {"wanted": wanted}
+        result = json.loads(done.stdout.splitlines()[-1]) | {"of": expected}
         place.write_text(json.dumps(result))
         print(f"{variant}, seed {seed}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
         return result
