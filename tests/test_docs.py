@@ -187,3 +187,10 @@ def test_examples_import_what_exists() -> None:
         ):
             for name in names.split(", "):
                 assert hasattr(importlib.import_module(module), name), f"{path}: {module} has no {name}"
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE))
+    for path in DOCUMENTS:
+        named = re.findall(r"(?:^ {4}|`)make ([a-z]+)", read(path), re.MULTILINE)
+        assert set(named) <= targets, f"{path} names {set(named) - targets}"
