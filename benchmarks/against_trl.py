@@ -1,6 +1,6 @@
 """End-to-end RL tokens per second on a CPU: Longhaul's RL against TRL's `GRPOTrainer`, run in turns on this machine.
 
-    longhaul run --config configs/nano.yaml && python benchmarks/against_trl.py
+    longhaul run --config configs/nano.yaml && python -m benchmarks.against_trl
 
 The figure is the number of generated response tokens divided by the seconds of whole iterations: generation, judging,
 training, and the hand-over of the new weights. Start-up and the first iterations (`--warm-up`) are not counted on
@@ -42,8 +42,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from nano_start import ROOT, NanoStart, machine, nano_start
-
+from benchmarks.nano_start import ROOT, NanoStart, machine, nano_start
 from steps.problem import save_rows
 from steps.rl.config import RlConfig
 
@@ -66,8 +65,8 @@ def trl_environment(place: Path) -> Path:
         uv, links = Path(sys.prefix, "bin", "uv"), os.environ.get("PIP_FIND_LINKS")
         torch = ["--find-links", links] if links else ["--torch-backend", "cpu"]
         subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, place], check=True)
-        install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", place / "bin" / "python"]
-        subprocess.run([*install, *torch, "-r", REQUIREMENTS], check=True)
+        install = [str(uv), "pip", "install", "--quiet", "--compile-bytecode", "--python", f"{place}/bin/python"]
+        subprocess.run([*install, *torch, "-r", str(REQUIREMENTS)], check=True)
         shutil.copyfile(REQUIREMENTS, made_from)
     return place / "bin" / "python"
 
@@ -121,15 +120,15 @@ def run_side(side: str, case: dict[str, Any], trl_python: Path, logs: Path) -> d
     """One side's figures on a case, from a process of its own. Raises RuntimeError with the end of its log."""
     log = logs / f"{side}.log"
     environment = dict(os.environ)
-    command = [sys.executable, str(HERE / "longhaul_peer.py"), json.dumps(case), str(log)]
+    command = [sys.executable, "-m", "benchmarks.longhaul_peer", json.dumps(case), str(log)]
     if side == "trl":
         library = trl_python.parents[1] / "lib" / "libiomp5.so"
         environment |= {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         environment |= {"OMP_NUM_THREADS": str(os.cpu_count()), "KMP_BLOCKTIME": "1", "LD_PRELOAD": str(library)}
         environment |= TRL_MALLOC
-        command = [str(trl_python), str(HERE / "trl_peer.py"), json.dumps(case)]
+        command = [str(trl_python), "-m", "benchmarks.trl_peer", json.dumps(case)]
     with log.open("a") as errors:
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
     if done.returncode:
         raise RuntimeError(f"{side} ended with code {done.returncode}; the end of {log}:\n{log.read_text()[-3000:]}")
     return dict(json.loads(done.stdout.splitlines()[-1]))

@@ -1,6 +1,6 @@
 """Does RL here reproduce the report's findings (§3)? Runs RL on the nano world in several variants; draws figures.
 
-    longhaul run --config configs/nano.yaml && python benchmarks/fidelity.py
+    longhaul run --config configs/nano.yaml && python -m benchmarks.fidelity
 
 Every run starts from the nano run's long-CoT model; the seed changes what RL samples, not the model it starts from.
 Held-out accuracy and length are measured every few iterations. The comparisons, each with at least three seeds:
@@ -27,8 +27,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nano_start import NanoStart, learn, machine, nano_start
-
+from benchmarks.nano_start import NanoStart, learn, machine, nano_start
 from infra.environment import enter_engine_environment
 
 ITERATIONS, EVERY = 20, 4
@@ -73,7 +72,7 @@ def all_runs(arguments: argparse.Namespace, start: NanoStart) -> dict[str, list[
         if place.exists() and (cached := json.loads(place.read_text()))["of"] == expected:
             return cached
         began = time.monotonic()
-        command = [sys.executable, __file__, "--store", arguments.store, "--run", start.run]
+        command = [sys.executable, "-m", "benchmarks.fidelity", "--store", arguments.store, "--run", start.run]
         # One thread for each of two runs at a time: they would only wait for each other's.
         done = subprocess.run(
             [*command, "--one", variant, "--seed", str(seed)],
@@ -114,7 +113,7 @@ def main() -> None:
             output.write(json.dumps(run_one(start, arguments.one, arguments.seed)) + "\n")
             output.flush()
         return
-    from fidelity_figures import draw, findings
+    from benchmarks.fidelity_figures import draw, findings
 
     began = time.monotonic()
     runs = all_runs(arguments, start)

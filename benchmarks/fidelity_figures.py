@@ -47,12 +47,12 @@ def percent(mean: float, deviation: float) -> str:
 
 def against(runs: Runs, other: str) -> tuple[str, dict[str, Any]]:
     """Final accuracies of the base and another variant, and the samples that each needed to the best level of both."""
-    ours, theirs = (curve(runs[name], "samples", "accuracy") for name in (BASE, other))
+    curves = [curve(runs[name], "samples", "accuracy") for name in (BASE, other)]
     first, second = final(runs[BASE], "accuracy"), final(runs[other], "accuracy")
-    level = min(max(ours[1]), max(theirs[1]))
-    samples = [reached(c[0], c[1], level) for c in (ours, theirs)]
-    gap, spread = first[0] - second[0], max(first[1], second[1])
-    verdict = "within the spread" if abs(gap) <= spread else "ahead" if gap > 0 else "behind"
+    level = min(max(accuracies) for _, accuracies, _ in curves)
+    samples = [reached(xs, ys, level) for xs, ys, _ in curves]
+    gap, deviation = first[0] - second[0], max(first[1], second[1])
+    verdict = "within the spread" if abs(gap) <= deviation else "ahead" if gap > 0 else "behind"
     figures = {"accuracy": [first[0], second[0]], "deviation": [first[1], second[1]], "level": level}
     figures |= {"verdict": verdict}
     figures |= {"samples_to_level": samples}
@@ -65,7 +65,8 @@ def against(runs: Runs, other: str) -> tuple[str, dict[str, Any]]:
 def findings(runs: Runs, contexts: Sequence[int]) -> dict[str, Any]:
     """What each figure shows, in a sentence and in numbers."""
     base = runs[BASE]
-    sentences, figures = {}, {}
+    sentences: dict[str, str] = {}
+    figures: dict[str, dict[str, Any]] = {}
 
     def change(y: str) -> tuple[float, float]:
         return statistics.fmean(r["points"][0][y] for r in base), final(base, y)[0]
@@ -87,8 +88,8 @@ def findings(runs: Runs, contexts: Sequence[int]) -> dict[str, Any]:
         ("curriculum and priorities against uniform prompts (Fig. 9)", "uniform prompts", "fig9"),
     ):
         text, figures[key] = against(runs, other)
-        ours, theirs = figures[key]["samples_to_level"]
-        fewer = ours is not None and (theirs is None or ours < theirs)
+        base_samples, other_samples = figures[key]["samples_to_level"]
+        fewer = base_samples is not None and (other_samples is None or base_samples < other_samples)
         seen = fewer and figures[key]["verdict"] == "ahead"
         sentences[name] = f"{text}; the report's advantage is {'seen' if seen else 'NOT seen'} here"
     with_reward, without = (final(runs[name], "length") for name in ("length reward", BASE))

@@ -1,6 +1,6 @@
 """Trainer and engine in turns on one GPU, compared with what `longhaul plan --estimate` predicts.
 
-    python benchmarks/gpu.py
+    python -m benchmarks.gpu
 
 The settings are those of configs/qwen-1.5b-8gpu.yaml with one rank and one engine. The model has that shape and random
 weights: neither speed nor memory depends on what a model has learned. Every response is forced to a given length.
@@ -29,9 +29,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nano_start import ROOT, machine, never_end
-from partial_rollouts import PROMPT, Lengths, Steps, compare, iteration
-
+from benchmarks.nano_start import ROOT, machine, never_end
+from benchmarks.partial_rollouts import PROMPT, Lengths, Steps, compare, iteration
 from infra.environment import enter_engine_environment
 
 LENGTH, LONGEST = 512, 2048
@@ -177,11 +176,11 @@ class Bench:
             for phase, seconds in (there | back).items():
                 phases.setdefault(phase, []).append(seconds)
         turns.to_rollout()
-        seconds = {phase: statistics.median(each[1:]) for phase, each in phases.items()}
+        medians = {phase: statistics.median(each[1:]) for phase, each in phases.items()}
         first = {phase: each[0] for phase, each in phases.items()}
         return {
             "engine_start_seconds": start,
-            "seconds": seconds,
+            "seconds": medians,
             "first": first,
             "estimated_seconds": turn_seconds(self.shape, self.engine_config, self.memory.offloaded * self.gpu),
             "bytes_in_use": used,

@@ -1,6 +1,6 @@
 """Where the time of an RL iteration goes, compared with a lower bound for what the algorithm has to compute.
 
-    longhaul run --config configs/nano.yaml && python benchmarks/iteration.py
+    longhaul run --config configs/nano.yaml && python -m benchmarks.iteration
 
 Runs a few iterations of the nano recipe's RL from the nano run's long-CoT model, in one process, and prints a table.
 
@@ -26,11 +26,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import TextIOBase
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from nano_start import NanoStart, endless, machine, nano_start
-
+from benchmarks.nano_start import NanoStart, endless, machine, nano_start
 from infra.environment import enter_engine_environment
 
 WARM_UP = 1
@@ -63,6 +63,7 @@ class Profile:
 
 def profile_iterations(start: NanoStart, iterations: int) -> dict[str, Any]:
     """RL's iterations in parts, and the last optimizer step's micro-batches once more by a plain loop."""
+    from infra.inference.engine import Engine
     from infra.training.trainer import Trainer
     from steps.rl import rollout
     from steps.rl.checkpoint import Checkpoints
@@ -83,9 +84,10 @@ def profile_iterations(start: NanoStart, iterations: int) -> dict[str, Any]:
         open_workbench(start.model, engine=recipe.engine, trainer=recipe.trainer, seed=0) as bench,
     ):
         checkpoints = Checkpoints(Path(folder))
+        assert isinstance(bench.engine, Engine)
         run = RlRun(bench, start.problems, start.pass_rates, recipe.rl, checkpoints)
         seconds, tokens = [], 0.0
-        Trainer.step = kept  # type: ignore[method-assign]
+        setattr(Trainer, "step", kept)  # noqa: B010  (mypy refuses an assignment to a method)
         bench.hand_over()
         with (
             profile.of(bench.engine.llm.llm_engine, "step", "generation"),
@@ -185,7 +187,7 @@ def engine_speed(start: NanoStart, in_flight: int, length: int) -> float:
     return statistics.median(speeds[1:])
 
 
-def become_ready(start: NanoStart, output: TextIO) -> None:
+def become_ready(start: NanoStart, output: TextIOBase) -> None:
     """What a stage's process does before its work begins."""
     from steps.workbench import open_workbench
 
@@ -232,7 +234,7 @@ def main() -> None:
             else:
                 output.write(json.dumps(engine_speed(start, *arguments.size)) + "\n")
         return
-    command = [sys.executable, *sys.argv]
+    command = [sys.executable, "-m", "benchmarks.iteration", *sys.argv[1:]]
 
     def part(*arguments: str) -> Any:
         done = subprocess.run([*command, "--part", *arguments], stdout=subprocess.PIPE, text=True, check=True)

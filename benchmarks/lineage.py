@@ -1,6 +1,6 @@
 """How long questions about the lineage take: 1,000 runs that made 100,000 artifacts, on SQLite.
 
-    python benchmarks/lineage.py [--runs 1000] [--index URL]
+    python -m benchmarks.lineage [--runs 1000] [--index URL]
 
 The records are synthetic (tests/infra/lineage/records.py): all runs share the first one's data and base, so those two
 are hubs with thousands of neighbours; every fifth run reuses the stages before RL, every tenth fails. All records are
@@ -11,20 +11,18 @@ after one warm-up, and the median and the slowest repetition are printed. The la
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nano_start import ROOT, machine
 from rich.console import Console
 from rich.table import Table
 from starlette.testclient import TestClient
 
-sys.path.insert(0, str(ROOT))
-
+from benchmarks.nano_start import machine
 from infra.lineage.histories import differences
 from infra.lineage.index import LineageIndex
 from infra.lineage.queries import find_all, models_that_saw, reruns
@@ -47,9 +45,9 @@ def questions(index: LineageIndex) -> dict[str, Callable[[], Any]]:
     for name, page in (("runs", index.runs), ("models", index.models), ("data", index.data)):
         asked[f"{name}: first page"] = page
         total = page().total
-        asked[f"{name}: last page"] = lambda page=page, total=total: page(offset=total - 50)
-        asked[f"{name}: text"] = lambda page=page: page("0042")
-        asked[f"{name}: text that is nowhere"] = lambda page=page: page("nowhere")
+        asked[f"{name}: last page"] = partial(page, offset=total - 50)
+        asked[f"{name}: text"] = partial(page, "0042")
+        asked[f"{name}: text that is nowhere"] = partial(page, "nowhere")
     asked["data: by size"] = lambda: index.data(order="-size")
     asked["data: by name"] = lambda: index.data(order="name")
     for name, id in (
@@ -59,7 +57,7 @@ def questions(index: LineageIndex) -> dict[str, Callable[[], Any]]:
         ("run", f"run:{run}"),
         ("shared file", index.find("train.jsonl").id),
     ):
-        asked[f"two hops around: {name}"] = lambda id=id: index.neighbourhood(id, 2)
+        asked[f"two hops around: {name}"] = partial(index.neighbourhood, id, 2)
     asked["upstream: newest model"] = lambda: index.upstream(newest.id)
     asked["downstream: shared file, 200 nodes"] = lambda: index.downstream(index.find("train.jsonl").id, limit=200)
     asked["find: digest's beginning"] = lambda: index.find(newest.digest[:10])
@@ -89,7 +87,7 @@ def pages(index: LineageIndex, store: Store, home: Path) -> dict[str, Callable[[
     def get(address: str) -> None:
         visitor.get(address).raise_for_status()
 
-    return {name: lambda address=address: get(address) for name, address in addresses.items()}
+    return {name: partial(get, address) for name, address in addresses.items()}
 
 
 def timed(ask: Callable[[], Any], repetitions: int = REPETITIONS) -> tuple[float, float]:

@@ -11,8 +11,7 @@ import tempfile  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
-from peer_common import Clock, CountedChat, scorer_of  # noqa: E402
-
+from benchmarks.peer_common import Clock, CountedChat, scorer_of  # noqa: E402
 from infra.inference.engine import EngineConfig  # noqa: E402
 from infra.progress.logs import output, quiet_to  # noqa: E402
 from infra.training.trainer import TrainerConfig  # noqa: E402

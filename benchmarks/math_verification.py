@@ -1,6 +1,6 @@
 """How many mathematical answers the scorer that RL uses verifies per second.
 
-    python benchmarks/math_verification.py [--gsm8k test.jsonl]
+    python -m benchmarks.math_verification [--gsm8k test.jsonl]
 
 All answers are new, with eight for each reference, as in a group of responses: `formulas` all go to math-verify in the
 scorer's processes; `plain` are numbers, which need none; `mixed` is half of each; `nano_world` are answers as RL gets
@@ -15,8 +15,7 @@ import random
 import time
 from pathlib import Path
 
-from nano_start import machine
-
+from benchmarks.nano_start import machine
 from steps.nano_world.world import DOMAINS, make_task
 from steps.problem import Problem, load_problems
 from steps.rewards.scorer import Scorer

@@ -1,6 +1,6 @@
 """What the newest run reached, and the nano recipe's goals: a Markdown table, then one line of JSON.
 
-    longhaul run --config configs/nano.yaml && python benchmarks/nano.py
+    longhaul run --config configs/nano.yaml && python -m benchmarks.nano
 
 It reads the run's records; it runs nothing.
 """
@@ -11,8 +11,7 @@ import json
 from datetime import datetime
 from typing import Any
 
-from nano_start import machine
-
+from benchmarks.nano_start import machine
 from flows.models import run_records
 from infra.store.open import open_store
 from infra.store.records import StageRecord

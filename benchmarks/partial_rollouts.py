@@ -1,6 +1,6 @@
 """Partial rollouts against waiting for all responses: latency, throughput, and what both learn from equal tokens.
 
-    longhaul run --config configs/nano.yaml && python benchmarks/partial_rollouts.py
+    longhaul run --config configs/nano.yaml && python -m benchmarks.partial_rollouts
 
 Real vLLM with the nano run's long-CoT model. Waiting for all starts a batch of responses and ends with its longest.
 Partial rollouts keep as many in flight: each iteration adds at most the token budget, an eighth of the longest length,
@@ -34,8 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nano_start import NanoStart, endless, learn, machine, nano_start
-
+from benchmarks.nano_start import NanoStart, endless, learn, machine, nano_start
 from infra.environment import enter_engine_environment
 
 IN_FLIGHT = 256
@@ -196,7 +195,8 @@ def main() -> None:
         return
 
     def learned(way: str) -> dict[str, Any]:
-        done = subprocess.run([sys.executable, *sys.argv, "--rl", way], stdout=subprocess.PIPE, text=True, check=True)
+        command = [sys.executable, "-m", "benchmarks.partial_rollouts", *sys.argv[1:], "--rl", way]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         return json.loads(done.stdout.splitlines()[-1])
 
     rng = random.Random(0)

@@ -1,6 +1,6 @@
 """The reward models (§2.3.5) side by side: their spot checks, and RL with each of them as the reward.
 
-    longhaul run --config configs/nano.yaml && python benchmarks/reward_models.py
+    longhaul run --config configs/nano.yaml && python -m benchmarks.reward_models
 
 Trains both models from the nano run's long-CoT model, as the stage reward_models does, and then runs RL from the same
 model with the rules, the classic model and the chain-of-thought model as the reward for mathematics. Held-out accuracy
@@ -20,8 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nano_start import NanoStart, learn, machine, nano_start
-
+from benchmarks.nano_start import NanoStart, learn, machine, nano_start
 from infra.environment import enter_engine_environment
 
 REWARDS = ("rules", "classic_rm", "cot_rm")
@@ -37,7 +36,7 @@ def train_models(start: NanoStart, folder: Path) -> dict[str, Any]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     recipe = start.recipe
-    settings = StageSettings(
+    settings: StageSettings[RewardModelsConfig] = StageSettings(
         own=RewardModelsConfig(),
         engine=recipe.engine,
         trainer=recipe.trainer,
@@ -81,7 +80,17 @@ def run_rl(start: NanoStart, reward: str, folder: Path, iterations: int, seed: i
 
 def apart(arguments: argparse.Namespace, part: str) -> dict[str, Any]:
     """One part in a process of its own."""
-    command = [sys.executable, __file__, "--store", arguments.store, "--folder", str(arguments.folder), "--one", part]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.reward_models",
+        "--store",
+        arguments.store,
+        "--folder",
+        str(arguments.folder),
+        "--one",
+        part,
+    ]
     command += ["--iterations", str(arguments.iterations), "--seed", str(arguments.seed)]
     command += ["--run", arguments.run] if arguments.run else []
     began = time.monotonic()

@@ -1,6 +1,6 @@
 """What it costs to run a program in the sandbox: from the call until the result of a Python program that prints 1.
 
-    python benchmarks/sandbox.py
+    python -m benchmarks.sandbox
 
 For each backend that works on this machine and for the service (`longhaul sandbox serve`, a process of its own on this
 machine), beside bare Python (`python -S -c` as a subprocess, no sandbox) and the report's own figures (§2.6.4: 40 ms to
@@ -24,10 +24,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from nano_start import ROOT, machine
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.nano_start import ROOT, machine
 from infra.sandbox.client import SandboxClient
 from infra.sandbox.config import SandboxConfig, open_sandbox
 from infra.sandbox.interface import Sandbox, SandboxUnavailable

@@ -1,6 +1,6 @@
 """Thousands of mixed runs in the sandbox, and what they leave behind on this machine: nothing.
 
-    python benchmarks/sandbox_endurance.py [--runs 10000] [--backend bubblewrap]
+    python -m benchmarks.sandbox_endurance [--runs 10000] [--backend bubblewrap]
 
 Right, wrong, crashing and hostile programs, drawn by a seed, in a process of its own with as many threads as cores.
 When that process has ended, this one looks for what it left: processes of the slots' users, control groups, mounts,
@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from nano_start import machine
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from benchmarks.nano_start import machine
 from infra.environment import CACHE
 from infra.sandbox.config import SandboxConfig, open_sandbox
 from infra.sandbox.interface import Limits, Result
@@ -128,7 +128,7 @@ def work(connection: Connection, runs: int, backend: str, seed: int) -> None:
         results = sandbox.run_each(text, ["x" * 1000] * INPUTS, limits)
         for _ in range(INPUTS - 1):
             note(name, next(results))
-        results.close()  # type: ignore[attr-defined]  # a generator
+        results.close()
 
     draw = random.Random(seed)
     names = draw.choices(list(PROGRAMS), [program[0] for program in PROGRAMS.values()], k=runs)

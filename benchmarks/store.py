@@ -1,7 +1,7 @@
 """Throughput of the store's put and fetch, compared with plain copies of the same files, in turns on this machine.
 
-    python benchmarks/store.py                        # a folder, and moto's S3 server on this machine
-    AWS_ENDPOINT_URL_S3=… python benchmarks/store.py --bucket NAME     # another S3 server
+    python -m benchmarks.store                        # a folder, and moto's S3 server on this machine
+    AWS_ENDPOINT_URL_S3=… python -m benchmarks.store --bucket NAME     # another S3 server
 
 The files are one large one and many small ones, of random bytes. Peers:
 
@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import boto3
 
@@ -105,7 +106,7 @@ def aws_cli(place: Path) -> Path | None:
     command = place / "bin" / "aws"
     if not command.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", place], check=True)
-        install = [place / "bin" / "python", "-m", "pip", "install", "--quiet", "awscli"]
+        install = [f"{place}/bin/python", "-m", "pip", "install", "--quiet", "awscli"]
         if subprocess.run(install, check=False).returncode:
             print("awscli cannot be installed: compared with boto3's upload_file and download_file", file=sys.stderr)
             return None
@@ -191,7 +192,7 @@ class S3Case:
 
     def _copy(self, source: str | Path, destination: str | Path) -> None:
         if self.aws:
-            command = [self.aws, "s3", "cp", "--recursive", "--only-show-errors", source, destination]
+            command = [str(self.aws), "s3", "cp", "--recursive", "--only-show-errors", str(source), str(destination)]
             subprocess.run(command, check=True)
             return
         prefix = str(destination).removeprefix(f"s3://{self.bucket}/")
@@ -201,7 +202,7 @@ class S3Case:
 
     def _delete(self, prefix: str) -> None:
         for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=f"{prefix}/"):
-            objects = [{"Key": item["Key"]} for item in page.get("Contents", ())]
+            objects: Any = [{"Key": item["Key"]} for item in page.get("Contents", ())]
             if objects:
                 self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
 

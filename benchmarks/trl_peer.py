@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from peer_common import Clock, CountedChat, scorer_of
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from benchmarks.peer_common import Clock, CountedChat, scorer_of
 from steps.problem import load_problems
 
 

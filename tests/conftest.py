@@ -8,11 +8,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
 from infra.environment import engine_environment
+
+if TYPE_CHECKING:  # importing them takes seconds, which most tests do not need
+    from infra.inference.engine import Engine
+    from infra.training.trainer import Trainer
 
 # A test process is not started anew for a preloaded library: results do not depend on it.
 os.environ.update({name: value for name, value in engine_environment().items() if name != "LD_PRELOAD"})
@@ -32,7 +37,7 @@ def base() -> Path:
 
 
 @pytest.fixture(scope="session")
-def trainer(base: Path) -> "Trainer":  # noqa: F821
+def trainer(base: Path) -> "Trainer":
     """DeepSpeed around the base in float32; a test that trains it puts the weights back."""
     from infra.configs import TrainerConfig
     from infra.training.trainer import Trainer
@@ -41,7 +46,7 @@ def trainer(base: Path) -> "Trainer":  # noqa: F821
 
 
 @pytest.fixture(scope="session")
-def engine(trainer: "Trainer", base: Path) -> "Engine":  # noqa: F821
+def engine(trainer: "Trainer", base: Path) -> "Engine":
     """vLLM around the base in float32; a test that changes its weights puts them back."""
     from infra.configs import EngineConfig
     from infra.inference.engine import Engine

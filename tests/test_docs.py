@@ -37,8 +37,8 @@ DOCUMENTS = [path for path in TEXTS if path.endswith(".md")]
 FOLDERS = sorted({path.partition("/")[0] for path in TRACKED if "/" in path} - {".ci"})
 FILE = re.compile(rf"(?<![\w./@<$:-])(?:{'|'.join(FOLDERS)})/[\w./-]*\w")
 BARE_NAME = re.compile(r"`(\w+\.(?:py|md|j2|sh|tf))`")
-COMMAND = re.compile(r"(?<![\w./-])longhaul ((?:[a-z][a-z-]*)\b[^`;|#\n]*)")
-BENCHMARK = re.compile(r"python (benchmarks/\w+\.py)([^`#\n]*)")
+COMMAND = re.compile(r"(?<![\w./-])longhaul ((?:[a-z][a-z-]*)\b[^`;|&#\n]*)")
+BENCHMARK = re.compile(r"python -m (benchmarks\.\w+)([^`#\n]*)")
 OPTION = re.compile(r"(?<![\w=-])(--?[a-z][a-z0-9-]*)")
 KEY = re.compile(r"`([a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)+)(?:[:=][^`]*)?`")
 
@@ -120,7 +120,7 @@ def test_benchmarks_take_these_options() -> None:
     wrong = []
     for path in TEXTS:
         for script, arguments in BENCHMARK.findall(read(path)):
-            source = (ROOT / script).read_text() + shared
+            source = (ROOT / f"{script.replace('.', '/')}.py").read_text() + shared
             wrong += [f"{path}: {script} {name}" for name in OPTION.findall(arguments) if f'"{name}"' not in source]
     assert not wrong, "\n".join(wrong)
 
@@ -129,7 +129,7 @@ def test_modules_to_run_exist() -> None:
     wrong = [
         f"{path}: python -m {module}"
         for path in TEXTS
-        for module in re.findall(r"python3? -m ((?:flows|steps|infra)[\w.]*)", read(path))
+        for module in re.findall(r"python3? -m ((?:flows|steps|infra|benchmarks)[\w.]*)", read(path))
         if importlib.util.find_spec(module) is None
     ]
     assert not wrong, "\n".join(wrong)

@@ -3,6 +3,7 @@
 import importlib.metadata
 import re
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 THIRD_PARTY = (ROOT / "THIRD_PARTY.md").read_text()
@@ -20,7 +21,7 @@ def pinned() -> list[str]:
 
 def stated(package: str) -> str:
     """What a package's metadata says about its licence; of a whole licence text, the first line."""
-    metadata = importlib.metadata.metadata(package)
+    metadata: Any = importlib.metadata.metadata(package)  # a message of e-mail, which the type does not say
     text = (metadata.get("License") or "").strip().split("\n")[0]
     classifiers = [one for one in metadata.get_all("Classifier") or [] if one.startswith("License")]
     return " ".join(filter(None, [metadata.get("License-Expression"), text, *classifiers]))

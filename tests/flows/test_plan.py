@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -201,7 +202,7 @@ def test_from_and_until_choose_a_part_and_force_runs_it(store: Path) -> None:
         ({"reuse": "run-1"}, "--reuse needs --from or --only"),
     ],
 )
-def test_options_that_contradict_each_other_are_refused(options: dict[str, str], message: str) -> None:
+def test_options_that_contradict_each_other_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(SelectionRefused, match=message):
         Selection(**options)
 

@@ -218,7 +218,7 @@ def test_serve_answers_the_openai_client_and_streams(home: Home, first_run: subp
                 assert server.poll() is None, server.stdout.read() if server.stdout else ""
                 assert time.monotonic() < deadline, "the server did not come up in two minutes"
                 time.sleep(0.5)
-        question = [{"role": "user", "content": "Start with 4. Add 3. What is the result?"}]
+        question: list[Any] = [{"role": "user", "content": "Start with 4. Add 3. What is the result?"}]
         whole = client.chat.completions.create(model="nano", messages=question, max_tokens=24, temperature=0, seed=1)
         pieces = client.chat.completions.create(
             model="nano", messages=question, max_tokens=24, temperature=0, seed=1, stream=True

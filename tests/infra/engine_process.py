@@ -38,7 +38,7 @@ KV_CACHE_MB = 1024 if torch.cuda.is_available() else 64
 PROMPTS = [[5 + (7 * i + j) % 200 for j in range(4 + i)] for i in range(12)]
 
 
-def requests(**changes: object) -> list[Request]:
+def requests(**changes: Any) -> list[Request]:
     """A dozen prompts, each with a seed of its own."""
     return [
         Request(**{"tokens": prompt, "max_tokens": 24, "seed": 100 + i, **changes}) for i, prompt in enumerate(PROMPTS)

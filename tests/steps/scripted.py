@@ -44,7 +44,7 @@ class ScriptedEngine:
         completions = []
         for index, request in enumerate(requests):
             prompt = tuple(request.tokens)
-            answer = self._script(self._chat.tokenizer.decode(prompt, skip_special_tokens=False), asked[prompt])
+            answer = self._script(str(self._chat.tokenizer.decode([*prompt], skip_special_tokens=False)), asked[prompt])
             asked[prompt] += 1
             answer = Answer(answer) if isinstance(answer, str) else answer
             tokens = self._chat.encode(answer.text) + [self._chat.end_token] * (answer.ended == "stop")
@@ -85,7 +85,7 @@ class RecordingTrainer:
                 # Padding goes on from the last example, which ends with its last response token.
                 used = max(place for place, owner in enumerate(owners) if owner >= 0) + 2
                 for begin, end in pairwise([*starts, used]):
-                    texts.append(self.chat.tokenizer.decode(tokens[begin:end]))
+                    texts.append(str(self.chat.tokenizer.decode(tokens[begin:end])))
         self.steps.append(sorted(texts))
         self.rates.append(learning_rate)
         return StepResult(1.0, 1.0, {})

@@ -63,11 +63,11 @@ def test_packed_gradients_equal_those_of_examples_alone(tiny_model: Qwen2ForCaus
     def gradients(loss: Tensor) -> list[Tensor]:
         return list(torch.autograd.grad(loss, list(tiny_model.parameters())))
 
-    packed = sum(
-        (rows.per_example(packed_logprobs(tiny_model, rows), len(examples)) * weights).sum()
-        for rows in pack(examples, ROW, 2)
-    )
-    single = sum(alone(tiny_model, example).sum() * weight for example, weight in zip(examples, weights, strict=True))
+    packed, single = torch.zeros(()), torch.zeros(())
+    for rows in pack(examples, ROW, 2):
+        packed = packed + (rows.per_example(packed_logprobs(tiny_model, rows), len(examples)) * weights).sum()
+    for example, weight in zip(examples, weights, strict=True):
+        single = single + alone(tiny_model, example).sum() * weight
     torch.testing.assert_close(packed, single, atol=1e-4, rtol=1e-5)
     for ours, theirs in zip(gradients(packed), gradients(single), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)

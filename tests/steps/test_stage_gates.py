@@ -169,7 +169,7 @@ def test_one_broken_problem_stops_the_stage_and_is_named(
         ("digest", None, "expect_column_values_to_not_be_null"),
     ],
 )
-def test_one_bad_cell_fails_the_gate_and_is_found(column: str, value: object, expectation: str) -> None:
+def test_one_bad_cell_fails_the_gate_and_is_found(column: str, value: Any, expectation: str) -> None:
     frame = problem_frame([problem(place) for place in range(12)]).astype({column: object})
     frame.loc[3, column] = value
     only = only_broken(found("train problems", frame))

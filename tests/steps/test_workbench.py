@@ -17,7 +17,7 @@ class Parts:
     def __init__(self, model: Path) -> None:
         self.opened: list[str] = []
         with scripted_bench(model, lambda prompt, asked: "") as (_, engine, trainer):
-            self.parts = {"engine": engine, "trainer": trainer, "scorer": Scorer()}
+            self.parts: dict[str, Any] = {"engine": engine, "trainer": trainer, "scorer": Scorer()}
 
     def open(self, name: str) -> Any:
         self.opened.append(name)

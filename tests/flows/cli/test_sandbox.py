@@ -110,7 +110,8 @@ def test_it_serves_others_only_with_a_token() -> None:
 def test_a_program_can_be_run_by_a_service(program: Path, tmp_path: Path) -> None:
     program.write_text("print('there')")
     (tmp_path / "token").write_text("a-token-of-some-length")
-    serve = [sys.executable, "-m", "flows.cli", "sandbox", "serve", "--port", "0", "--token-file", tmp_path / "token"]
+    token_file = str(tmp_path / "token")
+    serve = [sys.executable, "-m", "flows.cli", "sandbox", "serve", "--port", "0", "--token-file", token_file]
     with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
         assert server.stdout
         url = server.stdout.readline().split(" listens on ")[1].split()[0]

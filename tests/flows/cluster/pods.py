@@ -88,8 +88,8 @@ def run_pod(
     boxes = Path(tempfile.gettempdir(), "longhaul-boxes")
     boxes.mkdir(mode=0o700, exist_ok=True)
     view += ["--bind", str(boxes), f"/tmp/{boxes.name}"]
-    for inside, place in (("/mnt/out", "out"), ("/home/pod", "home"), ("/home/stand", "stand")):
-        view += ["--bind", str(places[place]), inside]
+    for inside, name in (("/mnt/out", "out"), ("/home/pod", "home"), ("/home/stand", "stand")):
+        view += ["--bind", str(places[name]), inside]
     return subprocess.run(
         [
             *view,

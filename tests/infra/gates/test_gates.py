@@ -50,7 +50,7 @@ def gate(frame: pd.DataFrame, held_out: frozenset[str] = frozenset(), most: int 
     return suite(*RULES).run("train", frame, {"held_out": held_out, "most": most})
 
 
-def broken(frame: pd.DataFrame, row: int, column: str, value: object) -> pd.DataFrame:
+def broken(frame: pd.DataFrame, row: int, column: str, value: Any) -> pd.DataFrame:
     frame = frame.astype({column: object})
     frame.loc[row, column] = value
     return frame

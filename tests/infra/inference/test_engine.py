@@ -1,5 +1,7 @@
 """The rollout engine, with real vLLM and DeepSpeed."""
 
+from collections.abc import Generator
+
 import pytest
 
 from infra.inference.engine import Engine, Repetition, Request
@@ -50,6 +52,7 @@ def test_a_prompt_that_fills_the_context_is_refused_with_the_key_to_change(engin
 
 def test_a_caller_that_stops_early_leaves_nothing_running(engine: Engine) -> None:
     stream = engine.generate(requests())
+    assert isinstance(stream, Generator)
     next(stream)
     stream.close()
     assert not engine.llm.llm_engine.has_unfinished_requests()

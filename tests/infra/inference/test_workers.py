@@ -1,7 +1,7 @@
 """Rollout workers: real Ray actors around real engines, against the engine of one process."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import psutil
@@ -106,6 +106,7 @@ def test_nothing_of_ray_listens_where_other_machines_reach_it(workers: RolloutWo
 
 def test_a_caller_that_stops_early_leaves_nothing_running(workers: RolloutWorkers) -> None:
     stream = workers.generate(requests())
+    assert isinstance(stream, Generator)
     next(stream)
     stream.close()
     assert tokens(workers.generate_all(requests()[:2])) == tokens(workers.generate_all(requests()))[:2]

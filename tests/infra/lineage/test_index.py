@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from infra.lineage.index import LineageIndex
 from infra.lineage.tables import LineageError
 from infra.store.open import open_store
-from infra.store.records import FORMAT, Failure, write
+from infra.store.records import FORMAT, Failure, StageRecord, write
 from infra.store.store import Store, StoreError
 from tests.infra.lineage.records import (
     CHAIN,
@@ -176,7 +177,7 @@ def test_a_stage_that_failed_first_and_then_succeeded_in_its_run_counts_as_succe
     opened: Opened, store: Store
 ) -> None:
     history = History()
-    source = {"sources": {"data.jsonl": digest(1)}}
+    source: dict[str, Any] = {"sources": {"data.jsonl": digest(1)}}
     failed = stage_record("data", "first", outputs={}, failure=Failure(error="OSError: full"), **source)
     write_history(Path(store.backend.address), [("stage-runs/first", failed)])
     index = opened()
@@ -283,7 +284,11 @@ def test_hostile_texts_are_kept_and_found(opened: Opened, store: Store) -> None:
 )
 def test_names_find_their_node(name: str, id: str | None, store: Store, tmp_path: Path) -> None:
     history = two_runs()
-    made = next(record for where, record in history.records if where == "stage-runs/first" and record.stage == "rl")
+    made = next(
+        record
+        for where, record in history.records
+        if where == "stage-runs/first" and isinstance(record, StageRecord) and record.stage == "rl"
+    )
     history.set_tag("best", made)
     write_history(Path(store.backend.address), history.records)
     index = LineageIndex.of(store, tmp_path)

@@ -84,8 +84,8 @@ def test_a_history_is_the_models_own_also_where_others_made_the_same_data(tmp_pa
         for name, ref in second[stage].outputs.items()
     }
     text = json.dumps([record.model_dump(mode="json") for _, record in made.records])
-    for theirs, ours in same.items():
-        text = text.replace(theirs, ours)
+    for old, new in same.items():
+        text = text.replace(old, new)
     made.records = [
         (name, type(record).model_validate(raw))
         for (name, record), raw in zip(made.records, json.loads(text), strict=True)

@@ -290,7 +290,12 @@ def test_the_view_draws_bars_on_a_terminal(tmp_path: Path) -> None:
 def test_threads_may_advance_one_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "progress.jsonl"))
     with task("rollout", total=4000) as work:
-        threads = [threading.Thread(target=lambda: [work.advance() for _ in range(1000)]) for _ in range(4)]
+
+        def advance() -> None:
+            for _ in range(1000):
+                work.advance()
+
+        threads = [threading.Thread(target=advance) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:

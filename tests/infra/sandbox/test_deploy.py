@@ -69,7 +69,7 @@ def test_what_the_image_copies_and_installs_is_enough_to_run_programs(dockerfile
         distribution = importlib.metadata.distribution(name)
         for top in {file.parts[0] for file in distribution.files or [] if file.parts[0] not in ("..", "__pycache__")}:
             if not (installed / top).exists():
-                (installed / top).symlink_to(distribution.locate_file(top))
+                (installed / top).symlink_to(str(distribution.locate_file(top)))
     for sources, target in COPY.findall(dockerfile):
         for source in sources.split():
             place = tmp_path / target / (Path(source).name if target.endswith("/") else "")

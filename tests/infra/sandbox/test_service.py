@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -106,7 +107,10 @@ def test_joined_programs_take_two_slots() -> None:
 
 
 def test_many_threads_share_a_client(client: SandboxClient) -> None:
-    outcomes = [in_background(lambda n=n: client.run(f"print({n} ** 2)", "", SHORT).stdout) for n in range(16)]
+    def run_one(n: int) -> str:
+        return client.run(f"print({n} ** 2)", "", SHORT).stdout
+
+    outcomes = [in_background(partial(run_one, n)) for n in range(16)]
     for thread, _ in outcomes:
         thread.join()
     assert [outcome for _, (outcome,) in outcomes] == [f"{n**2}\n" for n in range(16)]
@@ -178,10 +182,17 @@ def test_metrics_count_runs_by_end_and_language_and_no_made_up_language(url: str
 def test_one_more_than_may_wait_is_refused_and_tried_again() -> None:
     held = Held()
     with served(held, slots=1, queue=2) as (url, server), client_of(url) as client:
+
+        def run_one(number: int) -> str:
+            return str(post(url, {"program": "", "stdin": str(number)}).json()["stdout"])
+
+        def holds(places: int) -> bool:
+            return server.runner.admission.places == places
+
         waiting = []
         for number in range(3):
-            waiting.append(in_background(lambda n=number: post(url, {"program": "", "stdin": str(n)}).json()["stdout"]))
-            eventually(lambda n=number: server.runner.admission.places == n + 1)
+            waiting.append(in_background(partial(run_one, number)))
+            eventually(partial(holds, number + 1))
         refused = post(url, {"program": ""})
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
         assert "2 requests wait" in refused.json()["error"]

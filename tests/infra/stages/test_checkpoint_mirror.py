@@ -125,8 +125,9 @@ def test_what_is_on_this_machine_goes_before(backend: Backend, tmp_path: Path) -
 
 def test_a_store_that_refuses_does_not_stop_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint_mirror, "EVERY_S", 0.02)
-    backend, told = open_backend(tmp_path / "store"), []
-    monkeypatch.setattr(checkpoint_mirror, "say", told.append)
+    backend = open_backend(tmp_path / "store")
+    messages: list[str] = []
+    monkeypatch.setattr(checkpoint_mirror, "say", messages.append)
     refused = threading.Event()
 
     def incoming(*asked: Any) -> Any:
@@ -138,7 +139,7 @@ def test_a_store_that_refuses_does_not_stop_the_stage(tmp_path: Path, monkeypatc
         save(tmp_path / KEY, 0)
         assert refused.wait(10)
         time.sleep(0.2)
-    assert len(told) == 1 and "503" in told[0]
+    assert len(messages) == 1 and "503" in messages[0]
 
 
 def test_an_index_that_is_none_is_named(backend: Backend, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def damage(store: Store, ref: Ref, path: str, data: bytes | None) -> None:
             (store.backend.root / key).write_bytes(data)
     else:
         assert isinstance(store.backend, S3Backend)
-        where = {"Bucket": store.backend.bucket, "Key": f"{store.backend.prefix}/{key}"}
-        store.backend.client.delete_object(**where)
+        bucket, key = store.backend.bucket, f"{store.backend.prefix}/{key}"
+        store.backend.client.delete_object(Bucket=bucket, Key=key)
         if data is not None:
-            store.backend.client.put_object(**where, Body=data)
+            store.backend.client.put_object(Bucket=bucket, Key=key, Body=data)

@@ -116,9 +116,10 @@ def test_a_stage_that_is_killed_again_and_again_has_every_step_once_when_its_fol
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(0, 40_000), max_size=6), st.integers(0, 300), st.randoms())
 def test_a_run_file_that_was_cut_off_anywhere_is_read_up_to_there(sizes: list[int], cut: int, rng: Random) -> None:
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto import wandb_internal_pb2
 
-    written = [Record(num=number, uuid=rng.choice("ab") * size) for number, size in enumerate(sizes)]
+    record_type: Any = vars(wandb_internal_pb2)["Record"]  # its stubs lack it
+    written = [record_type(num=number, uuid=rng.choice("ab") * size) for number, size in enumerate(sizes)]
     data = in_blocks([each.SerializeToString() for each in written])
     assert list(offline_runs.records(data)) == written
     found = list(offline_runs.records(data[: max(7, len(data) - cut)]))
@@ -191,9 +192,9 @@ with tracker(Path({str(tmp_path)!r})) as run:
     time.sleep(2)
     os.kill(os.getpid(), {signal.SIGKILL.value})
 """
-    path = str(Path(__file__).parents[3])
+    root = str(Path(__file__).parents[3])
     done = subprocess.run(
-        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}, check=False, timeout=60
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": root}, check=False, timeout=60
     )
     assert done.returncode == -signal.SIGKILL
     (path,) = (tmp_path / "wandb").glob("*/*.wandb")
@@ -227,7 +228,7 @@ def test_a_metric_that_is_no_number_is_refused_by_name(tmp_path: Path, mode: str
 def test_settings_that_cannot_be_are_refused() -> None:
     for refused in ({"mode": "sometimes"}, {"project": ""}, {"patience_s": 0}, {"proyect": "x"}):
         with pytest.raises(ValidationError):
-            TrackingConfig(**refused)  # type: ignore[arg-type]
+            TrackingConfig.model_validate(refused)
 
 
 def test_an_id_that_cannot_be_a_run_is_an_error(tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ def parsed(data: bytes) -> list[Any]:
     """
     from wandb.proto import wandb_internal_pb2
 
+    record_type: Any = vars(wandb_internal_pb2)["Record"]  # its stubs lack it
+
     at, whole, found = 7, b"", []
     while at + 7 <= len(data):
         left = 32768 - at % 32768
@@ -62,7 +64,7 @@ def parsed(data: bytes) -> list[Any]:
         whole += data[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):
-            found.append(wandb_internal_pb2.Record.FromString(whole))
+            found.append(record_type.FromString(whole))
             whole = b""
     return found
 

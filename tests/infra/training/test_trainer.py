@@ -38,7 +38,8 @@ def test_a_step_equals_a_plain_pytorch_step_on_the_same_examples(trainer: Traine
 
     trainer.load_weights(base)
     trainer.step(ROWS, response_loss(ROWS), learning_rate=1e-3)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).to(trainer.device)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    torch.nn.Module.to(model, trainer.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=TrainerConfig().betas, weight_decay=0.0)
     losses, count = torch.zeros((), device=trainer.device), 0
     for tokens in (list(range(5, 45)), list(range(50, 90))):

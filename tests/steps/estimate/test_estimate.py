@@ -131,11 +131,17 @@ def test_a_model_whose_shape_cannot_be_told_is_refused_with_the_way_out(tmp_path
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_layer_keeps_as_many_bytes_for_the_backward_pass_as_the_formula_says(dtype: torch.dtype) -> None:
-    sizes = {"hidden_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 512}
+    sizes: dict[str, Any] = {
+        "hidden_size": 128,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 512,
+    }
     kept: dict[int, float] = {}
     for layers in (1, 3):
         config = Qwen2Config(**sizes, num_hidden_layers=layers, vocab_size=64)
-        model = Qwen2ForCausalLM(config).to(dtype)
+        model = Qwen2ForCausalLM(config)
+        torch.nn.Module.to(model, dtype)
         model.config._attn_implementation = "sdpa"
         own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
         storages: dict[int, Tensor] = {}
@@ -169,7 +175,7 @@ def test_a_trainer_holds_between_steps_what_the_formula_says(dtype: str, stage: 
     from steps.supervised import response_loss
 
     rows = list(pack([TokenExample(list(range(5, 45)), 4)], 64, 1))
-    config = TrainerConfig(dtype=dtype, zero_stage=stage)  # type: ignore[arg-type]
+    config = TrainerConfig(dtype=dtype, zero_stage=stage)
     before = held_bytes()
     trainer = Trainer(base, config, seed=0)
     trainer.step(rows, response_loss(rows), learning_rate=1e-4)
@@ -187,7 +193,7 @@ def test_sharding_takes_from_each_rank_what_zero_says() -> None:
     shape, held = replace(SEVEN_B, vocabulary=135_926), []
     assert shape.parameters == pytest.approx(7.5e9, rel=1e-3)
     for stage in (0, 1, 2, 3):
-        config = TrainerConfig(dtype="bfloat16", ranks=64, zero_stage=stage)  # type: ignore[arg-type]
+        config = TrainerConfig(dtype="bfloat16", ranks=64, zero_stage=stage)
         memory = trainer_memory(shape, config, 1, 16)
         step = 4 * shape.parameters / (64 if stage else 1)
         held.append((memory.weights + memory.gradients + memory.optimizer - step) / 1e9)
@@ -286,7 +292,7 @@ def test_trainer_and_workers_on_one_node_without_turns_are_taken_to_share_its_me
 def test_the_estimate_has_room_where_a_deployment_has(
     ranks: int, workers: int, parallel: int, shared: bool, nodes: int, refused: str
 ) -> None:
-    changes = {"trainer.ranks": ranks, "engine.workers": workers, "engine.tensor_parallel": parallel}
+    changes: dict[str, Any] = {"trainer.ranks": ranks, "engine.workers": workers, "engine.tensor_parallel": parallel}
     changes |= {"handover.share_device": shared, "engine.gpu_memory_share": 0.3}
     cluster = {"default": {"gpus": 8}, "stages": {"rl": {"nodes": nodes}}}
     recipe = changed("qwen-7b-4nodes.yaml", changes | {"cluster": cluster})
@@ -309,7 +315,7 @@ def test_several_nodes_are_whole_ones() -> None:
 def test_between_nodes_collectives_go_at_the_network_s_speed(stage: int, times: int) -> None:
     # One round: ZeRO 1 and 2 move the gradients twice a step, ZeRO 3 three times the weights.
     gpu = replace(device("a100"), network=10e9)
-    config = TrainerConfig(dtype="bfloat16", ranks=16, zero_stage=stage, micro_batch_tokens=8192)  # type: ignore[arg-type]
+    config = TrainerConfig(dtype="bfloat16", ranks=16, zero_stage=stage, micro_batch_tokens=8192)
     one, two = (training_time(SEVEN_B, config, gpu, 1, 16 * 8192, 8192, nodes=nodes).seconds for nodes in (1, 2))
     moved = times * 2 * SEVEN_B.parameters * 15 / 16
     assert two - one == pytest.approx(moved / 0.6 * (1 / 10e9 - 1 / gpu.link))

@@ -41,7 +41,7 @@ def test_rollouts_keep_their_books(budget: int, mean: float, oversampling: float
         max_response_tokens=1000,
         token_budget=budget,
         max_staleness=stale,
-        when_stale=ends,  # type: ignore[arg-type]
+        when_stale=ends,
         learning_rate=1e-6,
         final_learning_rate=1e-6,
     )

@@ -4,6 +4,7 @@ import hashlib
 import os
 import pickle
 from collections.abc import Callable
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def test_shards_of_an_index_are_imported_and_untied_weights_count_twice(sharded:
 
 
 def test_experts_that_transformers_fuses_when_it_loads_are_recognised(tmp_path: Path) -> None:
-    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    experts: dict[str, Any] = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
     model = save_model(tmp_path, Qwen2MoeConfig(**SMALL, **experts, shared_expert_intermediate_size=16))
     assert check_checkpoint(tmp_path).parameters == sum(parameter.numel() for parameter in model.parameters())
 
@@ -199,7 +200,7 @@ def test_shards_that_disagree_with_their_index_are_refused(sharded: Path) -> Non
         ({name: "../x.safetensors"}, "not the name"),
         ({name: "x.bin"}, "x.bin"),
     ):
-        edit(index, lambda content, weight_map=weight_map: content.update(weight_map=weight_map))
+        edit(index, methodcaller("update", weight_map=weight_map))
         with pytest.raises(CheckpointRefused, match=message):
             check_checkpoint(sharded)
     index.write_text(good)

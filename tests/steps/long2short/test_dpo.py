@@ -74,6 +74,7 @@ def test_the_gradient_raises_the_chosen_response_and_lowers_the_rejected_one() -
     chosen, rejected = torch.tensor([-10.0], requires_grad=True), torch.tensor([-20.0], requires_grad=True)
     dpo_loss(chosen, rejected, torch.tensor([-12.0]), torch.tensor([-19.0]), 0.1).backward()
     # −β σ(−0.3)
+    assert chosen.grad is not None and rejected.grad is not None
     assert chosen.grad.item() == pytest.approx(-0.1 / (1 + math.exp(0.3)), abs=1e-7)
     assert rejected.grad.item() == -chosen.grad.item()
 

@@ -162,7 +162,7 @@ def test_every_line_of_a_path_is_true_but_for_slips_that_it_takes_back(seed: int
 
 
 def some_tasks(count: int) -> list[Task]:
-    rng, taken = Random(11), set()
+    rng, taken = Random(11), set[str]()
     fresh = tasks(rng, taken)
     return [next(fresh) for _ in range(count)]
 

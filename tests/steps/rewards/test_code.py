@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -38,7 +39,12 @@ class CountingSandbox:
         yield from self.sandbox.run_each(program, kept(), *rest, **named)
 
     def run_joined(
-        self, first: str, second: str, *rest: Any, second_files: Mapping[str, bytes], **named: Any
+        self,
+        first: str,
+        second: str,
+        *rest: Any,
+        second_files: Mapping[str, bytes] = MappingProxyType({}),
+        **named: Any,
     ) -> tuple[Result, Result]:
         self.texts += [second, *(content.decode() for content in second_files.values())]
         return self.sandbox.run_joined(first, second, *rest, second_files=second_files, **named)

@@ -71,14 +71,12 @@ def phases(tell: Callable[[str], None]) -> None:
 
         return wrapped
 
-    steps.rl.iteration.rollout = told("rollout", steps.rl.iteration.rollout)  # type: ignore[attr-defined]
+    steps.rl.iteration.rollout = told("rollout", steps.rl.iteration.rollout)
     Scorer.submit = told("reward", Scorer.submit)  # type: ignore[method-assign]
     Trainer.step = told("training", Trainer.step)  # type: ignore[method-assign]
     Checkpoints.save = told("saving", Checkpoints.save)  # type: ignore[method-assign]
-    steps.rl.checkpoint.folder_written_aside = told(  # type: ignore[attr-defined]
-        "samples saved", steps.rl.checkpoint.folder_written_aside
-    )
-    steps.rl.checkpoint.shutil.rmtree = told("pruning", steps.rl.checkpoint.shutil.rmtree)  # type: ignore[attr-defined]
+    steps.rl.checkpoint.folder_written_aside = told("samples saved", steps.rl.checkpoint.folder_written_aside)
+    steps.rl.checkpoint.shutil.rmtree = told("pruning", steps.rl.checkpoint.shutil.rmtree)  # type: ignore[assignment]
 
 
 def attempt(model: Path, folder: Path, log: Path, kill_after: float | None, kill_at: str | None) -> tuple[str, Any]:

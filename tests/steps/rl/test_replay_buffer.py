@@ -69,9 +69,10 @@ class Rollouts(RuleBasedStateMachine):
             old = one.started + bound < self.iteration
             assert one.done or not old
             for t in one.trajectories:
-                was_final = before[id(t)] is not None and before[id(t)].final
+                stop = before[id(t)]
+                was_final = stop is not None and stop.final
                 assert (id(t) in ended) == (old and not was_final)
-                assert t.stop == (Stop.STALE if id(t) in ended else before[id(t)])
+                assert t.stop == (Stop.STALE if id(t) in ended else stop)
 
     @invariant()
     def every_group_is_in_one_place(self) -> None:

@@ -16,7 +16,7 @@ from infra.lineage.web.app import lineage_app
 from infra.lineage.web.site import Site
 from infra.lineage.web.templating import link
 from infra.store.open import open_store
-from infra.store.records import StageRecord
+from infra.store.records import RunRecord, StageRecord
 from infra.store.store import Ref, Store
 from tests.infra.lineage.records import CHECK, History, write_history
 
@@ -105,12 +105,16 @@ def made_up_site(folder: Path, hostile: bool = False) -> Site:
         return record.model_copy(update=values | {"history": rl_history(), "metrics": {f"loss{bad}": 0.5}} | changed)
 
     outputs = {f"model{bad}": kept, "samples": sampled}
-    replaced = {("rl", FIRST): {"outputs": outputs}}
+    replaced: dict[tuple[str, str], dict[str, Any]] = {("rl", FIRST): {"outputs": outputs}}
     second = History()
-    tau = {"config": {"own": {"tau": 0.2}, "engine": {"dtype": "float32"}}, "history": rl_history(-0.05)}
+    other_tau = {"own": {"tau": 0.2}, "engine": {"dtype": "float32"}}
     reused = {stage: first[stage] for stage in ("data", "import", "vanilla_sft", "curation", "long_cot_sft")}
     second.add_run(SECOND, minutes=1440, reuse=reused, fails_at="long2short/merge")
-    replaced["rl", SECOND] = tau | {"evaluation": evaluation(0.6)}
+    replaced["rl", SECOND] = {
+        "config": other_tau,
+        "history": rl_history(-0.05),
+        "evaluation": evaluation(0.6),
+    }
     last = History()
     last.add_run(RUNNING, minutes=2880, reuse=reused, fails_at="rl", status="running")
     running = [each for each in last.records if getattr(each[1], "stage", "") != "rl"]
@@ -124,7 +128,7 @@ def made_up_site(folder: Path, hostile: bool = False) -> Site:
     if hostile:
         for number, (name, record) in enumerate(records):
             update: dict[str, Any] = {}
-            if name.startswith("runs/"):
+            if isinstance(record, RunRecord):
                 recipe = {"name": bad, bad: bad}
                 update = {"error": bad, "command": [bad], "recipe": recipe if record.event == "started" else {}}
             elif name.startswith("tags/"):
@@ -133,7 +137,7 @@ def made_up_site(folder: Path, hostile: bool = False) -> Site:
                     "reason": bad,
                     "gates": [{"rule": bad, "value": bad, "limit": bad, "passed": False}],
                 }
-            elif getattr(record, "failure", None):
+            elif isinstance(record, StageRecord) and record.failure:
                 update = {"failure": record.failure.model_copy(update={"error": bad, "log": bad})}
             records[number] = name, record.model_copy(update=update)
     write_history(folder / "store", records)
@@ -192,9 +196,11 @@ def tell(site: Site, run: str, **event: Any) -> None:
 def every_page(site: Site) -> list[str]:
     """Addresses of a page of every kind."""
     digest = next(row.digest for row in site.index.data().rows if row.kind == KIND)
+    tagged = site.index.tags()[0].model
+    assert tagged
     nodes = [
         f"artifact:{digest}",
-        site.index.tags()[0].model and f"artifact:{site.index.tags()[0].model.digest}",
+        f"artifact:{tagged.digest}",
         f"execution:{FIRST}:rl",
         f"execution:{SECOND}:long2short/merge",
         f"gate:{FIRST}:rl:0",
@@ -216,7 +222,7 @@ def every_page(site: Site) -> list[str]:
         "/graph?find=nothing-is-called-this",
         *(f"/runs/{run}?tab={tab}" for run in (FIRST, SECOND, RUNNING) for tab in tabs),
         *(link_to(node) for node in nodes if node),
-        f"/artifacts/{site.index.tags()[0].model.digest}/file?path=config.json",  # type: ignore[union-attr]
+        f"/artifacts/{tagged.digest}/file?path=config.json",
         "/nothing/here",
     ]
 

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -172,8 +173,8 @@ def test_curves_begin_where_something_was_logged_and_are_thinned_out_to_the_last
 
 
 def test_the_graph_goes_back_and_forth_and_leaves_siblings_to_be_asked_for(visitor: TestClient) -> None:
-    def drawn(**query: object) -> dict[str, int]:
-        answer = visitor.get("/graph.json", params={"node": f"execution:{FIRST}:curation", **query})  # type: ignore[arg-type]
+    def drawn(**query: str | int) -> dict[str, int]:
+        answer = visitor.get("/graph.json", params={"node": f"execution:{FIRST}:curation", **query})
         return {node["id"]: node["more"] for node in answer.json()["nodes"]}
 
     near = drawn()
@@ -299,7 +300,7 @@ def test_a_tags_history_is_told_newest_first(visitor: TestClient) -> None:
 
 def test_records_of_unexpected_shapes_break_no_page(tmp_path: Path) -> None:
     history = History()
-    odd = {
+    odd: dict[str, Any] = {
         "gates": [
             {},
             {"gate": 3, "checks": 7},

@@ -254,7 +254,10 @@ def asked(site: Site, address: str, token: str | None = None, root: str = "") ->
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message)
 
-    asyncio.run(lineage_app(site, token)(scope, receive, send))
+    async def ask() -> None:
+        await lineage_app(site, token)(scope, receive, send)
+
+    asyncio.run(ask())
     return sent[0]["status"], b"".join(message.get("body", b"") for message in sent)
 
 

@@ -77,7 +77,8 @@ def test_beyond_loopback_it_listens_with_a_token_and_for_known_names_only(tmp_pa
 
 def test_a_store_out_of_reach_is_told_once_and_found_again(tmp_path: Path) -> None:
     site = made_up_site(tmp_path)
-    records, told = tmp_path / "store" / "records", []
+    records = tmp_path / "store" / "records"
+    told: list[str] = []
     with Follower(site, told.append, seconds=0.02):
         records.rename(tmp_path / "aside")
         records.write_text("no folder")
@@ -97,7 +98,8 @@ def test_whatever_a_sync_raises_is_told_once_and_what_came_since_is_found(
 ) -> None:
     site = made_up_site(tmp_path)
     failing = [KeyError("odd"), KeyError("odd"), MemoryError(), RecursionError("too deep"), AssertionError()]
-    sync, told = site.index.sync, []
+    sync = site.index.sync
+    told: list[str] = []
 
     def fails_at_first(store: Store) -> Synced:
         if failing:
