@@ -253,5 +253,8 @@ def test_other_objectives_train_on_the_same_rollouts(
 ) -> None:
     bench = bench_with(judging(lambda problem, asked: float(asked % 2)))
     state = run(bench, tmp_path / "a", changed(objective=objective, token_budget=12, iterations=2, updates=2))
-    assert all(one.gradient_norm > 0 and one.log_ratio_max >= 0 for one in state.history)
+    for one in state.history:
+        assert one.gradient_norm is not None and one.gradient_norm > 0
+        # The reference stays that of the iteration's start: the second step finds a policy that has moved away from it.
+        assert one.log_ratio_max is not None and one.log_ratio_max > 0.01
     assert state.history[-1].groups_done == 2
