@@ -259,7 +259,7 @@ def test_ctrl_c_ends_clearly_and_the_next_run_goes_on_within_the_stage(
     assert re.search(r"goes on after [1-9][0-9]* finished iterations", said)
 
 
-def test_a_stage_that_is_killed_is_tried_again_by_metaflow_and_goes_on_within_the_stage(
+def test_a_killed_stage_is_retried_by_metaflow_and_resumes_within_the_stage(
     home: Home, first_run: subprocess.CompletedProcess[str], tmp_path: Path
 ) -> None:
     before = set(home.folder.glob("checkpoints/*/[0-9]*"))

@@ -107,7 +107,7 @@ def scheduled(tmp_path: Path) -> Iterator[Scheduled]:
 
 
 @pytest.mark.slow
-def test_a_scheduled_run_ends_well_the_next_uses_it_and_changed_data_rerun_what_the_plan_says(
+def test_a_scheduled_run_succeeds_the_next_reuses_it_and_changed_data_rerun_the_plan(
     scheduled: Scheduled,
 ) -> None:
     scheduled.longhaul("schedule", "trigger", "small")

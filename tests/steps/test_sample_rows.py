@@ -55,9 +55,7 @@ def test_an_example_is_kept_with_its_prompt_its_passes_and_what_the_verifier_sai
     assert known(judged) == expected | {"reward": 1.0, "reward_reason": "right", "verifier": "math@2"}
 
 
-def test_what_dpo_and_shortest_rejection_sampling_chose_is_kept_in_the_order_of_training(
-    base: Path, tmp_path: Path
-) -> None:
+def test_what_dpo_and_shortest_rejection_chose_is_written_in_the_order_of_training(base: Path, tmp_path: Path) -> None:
     chat = Chat(base)
     texts = [("2", True), ("two, or 3", False), ("let me add 1 and 1 and get 2", True)]
     judged = [JudgedResponse([*chat.encode(text), chat.end_token], right, "why", "math@2") for text, right in texts]

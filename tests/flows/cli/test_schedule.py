@@ -202,7 +202,7 @@ def hook() -> Iterator[tuple[str, list[dict[str, str]]]]:
     server.server_close()
 
 
-def test_a_failure_is_told_with_the_stage_that_its_records_say_and_the_command_that_reruns_it(
+def test_a_failure_is_reported_with_its_recorded_stage_and_the_command_that_reruns_it(
     hook: tuple[str, list[dict[str, str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address, posted = hook

@@ -74,7 +74,7 @@ def test_the_models_trained_on_a_prompt_and_those_made_from_them_are_told_apart(
     assert made.saw("  ONE\n") == made.saw(prompt_digest("one")) == made.saw("one")
 
 
-def test_a_prompt_whose_responses_were_all_dropped_trained_nothing_but_its_use_is_told(made: Made) -> None:
+def test_a_prompt_whose_responses_were_all_dropped_trained_nothing_but_is_listed(made: Made) -> None:
     assert made.saw("four") == ([], [])
     (use,) = models_that_saw_prompt(made.index, made.store, "four").uses
     assert (use.responses, use.passes, use.mean_reward) == (2, 0, 0.5)
@@ -129,9 +129,7 @@ def test_two_processes_that_read_the_same_samples_count_them_once(
     assert made.saw("two") == (["a:rl", "a:vanilla_sft"], ["b:rl"])
 
 
-def test_samples_of_the_store_before_are_no_uses_of_a_prompt_unless_this_one_holds_them_too(
-    made: Made, tmp_path: Path
-) -> None:
+def test_samples_of_the_former_store_count_only_where_this_one_holds_them_too(made: Made, tmp_path: Path) -> None:
     assert made.saw("two") == (["a:rl", "a:vanilla_sft"], ["b:rl"])
     other = Made(tmp_path / "other", made.index)
     other.index.rebuild(other.store)

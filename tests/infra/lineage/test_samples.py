@@ -284,7 +284,7 @@ def test_a_stored_file_that_was_changed_is_not_read(tmp_path: Path) -> None:
         samples_of(store, ref)
 
 
-def test_a_file_that_was_damaged_after_it_was_read_is_an_error_of_the_store_until_it_is_whole_again(
+def test_a_file_damaged_after_it_was_read_is_a_store_error_until_it_is_whole_again(
     tmp_path: Path,
 ) -> None:
     store, ref = changed(tmp_path, lambda folder: None)

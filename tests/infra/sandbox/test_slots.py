@@ -67,7 +67,7 @@ def test_two_sandboxes_of_a_machine_share_no_user() -> None:
         assert len(set(users)) == (4 if os.geteuid() == 0 else 1)
 
 
-def test_where_control_groups_cannot_be_had_the_result_says_which_limits_are_not_held(
+def test_without_control_groups_the_result_says_which_limits_do_not_hold(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("infra.sandbox.slots.make_group", lambda name: None)

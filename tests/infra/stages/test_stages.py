@@ -197,9 +197,7 @@ print(runner(parts, lambda: slow, tracking, {{}}).model_dump_json())
     assert sorted(record["reused_from"] or "" for record in found) == ["", "r"]
 
 
-def test_an_attempt_on_another_machine_goes_on_from_the_checkpoints_in_a_store_that_both_reach(
-    s3: None, tmp_path: Path
-) -> None:
+def test_an_attempt_on_another_machine_resumes_from_the_checkpoints_in_a_shared_store(s3: None, tmp_path: Path) -> None:
     import boto3
 
     boto3.client("s3").create_bucket(Bucket="checkpoints-of-stages")

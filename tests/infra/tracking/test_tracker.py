@@ -90,7 +90,7 @@ with tracker(Path({str(folder)!r})) as run:
     assert done.returncode == -signal.SIGKILL
 
 
-def test_a_stage_that_is_killed_again_and_again_has_every_step_once_when_its_folders_are_uploaded(
+def test_a_stage_killed_again_and_again_has_every_step_once_when_uploaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for rows in (5, 8):

@@ -13,7 +13,7 @@ from tests.infra.tracking.tracking_server import tracking_server
 pytestmark = pytest.mark.usefixtures("own_library")
 
 
-def test_a_stage_that_starts_again_online_goes_on_after_the_last_step_that_the_server_has(
+def test_a_stage_that_restarts_online_resumes_after_the_server_s_last_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import wandb

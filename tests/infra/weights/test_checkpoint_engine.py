@@ -31,9 +31,7 @@ def test_the_ranks_shares_are_all_weights_once(world: int) -> None:
 
 @needs_the_package
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with stand-ins for what needs a GPU; tests/infra/test_gpu.py")
-def test_both_ends_speak_the_packages_protocol_and_an_engine_that_stays_away_ends_the_update(
-    base: Path, tmp_path: Path
-) -> None:
+def test_both_ends_speak_the_protocol_and_an_engine_that_stays_away_ends_the_update(base: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", checkpoint_engine_process.__name__, str(base), str(tmp_path / "log")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=own_environment())
     assert done.returncode == 0, (tmp_path / "log").read_text()[-2000:]

@@ -152,9 +152,7 @@ def test_cached_prefixes_of_old_weights_do_not_leak_into_new_ones(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="tests/infra/test_gpu.py has the same for a GPU")
-def test_turns_on_a_shared_device_change_neither_what_is_sampled_nor_how_training_goes_on(
-    base: Path, tmp_path: Path
-) -> None:
+def test_turns_on_a_shared_device_change_neither_samples_nor_training(base: Path, tmp_path: Path) -> None:
     """On a CPU DeepSpeed moves the trainer's states for real, from one part of the host's memory to another. vLLM frees
     nothing, but stops its scheduler and takes the update while it is stopped, as on a GPU."""
     turns: Turns = run("turns", base, tmp_path)

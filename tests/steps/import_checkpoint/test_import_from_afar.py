@@ -38,7 +38,7 @@ def hub(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         yield hub
 
 
-def test_a_checkpoint_on_the_hub_is_imported_at_a_commit_without_downloading_its_pickles(
+def test_a_checkpoint_on_the_hub_is_imported_at_a_commit_without_its_pickles(
     base: Path, tmp_path: Path, hub: Hub
 ) -> None:
     (base / "pytorch_model.bin").write_bytes(b"")

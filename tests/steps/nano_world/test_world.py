@@ -71,7 +71,7 @@ def test_saved_worlds_come_back_equal(world: NanoWorld, tmp_path_factory: pytest
     )
 
 
-def test_domains_and_difficulties_are_all_there_and_a_sixth_of_the_prompts_is_unsuitable(world: NanoWorld) -> None:
+def test_all_domains_and_difficulties_occur_and_a_sixth_of_the_prompts_is_unsuitable(world: NanoWorld) -> None:
     domains = Counter(problem.domain for problem in world.train)
     assert domains.keys() == {*DOMAINS, *KINDS}
     assert sum(domains[kind] for kind in KINDS) == 1200 // 6 and min(domains[kind] for kind in KINDS) >= 20

@@ -33,7 +33,7 @@ def test_losses_are_drawn_for_every_supervised_stage_and_for_no_other(run: list[
     assert sft is not None and "SFT phase 1" in sft.svg and "SFT phase 2" in sft.svg
 
 
-def test_the_token_efficiency_figure_takes_the_colour_of_the_page_and_also_comes_as_png(run: list[StageRecord]) -> None:
+def test_the_token_efficiency_figure_takes_the_page_s_colour_and_also_comes_as_png(run: list[StageRecord]) -> None:
     svg, png = figures.token_efficiency(run), figures.token_efficiency(run, "png")
     assert svg is not None and b"currentColor" in svg and figures.INK.encode() not in svg
     assert b"<text" in svg and b"@font-face" not in svg and b"<metadata" not in svg

@@ -131,7 +131,7 @@ DROPPED = {
 }
 
 
-def test_of_the_examples_those_are_kept_that_should_be_and_their_tests_catch_what_a_sample_does_not(
+def test_the_right_examples_are_retained_and_their_tests_catch_more_than_a_sample(
     sandbox: Sandbox,
 ) -> None:
     problems = load_untested(EXAMPLES)

@@ -289,7 +289,7 @@ def test_an_answer_cannot_speak_to_its_judge(reader: Reader, response: str, reas
     assert reader.read(PROBLEM, response) == Verdict(False, reason)
 
 
-def test_a_question_that_is_too_long_for_the_judge_gets_no_verdict_and_stops_no_other(reader: Reader) -> None:
+def test_a_question_too_long_for_the_judge_gets_no_verdict_and_stops_no_other(reader: Reader) -> None:
     engine = Canned(reader.chat, '{"right": true}')
     long = PROBLEM.model_copy(update={"prompt": "Add 3. " * 400})
     with Scorer(models={"cot_rm": CotRm(reader, "cot_rm@1:test", engine, CONFIG.cot)}) as scorer:

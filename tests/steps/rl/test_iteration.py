@@ -212,7 +212,7 @@ def test_a_model_that_says_nothing_is_trained_on_without_harm(bench: Workbench, 
     assert all(math.isfinite(value) for one in state.history for value in one.values().values())
 
 
-def test_a_model_that_only_repeats_itself_is_stopped_and_penalised_and_what_that_saved_is_told(
+def test_a_model_that_repeats_itself_is_stopped_and_penalised_and_the_saving_reported(
     bench: Workbench, restored: None, tmp_path: Path
 ) -> None:
     train_to_answer(bench, [20, 21] * 24)

@@ -19,7 +19,7 @@ def test_a_response_is_its_segments_in_order() -> None:
     assert trajectory.length == 3 and trajectory.first_iteration == 3
 
 
-def test_a_group_is_done_with_its_last_trajectory_and_has_rewards_once_all_are_judged() -> None:
+def test_a_group_is_done_with_its_last_trajectory_and_scored_once_all_are_judged() -> None:
     group = Group(PROBLEM, [1], [Trajectory(0, stop=Stop.END, reward=1.0), Trajectory(1, stop=Stop.BUDGET)], 0)
     assert not group.done
     group.trajectories[1].stop = Stop.LENGTH

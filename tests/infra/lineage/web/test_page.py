@@ -163,7 +163,7 @@ def test_curves_of_two_runs_are_of_one_length(visitor: TestClient) -> None:
     assert points["series"][1][0] == pytest.approx(0.45)
 
 
-def test_curves_begin_where_something_was_logged_and_are_thinned_out_to_the_last_step() -> None:
+def test_curves_begin_at_the_first_logged_step_and_are_thinned_out_to_the_last() -> None:
     history = [{"other": 1.0}] * 10 + [{"loss": float(step), "other": 2.0} for step in range(3 * MOST_POINTS)]
     curves = {curve.metric: curve for curve in curves_of([stage_record("rl", "run", history=history), None])}
     points = curves["loss"].points
