@@ -43,8 +43,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.nano_start import ROOT, NanoStart, machine, nano_start
+from steps.configs.rl import RlConfig
 from steps.problem import save_rows
-from steps.rl.config import RlConfig
 
 HERE = Path(__file__).parent
 REQUIREMENTS = ROOT / "requirements" / "trl.txt"

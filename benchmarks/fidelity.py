@@ -54,7 +54,7 @@ def settings(start: NanoStart, variant: str) -> dict[str, Any]:
 
 def run_one(start: NanoStart, variant: str, seed: int) -> dict[str, Any]:
     """One RL run. Returns its curve, and accuracy by context at the start and the end."""
-    from steps.rl.config import RlConfig
+    from steps.configs.rl import RlConfig
 
     result = learn(start, RlConfig.model_validate(settings(start, variant)), seed, EVERY)
     ends = result.pop("judged")

@@ -15,9 +15,9 @@ from benchmarks.peer_common import Clock, CountedChat, scorer_of  # noqa: E402
 from infra.inference.engine import EngineConfig  # noqa: E402
 from infra.progress.logs import output, quiet_to  # noqa: E402
 from infra.training.trainer import TrainerConfig  # noqa: E402
+from steps.configs.rl import RlConfig  # noqa: E402
 from steps.problem import load_problems  # noqa: E402
 from steps.rl.checkpoint import Checkpoints  # noqa: E402
-from steps.rl.config import RlConfig  # noqa: E402
 from steps.rl.iteration import reinforce  # noqa: E402
 from steps.rl.metrics import key  # noqa: E402
 from steps.workbench import open_workbench  # noqa: E402

@@ -165,7 +165,7 @@ def compare(engine: Any, lengths: list[int], longest: int, rounds: int) -> dict[
 
 def rl(start: NanoStart, partial: bool, tokens: int) -> dict[str, Any]:
     """RL with one method until it has generated `tokens`; all else is equal, also a response's share of updates."""
-    from steps.rl.config import RlConfig
+    from steps.configs.rl import RlConfig
 
     settings = start.recipe.rl.model_dump(mode="json")
     longest = settings["max_response_tokens"]

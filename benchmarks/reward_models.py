@@ -53,8 +53,8 @@ def train_models(start: NanoStart, folder: Path) -> dict[str, Any]:
 
 def run_rl(start: NanoStart, reward: str, folder: Path, iterations: int, seed: int) -> dict[str, Any]:
     """RL with one reward. Returns its curve, the reward's verdicts, and the seconds of an iteration."""
+    from steps.configs.rl import RlConfig
     from steps.rewards.load import open_reward_model
-    from steps.rl.config import RlConfig
     from steps.stages.rl import judged_by
 
     rl = start.recipe.rl.model_dump(mode="json")

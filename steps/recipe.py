@@ -18,30 +18,19 @@ from infra.notify import NotifyConfig
 from infra.scheduling.config import ScheduleConfig
 from infra.tracking.tracker import TrackingConfig
 from steps.configs.curation import CurationConfig
+from steps.configs.data import DataConfig
 from steps.configs.evaluation import EvaluationConfig
 from steps.configs.gates import GatesConfig
 from steps.configs.import_checkpoint import ImportConfig
-from steps.configs.long2short import DpoConfig, MergeConfig, ShortestConfig
+from steps.configs.long2short import Long2ShortConfig
 from steps.configs.long_cot import LongCotConfig
 from steps.configs.reward_models import RewardModelsConfig
+from steps.configs.rl import RlConfig
 from steps.configs.sft import SftConfig
-from steps.recipe_data import DataConfig
-from steps.rl.config import RlConfig
 
 
 class ConfigRefused(LonghaulError, ValueError):
     """A configuration cannot be run; the message names the keys and what is wrong with each."""
-
-
-class Long2ShortConfig(BaseModel):
-    """The four long2short methods (§2.4), each from the RL model."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    merge: MergeConfig = MergeConfig()
-    shortest: ShortestConfig
-    dpo: DpoConfig
-    rl: RlConfig
 
 
 class Recipe(BaseModel):

@@ -1,48 +1,22 @@
-"""Settings of the long2short methods (§2.4); those of long2short RL are `steps.rl.config`."""
+"""The section long2short (§2.4): the four methods, each with settings in a file of its own.
 
-from pydantic import BaseModel, ConfigDict, Field
+Only the recipe reads this file: a method's stage imports its own settings, and no other method's.
+"""
 
-from steps.configs.phase import PhaseConfig
+from pydantic import BaseModel, ConfigDict
 
-
-class ResponsesConfig(BaseModel):
-    """How responses are sampled."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    problems: int = Field(200, ge=1, description="Problems, drawn from the RL prompt set.")
-    samples: int = Field(8, ge=2, description="n, responses to each.")
-    temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
-    max_response_tokens: int = Field(320, ge=1, description="Longest response.")
+from steps.configs.dpo import DpoConfig
+from steps.configs.merge import MergeConfig
+from steps.configs.rl import RlConfig
+from steps.configs.shortest import ShortestConfig
 
 
-class MergeConfig(BaseModel):
-    """Model merging."""
+class Long2ShortConfig(BaseModel):
+    """The four long2short methods (§2.4), each from the RL model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    long_weight: float = Field(0.5, ge=0, le=1, description="Share of the long-CoT model; the rest is the short one's.")
-
-
-class ShortestConfig(BaseModel):
-    """Shortest rejection sampling."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    responses: ResponsesConfig = ResponsesConfig()
-    phase: PhaseConfig = Field(description="The fine-tuning.")
-
-
-class DpoConfig(BaseModel):
-    """Direct preference optimisation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    responses: ResponsesConfig = ResponsesConfig()
-    pairs_per_problem: int = Field(2, ge=1, description="Most rejected responses set against the chosen one.")
-    longer: float = Field(1.5, gt=1, description="How many times longer a right response must be to be rejected.")
-    beta: float = Field(0.1, gt=0, description="β, the strength of the pull towards the model that DPO starts from.")
-    learning_rate: float = Field(gt=0, description="Constant learning rate.")
-    pairs_per_step: int = Field(32, ge=1, description="Pairs per optimizer step.")
-    epochs: int = Field(1, ge=1, description="Passes over the pairs.")
-    sequence_length: int = Field(512, ge=16, description="Tokens in a packed row.")
+    merge: MergeConfig = MergeConfig()
+    shortest: ShortestConfig
+    dpo: DpoConfig
+    rl: RlConfig

@@ -2,13 +2,14 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from steps.configs.judging import ClassicJudging, CotJudging
 from steps.configs.phase import PhaseConfig
 
 _AROUND = 32
 """Tokens of the chat format and of the words around question and answers; the engine is asked for room for them."""
 
 
-class CotRmConfig(BaseModel):
+class CotRmConfig(CotJudging):
     """The chain-of-thought reward model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -17,12 +18,9 @@ class CotRmConfig(BaseModel):
         PhaseConfig(sequence_length=384, epochs=3, tokens_per_step=1024, learning_rate=1e-3, final_learning_rate=1e-4),
         description="Its training.",
     )
-    max_response_tokens: int = Field(96, ge=1, description="Longest reasoning and verdict.")
-    temperature: float = Field(0.2, gt=0, description="Sampling temperature; another seed has to change something.")
-    attempts: int = Field(3, ge=1, description="How often it is asked before there is no verdict.")
 
 
-class ClassicRmConfig(BaseModel):
+class ClassicRmConfig(ClassicJudging):
     """The classic reward model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,7 +29,6 @@ class ClassicRmConfig(BaseModel):
         PhaseConfig(sequence_length=256, epochs=2, tokens_per_step=1024, learning_rate=1e-3, final_learning_rate=1e-4),
         description="Its training.",
     )
-    threshold: float = Field(0.5, gt=0, lt=1, description="Probability from which on an answer is right.")
 
 
 class RewardModelsConfig(BaseModel):

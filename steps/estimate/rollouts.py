@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from random import Random
 from statistics import NormalDist
 
-from steps.rl.config import RlConfig
+from steps.configs.rl import RlConfig
 
 _STANDARD = NormalDist()
 

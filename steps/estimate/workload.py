@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass
 
 from steps.configs.phase import PhaseConfig
+from steps.configs.rl import RlConfig
 from steps.estimate.figures import Figures
 from steps.estimate.rollouts import simulate
 from steps.recipe import Recipe
-from steps.rl.config import RlConfig
 
 
 @dataclass(frozen=True)

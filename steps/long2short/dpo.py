@@ -3,7 +3,7 @@
 Chosen: the shortest right response. Rejected: longer ones, both wrong ones and right ones at least 1.5 times as long.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random
@@ -12,11 +12,14 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
+from infra.lineage.sample_row import SampleRow
 from infra.progress.tasks import task
 from infra.training.ranks import AnyTrainer
 from infra.training.trainer import LossValue
-from steps.configs.long2short import DpoConfig
+from steps.chat import Chat
+from steps.configs.dpo import DpoConfig
 from steps.long2short.responses import JudgedResponse, Responses, sample_responses
+from steps.long2short.samples import response_row
 from steps.packing import PackedRows, TokenExample, pack
 from steps.problem import Problem
 from steps.workbench import Workbench
@@ -160,3 +163,10 @@ def dpo(bench: Workbench, pairs: Sequence[Pair], config: DpoConfig) -> dict[str,
             progress.note(f"epoch {epoch + 1}: {agreed / len(pairs):.0%} of pairs agreed with")
     bench.hand_over()
     return {"pairs": len(pairs), "agreement": agreed / len(pairs)}
+
+
+def preference_rows(chat: Chat, pairs: Sequence[Pair], passes: int) -> Iterator[SampleRow]:
+    """Two rows of each preference pair, in the order in which the pairs are trained on."""
+    for number, pair in enumerate(pairs):
+        yield response_row(chat, pair.responses, pair.better, "chosen", passes, number)
+        yield response_row(chat, pair.responses, pair.worse, "rejected", passes, number)

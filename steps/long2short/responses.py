@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from steps.configs.long2short import ResponsesConfig
+from steps.configs.responses import ResponsesConfig
 from steps.packing import TokenExample
 from steps.problem import Problem
 from steps.rewards.score import Score

@@ -1,10 +1,7 @@
-"""What shortest rejection sampling and DPO leave of the responses that they were trained on: one row each."""
-
-from collections.abc import Iterator, Sequence
+"""The row of a response that shortest rejection sampling or DPO was trained on, for who asks later what a model saw."""
 
 from infra.lineage.sample_row import Role, SampleRow
 from steps.chat import Chat
-from steps.long2short.dpo import Pair
 from steps.long2short.responses import JudgedResponse, Responses
 
 
@@ -29,10 +26,3 @@ def response_row(
         source=of.problem.source,
         licence=of.problem.licence,
     )
-
-
-def preference_rows(chat: Chat, pairs: Sequence[Pair], passes: int) -> Iterator[SampleRow]:
-    """Two rows of each preference pair, in the order in which the pairs are trained on."""
-    for number, pair in enumerate(pairs):
-        yield response_row(chat, pair.responses, pair.better, "chosen", passes, number)
-        yield response_row(chat, pair.responses, pair.worse, "rejected", passes, number)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from steps.configs.long2short import ShortestConfig
+from steps.configs.shortest import ShortestConfig
 from steps.long2short.responses import JudgedResponse, Responses
 from steps.packing import TokenExample
 from steps.supervised import train

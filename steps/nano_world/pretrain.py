@@ -17,9 +17,10 @@ import torch
 from rich.progress import track
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from steps.configs.data import NanoWorldConfig
 from steps.nano_world.corpus import documents
 from steps.nano_world.tokenizer import train_tokenizer
-from steps.nano_world.world import NanoWorldConfig, generate
+from steps.nano_world.world import generate
 
 VOCABULARY = 768
 CONTEXT = 512

@@ -9,25 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from steps.configs.data import NanoWorldConfig
 from steps.nano_world.arithmetic import make_chain
 from steps.nano_world.congruence import make_search
 from steps.nano_world.programs import make_program
 from steps.nano_world.task import LICENCE, SOURCE, Task, boxed
 from steps.nano_world.unsuitable import make_unsuitable
 from steps.problem import Example, Problem, save_rows
-
-
-class NanoWorldConfig(BaseModel):
-    """How much of the nano world to generate."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    train_problems: int = Field(1200, ge=8, description="Problems offered to curation, a sixth of them unsuitable.")
-    test_problems: int = Field(150, ge=6, description="Held-out problems for evaluation.")
-    sft_examples: int = Field(3000, ge=8, description="Examples of vanilla SFT.")
-    long_cot_paths: int = Field(1000, ge=4, description="Long reasoning paths for long-CoT SFT to choose from.")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from infra.inference.engine import Completion, Request
 from steps.chat import Chat
-from steps.configs.reward_models import CotRmConfig
+from steps.configs.judging import CotJudging
 from steps.packing import TokenExample
 from steps.rewards.reward_model import NoVerdict, Reader, RewardModel, Tokens
 from steps.rewards.score import Verdict, after_thinking
@@ -78,7 +78,7 @@ class Generates(Protocol):
 class CotRm(RewardModel):
     """The trained model."""
 
-    def __init__(self, reader: Reader, version: str, engine: Generates, config: CotRmConfig) -> None:
+    def __init__(self, reader: Reader, version: str, engine: Generates, config: CotJudging) -> None:
         super().__init__(reader, version)
         self._engine = engine
         self._config = config

@@ -4,9 +4,9 @@ The version that scores carry ends in the beginning of the stored folder's diges
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializeAsAny, model_validator
 
 from infra.configs import EngineConfig
 from infra.files import write_text_atomically
@@ -14,7 +14,7 @@ from infra.inference.engine import Engine, ValueEngine
 from infra.inference.isolated import EngineApart
 from infra.store.manifest import Manifest
 from steps.chat import Chat
-from steps.configs.reward_models import ClassicRmConfig, CotRmConfig
+from steps.configs.judging import ClassicJudging, CotJudging
 from steps.rewards import classic_rm, cot_rm
 from steps.rewards.classic_rm import ClassicRm
 from steps.rewards.cot_rm import CotRm
@@ -24,6 +24,8 @@ FILE = "reward_model.json"
 
 RewardModelName = Literal["classic_rm", "cot_rm"]
 
+_JUDGING: dict[str, type[ClassicJudging] | type[CotJudging]] = {"classic_rm": ClassicJudging, "cot_rm": CotJudging}
+
 
 class Settings(BaseModel):
     """What stands beside the weights."""
@@ -31,8 +33,16 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_answer_tokens: int
-    model: ClassicRmConfig | CotRmConfig
+    model: SerializeAsAny[ClassicJudging | CotJudging]
     name: RewardModelName
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, raw: dict[str, Any]) -> dict[str, Any]:
+        """What the model of this name judges with. How it was trained stands there too, and is not read."""
+        if isinstance(raw.get("model"), dict) and raw.get("name") in _JUDGING:
+            return raw | {"model": _JUDGING[raw["name"]].model_validate(raw["model"])}
+        return raw
 
 
 def keep_settings(folder: Path, settings: Settings) -> None:
@@ -48,7 +58,7 @@ def open_reward_model(folder: Path, engine: EngineConfig) -> RewardModel:
         raise ValueError(f"{folder} is no reward model of the stage reward_models: {error}") from error
     digest = Manifest.of(folder).digest[:12]
     alone = engine.model_copy(update={"workers": 1})
-    if isinstance(settings.model, ClassicRmConfig):
+    if isinstance(settings.model, ClassicJudging):
         reader = Reader(Chat(folder), settings.max_answer_tokens, engine.context)
         values = EngineApart(ValueEngine, folder, alone)
         return ClassicRm(reader, f"{classic_rm.VERSION}:{digest}", values, settings.model.threshold)

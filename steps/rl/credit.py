@@ -3,7 +3,7 @@ over the others of the group."""
 
 from dataclasses import dataclass
 
-from steps.rl.config import RlConfig
+from steps.configs.rl import RlConfig
 from steps.rl.length_reward import length_rewards, weight_at
 from steps.rl.objective import advantages, best_responses
 from steps.rl.trajectory import Group, Stop, Trajectory

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from infra.lineage.sample_row import SampleRow
 from infra.progress.tasks import say, task
 from infra.training.trainer import LossNotFinite
+from steps.configs.rl import RlConfig
 from steps.problem import Problem
 from steps.rl.checkpoint import Checkpoints, RlState
-from steps.rl.config import RlConfig
 from steps.rl.credit import credit
 from steps.rl.ledger import LedgerEntry
 from steps.rl.metrics import HandoverMetrics, IterationMetrics, TrainingMetrics, UpdateMetrics

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from steps.rl.config import Baseline, Objective
+from steps.configs.rl import Baseline, Objective
 
 
 def baseline(rewards: Tensor, tau: float, kind: Baseline) -> Tensor:

@@ -4,22 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
+from steps.configs.rl import SamplingConfig
 from steps.problem import Problem
-
-
-class SamplingConfig(BaseModel):
-    """How prompts are chosen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    curriculum_iterations: int = Field(0, ge=0, description="Iterations over the whole set before the hard ones alone.")
-    hard_below: float = Field(1.0, gt=0, le=1, description="After the curriculum: only problems of a lower pass rate.")
-    prioritised: bool = Field(True, description="Draw in proportion to 1 - success rate rather than evenly.")
-    prior: float = Field(0.5, ge=0, le=1, description="Success rate that a problem counts with until it is seen.")
-    floor: float = Field(0.05, gt=0, le=1, description="Least weight of a problem, so that none is forgotten.")
-    momentum: float = Field(0.5, ge=0, lt=1, description="How much of the old success rate stays when a group is seen.")
 
 
 class SamplerState(BaseModel):

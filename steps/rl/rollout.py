@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from infra.inference.engine import Completion, Request
+from infra.inference.engine import Completion, Repetition, Request
 from infra.progress.tasks import say, task
 from infra.sandbox.interface import SandboxUnavailable
+from steps.configs.rl import RlConfig
 from steps.rewards.score import Score
-from steps.rl.config import RlConfig
 from steps.rl.metrics import RolloutMetrics
 from steps.rl.prompt_sampling import PromptSampler
 from steps.rl.replay_buffer import ReplayBuffer
@@ -131,7 +131,7 @@ def _request(group: Group, trajectory: Trajectory, config: RlConfig) -> Request:
         max_tokens=min(config.token_budget, room),
         seed=(trajectory.seed + len(trajectory.segments)) % 2**31,
         temperature=config.temperature,
-        repetition=config.repetition.for_engine(),
+        repetition=Repetition(config.repetition.max_pattern, config.repetition.min_count),
     )
 
 

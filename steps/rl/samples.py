@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from infra.lineage.sample_row import Outcome, PolicySpan, SampleRow
 from steps.chat import Chat
-from steps.rl.config import RlConfig
+from steps.configs.rl import RlConfig
 from steps.rl.credit import Credit, credit
 from steps.rl.rollout import RolloutResult
 from steps.rl.trajectory import Group

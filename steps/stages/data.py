@@ -4,9 +4,9 @@ from pathlib import Path
 
 from infra.stages.contract import StageContext, StageOutput
 from infra.store.s3 import SCHEME, download_file
+from steps.configs.data import DataConfig, FilesConfig
 from steps.nano_world.world import generate
 from steps.problem import Example, MalformedRow, Problem, load_examples, load_problems, save_rows
-from steps.recipe_data import DataConfig, FilesConfig
 
 
 def run(context: StageContext, config: DataConfig) -> StageOutput:

@@ -3,13 +3,15 @@
 import shutil
 
 from infra.stages.contract import StageContext, StageOutput
-from steps.configs.long2short import DpoConfig, MergeConfig, ShortestConfig
+from steps.configs.dpo import DpoConfig
+from steps.configs.merge import MergeConfig
+from steps.configs.shortest import ShortestConfig
 from steps.evaluation import evaluate
 from steps.gates import pair_frame, pass_gate
-from steps.long2short.dpo import dpo, sample_pairs
+from steps.long2short.dpo import dpo, preference_rows, sample_pairs
 from steps.long2short.merge import merge_weights
 from steps.long2short.responses import sample_responses
-from steps.long2short.samples import preference_rows, response_row
+from steps.long2short.samples import response_row
 from steps.long2short.shortest import shortest, shortest_rejection_sampling
 from steps.samples import keep_samples
 from steps.stages.common import finished, gated_problems, held_out, workbench

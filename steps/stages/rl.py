@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 from infra.lineage.sample_row import KIND
 from infra.stages.contract import StageContext, StageOutput
+from steps.configs.rl import RlConfig
 from steps.gates import ledger_frame, pass_gate
 from steps.problem import Problem, save_rows
 from steps.rewards.load import open_reward_model
 from steps.rewards.reward_model import RewardModel
 from steps.rl.checkpoint import Checkpoints
-from steps.rl.config import RlConfig
 from steps.rl.iteration import reinforce
 from steps.rl.metrics import stage_metrics
 from steps.stages.common import finished, gated_problems, held_out, workbench

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from infra.scheduling.state import Happened, ScheduleFolder
-from steps.nano_world.world import NanoWorldConfig, generate
+from steps.configs.data import NanoWorldConfig
+from steps.nano_world.world import generate
 from tests.flows.homes import in_home
 
 ROOT = Path(__file__).parents[2]

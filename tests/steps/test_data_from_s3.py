@@ -8,9 +8,9 @@ from pydantic import ValidationError
 
 from infra.stages.contract import StageContext
 from infra.store.store import StoreError
-from steps.nano_world.world import NanoWorldConfig, generate
+from steps.configs.data import DataConfig, FilesConfig, NanoWorldConfig
+from steps.nano_world.world import generate
 from steps.problem import MalformedRow
-from steps.recipe_data import DataConfig, FilesConfig
 from steps.stages.data import run
 from tests.infra.store.store_common import contents, s3_place
 

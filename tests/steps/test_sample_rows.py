@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 
 from infra.lineage.prompt_digest import prompt_digest
 from steps.chat import Chat
-from steps.configs.long2short import DpoConfig
-from steps.long2short.dpo import preference_pairs
+from steps.configs.dpo import DpoConfig
+from steps.long2short.dpo import preference_pairs, preference_rows
 from steps.long2short.responses import JudgedResponse, Responses
-from steps.long2short.samples import preference_rows, response_row
+from steps.long2short.samples import response_row
 from steps.long2short.shortest import shortest
 from steps.problem import Example, Problem
 from steps.rewards.score import Score

@@ -17,6 +17,7 @@ from PIL import Image
 from infra.gates.result import GateFailed, GateResult
 from infra.gates.suites import check_rules
 from steps.chat import Chat
+from steps.configs.data import NanoWorldConfig
 from steps.configs.gates import SHIPPED, TABLES, GatesConfig, every_shipped_rule, shipped_suite
 from steps.curation import balance
 from steps.gates import (
@@ -32,7 +33,7 @@ from steps.gates import (
     problem_parameters,
 )
 from steps.gates import tests_fault as fault_of_tests
-from steps.nano_world.world import NanoWorld, NanoWorldConfig, generate
+from steps.nano_world.world import NanoWorld, generate
 from steps.problem import Example, FunctionTests, Part, Problem
 from steps.recipe import load_recipe
 from steps.rewards.labelled import Labelled

@@ -11,9 +11,9 @@ from infra.configs import EngineConfig, TrainerConfig
 from infra.estimate.devices import device
 from infra.estimate.shapes import KNOWN
 from infra.estimate.speed import decoding_time, training_time
+from steps.configs.rl import RlConfig
 from steps.estimate.rollouts import capped_mean, centre_of, simulate
 from steps.recipe import load_recipe
-from steps.rl.config import RlConfig
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 SEVEN_B = KNOWN["Qwen/Qwen2.5-7B"]

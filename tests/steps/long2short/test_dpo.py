@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.training.trainer import Trainer
-from steps.configs.long2short import DpoConfig
+from steps.configs.dpo import DpoConfig
 from steps.long2short.dpo import Pair, StepLoss, dpo_loss, micro_batches, pair_rows, preference_pairs
 from steps.long2short.responses import JudgedResponse, Responses
 from steps.problem import Problem

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from steps.configs.data import NanoWorldConfig
 from steps.nano_world.pretrain import VOCABULARY
 from steps.nano_world.tokenizer import SPECIAL
-from steps.nano_world.world import NanoWorldConfig, generate, tasks
+from steps.nano_world.world import generate, tasks
 
 SMALL = NanoWorldConfig(train_problems=60, test_problems=20, sft_examples=60, long_cot_paths=60)
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
+from steps.configs.data import NanoWorldConfig
 from steps.curation import question_form
 from steps.evaluation import percentile
 from steps.long_cot import behaviours
@@ -19,7 +20,7 @@ from steps.nano_world.congruence import TRIES, candidates, make_search
 from steps.nano_world.programs import make_program
 from steps.nano_world.task import Task
 from steps.nano_world.unsuitable import KINDS, make_unsuitable
-from steps.nano_world.world import DIFFICULTIES, DOMAINS, MAKERS, NanoWorld, NanoWorldConfig, generate, tasks
+from steps.nano_world.world import DIFFICULTIES, DOMAINS, MAKERS, NanoWorld, generate, tasks
 from steps.problem import Example, Problem, load_examples, load_problems
 from steps.rewards.scorer import Scorer
 

@@ -17,6 +17,7 @@ from infra.inference.engine import Completion, Engine, Request
 from infra.training.trainer import Trainer
 from infra.weights.handover import HandOver
 from steps.chat import Chat
+from steps.configs.judging import ClassicJudging
 from steps.configs.phase import PhaseConfig
 from steps.configs.reward_models import ClassicRmConfig, CotRmConfig, RewardModelsConfig
 from steps.nano_world.answers import FORMS, judgement, rewritten
@@ -36,6 +37,16 @@ from tests.processes import running_below
 PHASE = PhaseConfig(sequence_length=128, tokens_per_step=512, epochs=2, learning_rate=2e-3, final_learning_rate=2e-4)
 CONFIG = RewardModelsConfig(problems=100, samples=0, classic=ClassicRmConfig(phase=PHASE), cot=CotRmConfig(phase=PHASE))
 PROBLEM = Problem(id="p", prompt="Start with 4. Add 8. What is the result?", answer="12", verifier="cot_rm")
+
+
+def test_a_stored_model_is_opened_with_what_it_judges_by_whatever_it_was_trained_with(tmp_path: Path) -> None:
+    for name, config in (("classic_rm", CONFIG.classic), ("cot_rm", CONFIG.cot)):
+        keep_settings(tmp_path, Settings(name=name, max_answer_tokens=48, model=config))
+        stored = Settings.model_validate_json((tmp_path / "reward_model.json").read_text())
+        judging = config.model_dump(exclude={"phase"})
+        assert stored.model.model_dump() == judging
+    trained_otherwise = {"name": "classic_rm", "max_answer_tokens": 48, "model": {"threshold": 0.7, "trained_on": "x"}}
+    assert Settings.model_validate(trained_otherwise).model == ClassicJudging(threshold=0.7)
 
 
 @pytest.fixture(scope="module")

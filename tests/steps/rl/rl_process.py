@@ -24,10 +24,11 @@ import steps.rl.iteration
 from infra.configs import EngineConfig, TrainerConfig
 from infra.progress.logs import output, quiet_to
 from infra.training.trainer import Trainer
-from steps.nano_world.world import NanoWorldConfig, generate
+from steps.configs.data import NanoWorldConfig
+from steps.configs.rl import LengthRewardConfig, RlConfig
+from steps.nano_world.world import generate
 from steps.rewards.scorer import Scorer
 from steps.rl.checkpoint import Checkpoints
-from steps.rl.config import LengthRewardConfig, RlConfig
 from steps.workbench import open_workbench
 
 CONFIG = RlConfig(

@@ -15,12 +15,14 @@ from infra.lineage.sample_files import write_samples
 from infra.lineage.sample_row import SampleRow
 from infra.training.trainer import Trainer
 from steps.chat import Chat
+from steps.configs.data import NanoWorldConfig
 from steps.configs.phase import PhaseConfig
-from steps.nano_world.world import NanoWorldConfig, generate
+from steps.configs.rl import SamplingConfig
+from steps.nano_world.world import generate
 from steps.problem import Problem
 from steps.rl.checkpoint import Checkpoints, RlState, SamplesMissing
 from steps.rl.ledger import LedgerEntry
-from steps.rl.prompt_sampling import PromptSampler, SamplerState, SamplingConfig
+from steps.rl.prompt_sampling import PromptSampler, SamplerState
 from steps.rl.trajectory import Group, Segment, Stop, Trajectory
 from steps.supervised import train
 from tests.processes import own_environment

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from infra.inference.engine import Repetition
-from steps.rl.config import RepetitionConfig, RlConfig
+from steps.configs.rl import RlConfig
 
 GOOD: dict[str, Any] = {"iterations": 5, "learning_rate": 1e-4, "final_learning_rate": 2e-5}
 
@@ -33,7 +32,3 @@ def test_the_rate_falls_in_a_line_from_the_first_iteration_to_the_last() -> None
     rates = [RlConfig.model_validate(GOOD).rate_at(iteration) for iteration in range(5)]
     assert rates == pytest.approx([1e-4, 8e-5, 6e-5, 4e-5, 2e-5])
     assert RlConfig.model_validate(GOOD | {"iterations": 1}).rate_at(0) == 1e-4
-
-
-def test_the_engine_gets_the_repetition_settings_as_they_stand() -> None:
-    assert RepetitionConfig(max_pattern=7, min_count=3).for_engine() == Repetition(max_pattern=7, min_count=3)

@@ -14,13 +14,14 @@ from infra.inference.engine import Engine
 from infra.sandbox.interface import SandboxUnavailable
 from infra.training.trainer import LossNotFinite, Trainer
 from infra.weights.handover import HandOver
-from steps.nano_world.world import NanoWorldConfig, generate
+from steps.configs.data import NanoWorldConfig
+from steps.configs.rl import RlConfig
+from steps.nano_world.world import generate
 from steps.packing import TokenExample, pack
 from steps.problem import Problem
 from steps.rewards.score import Score
 from steps.rewards.scorer import Scorer
 from steps.rl.checkpoint import Checkpoints, RlState
-from steps.rl.config import RlConfig
 from steps.rl.iteration import reinforce
 from steps.rl.metrics import TrainingMetrics
 from steps.rl.rollout import NothingJudged

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from steps.rl.config import Baseline
+from steps.configs.rl import Baseline
 from steps.rl.objective import LossInputs, advantages, baseline, best_responses, surrogate_loss
 
 REWARDS = st.lists(st.floats(-2, 2), min_size=2, max_size=8)

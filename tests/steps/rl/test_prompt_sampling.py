@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steps.configs.rl import SamplingConfig
 from steps.problem import Problem
-from steps.rl.prompt_sampling import PromptSampler, SamplingConfig
+from steps.rl.prompt_sampling import PromptSampler
 
 RATES = [0.0, 0.2, 0.5, 0.75, 0.9, 1.0]
 

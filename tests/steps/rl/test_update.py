@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
 from infra.training.trainer import Trainer
-from steps.rl.config import RlConfig
+from steps.configs.rl import RlConfig
 from steps.rl.trajectory import Segment, Trajectory
 from steps.rl.update import Sample, Update, UpdateResult, update
 

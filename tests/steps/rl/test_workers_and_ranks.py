@@ -9,9 +9,9 @@ import pytest
 from infra.configs import EngineConfig, TrainerConfig
 from infra.inference.engine import Engine
 from infra.training.trainer import Trainer
+from steps.configs.rl import RlConfig
 from steps.rewards.score import Score
 from steps.rl.checkpoint import Checkpoints, RlState
-from steps.rl.config import RlConfig
 from steps.rl.iteration import reinforce
 from steps.workbench import Workbench, open_workbench
 from tests.infra.inference.test_workers import worker_processes

@@ -1,13 +1,8 @@
-"""Every setting of the RL stage."""
+"""Settings of RL (§2.3, §2.6), and of long2short RL (§2.4)."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-from steps.rl.prompt_sampling import SamplingConfig
-
-if TYPE_CHECKING:
-    from infra.inference.engine import Repetition
 
 Objective = Literal["mirror_descent", "token_level", "rest"]
 """The losses of `steps.rl.objective`."""
@@ -25,12 +20,6 @@ class RepetitionConfig(BaseModel):
     min_count: int = Field(6, ge=2, description="How often it must stand in a row.")
     penalty: float = Field(0.0, ge=0, description="Subtracted from the reward of a response that repeats itself.")
 
-    def for_engine(self) -> "Repetition":
-        """As the engine takes it."""
-        from infra.inference.engine import Repetition
-
-        return Repetition(self.max_pattern, self.min_count)
-
 
 class LengthRewardConfig(BaseModel):
     """The length reward (§2.3.3)."""
@@ -39,6 +28,19 @@ class LengthRewardConfig(BaseModel):
 
     weight: float = Field(0.0, ge=0, description="Weight after warm-up; 0 turns the length reward off.")
     warmup_iterations: int = Field(0, ge=0, description="Iterations at the start without length reward.")
+
+
+class SamplingConfig(BaseModel):
+    """How prompts are chosen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    curriculum_iterations: int = Field(0, ge=0, description="Iterations over the whole set before the hard ones alone.")
+    hard_below: float = Field(1.0, gt=0, le=1, description="After the curriculum: only problems of a lower pass rate.")
+    prioritised: bool = Field(True, description="Draw in proportion to 1 - success rate rather than evenly.")
+    prior: float = Field(0.5, ge=0, le=1, description="Success rate that a problem counts with until it is seen.")
+    floor: float = Field(0.05, gt=0, le=1, description="Least weight of a problem, so that none is forgotten.")
+    momentum: float = Field(0.5, ge=0, lt=1, description="How much of the old success rate stays when a group is seen.")
 
 
 class RlConfig(BaseModel):

@@ -1,10 +1,19 @@
-"""Where problems and examples come from: generated, or files."""
+"""Settings of the data stage: where problems and examples come from, the nano world or files."""
 
 import re
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from steps.nano_world.world import NanoWorldConfig
+
+class NanoWorldConfig(BaseModel):
+    """How much of the nano world to generate."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    train_problems: int = Field(1200, ge=8, description="Problems offered to curation, a sixth of them unsuitable.")
+    test_problems: int = Field(150, ge=6, description="Held-out problems for evaluation.")
+    sft_examples: int = Field(3000, ge=8, description="Examples of vanilla SFT.")
+    long_cot_paths: int = Field(1000, ge=4, description="Long reasoning paths for long-CoT SFT to choose from.")
 
 
 class FilesConfig(BaseModel):
