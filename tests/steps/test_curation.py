@@ -1,15 +1,18 @@
-"""The rules of curation that need no model."""
+"""Curation: its rules one by one, and all of them on a model of prepared answers."""
 
 from collections import Counter
+from pathlib import Path
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steps.curation import balance, guess, question_form
+from steps.configs.curation import CurationConfig
+from steps.curation import balance, curate, guess, question_form
 from steps.problem import Problem
 from steps.rewards.score import boxed_answer
+from tests.steps.scripted import scripted_bench
 
 
 @pytest.mark.parametrize(
@@ -113,3 +116,72 @@ def test_a_balanced_set_loses_nothing(counts: dict[str, int], share: float) -> N
 )
 def test_as_many_stay_as_the_share_allows(counts: dict[str, int], share: float, left: dict[str, int]) -> None:
     assert balanced(counts, share) == left
+
+
+OFFERED = {
+    "proof": "Prove that 1 + 1 = 2.",
+    "sum-1": "1 + 1 = ?",
+    "sum-1-again": "1  +  1 = ?",
+    "long": "1 + 1 = ? " + "Take your time. " * 60,
+    "sum-easy": "Add 1 to 1.",
+    "sum-guessed": "Guess 1 + 1.",
+    "sum-2": "Take 1 twice.",
+    "sum-3": "Count two apples.",
+    "search-1": "Find x with x + 1 = 3.",
+    "search-2": "Find x with 2 x = 4.",
+}
+RIGHT = {"sum-1": 0, "sum-easy": 4, "sum-guessed": 2, "sum-2": 1, "sum-3": 3, "search-1": 3, "search-2": 2}
+"""How many of the four answers to a problem are right, for those that a model is asked about."""
+
+
+def offered() -> list[Problem]:
+    return [
+        Problem(id=name, prompt=prompt, answer="2", verifier="math", domain=name.partition("-")[0])
+        for name, prompt in OFFERED.items()
+    ]
+
+
+def answers(prompt: str, asked: int) -> str:
+    name = next(name for name in RIGHT if OFFERED[name] in prompt)
+    if prompt.endswith("\\boxed{"):
+        return "2}" if name == "sum-guessed" and asked == 1 else "5}"
+    return "\\boxed{2}" if asked < RIGHT[name] else "\\boxed{5}"
+
+
+SMALL = CurationConfig(samples=4, guesses=2, max_prompt_tokens=100, max_pass_rate=0.75, max_domain_share=0.5)
+
+
+def test_each_rule_removes_what_it_is_for_and_pass_rates_are_the_share_of_right_answers(base: Path) -> None:
+    with scripted_bench(base, answers) as (bench, engine, _):
+        result = curate(bench, offered(), SMALL)
+    assert result.removed == {
+        "multiple choice": 0,
+        "true or false": 0,
+        "proof": 1,
+        "duplicate": 1,
+        "too long": 1,
+        "always solved": 1,
+        "guessed": 1,
+        "balance": 1,
+    }
+    rates = {"sum-1": 0.0, "sum-2": 0.25, "sum-3": 0.75, "search-1": 0.75, "search-2": 0.5}
+    left = [problem.id for problem in result.problems]
+    assert len(left) == 4 and {"search-1", "search-2"} <= set(left) <= set(rates)
+    assert result.pass_rates == {name: rates[name] for name in left}
+    assert result.domains == {"sum": 2, "search": 2}
+    tenths = Counter({0.0: "0.0", 0.25: "0.2", 0.5: "0.5", 0.75: "0.7"}[rates[name]] for name in left)
+    assert result.difficulty == dict(tenths)
+    # Four answers to each of seven prompts, and two guesses at each that is not always solved.
+    assert len(engine.requests) == 4 * 7 + 2 * 6
+
+
+def test_without_guesses_no_prompt_is_removed_for_being_guessed(base: Path) -> None:
+    with scripted_bench(base, answers) as (bench, _, _):
+        result = curate(bench, offered(), SMALL.model_copy(update={"guesses": 0, "max_domain_share": 1.0}))
+    assert result.removed["guessed"] == 0
+    assert "sum-guessed" in result.pass_rates
+
+
+def test_a_set_of_which_nothing_is_left_is_refused_with_what_removed_it(base: Path) -> None:
+    with scripted_bench(base, answers) as (bench, _, _), pytest.raises(ValueError, match=r"left no prompt.*'proof': 1"):
+        curate(bench, offered()[:1], SMALL)
