@@ -7,7 +7,6 @@ are refused with the key's name.
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from infra.cluster.config import ClusterConfig
@@ -27,6 +26,7 @@ from steps.configs.long_cot import LongCotConfig
 from steps.configs.reward_models import RewardModelsConfig
 from steps.configs.rl import RlConfig
 from steps.configs.sft import SftConfig
+from steps.recipe_text import UnreadableText, load_mapping
 
 
 class ConfigRefused(LonghaulError, ValueError):
@@ -43,24 +43,25 @@ class Recipe(BaseModel):
     store: str = Field(
         default_factory=lambda: str(HOME / "store"),
         min_length=1,
-        description="Where artifacts and records live: a folder or s3://bucket/prefix.",
+        description="Where artifacts and records live: a folder or s3://bucket/prefix. Default: the folder `store` in "
+        "LONGHAUL_HOME.",
     )
-    data: DataConfig
-    import_checkpoint: ImportConfig
-    engine: EngineConfig = EngineConfig()
-    trainer: TrainerConfig = TrainerConfig()
-    handover: HandoverConfig = HandoverConfig()
-    vanilla_sft: SftConfig
-    curation: CurationConfig = CurationConfig()
-    long_cot_sft: LongCotConfig
+    data: DataConfig = Field(description="The data sets.")
+    import_checkpoint: ImportConfig = Field(description="The checkpoint that training starts from.")
+    engine: EngineConfig = Field(EngineConfig(), description="The rollout engine, vLLM.")
+    trainer: TrainerConfig = Field(TrainerConfig(), description="The trainer, DeepSpeed.")
+    handover: HandoverConfig = Field(HandoverConfig(), description="How weights go from the trainer to the engine.")
+    vanilla_sft: SftConfig = Field(description="Vanilla SFT (§2.5.2).")
+    curation: CurationConfig = Field(CurationConfig(), description="Curation of the RL prompt set (§2.1).")
+    long_cot_sft: LongCotConfig = Field(description="Long-CoT SFT (§2.2).")
     reward_models: RewardModelsConfig | None = Field(
         None, description="Reward models for mathematics; without the section none is trained."
     )
-    rl: RlConfig
-    long2short: Long2ShortConfig
-    evaluation: EvaluationConfig = EvaluationConfig()
-    gates: GatesConfig = GatesConfig()
-    tracking: TrackingConfig = TrackingConfig()
+    rl: RlConfig = Field(description="Reinforcement learning (§2.3, §2.6).")
+    long2short: Long2ShortConfig = Field(description="The long2short methods (§2.4).")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="How models are evaluated.")
+    gates: GatesConfig = Field(GatesConfig(), description="The rules of the data gates.")
+    tracking: TrackingConfig = Field(TrackingConfig(), description="Where metrics go besides the record.")
     schedule: ScheduleConfig | None = Field(
         None, description="When the recipe is run without anyone asking, by `longhaul schedule run` or by Argo."
     )
@@ -145,11 +146,9 @@ class Recipe(BaseModel):
 def parse_recipe(text: str, source: str) -> Recipe:
     """A recipe from YAML (or JSON) text. Raises ConfigRefused naming every bad key of `source`."""
     try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigRefused(f"{source} is not YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise ConfigRefused(f"{source} holds {type(raw).__name__}; expected a mapping of sections")
+        raw = load_mapping(text)
+    except UnreadableText as error:
+        raise ConfigRefused(f"{source} {error}") from error
     return check_recipe(raw, source)
 
 
@@ -163,7 +162,7 @@ def check_recipe(raw: dict[str, Any], source: str) -> Recipe:
             key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
             message = problem["msg"].removeprefix("Value error, ")
             if problem["type"] == "extra_forbidden":
-                message = "unknown key; remove it or mend its spelling"
+                message = "unknown key; remove it or fix its spelling"
             lines.append(f"  {key}: {message}")
         raise ConfigRefused(f"{source} is refused:\n" + "\n".join(lines)) from error
 

@@ -10,7 +10,7 @@ class DpoConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    responses: ResponsesConfig = ResponsesConfig()
+    responses: ResponsesConfig = Field(ResponsesConfig(), description="The responses to choose from.")
     pairs_per_problem: int = Field(2, ge=1, description="Most rejected responses set against the chosen one.")
     longer: float = Field(1.5, gt=1, description="How many times longer a right response must be to be rejected.")
     beta: float = Field(0.1, gt=0, description="β, the strength of the pull towards the model that DPO starts from.")

@@ -3,7 +3,7 @@
 Only the recipe reads this file: a method's stage imports its own settings, and no other method's.
 """
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from steps.configs.dpo import DpoConfig
 from steps.configs.merge import MergeConfig
@@ -16,7 +16,7 @@ class Long2ShortConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    merge: MergeConfig = MergeConfig()
-    shortest: ShortestConfig
-    dpo: DpoConfig
-    rl: RlConfig
+    merge: MergeConfig = Field(MergeConfig(), description="Model merging.")
+    shortest: ShortestConfig = Field(description="Shortest rejection sampling.")
+    dpo: DpoConfig = Field(description="Direct preference optimisation.")
+    rl: RlConfig = Field(description="Long2short RL: RL once more, with a length reward and a lower longest response.")

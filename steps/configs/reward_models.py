@@ -42,8 +42,8 @@ class RewardModelsConfig(BaseModel):
     rewritten: int = Field(8, ge=1, description="Reference answers, or numbers near them, written anew for each.")
     spot_check: float = Field(0.2, gt=0, lt=1, description="Share of the problems kept for the spot check.")
     max_answer_tokens: int = Field(48, ge=1, description="Longest final answer that is judged; a longer one is wrong.")
-    classic: ClassicRmConfig = ClassicRmConfig()
-    cot: CotRmConfig = CotRmConfig()
+    classic: ClassicRmConfig = Field(ClassicRmConfig(), description="The classic reward model.")
+    cot: CotRmConfig = Field(CotRmConfig(), description="The chain-of-thought reward model.")
 
     def check(self, prompt: int, context: int) -> None:
         """Raises ValueError, with the keys' names, where question, both answers and judgement can outgrow a context."""

@@ -72,9 +72,11 @@ class RlConfig(BaseModel):
     reward: Literal["rules", "classic_rm", "cot_rm"] = Field(
         "rules", description="Who judges mathematics: the rules, or a model that the section reward_models trains."
     )
-    repetition: RepetitionConfig = RepetitionConfig()
-    length_reward: LengthRewardConfig = LengthRewardConfig()
-    sampling: SamplingConfig = SamplingConfig()
+    repetition: RepetitionConfig = Field(
+        RepetitionConfig(), description="When a rollout that repeats itself is ended early."
+    )
+    length_reward: LengthRewardConfig = Field(LengthRewardConfig(), description="The length reward and its warm-up.")
+    sampling: SamplingConfig = Field(SamplingConfig(), description="How prompts are chosen.")
 
     @property
     def in_flight(self) -> int:

@@ -23,4 +23,6 @@ class SftConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     phases: tuple[PhaseConfig, PhaseConfig] = Field(description="The two phases, in order.")
-    expansion: ExpansionConfig = ExpansionConfig()
+    expansion: ExpansionConfig = Field(
+        ExpansionConfig(), description="Rejection sampling between the phases, for the second one."
+    )

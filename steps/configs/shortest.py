@@ -11,5 +11,5 @@ class ShortestConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    responses: ResponsesConfig = ResponsesConfig()
+    responses: ResponsesConfig = Field(ResponsesConfig(), description="The responses to choose from.")
     phase: PhaseConfig = Field(description="The fine-tuning.")

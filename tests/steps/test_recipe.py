@@ -61,7 +61,7 @@ def test_what_a_recipe_says_is_what_the_code_reads() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"rll": {}}, "rll: unknown key; remove it or mend its spelling"),
+        ({"rll": {}}, "rll: unknown key; remove it or fix its spelling"),
         ({"rl__tua": 0.1}, "rl.tua: unknown key"),
         ({"rl__sampling__floot": 0.1}, "rl.sampling.floot: unknown key"),
         ({"rl": None}, "rl: Field required"),
