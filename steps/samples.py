@@ -23,9 +23,9 @@ def keep_samples(folder: Path, rows: Iterable[SampleRow]) -> tuple[str, Path]:
 
 
 def example_rows(
-    chat: Chat, examples: Sequence[Example], passes: int, scores: Sequence[Score] | None = None
+    chat: Chat, examples: Sequence[Example], times_trained: int, scores: Sequence[Score] | None = None
 ) -> Iterator[SampleRow]:
-    """Rows of examples that the optimizer saw so many times; `scores` is what the verifiers said of them, if asked."""
+    """Rows of examples that the optimizer was given so many times; `scores` is what the verifiers said of them, if asked."""
     for example, score in zip(examples, scores or repeat(None, len(examples)), strict=True):
         yield SampleRow(
             problem_id=example.problem_id,
@@ -35,7 +35,7 @@ def example_rows(
             tokens=len(chat.encode(example.response)) + 1,  # the end token
             role="imitated",
             outcome="trained",
-            passes=passes,
+            times_trained=times_trained,
             reward=score.value if score else None,
             reward_reason=score.reason if score else None,
             verifier=score.verifier if score else None,

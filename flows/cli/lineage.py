@@ -335,11 +335,11 @@ def _show_prompt(name: str, seen: "PromptSeen") -> None:
             f"nothing in the lineage is called {name!r}, and no stage has sampled it as a prompt "
             f"(digest {seen.digest[:12]})"
         )
-    table = _table(f"the prompt {seen.digest[:12]}", ("samples", "stage", "responses", "passes", "mean reward"))
+    table = _table(f"the prompt {seen.digest[:12]}", ("samples", "stage", "responses", "trained", "mean reward"))
     for use in seen.uses:
         stages = ", ".join(f"{node.facts['run']}:{node.facts['stage']}" for node in use.executions)
         reward = "–" if use.mean_reward is None else f"{use.mean_reward:.3f}"
-        table.add_row(use.samples[:12], _text(stages), str(use.responses), str(use.passes), reward)
+        table.add_row(use.samples[:12], _text(stages), str(use.responses), str(use.times_trained), reward)
     Console().print(table)
     _show_models("was trained on it", list(seen.trained))
     _show_models("came from these", list(seen.descended))

@@ -23,7 +23,7 @@ _OF_ITERATIONS = {
     "iteration": "iteration",
     "prompts": "prompts",
     "responses": "responses",
-    "passes": "passes",
+    "times_trained": "trained",
     "mean_reward": "reward",
     "mean_tokens": "tokens",
     "oldest_policy": "oldest policy",
@@ -32,7 +32,7 @@ _OF_ITERATIONS = {
 _OF_PROMPTS = {
     "problem_id": "problem",
     "responses": "resp.",
-    "passes": "passes",
+    "times_trained": "trained",
     "iterations": "iter.",
     "mean_tokens": "tokens",
     "first_reward": "first reward",

@@ -46,7 +46,7 @@ _uses = Table(
     Column("prompt", Integer, primary_key=True, autoincrement=False),
     Column("samples", Integer, primary_key=True, autoincrement=False),
     Column("responses", BigInteger, nullable=False),
-    Column("passes", BigInteger, nullable=False),
+    Column("passes", BigInteger, key="times_trained", nullable=False),
     Column("mean_reward", Float),
     Index("lineage_prompt_uses_samples", "samples"),
     sqlite_with_rowid=False,
@@ -60,8 +60,8 @@ class PromptUse:
     samples: str
     """Their digest."""
     responses: int
-    passes: int
-    """How often the optimizer saw one of the responses; 0 where none was trained on."""
+    times_trained: int
+    """How many times the optimizer was given one of the responses; 0 where none was trained on."""
     mean_reward: float | None
     executions: tuple[Node, ...]
     """The executions of the stage that left these samples."""
@@ -90,7 +90,7 @@ def models_that_saw_prompt(index: LineageIndex, store: Store, prompt: str) -> Pr
     problems = read_new_samples(index, store)
     digest = as_digest(prompt)
     uses = tuple(_uses_of(index, digest))
-    executions = [node for use in uses if use.passes for node in use.executions]
+    executions = [node for use in uses if use.times_trained for node in use.executions]
     made_by = {(node.facts.get("run"), node.facts.get("stage")) for node in executions}
     models = models_that_saw(index, executions) if executions else []
     own = [(row.run, row.stage) in made_by for row in models]
@@ -131,7 +131,7 @@ def _add(connection: Connection, read: dict[str, list[tuple[str, int, int, float
     prompts = _numbered(connection, _prompts, "prompt", list({row[0]: None for rows in new.values() for row in rows}))
     uses: list[dict[str, Any]] = [
         {"prompt": prompts[row[0]], "samples": numbers[digest]}
-        | {"responses": row[1], "passes": row[2], "mean_reward": row[3]}
+        | {"responses": row[1], "times_trained": row[2], "mean_reward": row[3]}
         for digest, rows in new.items()
         for row in rows
     ]
@@ -152,7 +152,7 @@ def _numbered(connection: Connection, table: Table, name: str, digests: Sequence
 
 def _uses_of(index: LineageIndex, digest: str) -> list[PromptUse]:
     with reading(index.engine) as connection:
-        listed = select(_samples.c.digest, _uses.c.responses, _uses.c.passes, _uses.c.mean_reward)
+        listed = select(_samples.c.digest, _uses.c.responses, _uses.c.times_trained, _uses.c.mean_reward)
         listed = listed.join(_uses, _uses.c.samples == _samples.c.samples)
         listed = listed.join(_prompts, _prompts.c.prompt == _uses.c.prompt)
         # A database that was made anew for another store still knows the samples of the one before.
@@ -160,7 +160,9 @@ def _uses_of(index: LineageIndex, digest: str) -> list[PromptUse]:
         rows = connection.execute(listed.order_by(_samples.c.samples)).all()
         made_by = _executions(connection, [artifact_id(row.digest) for row in rows])
     return [
-        PromptUse(row.digest, row.responses, row.passes, row.mean_reward, tuple(made_by[artifact_id(row.digest)]))
+        PromptUse(
+            row.digest, row.responses, row.times_trained, row.mean_reward, tuple(made_by[artifact_id(row.digest)])
+        )
         for row in rows
     ]
 

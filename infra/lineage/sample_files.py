@@ -21,8 +21,9 @@ from infra.files import sync_folder
 from infra.lineage.sample_row import SampleRow
 
 _SPANS = pa.list_(pa.struct([("iteration", pa.int32()), ("tokens", pa.int32())]))
-FORMAT = 1
-"""The newest format of these files that this version reads, and the one that it writes."""
+FORMAT = 2
+"""The newest format of these files that this version reads, and the one that it writes. Format 1 called the column
+times_trained `passes`."""
 
 FORMAT_KEY = b"longhaul_samples"
 """Where a file's own metadata say its format."""
@@ -37,7 +38,7 @@ SCHEMA = pa.schema(
         ("tokens", pa.int32()),
         ("role", pa.string()),
         ("outcome", pa.string()),
-        ("passes", pa.int32()),
+        ("times_trained", pa.int32()),
         ("iteration", pa.int32()),
         ("started", pa.int32()),
         ("policies", _SPANS),
@@ -55,6 +56,12 @@ SCHEMA = pa.schema(
     metadata={FORMAT_KEY: str(FORMAT)},
 )
 """The columns: a row's place in its file, from 0, and then SampleRow's fields."""
+
+SCHEMA_1 = pa.schema(
+    [field.with_name("passes") if field.name == "times_trained" else field for field in SCHEMA],
+    metadata={FORMAT_KEY: b"1"},
+)
+"""The columns of format 1."""
 
 ROW_GROUP = 1024
 """Rows that are written, and later read, together. Of long responses that is some 100 MB."""

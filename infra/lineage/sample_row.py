@@ -41,8 +41,8 @@ class SampleRow:
     """Of the response."""
     role: Role
     outcome: Outcome
-    passes: int
-    """How often the optimizer saw it."""
+    times_trained: int
+    """How many times the optimizer was given it."""
     iteration: int | None = None
     """The iteration in which it left the replay buffer; None outside RL."""
     started: int | None = None

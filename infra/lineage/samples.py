@@ -20,12 +20,12 @@ import pyarrow.parquet
 
 from infra.errors import LonghaulError
 from infra.lineage.prompt_digest import prompt_digest
-from infra.lineage.sample_files import FORMAT, FORMAT_KEY, SCHEMA
+from infra.lineage.sample_files import FORMAT, FORMAT_KEY, SCHEMA, SCHEMA_1
 from infra.lineage.sample_row import KIND
 from infra.store.store import Corrupted, Ref, Store, StoreError
 
 SAMPLE_ORDERS = ("number", "iteration", "problem_id", "tokens", "reward", "total_reward", "advantage", "started")
-PROMPT_ORDERS = ("problem_id", "responses", "passes", "iterations", "mean_tokens", "first_reward", "last_reward")
+PROMPT_ORDERS = ("problem_id", "responses", "times_trained", "iterations", "mean_tokens", "first_reward", "last_reward")
 """Columns that samples and prompts can be ordered by; with a minus in front, greatest first."""
 
 _CLOSED: dict[str, str | bool | int | float | list[str]] = {
@@ -34,8 +34,14 @@ _CLOSED: dict[str, str | bool | int | float | list[str]] = {
     "temp_directory": "",
 }
 
+_SCHEMAS = {1: SCHEMA_1, FORMAT: SCHEMA}
+"""The columns of each format that this version reads."""
+
+_RENAMED = {(1, "times_trained"): "passes AS times_trained"}
+"""By format and today's name, how a column is read that had another name."""
+
 _ITERATIONS = """
-    SELECT iteration, count(DISTINCT prompt_digest) AS prompts, count(*) AS responses, sum(passes) AS passes,
+    SELECT iteration, count(DISTINCT prompt_digest) AS prompts, count(*) AS responses, sum(times_trained) AS times_trained,
         avg(reward) AS mean_reward, avg(total_reward) AS mean_total_reward, avg(tokens) AS mean_tokens,
         max(tokens) AS longest, histogram(outcome) AS outcomes,
         min(list_min(list_transform(policies, lambda span: span.iteration))) AS oldest_policy
@@ -45,12 +51,12 @@ _ITERATIONS = """
 _PROMPTS = """
     WITH parts AS (
         SELECT prompt_digest, coalesce(iteration, 0) AS part, arg_min(problem_id, number) AS problem_id,
-            arg_min(prompt, number) AS prompt, count(*) AS responses, sum(passes) AS passes,
+            arg_min(prompt, number) AS prompt, count(*) AS responses, sum(times_trained) AS times_trained,
             sum(tokens) AS tokens, avg(reward) AS mean_reward
         FROM samples GROUP BY ALL
     )
     SELECT prompt_digest, arg_min(problem_id, part) AS problem_id, arg_min(prompt, part) AS prompt,
-        sum(responses)::BIGINT AS responses, sum(passes)::BIGINT AS passes, count(*) AS iterations,
+        sum(responses)::BIGINT AS responses, sum(times_trained)::BIGINT AS times_trained, count(*) AS iterations,
         sum(tokens) / sum(responses) AS mean_tokens,
         arg_min(mean_reward, part) AS first_reward, arg_max(mean_reward, part) AS last_reward
     FROM parts GROUP BY prompt_digest
@@ -99,7 +105,7 @@ def count_of(
 def iterations_of(store: Store, ref: Ref) -> list[dict[str, Any]]:
     """What each iteration was trained on; outside RL there is one, whose number is None.
 
-    Of each: iteration, prompts (different ones), responses, passes, mean_reward, mean_total_reward, mean_tokens,
+    Of each: iteration, prompts (different ones), responses, times_trained, mean_reward, mean_total_reward, mean_tokens,
     longest (tokens), outcomes (responses by outcome), oldest_policy (the earliest iteration whose policy wrote a part).
     """
     with _opened(store, ref) as samples:
@@ -111,7 +117,7 @@ def prompts_of(
 ) -> list[dict[str, Any]]:
     """What came of each prompt.
 
-    Of each: prompt_digest, problem_id, prompt, responses, passes (how often the optimizer saw one of them), iterations
+    Of each: prompt_digest, problem_id, prompt, responses, times_trained (of all of them), iterations
     (in how many it was handed out), mean_tokens, first_reward and last_reward (means in the first and last of these).
     """
     by = _order(order, PROMPT_ORDERS, then="prompt_digest")
@@ -120,10 +126,10 @@ def prompts_of(
 
 
 def prompts_in(store: Store, ref: Ref) -> list[tuple[str, int, int, float | None]]:
-    """Of each prompt: its digest, responses, passes and mean reward."""
+    """Of each prompt: its digest, responses, times trained and mean reward."""
     with _opened(store, ref) as samples:
         return samples.execute(
-            "SELECT prompt_digest, count(*), sum(passes)::BIGINT, avg(reward) FROM samples GROUP BY ALL ORDER BY ALL"
+            "SELECT prompt_digest, count(*), sum(times_trained)::BIGINT, avg(reward) FROM samples GROUP BY ALL ORDER BY ALL"
         ).fetchall()
 
 
@@ -173,7 +179,7 @@ def _opened(store: Store, ref: Ref) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         files = sample_paths(store, ref)
         with duckdb.connect(config=_CLOSED) as connection:
-            connection.register("samples", pyarrow.dataset.dataset(files, schema=SCHEMA, format="parquet"))
+            _register(connection, files)
             connection.execute("SET lock_configuration = true")
             yield connection
     except (OSError, duckdb.Error, Corrupted) as error:
@@ -181,6 +187,29 @@ def _opened(store: Store, ref: Ref) -> Iterator[duckdb.DuckDBPyConnection]:
         if isinstance(error, Corrupted):
             raise
         raise StoreError(f"the samples {ref.digest} cannot be read: {error}") from error
+
+
+def _register(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> None:
+    """Make the files the view `samples`, with today's columns."""
+    # A stage that a newer version continued has both formats, the older one first.
+    formats = [_format(files[-1])] * len(files)
+    if _format(files[0]) != formats[-1]:
+        formats = [_format(file) for file in files]
+    parts = []
+    for number, schema in _SCHEMAS.items():
+        if own := [file for file, its in zip(files, formats, strict=True) if its == number]:
+            connection.register(f"samples_{number}", pyarrow.dataset.dataset(own, schema=schema, format="parquet"))
+            columns = ", ".join(_RENAMED.get((number, name), name) for name in SCHEMA.names)
+            parts.append(f"SELECT {columns} FROM samples_{number}")
+    connection.execute(f"CREATE TEMP VIEW samples AS {' UNION ALL '.join(parts)}")
+
+
+def _format(path: str) -> int:
+    """A file's format. Raises ValueError for a file that is not one of samples, OSError for one that is gone."""
+    metadata = pyarrow.parquet.read_schema(path).metadata or {}
+    if FORMAT_KEY not in metadata:
+        raise ValueError(f"it has no {FORMAT_KEY.decode()} in its metadata")
+    return int(metadata[FORMAT_KEY])
 
 
 def sample_paths(store: Store, ref: Ref) -> list[str]:
@@ -191,8 +220,8 @@ def sample_paths(store: Store, ref: Ref) -> list[str]:
     if not paths:
         raise Corrupted(f"the samples {ref.digest} cannot be read: their folder is empty")
     try:
-        told = int((pyarrow.parquet.read_schema(paths[-1]).metadata or {})[FORMAT_KEY])
-    except (KeyError, ValueError, OSError) as error:
+        told = _format(str(paths[-1]))
+    except (ValueError, OSError) as error:
         raise Corrupted(f"{paths[-1]} is no file of samples: {error}") from error
     if told > FORMAT:
         raise StoreError(

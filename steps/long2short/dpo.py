@@ -165,8 +165,8 @@ def dpo(bench: Workbench, pairs: Sequence[Pair], config: DpoConfig) -> dict[str,
     return {"pairs": len(pairs), "agreement": agreed / len(pairs)}
 
 
-def preference_rows(chat: Chat, pairs: Sequence[Pair], passes: int) -> Iterator[SampleRow]:
+def preference_rows(chat: Chat, pairs: Sequence[Pair], times_trained: int) -> Iterator[SampleRow]:
     """Two rows of each preference pair, in the order in which the pairs are trained on."""
     for number, pair in enumerate(pairs):
-        yield response_row(chat, pair.responses, pair.better, "chosen", passes, number)
-        yield response_row(chat, pair.responses, pair.worse, "rejected", passes, number)
+        yield response_row(chat, pair.responses, pair.better, "chosen", times_trained, number)
+        yield response_row(chat, pair.responses, pair.worse, "rejected", times_trained, number)

@@ -6,7 +6,7 @@ from steps.long2short.responses import JudgedResponse, Responses
 
 
 def response_row(
-    chat: Chat, of: Responses, response: JudgedResponse, role: Role, passes: int, pair: int | None = None
+    chat: Chat, of: Responses, response: JudgedResponse, role: Role, times_trained: int, pair: int | None = None
 ) -> SampleRow:
     """The row of a response that the stage sampled."""
     return SampleRow(
@@ -17,7 +17,7 @@ def response_row(
         tokens=len(response.tokens),
         role=role,
         outcome="trained",
-        passes=passes,
+        times_trained=times_trained,
         stop="end",
         reward=float(response.right),
         reward_reason=response.reason or None,

@@ -42,7 +42,7 @@ def _rows(
             tokens=trajectory.length,
             role="rollout",
             outcome=own,
-            passes=int(own == "trained"),
+            times_trained=int(own == "trained"),
             iteration=iteration,
             started=group.started,
             policies=[PolicySpan(segment.iteration, len(segment.tokens)) for segment in trajectory.segments],

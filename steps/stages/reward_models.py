@@ -88,7 +88,7 @@ def _sample_rows(chat: Chat, answers: Sequence[Labelled], config: RewardModelsCo
         ("labelled", config.classic.phase.epochs, lambda one: one.answer),
         ("judgement", config.cot.phase.epochs, written_judgement),
     ]
-    for role, passes, text in kinds:
+    for role, times_trained, text in kinds:
         for one in answers:
             yield SampleRow(
                 problem_id=one.problem.id,
@@ -98,7 +98,7 @@ def _sample_rows(chat: Chat, answers: Sequence[Labelled], config: RewardModelsCo
                 tokens=len(chat.encode(text(one))),
                 role=role,
                 outcome="trained",
-                passes=passes,
+                times_trained=times_trained,
                 reward=float(one.right),
                 source=one.problem.source,
                 licence=one.problem.licence,

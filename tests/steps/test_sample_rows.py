@@ -47,7 +47,7 @@ def test_an_example_is_kept_with_its_prompt_its_passes_and_what_the_verifier_sai
         "tokens": tokens,
         "role": "imitated",
         "outcome": "trained",
-        "passes": 3,
+        "times_trained": 3,
         "source": "s",
         "licence": "unknown",
     }
@@ -69,6 +69,8 @@ def test_what_dpo_and_shortest_rejection_chose_is_written_in_the_order_of_traini
         (1, "rejected", float(pairs[1].worse.right)),
     ]
     assert {row["response"] for row in rows} == {text for text, _ in texts}
-    assert {(row["prompt_digest"], row["passes"], row["verifier"]) for row in rows} == {(PROBLEM.digest, 2, "math@2")}
+    assert {(row["prompt_digest"], row["times_trained"], row["verifier"]) for row in rows} == {
+        (PROBLEM.digest, 2, "math@2")
+    }
     (one,) = written(tmp_path / "shortest", [response_row(chat, *one, "imitated", 4) for one in shortest([sampled])])
-    assert (one["response"], one["tokens"], one["passes"], one["role"]) == ("2", 2, 4, "imitated")
+    assert (one["response"], one["tokens"], one["times_trained"], one["role"]) == ("2", 2, 4, "imitated")

@@ -28,7 +28,7 @@ def rollout(iteration: int, number: int) -> SampleRow:
         tokens=10 + number,
         role="rollout",
         outcome="trained",
-        passes=1,
+        times_trained=1,
         iteration=iteration,
         started=0,
         policies=[PolicySpan(0, 4), PolicySpan(iteration, 6 + number)],

@@ -31,9 +31,9 @@ class Made:
         """Two responses to each prompt, the first right."""
         place = self.folder / "samples"
         shutil.rmtree(place, ignore_errors=True)
-        passes = int(outcome == "trained")
+        times_trained = int(outcome == "trained")
         rows = [
-            SampleRow("id", prompt_digest(text), text, "so", 2, "rollout", outcome, passes, 0, reward=reward)
+            SampleRow("id", prompt_digest(text), text, "so", 2, "rollout", outcome, times_trained, 0, reward=reward)
             for text in texts
             for reward in (1.0, 0.0)
         ]
@@ -77,7 +77,7 @@ def test_the_models_trained_on_a_prompt_and_those_made_from_them_are_told_apart(
 def test_a_prompt_whose_responses_were_all_dropped_trained_nothing_but_is_listed(made: Made) -> None:
     assert made.saw("four") == ([], [])
     (use,) = models_that_saw_prompt(made.index, made.store, "four").uses
-    assert (use.responses, use.passes, use.mean_reward) == (2, 0, 0.5)
+    assert (use.responses, use.times_trained, use.mean_reward) == (2, 0, 0.5)
     assert [node.id for node in use.executions] == ["execution:b:rl"]
 
 
@@ -125,7 +125,7 @@ def test_two_processes_that_read_the_same_samples_count_them_once(
     monkeypatch.setattr(prompts, "prompts_in", read_while_the_other_does)
     assert read_new_samples(made.index, made.store) == ()
     (use,) = models_that_saw_prompt(made.index, made.store, "one").uses
-    assert (use.responses, use.passes) == (2, 2)
+    assert (use.responses, use.times_trained) == (2, 2)
     assert made.saw("two") == (["a:rl", "a:vanilla_sft"], ["b:rl"])
 
 

@@ -23,6 +23,7 @@ from infra.lineage.samples import (
     SamplesError,
     count_of,
     iterations_of,
+    prompts_in,
     prompts_of,
     query,
     samples_of,
@@ -46,7 +47,7 @@ def rollout(iteration: int, number: int, **changed: Any) -> SampleRow:
         "tokens": rng.randint(1, 90),
         "role": "rollout",
         "outcome": "stale" if stale else "trained",
-        "passes": int(not stale),
+        "times_trained": int(not stale),
         "iteration": iteration,
         "started": max(0, iteration - 1),
         "policies": [PolicySpan(max(0, iteration - 1), 5), PolicySpan(iteration, 7)],
@@ -84,7 +85,7 @@ def test_the_same_rows_are_the_same_bytes_and_nothing_of_time_or_place_is_in_the
         os.utime(tmp_path / folder / "000000.parquet", (0, 0))
     assert digest(tmp_path / "a") == digest(tmp_path / "b")
     file = pq.ParquetFile(tmp_path / "a" / "000000.parquet")
-    assert file.schema_arrow.metadata == {FORMAT_KEY: b"1"}
+    assert file.schema_arrow.metadata == {FORMAT_KEY: b"2"}
     assert file.metadata.created_by.startswith("parquet-cpp-arrow version")
     assert {file.metadata.row_group(0).column(i).compression for i in range(file.metadata.num_columns)} == {"ZSTD"}
 
@@ -173,7 +174,7 @@ def test_iterations_are_summed_up(stored: tuple[Store, Ref]) -> None:
             "iteration": iteration,
             "prompts": 10,
             "responses": 40,
-            "passes": sum(row.passes for row in rows),
+            "times_trained": sum(row.times_trained for row in rows),
             "longest": max(row.tokens for row in rows),
             "outcomes": dict(Counter(row.outcome for row in rows)),
             "oldest_policy": max(0, iteration - 1),
@@ -189,9 +190,9 @@ def test_prompts_are_summed_up_from_their_first_iteration_to_their_last(stored: 
 
     two = found["p2"]
     assert (two["prompt"], two["prompt_digest"]) == ("prompt 2", prompt_digest("prompt 2"))
-    assert (two["responses"], two["passes"], two["iterations"]) == (12, 12, 3)
+    assert (two["responses"], two["times_trained"], two["iterations"]) == (12, 12, 3)
     assert (two["first_reward"], two["last_reward"]) == (mean(0), mean(2))
-    assert (found["p4"]["passes"], found["p4"]["first_reward"]) == (0, None)
+    assert (found["p4"]["times_trained"], found["p4"]["first_reward"]) == (0, None)
     assert [row["problem_id"] for row in prompts_of(*stored, order="-problem_id", limit=2)] == ["p9", "p8"]
 
 
@@ -201,8 +202,8 @@ def test_outside_rl_there_is_one_iteration_without_a_number(tmp_path: Path) -> N
     store = open_store(tmp_path / "store")
     ref = store.put(tmp_path / "samples", KIND)
     (iteration,) = iterations_of(store, ref)
-    assert (iteration["iteration"], iteration["passes"], iteration["mean_reward"]) == (None, 3, None)
-    assert [row["passes"] for row in prompts_of(store, ref)] == [3]
+    assert (iteration["iteration"], iteration["times_trained"], iteration["mean_reward"]) == (None, 3, None)
+    assert [row["times_trained"] for row in prompts_of(store, ref)] == [3]
 
 
 def test_free_sql_is_answered(stored: tuple[Store, Ref]) -> None:
@@ -250,6 +251,32 @@ def test_free_sql_has_no_way_to_files_settings_or_variables(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["secret", "secret.parquet"]
 
 
+def in_format_1(path: Path) -> None:
+    """Write a file of samples as versions before format 2 did."""
+    table = pq.read_table(path)
+    names = ["passes" if name == "times_trained" else name for name in table.column_names]
+    pq.write_table(table.rename_columns(names).replace_schema_metadata({FORMAT_KEY: "1"}), path)
+
+
+@pytest.mark.parametrize("old", [1, 2, 3])
+def test_samples_of_format_1_read_as_todays_also_beside_files_of_today(
+    stored: tuple[Store, Ref], tmp_path: Path, old: int
+) -> None:
+    for iteration, rows in enumerate(ROWS):
+        path = tmp_path / "samples" / f"{iteration:06d}.parquet"
+        write_samples(path, rows)
+        if iteration < old:
+            in_format_1(path)
+    store = open_store(tmp_path / "store")
+    ref = store.put(tmp_path / "samples", KIND)
+    assert samples_of(store, ref, limit=None) == samples_of(*stored, limit=None)
+    assert iterations_of(store, ref) == iterations_of(*stored)
+    assert prompts_of(store, ref) == prompts_of(*stored)
+    assert prompts_in(store, ref) == prompts_in(*stored)
+    sql = "SELECT sum(times_trained)::BIGINT AS n FROM samples"
+    assert query(store, ref, sql) == query(*stored, sql)
+
+
 def changed(tmp_path: Path, change: Any, names: Sequence[str] = ("000000.parquet",)) -> tuple[Store, Ref]:
     for name in names:
         write_samples(tmp_path / "samples" / name, ROWS[0])
@@ -260,10 +287,10 @@ def changed(tmp_path: Path, change: Any, names: Sequence[str] = ("000000.parquet
 
 def test_samples_of_a_newer_version_are_refused(tmp_path: Path) -> None:
     def newer(folder: Path) -> None:
-        table = pq.read_table(folder / "000000.parquet").replace_schema_metadata({FORMAT_KEY: "2"})
+        table = pq.read_table(folder / "000000.parquet").replace_schema_metadata({FORMAT_KEY: "3"})
         pq.write_table(table, folder / "000000.parquet")
 
-    with pytest.raises(StoreError, match=r"newer version of Longhaul \(format 2; this one reads up to 1\): upgrade"):
+    with pytest.raises(StoreError, match=r"newer version of Longhaul \(format 3; this one reads up to 2\): upgrade"):
         iterations_of(*changed(tmp_path, newer))
 
 

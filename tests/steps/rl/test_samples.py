@@ -117,7 +117,7 @@ def test_what_was_not_learned_from_is_told_apart(done: Any) -> None:
             assert known == (True, True, True)
         elif row["outcome"] == "failed":
             assert known == (False, False, False) and row["reward_reason"] == "ArithmeticError: out of order"
-        assert row["passes"] == (row["outcome"] == "trained")
+        assert row["times_trained"] == (row["outcome"] == "trained")
     assert all(row["advantage"] == 0 for row in rows if row["outcome"] == "no_signal")
     for number, metrics in enumerate(state.history):
         done_ones = [row for row in rows if row["iteration"] == number and row["outcome"] in ("trained", "no_signal")]

@@ -45,7 +45,7 @@ def samples(store: Store, folder: Path) -> Ref:
             tokens=7,
             role="rollout",
             outcome="trained",
-            passes=1,
+            times_trained=1,
             iteration=iteration,
             started=iteration,
             policies=[PolicySpan(iteration, 7)],
