@@ -25,7 +25,7 @@ def keep_samples(folder: Path, rows: Iterable[SampleRow]) -> tuple[str, Path]:
 def example_rows(
     chat: Chat, examples: Sequence[Example], times_trained: int, scores: Sequence[Score] | None = None
 ) -> Iterator[SampleRow]:
-    """Rows of examples that the optimizer was given so many times; `scores` is what the verifiers said of them, if asked."""
+    """Rows of the examples of a stage; `scores` is what the verifiers said of them, where they were asked."""
     for example, score in zip(examples, scores or repeat(None, len(examples)), strict=True):
         yield SampleRow(
             problem_id=example.problem_id,

@@ -41,9 +41,10 @@ _RENAMED = {(1, "times_trained"): "passes AS times_trained"}
 """By format and today's name, how a column is read that had another name."""
 
 _ITERATIONS = """
-    SELECT iteration, count(DISTINCT prompt_digest) AS prompts, count(*) AS responses, sum(times_trained) AS times_trained,
-        avg(reward) AS mean_reward, avg(total_reward) AS mean_total_reward, avg(tokens) AS mean_tokens,
-        max(tokens) AS longest, histogram(outcome) AS outcomes,
+    SELECT iteration, count(DISTINCT prompt_digest) AS prompts, count(*) AS responses,
+        sum(times_trained) AS times_trained, avg(reward) AS mean_reward,
+        avg(total_reward) AS mean_total_reward, avg(tokens) AS mean_tokens, max(tokens) AS longest,
+        histogram(outcome) AS outcomes,
         min(list_min(list_transform(policies, lambda span: span.iteration))) AS oldest_policy
     FROM samples GROUP BY iteration ORDER BY iteration
 """
@@ -129,7 +130,8 @@ def prompts_in(store: Store, ref: Ref) -> list[tuple[str, int, int, float | None
     """Of each prompt: its digest, responses, times trained and mean reward."""
     with _opened(store, ref) as samples:
         return samples.execute(
-            "SELECT prompt_digest, count(*), sum(times_trained)::BIGINT, avg(reward) FROM samples GROUP BY ALL ORDER BY ALL"
+            "SELECT prompt_digest, count(*), sum(times_trained)::BIGINT, avg(reward) FROM samples "
+            "GROUP BY ALL ORDER BY ALL"
         ).fetchall()
 
 
