@@ -40,9 +40,11 @@ def test_repetition_ends_a_response_early(engine: Engine, trainer: Trainer, rest
 
 
 def test_the_limit_of_tokens_is_kept_and_said(engine: Engine) -> None:
-    completion = engine.generate_all([Request(PROMPTS[0], 3, seed=0)])[0]
-    assert len(completion.tokens) == len(completion.logprobs)
-    assert completion.ended == "stop" or (completion.ended == "length" and len(completion.tokens) == 3)
+    (limited,) = engine.generate_all([Request(PROMPTS[0], 3, seed=0)])
+    assert (limited.ended, len(limited.tokens), len(limited.logprobs)) == ("length", 3, 3)
+    (whole,) = engine.generate_all([Request(PROMPTS[0], 400, seed=0)])
+    assert (whole.ended, len(whole.tokens)) == ("stop", len(whole.logprobs)) and 3 < len(whole.tokens) < 400
+    assert whole.tokens[:3] == limited.tokens
 
 
 def test_a_prompt_that_fills_the_context_is_refused_with_the_key_to_change(engine: Engine) -> None:

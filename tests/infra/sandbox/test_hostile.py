@@ -60,12 +60,12 @@ STOPPED = {
     "memory by many processes": Stopped(
         "import os, time\nfor _ in range(6):\n    if os.fork() == 0:\n        x = bytearray(60 * 2**20)\n"
         "        time.sleep(60)\ny = bytearray(60 * 2**20)\nwhile True: time.sleep(1)",
-        "memory or time",
+        "memory or time",  # the kernel may end a child, which the parent does not notice
     ),
-    "memory by files in memory": Stopped(
+    "memory by files in memory": Stopped(  # each below the limit of a file
         "import os\nfiles = []\nwhile True:\n    files.append(os.memfd_create('x'))\n"
-        "    for _ in range(100): os.write(files[-1], bytes(10**5))",
-        "memory or signal or finished",
+        "    for _ in range(30): os.write(files[-1], bytes(10**5))",
+        "memory",
     ),
     "memory by full pipes": Stopped(
         "import os, time\nends = []\ntry:\n    while True:\n        ends.append(os.pipe())\n"
@@ -74,11 +74,12 @@ STOPPED = {
         "time",
     ),
     "a deep recursion": Stopped(
-        "import sys\nsys.setrecursionlimit(10**9)\ndef f(n): return f(n + 1) + f(n)\nf(0)",
-        "memory or signal or time or finished",  # Python's errors do not always survive it
+        "import sys\nsys.setrecursionlimit(10**9)\nclass A:\n"
+        "    def __getattr__(self, name): return getattr(self, name + 'x')\nA().a",
+        "signal or finished",  # from Python 3.12 on the C stack has a limit of its own, and this is a RecursionError
     ),
     "a computation without end": Stopped("while True: pass", "time"),
-    "a big power": Stopped("x = 9 ** 9 ** 9", "time or memory"),
+    "a big power": Stopped("x = 9 ** 9 ** 9", "time"),
     "a regular expression that explodes": Stopped("import re\nre.match('(a+)+$', 'a' * 40 + 'b')", "time"),
     "processors by many processes": Stopped("import os\nfor _ in range(2): os.fork()\nwhile True: pass", "time"),
     "endless standard output": Stopped("while True: print('x' * 1000)", "output"),
@@ -114,7 +115,9 @@ STOPPED = {
 def test_it_is_stopped_for_the_limit_that_it_passes(sandbox: Sandbox, name: str) -> None:
     hostile = STOPPED[name]
     result = sandbox.run(hostile.program, "", replace(LIMITS, memory_mb=hostile.memory_mb))
-    assert result.ended in hostile.ended.split(" or "), result
+    assert result.ended in hostile.ended.split(" or ") and result.exit_code != 0, result
+    # A box may have its files and its init beside the program's memory, and no more.
+    assert result.peak_memory_mb is not None and result.peak_memory_mb <= hostile.memory_mb + 64, result
     assert result.wall_seconds < 4 and len(result.stdout) + len(result.stderr) <= LIMITS.output_bytes
 
 
@@ -220,7 +223,7 @@ memory.write({machine_code})
 print(ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(memory)))())
 """
     result = sandbox.run(program, "", LIMITS)
-    assert result.ended == "signal" or result.stdout.strip() == "-1", result
+    assert (result.ended, result.stdout) == ("signal", ""), result
 
 
 def test_a_setuid_program_is_none_in_a_box(sandbox: Sandbox) -> None:
@@ -301,7 +304,9 @@ except OSError:
 """
     limits = Limits(wall_seconds=10, cpu_seconds=8, memory_mb=64, file_mb=1)
     result = sandbox.run(program, "", limits)
-    assert result.stdout == "no more\n" or result.ended in ("memory", "time", "signal"), result
+    # bubblewrap's /tmp counts as memory, crun's holds so many files.
+    assert (result.ended, result.stdout) in (("memory", ""), ("finished", "no more\n")), result
+    assert result.peak_memory_mb is not None and result.peak_memory_mb <= 64 + 64
 
 
 def test_a_daemon_dies_with_its_box(sandbox: Sandbox) -> None:

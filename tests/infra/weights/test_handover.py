@@ -1,9 +1,10 @@
-"""The hand-over between trainer and engine, with real vLLM and DeepSpeed; the order of calls, on fakes."""
+"""The hand-over between trainer and engine, with real vLLM and DeepSpeed; the room turns need, on a simulated GPU."""
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -20,84 +21,133 @@ SHARED = HandoverConfig(share_device=True)
 SENT = HandoverConfig(transport="checkpoint_engine")
 
 
-class Recorder:
-    """Writes down what a hand-over asks of its trainer and its engine."""
+MOST_GB = 18.0
+"""Room on the simulated device: the trainer with everything it has."""
+
+
+class Device:
+    """A trainer and an engine on one simulated GPU, which a real one would run out of memory on where this raises.
+
+    The trainer's weights are one number, which the engine copies when it is updated.
+    """
 
     config = EngineConfig(dtype="bfloat16")
+    sizes: ClassVar = {
+        "trainer weights": 6.0,
+        "trainer optimizer": 12.0,
+        "engine weights": 2.0,
+        "engine kv_cache": 14.0,
+    }
 
-    def __init__(self) -> None:
-        self.calls: list[str] = []
+    def __init__(self, shared: bool = True) -> None:
+        self.held = {"trainer weights", "trainer optimizer"} | (set() if shared else set(self.sizes))
+        self.room = MOST_GB if shared else sum(self.sizes.values())
+        self.trained = 0.0
+        self.sampled_from: tuple[float, int] | None = None
+        self.received: list[tuple[str, Any]] = []
+        self.moves = 0
+
+    def take(self, part: str) -> None:
+        time.sleep(0.002)
+        self.moves += 1
+        self.held.add(part)
+        if (needed := sum(self.sizes[each] for each in self.held)) > self.room:
+            raise MemoryError(f"{sorted(self.held)} need {needed} of {self.room} GB")
+
+    def give_back(self, part: str) -> None:
+        time.sleep(0.002)
+        self.moves += 1
+        self.held.discard(part)
+
+    def train(self) -> None:
+        assert {"trainer weights", "trainer optimizer"} <= self.held, "the trainer is not on the device"
+        self.trained += 1
+
+    def sample(self) -> tuple[float, int] | None:
+        assert {"engine weights", "engine kv_cache"} <= self.held, "the engine is not on the device"
+        return self.sampled_from
+
+    # What a trainer has.
 
     def weights(self) -> list[tuple[str, Tensor]]:
-        return []
+        assert "trainer weights" in self.held
+        return [("weight", torch.tensor(self.trained))]
 
     def send_weights(self, dtype: str, receive: Callable[[dict[str, str]], None]) -> None:
-        self.calls.append(f"trainer: send weights in {dtype}")
-        receive({"GPU-0": "socket"})
+        receive({"GPU-0": f"{self.trained} in {dtype}"})
 
     def offload(self, part: str) -> None:
-        self.calls.append(f"trainer: offload {part}")
+        self.give_back(f"trainer {part}")
 
     def onload(self) -> None:
-        self.calls.append("trainer: onload")
+        self.take("trainer weights")
+        self.take("trainer optimizer")
 
-    def update_weights(self, weights: object, version: int) -> None:
-        self.calls.append(f"engine: update to {version}")
+    # What an engine has.
+
+    def update_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+        time.sleep(0.002)
+        assert "engine weights" in self.held, "an engine that sleeps was updated"
+        self.sampled_from = (dict(weights)["weight"].item(), version)
 
     @contextmanager
     def receiving(self, version: int) -> Iterator[Callable[[dict[str, Any]], None]]:
-        yield lambda update: self.calls.append(f"engine: receive {version} from {update}")
-        self.calls.append(f"engine: finish {version}")
+        updates: list[dict[str, Any]] = []
+        yield updates.append
+        self.received += [("update", update) for update in updates] + [("finished", version)]
 
     def wake(self, part: str) -> None:
-        self.calls.append(f"engine: wake {part}")
+        self.take(f"engine {part}")
 
     def release(self) -> None:
-        self.calls.append("engine: release")
+        self.give_back("engine weights")
+        self.give_back("engine kv_cache")
 
 
-def test_on_a_shared_device_nothing_comes_back_before_the_other_has_made_room() -> None:
-    side = Recorder()
-    turns = HandOver(side, side, SHARED)
-    turns.to_rollout()
-    turns.to_training()
-    assert side.calls == [
-        "trainer: offload optimizer",
-        "engine: wake weights",
-        "engine: update to 1",
-        "trainer: offload weights",
-        "engine: wake kv_cache",
-        "engine: release",
-        "trainer: onload",
-    ]
+def test_turns_on_a_shared_device_fit_and_sample_from_what_was_trained() -> None:
+    device = Device()
+    turns = HandOver(device, device, SHARED)
+    for number in (1, 2, 3):
+        device.train()
+        turns.to_rollout()
+        assert device.sample() == (number, number)
+        assert device.held == {"engine weights", "engine kv_cache"}
+        turns.to_training()
+        assert device.held == {"trainer weights", "trainer optimizer"}
+    turns.to_training()  # where it is the trainer's turn already, nothing changes
+    device.train()
 
 
 def test_with_memory_of_their_own_only_the_weights_move() -> None:
-    side = Recorder()
-    turns = HandOver(side, side)
-    for _ in range(2):
+    device = Device(shared=False)
+    turns = HandOver(device, device)
+    for number in (1, 2):
+        device.train()
         turns.to_rollout()
+        assert device.sample() == (number, number)
         turns.to_training()
-    assert side.calls == ["engine: update to 1", "engine: update to 2"]
+    assert device.moves == 0
 
 
 def test_weights_that_are_sent_arrive_inside_one_update_of_the_engine() -> None:
-    side = Recorder()
-    HandOver(side, side, SENT).to_rollout()
-    assert side.calls == [
-        "trainer: send weights in bfloat16",
-        "engine: receive 1 from {'sockets': {'GPU-0': 'socket'}}",
-        "engine: finish 1",
-    ]
+    device = Device(shared=False)
+    device.train()
+    HandOver(device, device, SENT).to_rollout()
+    assert device.received == [("update", {"sockets": {"GPU-0": "1.0 in bfloat16"}}), ("finished", 1)]
 
 
-@pytest.mark.parametrize("config", [HandoverConfig(), SHARED], ids=["apart", "shared"])
-def test_each_phase_is_timed_once_a_turn(config: HandoverConfig) -> None:
-    turns = HandOver(Recorder(), Recorder(), config)
+def test_each_phase_of_a_turn_is_timed_by_itself() -> None:
+    device = Device()
+    turns = HandOver(device, device, SHARED)
     for _ in range(2):
+        started = time.perf_counter()
         there, back = turns.to_rollout(), turns.to_training()
+        whole = time.perf_counter() - started
         assert (list(there), list(back)) == (["offload", "update"], ["release", "onload"])
-        assert all(0 <= seconds < 1 for seconds in (there | back).values())
+        # Each step of the device takes two thousandths of a second.
+        least = {"offload": 0.004, "update": 0.006, "release": 0.004, "onload": 0.004}
+        assert all(seconds >= least[phase] for phase, seconds in (there | back).items())
+        assert sum((there | back).values()) <= whole
 
 
 def test_log_probabilities_of_engine_and_trainer_agree_before_and_after_an_update(
