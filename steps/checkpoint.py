@@ -47,7 +47,7 @@ PATTERNS = (
 )
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 FLOATS = {"BF16", "F16", "F32", "F64"}
-# Caches that old checkpoints saved as weights; transformers computes them anew.
+# Caches that old checkpoints saved as weights; transformers computes them itself.
 IGNORED = (r"rotary_emb\.inv_freq$",)
 
 
@@ -210,15 +210,17 @@ def _check_weights(folder: Path, files: Sequence[str], model: PreTrainedModel) -
     needed = revert_weight_conversion(model, {name: tensor for name, tensor in state.items() if name not in tied})
     ignored = [re.compile(p) for p in (*IGNORED, *(model._keys_to_ignore_on_load_unexpected or ()))]
     index: dict[str, str] = json.loads((folder / INDEX).read_bytes())["weight_map"] if INDEX in files else {}
-    found: dict[str, str] = {}
+    file_of: dict[str, str] = {}
     for file in files:
         if not file.endswith(".safetensors"):
             continue
         try:
             with safe_open(folder / file, "pt") as shard:
                 for name in shard.keys():  # noqa: SIM118 - not a mapping
-                    if found.setdefault(name, file) != file:
-                        raise CheckpointRefused(f"{file}: tensor {name} is in {found[name]} as well; remove one shard")
+                    if file_of.setdefault(name, file) != file:
+                        raise CheckpointRefused(
+                            f"{file}: tensor {name} is in {file_of[name]} as well; remove one shard"
+                        )
                     if index and index.get(name) != file:
                         raise CheckpointRefused(
                             f"{file}: tensor {name} is here, and {INDEX} has it in {index.get(name)}"
@@ -237,7 +239,7 @@ def _check_weights(folder: Path, files: Sequence[str], model: PreTrainedModel) -
                 "download it again"
             ) from error
     for name in needed:
-        if name not in found:
+        if name not in file_of:
             where = index.get(name, INDEX if index else SINGLE)
             raise CheckpointRefused(f"{where}: tensor {name} of {type(model).__name__} is missing; download it again")
     return sum(tensor.numel() for tensor in needed.values())

@@ -72,18 +72,18 @@ def by_form(
     bench: Workbench, problems: Sequence[Problem], config: CurationConfig, removed: Counter[str]
 ) -> list[Problem]:
     """Prompts left by the rules that need no model."""
-    kept: dict[str, Problem] = {}
+    remaining: dict[str, Problem] = {}
     for problem in problems:
         form = question_form(problem.text)
         if form is not None:
             removed[form] += 1
-        elif problem.digest in kept:
+        elif problem.digest in remaining:
             removed["duplicate"] += 1
         elif len(bench.chat.prompt(problem)) > config.max_prompt_tokens:
             removed["too long"] += 1
         else:
-            kept[problem.digest] = problem
-    return list(kept.values())
+            remaining[problem.digest] = problem
+    return list(remaining.values())
 
 
 def measure_pass_rates(bench: Workbench, problems: Sequence[Problem], config: CurationConfig) -> dict[str, float]:
@@ -124,33 +124,33 @@ def balance(problems: Sequence[Problem], max_share: float, rng: Random) -> list[
 
     n domains cannot each hold less than 1/n: with a smaller `max_share` they come to hold 1/n each.
     """
-    kept = list(problems)
-    share = max(max_share, 1 / max(1, len({problem.domain for problem in kept})))
-    while kept and share < 1:
-        domain, count = Counter(problem.domain for problem in kept).most_common(1)[0]
+    remaining = list(problems)
+    share = max(max_share, 1 / max(1, len({problem.domain for problem in remaining})))
+    while remaining and share < 1:
+        domain, count = Counter(problem.domain for problem in remaining).most_common(1)[0]
         # The slack is for rounding: 0.7 * 3 / (1 - 0.7) is a little less than 7.
-        allowed = int(share * (len(kept) - count) / (1 - share) + 1e-9)
+        allowed = int(share * (len(remaining) - count) / (1 - share) + 1e-9)
         if count <= allowed:
             break
-        members = [problem for problem in kept if problem.domain == domain]
+        members = [problem for problem in remaining if problem.domain == domain]
         dropped = {problem.id for problem in rng.sample(members, count - allowed)}
-        kept = [problem for problem in kept if problem.id not in dropped]
-    return kept
+        remaining = [problem for problem in remaining if problem.id not in dropped]
+    return remaining
 
 
 def curate(bench: Workbench, problems: Sequence[Problem], config: CurationConfig) -> CurationResult:
     """Apply all rules with the model that is in the bench's engine. Raises ValueError if nothing is left."""
     removed = Counter(dict.fromkeys([*_FORMS, "duplicate", "too long"], 0))
-    kept = by_form(bench, problems, config, removed)
-    rates = measure_pass_rates(bench, kept, config)
-    easy = [problem for problem in kept if rates[problem.id] > config.max_pass_rate]
+    remaining = by_form(bench, problems, config, removed)
+    rates = measure_pass_rates(bench, remaining, config)
+    easy = [problem for problem in remaining if rates[problem.id] > config.max_pass_rate]
     removed["always solved"] = len(easy)
-    kept = [problem for problem in kept if rates[problem.id] <= config.max_pass_rate]
-    guessed = guessable(bench, kept, config)
+    remaining = [problem for problem in remaining if rates[problem.id] <= config.max_pass_rate]
+    guessed = guessable(bench, remaining, config)
     removed["guessed"] = len(guessed)
-    kept = [problem for problem in kept if problem.id not in guessed]
-    balanced = balance(kept, config.max_domain_share, bench.random("balance"))
-    removed["balance"] = len(kept) - len(balanced)
+    remaining = [problem for problem in remaining if problem.id not in guessed]
+    balanced = balance(remaining, config.max_domain_share, bench.random("balance"))
+    removed["balance"] = len(remaining) - len(balanced)
     if not balanced:
         raise ValueError(f"curation left no prompt; removed: {dict(removed)}. Loosen curation.* or offer more problems")
     tenths = Counter(f"{min(int(rates[problem.id] * 10), 9) / 10:.1f}" for problem in balanced)

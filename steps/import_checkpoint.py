@@ -58,7 +58,7 @@ def import_checkpoint(
 ) -> ImportResult:
     """Bring a checkpoint to the folder `destination`, checked, whole or not at all.
 
-    `report` is told of progress in one line each. Raises CheckpointRefused naming the file that is wrong and the way
+    `report` gets lines about progress. Raises CheckpointRefused naming the file that is wrong and the way
     out, StoreError (infra.store.store) where the source cannot be had, FileExistsError where `destination`
     has files already.
     """

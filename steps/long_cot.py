@@ -52,8 +52,8 @@ def choose(paths: Sequence[Example], count: int, rng: Random) -> list[Example]:
     last.
     """
     order = rng.sample(range(len(paths)), len(paths))
-    shown = [behaviours(path.response) for path in paths]
-    waiting = {name: [index for index in order if name in shown[index]] for name in BEHAVIOURS}
+    displayed = [behaviours(path.response) for path in paths]
+    waiting = {name: [index for index in order if name in displayed[index]] for name in BEHAVIOURS}
     seen: Counter[str] = Counter()
     chosen: dict[int, None] = {}
     while len(chosen) < count:
@@ -65,8 +65,8 @@ def choose(paths: Sequence[Example], count: int, rng: Random) -> list[Example]:
             break
         index = waiting[min(left, key=seen.__getitem__)].pop()
         chosen[index] = None
-        seen.update(shown[index])
-    silent = [index for index in order if not shown[index]]
+        seen.update(displayed[index])
+    silent = [index for index in order if not displayed[index]]
     return [paths[index] for index in [*chosen, *silent][:count]]
 
 
@@ -86,5 +86,5 @@ def long_cot_sft(
     train(bench.trainer, tokenised, config.phase, bench.random("long-CoT SFT"), "long-CoT SFT", bench.log)
     bench.hand_over()
     counts = Counter(name for path in chosen for name in behaviours(path.response))
-    said = [right[id(path)] for path in chosen]
-    return LongCotResult(len(paths), len(own), len(verified), chosen, said, dict(counts))
+    chosen_scores = [right[id(path)] for path in chosen]
+    return LongCotResult(len(paths), len(own), len(verified), chosen, chosen_scores, dict(counts))

@@ -35,7 +35,7 @@ class PackedRows:
     tokens: Tensor
     """int64 [rows, length]; padding is token 0."""
     positions: Tensor
-    """int64 [rows, length]; 0 at the start of each example. Padding goes on from the example before it: a row of one
+    """int64 [rows, length]; 0 at the start of each example. Padding continues from the example before it: a row of one
     example is then plain causal attention, for which torch has faster kernels than for a mask."""
     owners: Tensor
     """int64 [rows, length - 1]: which example (its place in the packed list) the prediction at t belongs to; -1 where
@@ -49,14 +49,14 @@ class PackedRows:
 
     def on_responses(self, per_token: Sequence[Sequence[float]]) -> Tensor:
         """Lay out one value per response token, given per example, as [rows, length - 1]; 0 elsewhere."""
-        laid = torch.zeros(self.owners.numel())
+        values_at = torch.zeros(self.owners.numel())
         owners = self.owners.flatten()
         inside = torch.nonzero(owners >= 0).flatten()
         # An example's tokens stand in order within its row, so a stable sort by owner gives the order of `per_token`.
         order = torch.argsort(owners[inside], stable=True)
         present = owners[inside].unique().tolist()
-        laid[inside[order]] = torch.tensor([value for owner in present for value in per_token[owner]])
-        return laid.view(self.owners.shape)
+        values_at[inside[order]] = torch.tensor([value for owner in present for value in per_token[owner]])
+        return values_at.view(self.owners.shape)
 
 
 def _bins(lengths: Sequence[int], capacity: int) -> list[list[int]]:

@@ -85,10 +85,10 @@ def label_answers(bench: Workbench, problems: Sequence[Problem], config: RewardM
     pairs = [(problem, answer, form) for problem in chosen for answer, form in answers[problem.id].items()]
     scores = bench.scorer.score_many([(problem, boxed(answer)) for problem, answer, _ in pairs])
     labelled = [Labelled(*pair, right=score.value > 0) for pair, score in zip(pairs, scores, strict=True)]
-    kept = {problem.id for problem in chosen[:checked]}
+    checked_ids = {problem.id for problem in chosen[:checked]}
     return LabelledAnswers(
-        train=[one for one in labelled if one.problem.id not in kept],
-        spot_check=[one for one in labelled if one.problem.id in kept],
+        train=[one for one in labelled if one.problem.id not in checked_ids],
+        spot_check=[one for one in labelled if one.problem.id in checked_ids],
     )
 
 
@@ -96,9 +96,9 @@ def _sampled(
     bench: Workbench, problems: Sequence[Problem], config: RewardModelsConfig
 ) -> defaultdict[str, dict[str, str]]:
     """By problem: the distinct final answers of the policy that can be judged, each with the form "sampled"."""
-    found: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    sampled: defaultdict[str, dict[str, str]] = defaultdict(dict)
     if config.samples == 0:
-        return found
+        return sampled
     prompts = [bench.chat.prompt(problem) for problem in problems]
     rows = bench.sample(prompts, config.samples, config.max_response_tokens, 1.0, name="responses to label")
     reader = _reader(bench, config)
@@ -107,8 +107,8 @@ def _sampled(
             response = bench.chat.text(completion.tokens)
             answer = boxed_answer(response)
             if answer and isinstance(reader.read(problem, response), tuple):
-                found[problem.id][answer] = "sampled"
-    return found
+                sampled[problem.id][answer] = "sampled"
+    return sampled
 
 
 def _reader(bench: Workbench, config: RewardModelsConfig) -> Reader:
@@ -119,9 +119,9 @@ def _reader(bench: Workbench, config: RewardModelsConfig) -> Reader:
 def check(model: RewardModel, name: str, labelled: Sequence[Labelled]) -> Checked:
     """The spot check of one model."""
     started = time.perf_counter()
-    found = model.judge([(one.problem, boxed(one.answer)) for one in labelled])
+    judged = model.judge([(one.problem, boxed(one.answer)) for one in labelled])
     seconds = time.perf_counter() - started
-    verdicts = [None if isinstance(verdict, NoVerdict) else verdict.right for verdict in found]
+    verdicts = [None if isinstance(verdict, NoVerdict) else verdict.right for verdict in judged]
     agree = [verdict is one.right for verdict, one in zip(verdicts, labelled, strict=True)]
     by_form: defaultdict[str, list[bool]] = defaultdict(list)
     for one, agrees in zip(labelled, agree, strict=True):

@@ -40,9 +40,9 @@ def rejection_sample(
         for problem, row in zip(problems, answers, strict=True)
         for text in dict.fromkeys(bench.chat.text(a.tokens) for a in row if a.ended == "stop")
     ]
-    kept: dict[str, list[tuple[Example, Score]]] = {}
+    retained: dict[str, list[tuple[Example, Score]]] = {}
     for (problem, text), score in zip(pairs, bench.scorer.score_many(pairs), strict=True):
-        chosen = kept.setdefault(problem.id, [])
+        chosen = retained.setdefault(problem.id, [])
         if score.value > 0 and len(chosen) < config.keep:
             example = Example(
                 problem_id=problem.id,
@@ -53,7 +53,7 @@ def rejection_sample(
                 licence=problem.licence,
             )
             chosen.append((example, score))
-    return [one for row in kept.values() for one in row]
+    return [one for row in retained.values() for one in row]
 
 
 def vanilla_sft(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from infra.sandbox.interface import Sandbox
     from steps.rewards.case_generation import TestCasesConfig
     from steps.rewards.case_outcomes import Funnel, Outcome
-    from steps.rewards.case_problems import UntestedProblem
+    from steps.rewards.case_problems import CaseProblem
     from steps.rewards.generators import WrittenGenerators
 
 
@@ -62,13 +62,13 @@ def test_cases(
     from steps.problem import save_rows
     from steps.rewards.case_generation import TestCasesConfig, make_test_cases
     from steps.rewards.case_outcomes import funnel, kept_problems
-    from steps.rewards.case_problems import load_untested
+    from steps.rewards.case_problems import load_case_problems
 
     slots = slots or len(os.sched_getaffinity(0))
     numbers = {**_settings(settings), **({"seed": seed} if seed is not None else {})}
     try:
         config = TestCasesConfig.model_validate(numbers)
-        problems = load_untested(file)
+        problems = load_case_problems(file)
     except ValidationError as error:
         fail("\n".join(f"{'.'.join(map(str, e['loc'])) or 'refused'}: {e['msg']}" for e in error.errors()))
     journal = out.with_name(f"{out.name}.partial")
@@ -126,7 +126,7 @@ def _written_by(
     store: str,
     context: int,
     response_tokens: int,
-    problems: "list[UntestedProblem]",
+    problems: "list[CaseProblem]",
     config: "TestCasesConfig",
 ) -> "WrittenGenerators":
     from flows.home import HOME, open_store

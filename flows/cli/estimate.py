@@ -89,7 +89,7 @@ def _stages(estimate: "Estimate") -> Table:
     machine = "this machine" if device.is_cpu else f"{place.gpus} × {device.name}"
     if place.nodes > 1:
         machine += f" in {place.nodes} nodes"
-    title = f"{estimate.recipe}: {estimate.model.parameters / 1e6:,.1f}M parameters on {machine}; {place.told}"
+    title = f"{estimate.recipe}: {estimate.model.parameters / 1e6:,.1f}M parameters on {machine}; {place.described}"
     cost = f"{estimate.cost:,.0f}" if estimate.cost >= 100 else f"{estimate.cost:,.2f}"
     priced = f"about {cost} USD at {estimate.price:.2f} USD an hour each: an estimate"
     listed = f", with list prices of {PRICES_AS_OF}" if estimate.price == device.price else ""

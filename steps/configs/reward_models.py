@@ -39,7 +39,7 @@ class RewardModelsConfig(BaseModel):
     problems: int = Field(400, ge=2, description="Most curated problems of mathematics whose answers are labelled.")
     samples: int = Field(2, ge=0, description="Responses of the policy to each; their final answers are labelled.")
     max_response_tokens: int = Field(288, ge=1, description="Longest response.")
-    rewritten: int = Field(8, ge=1, description="Reference answers, or numbers near them, written anew for each.")
+    rewritten: int = Field(8, ge=1, description="Reference answers, or numbers near them, in other forms, for each.")
     spot_check: float = Field(0.2, gt=0, lt=1, description="Share of the problems kept for the spot check.")
     max_answer_tokens: int = Field(48, ge=1, description="Longest final answer that is judged; a longer one is wrong.")
     classic: ClassicRmConfig = Field(ClassicRmConfig(), description="The classic reward model.")

@@ -17,7 +17,7 @@ class RepetitionConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_pattern: int = Field(12, ge=1, description="Longest repeated pattern looked for, in tokens.")
-    min_count: int = Field(6, ge=2, description="How often it must stand in a row.")
+    min_count: int = Field(6, ge=2, description="How many times it must stand in a row.")
     penalty: float = Field(0.0, ge=0, description="Subtracted from the reward of a response that repeats itself.")
 
 
@@ -53,7 +53,7 @@ class RlConfig(BaseModel):
     oversampling: float = Field(
         1.0,
         ge=1,
-        description="Problems worked on at once per group of a batch: above 1 batches are full while long ones go on.",
+        description="Problems worked on at once per group of a batch: above 1, batches are full while long ones last.",
     )
     responses: int = Field(8, ge=1, description="k, the responses per problem.")
     max_response_tokens: int = Field(320, ge=1, description="Longest response over all iterations; final when reached.")
@@ -63,10 +63,10 @@ class RlConfig(BaseModel):
     tau: float = Field(0.1, gt=0, description="τ, the strength of the pull towards the iteration's reference policy.")
     baseline: Baseline = Field("mean", description="What is subtracted from rewards: the group's mean, or τ·log Z.")
     updates: int = Field(2, ge=1, description="Optimizer steps per iteration, each on its share of the groups.")
-    learning_rate: float = Field(gt=0, description="Learning rate of the first iteration; Adam starts anew in each.")
+    learning_rate: float = Field(gt=0, description="Learning rate of the first iteration; Adam is reset in each.")
     final_learning_rate: float = Field(gt=0, description="Learning rate of the last iteration; linear in between.")
     segments: Literal["all", "current_only"] = Field("all", description="Segments whose tokens count in the loss.")
-    max_staleness: int = Field(4, ge=0, description="Iterations that a group may go on beyond its first.")
+    max_staleness: int = Field(4, ge=0, description="Iterations that a group may continue beyond its first.")
     when_stale: Literal["drop", "finish"] = Field("finish", description="What happens to a group that is older.")
     sequence_length: int = Field(512, ge=16, description="Tokens in a packed training row.")
     reward: Literal["rules", "classic_rm", "cot_rm"] = Field(

@@ -97,7 +97,7 @@ class Estimate:
             "generated_tokens": sum(stage.generated for stage in self.stages),
             "trained_tokens": sum(stage.trained for stage in self.stages),
             "stages": [{**asdict(stage), "seconds": stage.seconds} for stage in self.stages],
-            "placement": self.placement.told,
+            "placement": self.placement.described,
             "memory": {
                 "available": self.device.memory,
                 "phases": {phase.name: phase.total for phase in self.phases},

@@ -84,7 +84,7 @@ def known_figures(recipe: Recipe, given: Mapping[str, float]) -> KnownFigures:
 def _nano(recipe: Recipe) -> dict[str, tuple[float, str]]:
     assert recipe.data.nano_world is not None
     world, count = generate(recipe.data.nano_world, recipe.seed), _Counter(recipe)
-    found = {
+    counted = {
         "train_problems": float(len(world.train)),
         "test_problems": float(len(world.test)),
         "sft_examples": float(len(world.sft)),
@@ -93,30 +93,30 @@ def _nano(recipe: Recipe) -> dict[str, tuple[float, str]]:
         "sft_tokens": count.responses(example.response for example in world.sft),
         "long_cot_tokens": count.responses(example.response for example in world.long_cot),
     }
-    return {name: (value, "the nano world") for name, value in found.items()}
+    return {name: (value, "the nano world") for name, value in counted.items()}
 
 
 def _files(recipe: Recipe) -> dict[str, tuple[float, str]]:
     files = recipe.data.files
     assert files is not None
     count, convert = _Counter(recipe), CONVERTERS[files.format]
-    found: dict[str, tuple[float, str]] = {}
+    counted: dict[str, tuple[float, str]] = {}
     for name, path in (("train_problems", Path(files.train)), ("test_problems", Path(files.test))):
         if path.is_file():
             rows, problems = _head(path, lambda row, at: Problem.model_validate(convert(row, at)))
-            found[name] = rows, path.name
+            counted[name] = rows, path.name
             if name == "train_problems" and problems:
-                found["prompt_tokens"] = count.prompts(problem.text for problem in problems), path.name
+                counted["prompt_tokens"] = count.prompts(problem.text for problem in problems), path.name
     for name, length, path in (
         ("sft_examples", "sft_tokens", Path(files.sft)),
         ("long_cot_paths", "long_cot_tokens", Path(files.long_cot)),
     ):
         if path.is_file():
             rows, examples = _head(path, lambda row, at: Example.model_validate(row))
-            found[name] = rows, path.name
+            counted[name] = rows, path.name
             if examples:
-                found[length] = count.responses(example.response for example in examples), path.name
-    return found
+                counted[length] = count.responses(example.response for example in examples), path.name
+    return counted
 
 
 RowT = TypeVar("RowT")

@@ -30,15 +30,15 @@ class Placement:
     """Whether each has GPUs of its own."""
 
     @property
-    def told(self) -> str:
+    def described(self) -> str:
         """In words."""
         if self.turns:
-            told = "trainer and engines take turns in the same GPUs"
+            text = "trainer and engines take turns in the same GPUs"
         elif self.apart:
-            told = f"{self.trainer} GPUs train, {self.engines} others generate"
+            text = f"{self.trainer} GPUs train, {self.engines} others generate"
         else:
-            told = "trainer and engines are in the same memory at the same time"
-        return f"{told}, {self.idle} do nothing" if self.idle else told
+            text = "trainer and engines are in the same memory at the same time"
+        return f"{text}, {self.idle} do nothing" if self.idle else text
 
     @property
     def idle(self) -> int:
@@ -65,10 +65,10 @@ def placement(recipe: Recipe, device: Device, gpus: int | None) -> Placement:
     ranks, engines = recipe.trainer.ranks, recipe.engine.workers * recipe.engine.tensor_parallel
     if device.is_cpu:
         return Placement(1, 1, ranks, engines, trainer_nodes=1, turns=False, apart=False)
-    wanted = gpus or _asked(recipe, device)
-    nodes = math.ceil(wanted / device.per_node)
+    requested = gpus or _configured_gpus(recipe, device)
+    nodes = math.ceil(requested / device.per_node)
     return Placement(
-        wanted,
+        requested,
         nodes,
         ranks,
         engines,
@@ -78,7 +78,7 @@ def placement(recipe: Recipe, device: Device, gpus: int | None) -> Placement:
     )
 
 
-def _asked(recipe: Recipe, device: Device) -> int:
+def _configured_gpus(recipe: Recipe, device: Device) -> int:
     """GPUs that the recipe asks for: of one node those that are used, and otherwise whole nodes."""
     together = max(recipe.trainer.ranks, recipe.engine.workers * recipe.engine.tensor_parallel)
     if recipe.engine.tensor_parallel > device.per_node:
@@ -193,10 +193,11 @@ def _without_gpus(recipe: Recipe, placed: Placement, device: Device) -> Iterator
             f"{device.per_node} GPUs: lower it"
         )
     elif not has_room(engine, placed.trainer, recipe.handover, placed.nodes, each):
+        needed = _configured_gpus(recipe, device)
         yield (
             f"there are {placed.gpus} GPUs, and trainer.ranks {placed.trainer} and engine.workers {engine.workers} "
-            f"with engine.tensor_parallel {engine.tensor_parallel} need {_asked(recipe, device)}: lower them, or give "
-            f"--gpus {_asked(recipe, device)}"
+            f"with engine.tensor_parallel {engine.tensor_parallel} need {needed}: lower them, or give "
+            f"--gpus {needed}"
         )
     elif placed.gpus % each:
         yield (
@@ -207,13 +208,13 @@ def _without_gpus(recipe: Recipe, placed: Placement, device: Device) -> Iterator
 
 def _too_much(phase: Phase, device: Device, largest: Training, recipe: Recipe) -> str:
     parts = sorted(phase.parts.items(), key=lambda part: -part[1])
-    told = ", ".join(f"{name} {_gib(size)}" for name, size in parts[:4])
+    listed = ", ".join(f"{name} {_gib(size)}" for name, size in parts[:4])
     rows = recipe.trainer.micro_batch_tokens // largest.length
     large = [name for name, size in parts[:3] if size > 0.1 * phase.total]
     ways = list(dict.fromkeys(way for name in large for way in _help(name, recipe, rows)))
     where = f" (rows of {largest.key}, {largest.length:,} tokens)" if "training" in phase.name else ""
     return (
-        f"{phase.name}{where} takes {_gib(phase.total)} of {_gib(device.memory)}: {told}. What would help: "
+        f"{phase.name}{where} takes {_gib(phase.total)} of {_gib(device.memory)}: {listed}. What would help: "
         f"{', '.join([*ways, 'a larger GPU (--gpu)'])}"
     )
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -13,11 +12,11 @@ class MergeRefused(ValueError):
 
 def _shards(model: Path) -> dict[str, Path]:
     """Which safetensors file holds each tensor."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in sorted(model.glob("*.safetensors")):
         with safe_open(path, "pt") as shard:
-            found |= dict.fromkeys(shard.keys(), path)
-    return found
+            files |= dict.fromkeys(shard.keys(), path)
+    return files
 
 
 def _shape(path: Path, name: str) -> tuple[int, ...]:
@@ -32,26 +31,26 @@ def merge_weights(long: Path, short: Path, long_weight: float, destination: Path
 
     Raises MergeRefused, naming the tensor, where names or shapes differ; nothing has been written then.
     """
-    theirs = _shards(short)
-    ours = _shards(long)
-    if ours.keys() != theirs.keys():
-        odd = sorted(ours.keys() ^ theirs.keys())[0]
-        raise MergeRefused(f"only one of {long} and {short} has the tensor {odd}: they are different architectures")
-    if not ours:
+    short_files = _shards(short)
+    long_files = _shards(long)
+    if long_files.keys() != short_files.keys():
+        unmatched = sorted(long_files.keys() ^ short_files.keys())[0]
+        raise MergeRefused(f"only one of {long} and {short} has the tensor {unmatched}: their architectures differ")
+    if not long_files:
         raise MergeRefused(f"{long} has no *.safetensors file with a tensor in it")
-    for name, path in ours.items():
-        mine, yours = _shape(path, name), _shape(theirs[name], name)
-        if mine != yours:
-            raise MergeRefused(f"{name} is {mine} in {long} and {yours} in {short}")
+    for name, path in long_files.items():
+        long_shape, short_shape = _shape(path, name), _shape(short_files[name], name)
+        if long_shape != short_shape:
+            raise MergeRefused(f"{name} is {long_shape} in {long} and {short_shape} in {short}")
     destination.mkdir(parents=True, exist_ok=True)
-    for path in sorted(set(ours.values())):
+    for path in sorted(set(long_files.values())):
         merged = {}
         with safe_open(path, "pt") as shard:
             for name in shard.keys():  # noqa: SIM118  (safe_open is no mapping)
-                mine = shard.get_tensor(name)
-                with safe_open(theirs[name], "pt") as other:
-                    yours = other.get_tensor(name)
-                average = long_weight * mine.to(torch.float32) + (1 - long_weight) * yours.to(torch.float32)
-                merged[name] = average.to(mine.dtype)
+                long_tensor = shard.get_tensor(name)
+                with safe_open(short_files[name], "pt") as other:
+                    short_tensor = other.get_tensor(name)
+                average = long_weight * long_tensor.float() + (1 - long_weight) * short_tensor.float()
+                merged[name] = average.to(long_tensor.dtype)
             metadata = shard.metadata()
         save_file(merged, destination / path.name, metadata)

@@ -97,15 +97,15 @@ def judgement(reference: str, answer: str, right: bool) -> str:
         if form.fullmatch(bare):
             written, bare = bare, form.sub(simpler, bare)
             lines.append(f"{written} -> {bare}")
-    wanted = reference
+    expected = reference
     fraction = re.fullmatch(r"(-?[0-9]+)/([0-9]{1,3})", bare)
     if fraction and _WHOLE.fullmatch(reference):
-        wanted = str(int(reference) * int(fraction[2]))
-        lines.append(f"{bare}: {reference} * {fraction[2]} = {wanted}")
+        expected = str(int(reference) * int(fraction[2]))
+        lines.append(f"{bare}: {reference} * {fraction[2]} = {expected}")
         bare = fraction[1]
     end = "yes." if right else "no."
-    if _WHOLE.fullmatch(bare) and _WHOLE.fullmatch(wanted):
-        lines.append(f"{bare} - {wanted} = {int(bare) - int(wanted)}, {end}")
+    if _WHOLE.fullmatch(bare) and _WHOLE.fullmatch(expected):
+        lines.append(f"{bare} - {expected} = {int(bare) - int(expected)}, {end}")
     else:
         lines.append(f"{bare}: {'the same' if right else 'another form'}, {end}")
     return thought(lines, "")

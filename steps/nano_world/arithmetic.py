@@ -72,8 +72,8 @@ def make_chain(rng: Random, steps: int) -> Task:
         operations.append(operation)
         equations.append((value, operation, result))
         value = result
-    told = " ".join(_PHRASES[o.symbol].format(o.operand) for o in operations)
-    prompt = f"Start with {start}. {told} What is the result?"
+    sentences = " ".join(_PHRASES[o.symbol].format(o.operand) for o in operations)
+    prompt = f"Start with {start}. {sentences} What is the result?"
     problem = Problem(
         id=f"arithmetic-{steps}-{rng.getrandbits(48):012x}",
         prompt=prompt,

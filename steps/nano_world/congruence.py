@@ -1,4 +1,4 @@
-"""Congruence search: the smallest x with two given remainders, found by trying, checking, rejecting and going on.
+"""Congruence search: the smallest x with two given remainders, found by trying, checking, rejecting and continuing.
 
 How many candidates a path goes through depends on the problem and on which remainder it walks along, so that the
 lengths of responses have a heavy tail.
@@ -50,8 +50,8 @@ def make_search(rng: Random, difficulty: int) -> Task:
         walk, test = (small, large) if rng.random() < 0.7 else (large, small)
         lines = [f"Plan: step by {walk}, test mod {test}."]
         for candidate in candidates(walk, x % walk, x):
-            found = "yes." if candidate == x else "no."
-            line = f"{candidate} mod {test} = {candidate % test}, {found}"
+            verdict = "yes." if candidate == x else "no."
+            line = f"{candidate} mod {test} = {candidate % test}, {verdict}"
             if rng.random() < 0.03:
                 slip = (candidate + rng.choice([1, -1, 2])) % test
                 line = f"{candidate} mod {test} = {slip}. Wait: {line}"

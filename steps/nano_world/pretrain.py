@@ -144,7 +144,7 @@ def pretrain(folder: Path, start: Path | None) -> None:
     model.config.pad_token_id = tokenizer.pad_token_id
     for phase in PHASES if start is None else PHASES[1:]:
         train(model, tokenizer, phase)
-        # A phase ends in the precision that is stored, so that going on from a file is the same.
+        # A phase ends in the precision that is stored, so that continuing from a file is the same.
         model.bfloat16().save_pretrained(folder if phase is PHASES[-1] else folder.with_name("main_phase"))
         model.float()
     tokenizer.save_pretrained(folder)

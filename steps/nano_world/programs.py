@@ -49,17 +49,17 @@ def make_program(rng: Random, difficulty: int) -> Task:
     while True:
         place = rng.randint(2 * difficulty - 1, 2 * difficulty)
         rule = Rule(place if place < 10 else 0, rng.randint(-9, 20))
-        shown = rng.sample(INPUTS, 3)
+        displayed = rng.sample(INPUTS, 3)
         if all(0 <= rule(x) <= LARGEST for x in INPUTS):
             break
-    hidden = [x for x in INPUTS if x not in shown]
-    examples = ", ".join(f"f({x}) = {rule(x)}" for x in shown)
+    hidden = [x for x in INPUTS if x not in displayed]
+    examples = ", ".join(f"f({x}) = {rule(x)}" for x in displayed)
     prompt = f"Write a Python program that reads an integer x and prints f(x). Examples: {examples}."
     problem = Problem(
         id=f"program-{difficulty}-{rng.getrandbits(48):012x}",
         prompt=prompt,
         verifier="code",
-        tests=tuple((f"{x}\n", f"{rule(x)}\n") for x in [shown[0], *rng.sample(hidden, 3)]),
+        tests=tuple((f"{x}\n", f"{rule(x)}\n") for x in [displayed[0], *rng.sample(hidden, 3)]),
         domain="programs",
         discipline="program synthesis",
         difficulty=difficulty,
@@ -77,7 +77,7 @@ def make_program(rng: Random, difficulty: int) -> Task:
         for guess in order:
             line = f"Try {guess.slope}:"
             rests = []
-            for x in shown:
+            for x in displayed:
                 base = guess.without_offset(x)
                 rest = rule(x) - base
                 rests.append(rest)
@@ -91,7 +91,7 @@ def make_program(rng: Random, difficulty: int) -> Task:
             if line.endswith("yes."):
                 break
         if rng.random() < 0.4:
-            lines += [f"Check: f({x}) = {rule.without_offset(x)} + {rule.b} = {rule(x)}, yes." for x in shown[:2]]
+            lines += [f"Check: f({x}) = {rule.without_offset(x)} + {rule.b} = {rule(x)}, yes." for x in displayed[:2]]
         return thought(lines, answer)
 
     return Task(problem, short, long)

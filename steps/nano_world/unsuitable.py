@@ -15,8 +15,8 @@ def _multiple_choice(rng: Random) -> tuple[str, str]:
 
 def _true_or_false(rng: Random) -> tuple[str, str]:
     x, m = rng.randint(20, 199), rng.randint(3, 23)
-    said = x % m if rng.random() < 0.5 else (x + 1) % m
-    return f"True or false: {x} mod {m} = {said}.", str(x % m == said)
+    remainder = x % m if rng.random() < 0.5 else (x + 1) % m
+    return f"True or false: {x} mod {m} = {remainder}.", str(x % m == remainder)
 
 
 def _proof(rng: Random) -> tuple[str, str]:

@@ -57,13 +57,13 @@ def make_task(rng: Random, domain: str, test: bool = False) -> Task:
             return task
 
 
-def tasks(rng: Random, taken: set[str], test: bool = False) -> Iterator[Task]:
-    """Endless distinct tasks, domains in turn. Adds their digests to `taken`."""
+def tasks(rng: Random, used_digests: set[str], test: bool = False) -> Iterator[Task]:
+    """Endless distinct tasks, domains in turn. Adds their digests to `used_digests`."""
     while True:
         for domain in DOMAINS:
             task = make_task(rng, domain, test)
-            if task.problem.digest not in taken:
-                taken.add(task.problem.digest)
+            if task.problem.digest not in used_digests:
+                used_digests.add(task.problem.digest)
                 yield task
 
 
@@ -97,19 +97,19 @@ def _long_path(rng: Random, tasks: list[Task], index: int) -> Example:
 def generate(config: NanoWorldConfig, seed: int) -> NanoWorld:
     """The data sets; equal arguments give equal data sets."""
     rng = Random(f"nano world {seed}")
-    taken: set[str] = set()
-    fresh = tasks(rng, taken)
+    used_digests: set[str] = set()
+    fresh = tasks(rng, used_digests)
 
     def unsuitable(count: int) -> list[Problem]:
-        found: dict[str, Problem] = {}
-        while len(found) < count:
+        problems: dict[str, Problem] = {}
+        while len(problems) < count:
             problem = make_unsuitable(rng)
-            if problem.digest not in taken:
-                found[problem.digest] = problem
-        taken.update(found)
-        return list(found.values())
+            if problem.digest not in used_digests:
+                problems[problem.digest] = problem
+        used_digests.update(problems)
+        return list(problems.values())
 
-    unseen = tasks(rng, taken, test=True)
+    unseen = tasks(rng, used_digests, test=True)
     test = [next(unseen).problem for _ in range(config.test_problems)]
     misfits = unsuitable(config.train_problems // 6)
     solvable = [next(fresh) for _ in range(config.train_problems - len(misfits))]

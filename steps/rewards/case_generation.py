@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from infra.progress.tasks import Task, task
 from infra.sandbox.interface import Limits, Result, Sandbox
 from steps.rewards.case_outcomes import Outcome, Reached
-from steps.rewards.case_problems import Submission, UntestedProblem, needs_special_judge
+from steps.rewards.case_problems import CaseProblem, Submission, needs_special_judge
 from steps.rewards.code import normal_output
 
 __test__ = False  # pytest takes what is named test_* for tests
@@ -114,7 +114,7 @@ class _Maker:
 
     def __init__(
         self,
-        problem: UntestedProblem,
+        problem: CaseProblem,
         config: TestCasesConfig,
         sandbox: Sandbox,
         runs: Executor,
@@ -140,22 +140,22 @@ class _Maker:
     def _make(self, no_generator: str) -> Outcome:
         problem, config = self._problem, self._config
 
-        def dropped(reached: Reached, reason: str, **found: Any) -> Outcome:
-            return Outcome(id=problem.id, reached=reached, reason=reason, **found)
+        def dropped(reached: Reached, reason: str, **facts: Any) -> Outcome:
+            return Outcome(id=problem.id, reached=reached, reason=reason, **facts)
 
         kind = needs_special_judge(problem)
         if kind is not None:
             return dropped("given", f"needs a special judge: {kind}")
         if problem.generator is None:
             return dropped("no special judge", no_generator)
-        given = list(dict.fromkeys(problem.submissions))  # a program that is there twice would agree with itself
-        if len(given) < config.submissions:
-            reason = f"{len(given)} different submissions; {config.submissions} are needed"
+        submissions = list(dict.fromkeys(problem.submissions))  # a program that is there twice would agree with itself
+        if len(submissions) < config.submissions:
+            reason = f"{len(submissions)} different submissions; {config.submissions} are needed"
             return dropped("no special judge", reason)
         inputs, fault = self._make_inputs(problem.generator)
         if fault:
             return dropped("no special judge", f"generator: {fault}")
-        answers = self._run_submissions(given, inputs)
+        answers = self._run_submissions(submissions, inputs)
         expected = [self._agreed(row) for row in zip(*answers, strict=True)]
         verdicts = tuple(_first_failure(column, expected) for column in answers)
         tests = tuple((text, f"{out}\n") for text, out in zip(inputs, expected, strict=True) if out is not None)
@@ -228,11 +228,11 @@ class _Maker:
             return [], f"case {last} is another when it is made again: it does not depend on the seed alone"
         return [text for _, text in inputs.values()], ""
 
-    def _run_submissions(self, given: Sequence[Submission], inputs: Sequence[str]) -> list[list[_Answer]]:
+    def _run_submissions(self, submissions: Sequence[Submission], inputs: Sequence[str]) -> list[list[_Answer]]:
         """Answers of as many submissions as are wanted, by submission and input."""
         rng = Random(f"{self._config.seed} {self._problem.id} submissions")
-        chosen = sorted(rng.sample(range(len(given)), self._config.submissions))
-        return list(self._runs.map(lambda number: self._answers(given[number], inputs), chosen))
+        chosen = sorted(rng.sample(range(len(submissions)), self._config.submissions))
+        return list(self._runs.map(lambda number: self._answers(submissions[number], inputs), chosen))
 
     def _answers(self, submission: Submission, inputs: Sequence[str]) -> list[_Answer]:
         config = self._config
@@ -286,7 +286,7 @@ class _Entry(BaseModel):
 
 
 class _Journal:
-    """Outcomes on disk as they come, so that interrupted work goes on; a line that was cut off counts as not there."""
+    """Outcomes on disk as they come, for interrupted work to continue from; a line that was cut off does not count."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -304,7 +304,7 @@ class _Journal:
 
 
 def make_test_cases(
-    problems: Sequence[UntestedProblem],
+    problems: Sequence[CaseProblem],
     config: TestCasesConfig,
     sandbox: Sandbox,
     slots: int = 2,
@@ -319,18 +319,18 @@ def make_test_cases(
         journal: a file that takes outcomes as they come, and gives those that it holds. Whoever saves the result
             deletes it.
     """
-    kept = None if journal is None else _Journal(journal)
+    records = None if journal is None else _Journal(journal)
 
-    def make(problem: UntestedProblem) -> Outcome:
+    def make(problem: CaseProblem) -> Outcome:
         no_generator = missing.get(problem.id, "no generator")
         parts = [VERSION, problem.model_dump_json(), config.model_dump_json(), no_generator]
         key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-        if kept is not None and key in kept.outcomes:
+        if records is not None and key in records.outcomes:
             progress.advance(config.runs)
-            return kept.outcomes[key]
+            return records.outcomes[key]
         outcome = _Maker(problem, config, sandbox, runs, progress, stop).make(no_generator)
-        if kept is not None:
-            kept.add(key, outcome)
+        if records is not None:
+            records.add(key, outcome)
         return outcome
 
     # Two pools: what waits for runs may not hold the threads that run.

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from steps.problem import Problem
-from steps.rewards.case_problems import UntestedProblem
+from steps.rewards.case_problems import CaseProblem
 
 Reached = Literal["given", "no special judge", "enough valid cases", "kept"]
 """How far a problem came, in the steps of the report's funnel."""
@@ -63,7 +63,7 @@ def funnel(outcomes: Sequence[Outcome]) -> Funnel:
     )
 
 
-def kept_problems(problems: Sequence[UntestedProblem], outcomes: Sequence[Outcome]) -> list[Problem]:
+def kept_problems(problems: Sequence[CaseProblem], outcomes: Sequence[Outcome]) -> list[Problem]:
     """The problems that are kept, with their tests; the two stand in the same order."""
     return [
         problem.with_tests(outcome.tests)

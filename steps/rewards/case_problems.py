@@ -28,7 +28,7 @@ class Submission(BaseModel):
         return {"program": row} if isinstance(row, str) else row
 
 
-class UntestedProblem(BaseModel):
+class CaseProblem(BaseModel):
     """One row of what test cases are made for."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,16 +65,16 @@ class UntestedProblem(BaseModel):
         )
 
 
-def load_untested(path: Path) -> list[UntestedProblem]:
+def load_case_problems(path: Path) -> list[CaseProblem]:
     """Problems of a JSONL file, or of a folder with one problem in each *.yaml, in the order of the names.
 
     Raises MalformedRow naming the file, the line and the reason, also for an id that occurs twice.
     """
     rows = _folder_rows(path) if path.is_dir() else [(f"{path}:{number}", row) for number, row in read_rows(path)]
-    problems: dict[str, UntestedProblem] = {}
+    problems: dict[str, CaseProblem] = {}
     for place, row in rows:
         try:
-            problem = UntestedProblem.model_validate(row)
+            problem = CaseProblem.model_validate(row)
         except ValidationError as error:
             faults = [f"{'.'.join(map(str, e['loc'])) or 'row'}: {e['msg']}" for e in error.errors()]
             raise MalformedRow(f"{place}: {'; '.join(faults)}") from error
@@ -127,7 +127,7 @@ _SPECIAL_JUDGE = {
 """How statements read that accept several outputs for an input."""
 
 
-def needs_special_judge(problem: UntestedProblem) -> str | None:
+def needs_special_judge(problem: CaseProblem) -> str | None:
     """Why comparing text cannot judge a problem, or None where it can.
 
     What the data set says counts before the statement's wording. Wording that is not known here passes; submissions

@@ -52,14 +52,14 @@ def parse_verdict(text: str) -> bool:
     if verdict.count("{") > 1 or "[" in verdict:
         raise MalformedVerdict("not flat")
     try:
-        found = json.loads(verdict, object_pairs_hook=_without_duplicates)
+        parsed = json.loads(verdict, object_pairs_hook=_without_duplicates)
     except MalformedVerdict:
         raise
     except ValueError as error:
         raise MalformedVerdict("not JSON") from error
-    if not isinstance(found, dict) or list(found) != ["right"] or not isinstance(found["right"], bool):
+    if not isinstance(parsed, dict) or list(parsed) != ["right"] or not isinstance(parsed["right"], bool):
         raise MalformedVerdict("not an object with the key right, true or false")
-    return found["right"]
+    return parsed["right"]
 
 
 def judgement_example(chat: Chat, prompt: Tokens, judgement: str) -> TokenExample:

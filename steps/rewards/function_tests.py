@@ -54,8 +54,8 @@ def _told(checked: Result) -> tuple[int, str]:
         # The program kept it waiting, or its results were too much for it.
         return 1, checked.ended
     try:
-        told = json.loads(checked.stderr.rstrip().rpartition("\n")[2])
-        return int(told["calls"]), str(told["fault"])
+        reported = json.loads(checked.stderr.rstrip().rpartition("\n")[2])
+        return int(reported["calls"]), str(reported["fault"])
     except (ValueError, KeyError, TypeError) as error:
         raise BrokenTests(f"the test code cannot be run: {checked.stderr.strip()[-500:]}") from error
 

@@ -2,7 +2,7 @@
 
 The interface, which a generator written by hand keeps too: the program reads one line from standard input, the case's
 number (from 1) and a seed; it seeds `random`, from which CYaRon draws; it prints one input and nothing else. The same
-line gives the same input. CYaRon's `IO` writes files, unless it is told where: `IO(sys.stdout, disable_output=True)`.
+line gives the same input. CYaRon's `IO` writes files by default; `IO(sys.stdout, disable_output=True)` does not.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from steps.rewards.case_problems import UntestedProblem, needs_special_judge
+from steps.rewards.case_problems import CaseProblem, needs_special_judge
 from steps.rewards.score import python_program
 
 if TYPE_CHECKING:  # it imports engine and trainer
@@ -82,7 +82,7 @@ class GeneratorConfig(BaseModel):
 class WrittenGenerators:
     """Problems with the generators that the model wrote for them, and why the others have none."""
 
-    problems: list[UntestedProblem]
+    problems: list[CaseProblem]
     missing: dict[str, str]
     """Why a problem still has no generator, by its id."""
 
@@ -94,7 +94,7 @@ def generator_prompt(statement: str, cases: int, prompt: str = PROMPT) -> str:
 
 
 def write_generators(
-    bench: "Workbench", problems: Sequence[UntestedProblem], cases: int, config: GeneratorConfig
+    bench: "Workbench", problems: Sequence[CaseProblem], cases: int, config: GeneratorConfig
 ) -> WrittenGenerators:
     """Ask the model in the bench's engine, once for each problem that has no generator and needs no special judge."""
     missing: dict[str, str] = {}
@@ -110,8 +110,7 @@ def write_generators(
     written: dict[str, str] = {}
     if not prompts:
         return WrittenGenerators(list(problems), missing)
-    asked = list(prompts.values())
-    answers = bench.sample(asked, 1, config.max_response_tokens, config.temperature, name="generators")
+    answers = bench.sample(list(prompts.values()), 1, config.max_response_tokens, config.temperature, name="generators")
     for problem_id, (completion,) in zip(prompts, answers, strict=True):
         program = python_program(bench.chat.text(completion.tokens))
         if program is None:

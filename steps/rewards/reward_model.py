@@ -34,8 +34,8 @@ class Reader:
 
     def prompt(self, problem: Problem, answer: str) -> Tokens:
         """Question, reference answer and final answer, up to where the model's own turn begins."""
-        asked = f"{problem.text}\nReference: {problem.answer}\nAnswer: {answer}"
-        return tuple(self.chat.prompt(asked))
+        question = f"{problem.text}\nReference: {problem.answer}\nAnswer: {answer}"
+        return tuple(self.chat.prompt(question))
 
     def read(self, problem: Problem, response: str) -> Tokens | Verdict | NoVerdict:
         """The prompt for a response's final answer; wrong, without asking the model, where that cannot be read.

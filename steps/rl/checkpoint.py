@@ -1,8 +1,8 @@
-"""What RL keeps between iterations, so that a killed run goes on as if nothing had happened.
+"""What RL keeps between iterations, so that a killed run continues as if nothing had happened.
 
 At the end of each iteration everything that the next one starts from is written as one folder that appears whole or
 not at all: the weights, the replay buffer, success rates and random state of the prompt sampler, the metrics so far,
-and the ledger of prompts. The optimizer is not in it, for it starts anew in each iteration (§2.3.2). What an iteration
+and the ledger of prompts. The optimizer is not in it: it is reset in each iteration (§2.3.2). What an iteration
 samples depends on that folder and on seeds alone: one that was cut off is run again from its start, and comes out the
 same.
 
@@ -89,14 +89,14 @@ class Checkpoints:
 
     def _keep_samples(self, iterations: int) -> None:
         """Drop the samples of later iterations, and what a killed process was writing."""
-        kept = {_file_of(iteration) for iteration in range(iterations)}
+        valid = {_file_of(iteration) for iteration in range(iterations)}
         there = {path.name: path for path in self.samples.iterdir()} if self.samples.exists() else {}
-        for name in there.keys() - kept:
+        for name in there.keys() - valid:
             there[name].unlink()
-        if missing := kept - there.keys():
+        if missing := valid - there.keys():
             raise SamplesMissing(
                 f"{self.samples / min(missing)} is missing, and held what a finished iteration was trained on: "
-                f"put it back, or delete {self.folder} to begin anew"
+                f"put it back, or delete {self.folder} to start from scratch"
             )
 
 

@@ -1,7 +1,7 @@
 """Reinforcement learning (§2.3, §2.6.1): iterations of a rollout phase and a training phase.
 
 The policy at an iteration's start is its reference: the trainer recomputes the reference log-probabilities then, and
-the optimizer starts anew. Not in the report, and ours: groups whose rewards are all equal carry no signal and are left
+the optimizer is reset. Not in the report, and ours: groups whose rewards are all equal carry no signal and are left
 out of the training phase.
 """
 
@@ -67,13 +67,13 @@ def drop_long_prompts(bench: Workbench, problems: Sequence[Problem], config: RlC
     fitting = [problem for problem in problems if len(bench.chat.prompt(problem)) <= room]
     if len(fitting) < len(problems):
         limits = f"engine.context {bench.context}, rl.sequence_length {config.sequence_length}"
-        told = (
+        summary = (
             f"{len(problems) - len(fitting)} of {len(problems)} prompts are longer than the {room} tokens that "
             f"rl.max_response_tokens {config.max_response_tokens} leaves them ({limits})"
         )
         if not fitting:
-            raise ValueError(f"{told}: raise the limits or curate shorter prompts")
-        say(f"{told}, and are left out")
+            raise ValueError(f"{summary}: raise the limits or curate shorter prompts")
+        say(f"{summary}, and are left out")
     return fitting
 
 

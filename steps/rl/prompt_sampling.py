@@ -11,7 +11,7 @@ from steps.problem import Problem
 
 
 class SamplerState(BaseModel):
-    """What a sampler knows, to go on with later."""
+    """What a sampler knows, to continue with later."""
 
     success: dict[str, float]
     random: tuple[int, tuple[int, ...], float | None]
@@ -67,8 +67,8 @@ class PromptSampler:
 
     def observe(self, problem: Problem, rate: float) -> None:
         """Note the share of right responses of a group."""
-        kept = self.config.momentum
-        self.success[problem.id] = kept * self.success[problem.id] + (1 - kept) * rate
+        momentum = self.config.momentum
+        self.success[problem.id] = momentum * self.success[problem.id] + (1 - momentum) * rate
 
     @property
     def state(self) -> SamplerState:
@@ -76,6 +76,6 @@ class PromptSampler:
         return SamplerState(success=dict(self.success), random=self.rng.getstate())
 
     def restore(self, state: SamplerState) -> None:
-        """Go on from what a sampler of the same problems knew."""
+        """Continue from what a sampler of the same problems knew."""
         self.success = dict(state.success)
         self.rng.setstate(state.random)

@@ -1,4 +1,4 @@
-"""The replay buffer (§2.6.2): groups whose rollouts go on in a later iteration, oldest first.
+"""The replay buffer (§2.6.2): groups whose rollouts continue in a later iteration, oldest first.
 
 Invariant: a group is in the buffer from its start until it is handed out as done or dropped as stale, and in one place
 only.

@@ -1,7 +1,7 @@
-"""The rollout phase (§2.6.2): unfinished responses go on, new problems fill the free places, rewards are computed
+"""The rollout phase (§2.6.2): unfinished responses continue, new problems fill the free places, rewards are computed
 while others are still being generated.
 
-A response may grow by the iteration's token budget. What is unfinished then stays in the replay buffer and goes on in
+A response may grow by the iteration's token budget. What is unfinished then stays in the replay buffer and continues in
 the next iteration, under the next policy.
 """
 

@@ -266,7 +266,7 @@ def test_fewer_gpus_than_the_recipe_asks_for_are_refused() -> None:
 
 def test_gpus_that_nobody_uses_are_told() -> None:
     found = estimate(load_recipe(CONFIGS / "qwen-1.5b-8gpu.yaml"), "h100", 32)
-    assert found.fits and found.placement.told.endswith("24 do nothing")
+    assert found.fits and found.placement.described.endswith("24 do nothing")
 
 
 def test_trainer_and_workers_on_one_node_without_turns_are_taken_to_share_its_memory() -> None:

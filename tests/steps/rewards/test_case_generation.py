@@ -15,7 +15,7 @@ from infra.sandbox.interface import Sandbox
 from steps.problem import MalformedRow, load_problems, save_rows
 from steps.rewards.case_generation import TestCasesConfig, make_test_cases
 from steps.rewards.case_outcomes import Funnel, Outcome, funnel, kept_problems
-from steps.rewards.case_problems import Submission, UntestedProblem, load_untested, needs_special_judge
+from steps.rewards.case_problems import CaseProblem, Submission, load_case_problems, needs_special_judge
 from steps.rewards.code import CodeVerifier
 from steps.rewards.generators import GeneratorConfig, write_generators
 from tests.steps.scripted import scripted_bench
@@ -41,12 +41,12 @@ def sandbox() -> Iterator[Sandbox]:
     opened.close()
 
 
-def double(generator: str | None = GENERATOR, programs: Sequence[str] = DOUBLE, **fields: object) -> UntestedProblem:
+def double(generator: str | None = GENERATOR, programs: Sequence[str] = DOUBLE, **fields: object) -> CaseProblem:
     row = {"id": "double", "prompt": "Print twice x.", "generator": generator, "submissions": programs, **fields}
-    return UntestedProblem.model_validate(row)
+    return CaseProblem.model_validate(row)
 
 
-def outcome_of(problem: UntestedProblem, sandbox: Sandbox, config: TestCasesConfig = FEW) -> Outcome:
+def outcome_of(problem: CaseProblem, sandbox: Sandbox, config: TestCasesConfig = FEW) -> Outcome:
     return make_test_cases([problem], config, sandbox, SLOTS)[0]
 
 
@@ -114,10 +114,10 @@ def test_a_row_that_cannot_be_read_is_refused_by_file_and_reason(tmp_path: Path)
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"id": "a", "prompt": "?"}\n{"id": "a", "prompt": "!"}\n')
     with pytest.raises(MalformedRow, match=r"rows.jsonl:2: id 'a' occurs twice"):
-        load_untested(rows)
+        load_case_problems(rows)
     (tmp_path / "b.yaml").write_text("id: b\ntests: []\n")
     with pytest.raises(MalformedRow, match=r"b.yaml: prompt: Field required; tests: Extra inputs"):
-        load_untested(tmp_path)
+        load_case_problems(tmp_path)
 
 
 DROPPED = {
@@ -134,7 +134,7 @@ DROPPED = {
 def test_the_right_examples_are_retained_and_their_tests_catch_more_than_a_sample(
     sandbox: Sandbox,
 ) -> None:
-    problems = load_untested(EXAMPLES)
+    problems = load_case_problems(EXAMPLES)
     config = TestCasesConfig(cases=12, valid=10, cpu_seconds=1)
     outcomes = make_test_cases(problems, config, sandbox, SLOTS)
     left_out = {one.id: one for one in outcomes if one.reached != "kept"}
