@@ -2,6 +2,8 @@
 
 Every model answers the held-out problems at the same temperature and length limit, so that the points of the
 token-efficiency figure (Fig. 7) can be compared.
+
+    longhaul evaluate --config configs/nano.yaml
 """
 
 import math

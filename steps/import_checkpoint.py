@@ -5,6 +5,8 @@ The report pretrains its own vision-language base, cools it down, and activates 
 Face format from a folder, from S3 or from the hub, proves that it is whole (steps/checkpoint.py), and records where it
 came from and the digest of every file. What remains of long-context activation is that the context length and the RoPE
 base can be raised; the weights are not trained for it here, the long phase of SFT does that. Text models only so far.
+
+    longhaul run --only import --config configs/nano.yaml
 """
 
 import json

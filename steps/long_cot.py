@@ -1,8 +1,10 @@
 """Long-CoT SFT (§2.2): a light SFT on a small, verified set of long reasoning paths.
 
-The paths belong to problems that curation kept. Each is verified, and the set is chosen so that it shows planning,
+The paths belong to problems that curation retained. Each is verified, and the set is chosen so that it shows planning,
 evaluation, reflection and exploration. The report writes its paths by prompt engineering; here they come as a data set
 (`long_cot.jsonl`) with whatever wrong ones it holds.
+
+    longhaul run --only long_cot_sft --config configs/nano.yaml
 """
 
 import re

@@ -1,7 +1,12 @@
 """Vanilla SFT (§2.5.2): two phases, each with its own sequence length and learning-rate decay.
 
-The second phase also trains on the reasoning examples that the model of the first phase adds: it answers problems, the
-verifiers judge, and what is right is kept (rejection sampling).
+The report trains on about a million text examples and as many with images, one epoch in rows of 32k tokens (learning
+rate 2e-5 to 2e-6) and one in rows of 128k (1e-5 to 1e-6), several examples packed into a row; reasoning examples are
+expanded by rejection sampling. Ours in the same way, on text alone; lengths, rates and epochs are the recipe's
+(configs/report.yaml has the report's). Where the report leaves open when it expands, here the model of the first phase
+does: it answers problems, the verifiers judge, and what is right is added to the second phase.
+
+    longhaul run --only vanilla_sft --config configs/nano.yaml
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,9 @@
 """Direct preference optimisation for short responses (§2.4; Rafailov et al., arXiv 2305.18290).
 
-Chosen: the shortest right response. Rejected: longer ones, both wrong ones and right ones at least 1.5 times as long.
+Chosen: the shortest right response of the RL model. Rejected: longer ones, both wrong ones and right ones at least 1.5
+times as long. The report gives neither the number of samples nor of pairs: here both are the recipe's.
+
+    longhaul run --only long2short/dpo --config configs/nano.yaml
 """
 
 from collections.abc import Iterator, Sequence

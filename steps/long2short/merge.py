@@ -1,4 +1,10 @@
-"""Model merging (§2.4): average the weights of the long-CoT model and of a short one; nothing is trained."""
+"""Model merging (§2.4): average the weights of the long-CoT model and of a short one; nothing is trained.
+
+The long model is that of RL, the short one that of vanilla SFT. The report averages them evenly; the long model's
+share is the recipe's here, by default one half.
+
+    longhaul run --only long2short/merge --config configs/nano.yaml
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,9 @@
-"""Shortest rejection sampling (§2.4): sample n = 8 responses per question, fine-tune on the shortest right one."""
+"""Shortest rejection sampling (§2.4): sample n = 8 responses per question, fine-tune on the shortest right one.
+
+As in the report. Responses that reach the length limit are not finished, and are never chosen.
+
+    longhaul run --only long2short/shortest --config configs/nano.yaml
+"""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,8 +1,13 @@
 """Reinforcement learning (§2.3, §2.6.1): iterations of a rollout phase and a training phase.
 
 The policy at an iteration's start is its reference: the trainer recomputes the reference log-probabilities then, and
-the optimizer is reset. Not in the report, and ours: groups whose rewards are all equal carry no signal and are left
-out of the training phase.
+the optimizer is reset. Partial rollouts, rewards, sampling and the loss are the report's, each in the module that is
+named after it. Not in the report, and ours: groups whose rewards are all equal carry no signal and are left out of the
+training phase; what an iteration starts from is saved, so that a killed run continues. Long2short RL (§2.4) is the same
+with a length reward and a lower longest response.
+
+    longhaul run --only rl --config configs/nano.yaml
+    longhaul run --only long2short/rl --config configs/nano.yaml
 """
 
 import statistics
