@@ -13,6 +13,7 @@ import annotated_types
 from pydantic import BaseModel, RootModel
 from pydantic.fields import FieldInfo
 
+from steps.configs.case_generation import CaseGenerationConfig
 from steps.recipe import Recipe
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
@@ -24,6 +25,12 @@ A recipe is a YAML file, as in `configs/`. This page lists its keys by section. 
 `python -m scripts.configuration_reference` from the types in `steps/recipe.py`, `steps/configs/` and `infra/`; a test
 checks that it is current. A key that is not listed, that stands twice, or whose value cannot work is refused before
 anything runs, with its name. `--set KEY=VALUE` sets a key for one run, as in `--set rl.tau=0.2`.
+"""
+
+_COMMAND = """\
+## Test cases
+
+Settings of `longhaul test-cases`, which `--set KEY=VALUE` changes. They are not part of a recipe.
 """
 
 _WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", type(None): "null"}
@@ -121,7 +128,7 @@ def undescribed() -> list[str]:
     """Keys without a description."""
     return [
         f"{key}.{name}".lstrip(".")
-        for key, model in sections()
+        for key, model in [*sections(), ("test cases", CaseGenerationConfig)]
         for name, field in model.model_fields.items()
         if not field.description
     ]
@@ -133,13 +140,17 @@ def render() -> str:
     lines = [_INTRODUCTION]
     for key, model in sections():
         summary = " ".join((model.__doc__ or "").split("\n\n")[0].split())
-        lines += [f"## {key or 'The file'}", "", summary, "", "| key | type | default | meaning |", "|---|---|---|---|"]
-        for name, field in model.model_fields.items():
-            kind = ", ".join(filter(None, (_type(field.annotation, places), _bounds(field))))
-            cells = (f"`{name}`", kind, _default(field), field.description or "")
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-        lines.append("")
-    return "\n".join(lines)
+        lines += [f"## {key or 'The file'}", "", summary, "", *_table(model, places), ""]
+    return "\n".join([*lines, _COMMAND, *_table(CaseGenerationConfig, places), ""])
+
+
+def _table(model: type[BaseModel], places: dict[type[BaseModel], str]) -> Iterator[str]:
+    yield "| key | type | default | meaning |"
+    yield "|---|---|---|---|"
+    for name, field in model.model_fields.items():
+        kind = ", ".join(filter(None, (_type(field.annotation, places), _bounds(field))))
+        cells = (f"`{name}`", kind, _default(field), field.description or "")
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 if __name__ == "__main__":

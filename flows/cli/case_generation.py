@@ -21,7 +21,7 @@ from flows.cli.terminal import fail, printable, store_option
 
 if TYPE_CHECKING:
     from infra.sandbox.interface import Sandbox
-    from steps.rewards.case_generation import TestCasesConfig
+    from steps.configs.case_generation import CaseGenerationConfig
     from steps.rewards.case_outcomes import Funnel, Outcome
     from steps.rewards.case_problems import CaseProblem
     from steps.rewards.generators import WrittenGenerators
@@ -59,15 +59,16 @@ def test_cases(
     FILE is JSONL, or a folder with one problem in each *.yaml, as in examples/test_cases. The same command resumes
     interrupted work at the problem where it stopped.
     """
+    from steps.configs.case_generation import CaseGenerationConfig
     from steps.problem import save_rows
-    from steps.rewards.case_generation import TestCasesConfig, make_test_cases
+    from steps.rewards.case_generation import make_test_cases
     from steps.rewards.case_outcomes import funnel, kept_problems
     from steps.rewards.case_problems import load_case_problems
 
     slots = slots or len(os.sched_getaffinity(0))
     numbers = {**_settings(settings), **({"seed": seed} if seed is not None else {})}
     try:
-        config = TestCasesConfig.model_validate(numbers)
+        config = CaseGenerationConfig.model_validate(numbers)
         problems = load_case_problems(file)
     except ValidationError as error:
         fail("\n".join(f"{'.'.join(map(str, e['loc'])) or 'refused'}: {e['msg']}" for e in error.errors()))
@@ -127,7 +128,7 @@ def _written_by(
     context: int,
     response_tokens: int,
     problems: "list[CaseProblem]",
-    config: "TestCasesConfig",
+    config: "CaseGenerationConfig",
 ) -> "WrittenGenerators":
     from flows.home import HOME, open_store
     from flows.models import find_model
@@ -142,7 +143,8 @@ def _written_by(
         fail(f"--context is {context}, and {model} reads {longest} tokens: give --context and --response-tokens")
     from infra.configs import EngineConfig, TrainerConfig
     from infra.progress.logs import quiet_to
-    from steps.rewards.generators import GeneratorConfig, write_generators
+    from steps.configs.case_generation import GeneratorConfig
+    from steps.rewards.generators import write_generators
     from steps.workbench import open_workbench
 
     with quiet_to(HOME / "test-cases.log"):

@@ -24,75 +24,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 
 from infra.progress.tasks import Task, task
 from infra.sandbox.interface import Limits, Result, Sandbox
+from steps.configs.case_generation import CaseGenerationConfig
 from steps.rewards.case_outcomes import Outcome, Reached
 from steps.rewards.case_problems import CaseProblem, Submission, needs_special_judge
 from steps.rewards.code import normal_output
-
-__test__ = False  # pytest takes what is named test_* for tests
 
 VERSION = "test_cases@1"
 GENERATOR_LANGUAGE = "cyaron"
 """The sandbox's image that has CYaRon."""
 
 
-class TestCasesConfig(BaseModel):
-    """How test cases are made and which problems are kept."""
-
-    __test__: ClassVar[bool] = False
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    cases: int = Field(50, ge=1, description="Inputs that a problem's generator is asked for.")
-    submissions: int = Field(10, ge=1, description="Submissions that run on each; a problem with fewer drops out.")
-    agreeing: int = Field(7, ge=1, description="Submissions that print the same where a case is valid.")
-    valid: int = Field(40, ge=1, description="Valid cases that a problem needs.")
-    passing: int = Field(9, ge=1, description="Submissions that have to pass all valid cases.")
-    different_outputs: int = Field(2, ge=1, description="Different expected outputs that a problem's cases have.")
-    seed: int = Field(0, ge=0, description="The seeds of all cases, and the choice of submissions, come from it.")
-    cpu_seconds: int = Field(4, ge=1, description="CPU seconds of one run of a generator or a submission.")
-    wall_seconds: float = Field(20.0, gt=0, description="Wall seconds of one run; they end what only waits.")
-    memory_mb: int = Field(512, ge=16, description="MiB of one run.")
-    input_bytes: int = Field(250_000, ge=1, description="Longest input: what a generator prints.")
-    output_bytes: int = Field(250_000, ge=1, description="Longest output of a submission.")
-    timeouts: int = Field(3, ge=1, description="Runs out of time after which a submission is not run any more.")
-
-    @model_validator(mode="after")
-    def _can_be_met(self) -> "TestCasesConfig":
-        for key, most in (("agreeing", "submissions"), ("passing", "submissions"), ("valid", "cases")):
-            if getattr(self, key) > getattr(self, most):
-                raise ValueError(
-                    f"{key} is {getattr(self, key)}, more than {most} ({getattr(self, most)}): no problem could be kept"
-                )
-        if 2 * self.agreeing <= self.submissions:
-            raise ValueError(
-                f"agreeing is {self.agreeing}, no more than half of submissions ({self.submissions}): two outputs "
-                "could both be the expected one"
-            )
-        if self.different_outputs > self.valid:
-            raise ValueError(
-                f"different_outputs is {self.different_outputs}, more than valid ({self.valid}): a problem with that "
-                "many valid cases could not have them"
-            )
-        return self
-
-    @property
-    def runs(self) -> int:
-        """Of a problem that makes all its cases."""
-        return self.cases * (1 + self.submissions)
-
-    def limits(self, output_bytes: int) -> Limits:
-        """Of one run."""
-        return Limits(
-            wall_seconds=self.wall_seconds,
-            cpu_seconds=self.cpu_seconds,
-            memory_mb=self.memory_mb,
-            output_bytes=output_bytes,
-        )
+def _limits(config: CaseGenerationConfig, output_bytes: int) -> Limits:
+    """Of one run."""
+    return Limits(
+        wall_seconds=config.wall_seconds,
+        cpu_seconds=config.cpu_seconds,
+        memory_mb=config.memory_mb,
+        output_bytes=output_bytes,
+    )
 
 
 @dataclass(frozen=True)
@@ -115,7 +70,7 @@ class _Maker:
     def __init__(
         self,
         problem: CaseProblem,
-        config: TestCasesConfig,
+        config: CaseGenerationConfig,
         sandbox: Sandbox,
         runs: Executor,
         progress: Task,
@@ -191,7 +146,7 @@ class _Maker:
 
     def _generate(self, program: str, case: int) -> Result:
         seed = Random(f"{self._config.seed} {self._problem.id} case {case}").getrandbits(31)
-        limits = self._config.limits(self._config.input_bytes)
+        limits = _limits(self._config, self._config.input_bytes)
         # A box for each: a case may not depend on what the making of another left behind.
         return self._sandbox.run(program, f"{case} {seed}\n", limits, language=GENERATOR_LANGUAGE)
 
@@ -238,7 +193,7 @@ class _Maker:
         config = self._config
         answers: list[_Answer] = []
         timeouts = 0
-        limits = config.limits(config.output_bytes)
+        limits = _limits(config, config.output_bytes)
         with closing(self._sandbox.run_each(submission.program, inputs, limits, language=submission.language)) as runs:
             for result in runs:
                 self._count_run()
@@ -260,7 +215,7 @@ class _Maker:
         return sum(self._runs.map(lambda submission: self._fails(submission, tests), self._problem.wrong))
 
     def _fails(self, submission: Submission, tests: Sequence[tuple[str, str]]) -> bool:
-        limits = self._config.limits(self._config.output_bytes)
+        limits = _limits(self._config, self._config.output_bytes)
         inputs = [text for text, _ in tests]
         with closing(self._sandbox.run_each(submission.program, inputs, limits, language=submission.language)) as runs:
             return any(
@@ -305,7 +260,7 @@ class _Journal:
 
 def make_test_cases(
     problems: Sequence[CaseProblem],
-    config: TestCasesConfig,
+    config: CaseGenerationConfig,
     sandbox: Sandbox,
     slots: int = 2,
     missing: Mapping[str, str] = MappingProxyType({}),

@@ -12,17 +12,18 @@ from pydantic import ValidationError
 from flows.cli.main import main
 from infra.sandbox.config import SandboxConfig, open_sandbox
 from infra.sandbox.interface import Sandbox
+from steps.configs.case_generation import CaseGenerationConfig, GeneratorConfig
 from steps.problem import MalformedRow, load_problems, save_rows
-from steps.rewards.case_generation import TestCasesConfig, make_test_cases
+from steps.rewards.case_generation import make_test_cases
 from steps.rewards.case_outcomes import Funnel, Outcome, funnel, kept_problems
 from steps.rewards.case_problems import CaseProblem, Submission, load_case_problems, needs_special_judge
 from steps.rewards.code import CodeVerifier
-from steps.rewards.generators import GeneratorConfig, write_generators
+from steps.rewards.generators import write_generators
 from tests.steps.scripted import scripted_bench
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "test_cases"
 SLOTS = 2
-FEW = TestCasesConfig(cases=6, submissions=3, agreeing=2, passing=3, valid=4, cpu_seconds=1, wall_seconds=3)
+FEW = CaseGenerationConfig(cases=6, submissions=3, agreeing=2, passing=3, valid=4, cpu_seconds=1, wall_seconds=3)
 
 DOUBLE = ["print(2 * int(input()))", "x = int(input())\nprint(x + x)", "print(int(input()) << 1)"]
 GENERATOR = """\
@@ -46,7 +47,7 @@ def double(generator: str | None = GENERATOR, programs: Sequence[str] = DOUBLE, 
     return CaseProblem.model_validate(row)
 
 
-def outcome_of(problem: CaseProblem, sandbox: Sandbox, config: TestCasesConfig = FEW) -> Outcome:
+def outcome_of(problem: CaseProblem, sandbox: Sandbox, config: CaseGenerationConfig = FEW) -> Outcome:
     return make_test_cases([problem], config, sandbox, SLOTS)[0]
 
 
@@ -65,7 +66,7 @@ def outcome_of(problem: CaseProblem, sandbox: Sandbox, config: TestCasesConfig =
 )
 def test_numbers_that_no_problem_could_meet_are_refused_by_name(numbers: dict[str, int], keys: tuple[str, ...]) -> None:
     with pytest.raises(ValidationError) as refused:
-        TestCasesConfig.model_validate(numbers)
+        CaseGenerationConfig.model_validate(numbers)
     assert all(key in str(refused.value) for key in keys)
 
 
@@ -135,7 +136,7 @@ def test_the_right_examples_are_retained_and_their_tests_catch_more_than_a_sampl
     sandbox: Sandbox,
 ) -> None:
     problems = load_case_problems(EXAMPLES)
-    config = TestCasesConfig(cases=12, valid=10, cpu_seconds=1)
+    config = CaseGenerationConfig(cases=12, valid=10, cpu_seconds=1)
     outcomes = make_test_cases(problems, config, sandbox, SLOTS)
     left_out = {one.id: one for one in outcomes if one.reached != "kept"}
     assert left_out.keys() == DROPPED.keys()
@@ -201,7 +202,7 @@ def test_a_case_is_valid_if_seven_of_ten_agree(sandbox: Sandbox, agreeing: int, 
     # The others fail in three ways, and what a failed run printed does not count.
     others = ["print('{}')", "print(2 * int(input()))\nexit({})", "print(2 * int(input()))\n1 / 0  # {}"]
     programs = [*right, *(others[i % 3].format(i + 1) for i in range(10 - agreeing))]
-    outcome = outcome_of(double(programs=programs), sandbox, TestCasesConfig(cases=4, valid=4))
+    outcome = outcome_of(double(programs=programs), sandbox, CaseGenerationConfig(cases=4, valid=4))
     assert outcome.reached == reached
     valid = agreeing == 7
     assert len(outcome.tests) == 4 * valid
