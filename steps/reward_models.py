@@ -22,7 +22,7 @@ from steps.configs.reward_models import RewardModelsConfig
 from steps.nano_world.answers import judgement, rewritten
 from steps.nano_world.task import boxed
 from steps.problem import Problem
-from steps.rewards.classic_rm import ValueExample, train_classic_rm
+from steps.rewards.classic_rm_training import ValueExample, train_classic_rm
 from steps.rewards.cot_rm import CotRm, judgement_example, verdict_text
 from steps.rewards.labelled import Labelled
 from steps.rewards.load import Settings, keep_settings

@@ -24,7 +24,7 @@ from steps.nano_world.answers import FORMS, judgement, rewritten
 from steps.nano_world.task import boxed
 from steps.problem import Problem
 from steps.reward_models import LabelledAnswers, check, label_answers
-from steps.rewards.classic_rm import ValueExample, train_classic_rm, value_rows
+from steps.rewards.classic_rm_training import ValueExample, train_classic_rm, value_rows
 from steps.rewards.cot_rm import CotRm, MalformedVerdict, judgement_example, parse_verdict, verdict_text
 from steps.rewards.load import Settings, keep_settings, open_reward_model
 from steps.rewards.reward_model import NoVerdict, Reader, RewardModel, Tokens
