@@ -21,7 +21,7 @@ from steps.workbench import Workbench
 
 _FORMS = {
     "multiple choice": re.compile(
-        # "f(a) and f(b)" is no list of options.
+        # "f(a) and f(b)" is not a list of options.
         r"(?<!\w)\(\s*A\s*\).*(?<!\w)\(\s*B\s*\)|^\s*A[.)]\s.*^\s*B[.)]\s"
         r"|\b(?:which|any|one) of the following\b|\bchoose the correct\b",
         re.IGNORECASE | re.DOTALL | re.MULTILINE,

@@ -52,7 +52,7 @@ class ImportResult:
     files: tuple[FileEntry, ...]
     """Path, bytes and SHA-256 of every file written."""
     left_out: tuple[str, ...]
-    """Files at the source that are no part of the checkpoint, pickled weights among them; whole folders end in '/'."""
+    """Files at the source that are not part of the checkpoint, pickled weights among them; whole folders end in '/'."""
 
 
 def import_checkpoint(

@@ -39,7 +39,7 @@ class PackedRows:
     example is then plain causal attention, for which torch has faster kernels than for a mask."""
     owners: Tensor
     """int64 [rows, length - 1]: which example (its place in the packed list) the prediction at t belongs to; -1 where
-    the predicted token is no response token."""
+    the predicted token is not of a response."""
 
     def per_example(self, values: Tensor, count: int) -> Tensor:
         """Sum token values [rows, length - 1] over each example's response. Returns [count]."""

@@ -52,7 +52,7 @@ def _faults(node: Node, key: str, seen: set[int]) -> Iterator[str]:
         try:
             node.value.encode()
         except UnicodeEncodeError:
-            yield f"{key}: line {_line(node)}: half of a surrogate pair, which is no character; remove it"
+            yield f"{key}: line {_line(node)}: half of a surrogate pair, which is not a character; remove it"
         if "\0" in node.value:
             yield f"{key}: line {_line(node)}: a NUL character; remove it"
     elif isinstance(node, SequenceNode):

@@ -1,4 +1,4 @@
-"""What supervised stages leave of their examples for whoever asks later what a model was trained on.
+"""What supervised stages record of their examples, to answer later what a model was trained on.
 
 What is kept of responses to choose from is in `steps.long2short.samples`, of rollouts in `steps.rl.samples`: apart, so
 that a stage's key depends on no other's code.

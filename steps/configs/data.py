@@ -31,7 +31,7 @@ class FilesConfig(BaseModel):
     @classmethod
     def _a_file(cls, address: str) -> str:
         if address.startswith("s3:") and not re.fullmatch(r"s3://[^/]+/(.*/)?[^/]*[^/.][^/]*", address):
-            raise ValueError(f"{address} is no object's address: write s3://bucket/key.jsonl")
+            raise ValueError(f"{address} is not the address of an object: write s3://bucket/key.jsonl")
         return address
 
     @property

@@ -114,7 +114,7 @@ class GatesConfig(BaseModel):
         if self.folder is not None:
             folder = Path(self.folder)
             if not folder.is_dir():
-                raise SuiteRefused(f"gates.folder: {folder} is no folder")
+                raise SuiteRefused(f"gates.folder: {folder} is not a folder")
             shared = {**load_shared(SHIPPED), **load_shared(folder)}
             for path in sorted((*folder.rglob("*.yaml"), *folder.rglob("*.yml"))):
                 stage = path.relative_to(folder).with_suffix("").as_posix()

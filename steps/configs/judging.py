@@ -10,7 +10,7 @@ class CotJudging(BaseModel):
 
     max_response_tokens: int = Field(96, ge=1, description="Longest reasoning and verdict.")
     temperature: float = Field(0.2, gt=0, description="Sampling temperature; another seed has to change something.")
-    attempts: int = Field(3, ge=1, description="How often it is asked before there is no verdict.")
+    attempts: int = Field(3, ge=1, description="How many times it is asked before there is no verdict.")
 
 
 class ClassicJudging(BaseModel):

@@ -126,7 +126,7 @@ def estimate(
         given: figures to use in place of counted or assumed ones (steps.estimate.figures.Figures), by name.
 
     Raises ValueError for an unknown device or figure, ShapeUnknown for a model of unknown shape, MalformedRow for data
-    that cannot be read. What cannot fit is no error here, but stands in `problems`.
+    that cannot be read. What cannot fit is not an error here; it is listed in `problems`.
     """
     on = device(gpu)
     shape = shape_of(recipe.import_checkpoint.checkpoint, recipe.import_checkpoint.revision)

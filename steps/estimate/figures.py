@@ -61,7 +61,7 @@ class KnownFigures:
 def known_figures(recipe: Recipe, given: Mapping[str, float]) -> KnownFigures:
     """Everything an estimate needs to know beside the recipe; `given` goes before what is counted or assumed.
 
-    Raises ValueError for a figure that there is not or that is no positive number, MalformedRow for data that cannot
+    Raises ValueError for a figure that does not exist or is not a positive number, MalformedRow for data that cannot
     be read.
     """
     names = [field.name for field in fields(Figures)]

@@ -16,7 +16,7 @@ class Generation:
 
     requests: float
     prefilled: float
-    """Tokens to read before, in all: prompts, once for all responses to each, and what responses had said before."""
+    """Tokens to read before, in all: prompts, once for all responses to each, and the earlier segments of responses."""
     context: float
     """Tokens before a response, on average."""
     mean: float

@@ -52,7 +52,7 @@ def merge_weights(long: Path, short: Path, long_weight: float, destination: Path
     for path in sorted(set(long_files.values())):
         merged = {}
         with safe_open(path, "pt") as shard:
-            for name in shard.keys():  # noqa: SIM118  (safe_open is no mapping)
+            for name in shard.keys():  # noqa: SIM118  (safe_open is not a mapping)
                 long_tensor = shard.get_tensor(name)
                 with safe_open(short_files[name], "pt") as other:
                     short_tensor = other.get_tensor(name)

@@ -1,4 +1,4 @@
-"""The row of a response that shortest rejection sampling or DPO was trained on, for who asks later what a model saw."""
+"""The row of a response that shortest rejection sampling or DPO was trained on."""
 
 from infra.lineage.sample_row import Role, SampleRow
 from steps.chat import Chat

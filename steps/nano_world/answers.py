@@ -67,7 +67,7 @@ def near(rng: Random, value: int) -> int:
 def rewritten(rng: Random, reference: str, count: int) -> list[tuple[str, str]]:
     """Answers in different forms, with the form's name: two of three from the reference, one from a number near it.
 
-    Nothing for a reference that is no whole number.
+    Nothing for a reference that is not a whole number.
     """
     if not _WHOLE.fullmatch(reference):
         return []

@@ -1,6 +1,6 @@
 """Test cases for problems that have none (§2.3.5).
 
-A generator (steps/rewards/generators.py) makes 50 inputs, and 10 submissions that are said to be right run on each. An
+A generator (steps/rewards/generators.py) makes 50 inputs, and 10 submissions that are taken to be right run on each. An
 input on which at least 7 of them print the same is a valid case, and what they print is its expected output. A problem
 is kept if at least 40 cases are valid and at least 9 of the 10 submissions pass all of them. In the report 614 of 1,000
 problems needed no special judge, 463 generators made 40 valid cases, and 323 problems were kept.

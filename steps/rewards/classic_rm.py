@@ -29,7 +29,7 @@ class ClassicRm(RewardModel):
         self._least = math.log(threshold / (1 - threshold))
 
     def decide(self, prompts: Sequence[Tokens]) -> list[Verdict | NoVerdict]:
-        """Right above the threshold, wrong below, and no verdict where the value is no number."""
+        """Right above the threshold, wrong below, and no verdict where the value is not a number."""
         return [self._verdict(value) for value in self._engine.values(prompts)]
 
     def _verdict(self, value: float) -> Verdict | NoVerdict:

@@ -2,7 +2,7 @@
 JSON. RL in the report uses this one.
 
 Trained by SFT on written judgements. What it writes is read strictly: one flat JSON object after the reasoning, with
-the one key `right`. Anything else is malformed, is asked for again with another seed, and is no verdict in the end.
+the one key `right`. Anything else is malformed, is asked for again with another seed, and then is no verdict.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ LONGEST_VERDICT = 64
 
 
 class MalformedVerdict(ValueError):
-    """What a judge wrote is no verdict; the message says in a few words why not."""
+    """What a judge wrote is not a verdict; the message says in a few words why not."""
 
 
 def verdict_text(right: bool) -> str:

@@ -14,7 +14,7 @@ def main() -> None:
     with open("setting.json") as file:
         entry_point = json.load(file)["entry_point"]
     questions, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
-    # What a solution prints is no result, and calls are not for it to read.
+    # What a solution prints is not a result, and calls are not for it to read.
     nothing = os.open("/dev/null", os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)

@@ -40,7 +40,7 @@ def main() -> None:
         try:
             return ast.literal_eval(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
-            raise NoResult("result is no plain value") from None
+            raise NoResult("result is not a plain value") from None
 
     namespace: dict[str, object] = {"__name__": "tests"}
     random.seed(0)

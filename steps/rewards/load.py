@@ -55,7 +55,7 @@ def open_reward_model(folder: Path, engine: EngineConfig) -> RewardModel:
     try:
         settings = Settings.model_validate_json((folder / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} is no reward model of the stage reward_models: {error}") from error
+        raise ValueError(f"{folder} is not a reward model of the stage reward_models: {error}") from error
     digest = Manifest.of(folder).digest[:12]
     alone = engine.model_copy(update={"workers": 1})
     if isinstance(settings.model, ClassicJudging):

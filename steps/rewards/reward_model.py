@@ -40,7 +40,7 @@ class Reader:
     def read(self, problem: Problem, response: str) -> Tokens | Verdict | NoVerdict:
         """The prompt for a response's final answer; wrong, without asking the model, where that cannot be read.
 
-        No verdict where question and reference answer are too long for the model: that is no fault of the response.
+        No verdict where question and reference answer are too long for the model: the response is not at fault.
         """
         answer = boxed_answer(response)
         if answer is None:

@@ -1,4 +1,4 @@
-"""The ledger of RL: what became of each group of responses. A type without behaviour, for whoever reads ledgers."""
+"""The ledger of RL: what became of each group of responses. A type without behaviour."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""What an iteration leaves of its responses for whoever asks later what a policy was trained on: one row for each
+"""What an iteration records of its responses, to answer later what a policy was trained on: one row for each
 response of the groups that left the replay buffer."""
 
 from collections.abc import Iterator, Mapping

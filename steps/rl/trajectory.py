@@ -18,7 +18,7 @@ class Stop(StrEnum):
     BUDGET = "budget"
     """The iteration's token budget was used up: the trajectory continues in the next iteration."""
     LENGTH = "length"
-    """The longest response allowed was reached. Final, and judged as it stands."""
+    """The longest response allowed was reached. Final, and judged as it is."""
     REPETITION = "repetition"
     """The model repeated itself and was ended early. Final."""
     STALE = "stale"

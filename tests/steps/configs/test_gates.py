@@ -71,7 +71,7 @@ def test_a_bad_file_of_ones_own_is_refused_when_the_recipe_is_read(
 
 
 def test_what_is_no_folder_or_no_stage_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match=r"gates\.folder: .* is no folder"):
+    with pytest.raises(ValidationError, match=r"gates\.folder: .* is not a folder"):
         GatesConfig(folder=str(tmp_path / "absent"))
     with pytest.raises(ValidationError, match=r"gates\.suites: there is no stage 'r1'"):
         GatesConfig.model_validate({"suites": {"r1": {}}})

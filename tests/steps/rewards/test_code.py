@@ -175,8 +175,8 @@ RIGHT = "def square(x):\n    return x * x if isinstance(x, int) else {'b': {True
         ("import os\ndef square(x): os.kill(os.getpid(), 9)", "test 1: signal"),
         ("def square(x):\n    while True: pass", "test 1: time"),
         ("def square(x): return 'x' * 10**7", "test 1: result too long"),
-        ("def square(x): return object()", "test 1: result is no plain value"),
-        ("def square(x): return (lambda: x)", "test 1: result is no plain value"),
+        ("def square(x): return object()", "test 1: result is not a plain value"),
+        ("def square(x): return (lambda: x)", "test 1: result is not a plain value"),
     ],
 )
 def test_a_function_is_right_by_its_results_alone(sandbox: CountingSandbox, program: str, reason: str) -> None:
