@@ -60,5 +60,5 @@ def test_a_malformed_row_is_told_with_the_objects_address(uploaded: FilesConfig,
 
 @pytest.mark.parametrize("address", ["s3://bucket", "s3://bucket/", "s3:/bucket/key", "s3://bucket/folder/", "s3:///a"])
 def test_what_is_no_objects_address_is_refused_early(address: str) -> None:
-    with pytest.raises(ValidationError, match=r"train\n.*no object's address"):
+    with pytest.raises(ValidationError, match=r"train\n.*not the address of an object"):
         FilesConfig(train=address, test="a", sft="b", long_cot="c")
