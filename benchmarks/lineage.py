@@ -63,7 +63,7 @@ def questions(index: LineageIndex) -> dict[str, Callable[[], Any]]:
     asked["find: digest's beginning"] = lambda: index.find(newest.digest[:10])
     asked["find: end of an address"] = lambda: index.find("train.jsonl")
     asked["a run in full"] = lambda: index.run(run)
-    asked["earlier executions of RL"] = lambda: index.earlier("rl")
+    asked["earlier executions of RL"] = lambda: index.succeeded("rl")
     asked["differences of two models"] = lambda: differences(index, newest.digest, f"{run}:long_cot_sft")
     asked["what would rerun"] = lambda: reruns(index, "train.jsonl")
     asked["models that saw a file that all saw"] = lambda: models_that_saw(index, find_all(index, "train.jsonl"))

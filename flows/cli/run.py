@@ -178,7 +178,7 @@ def _make_plan(chain: "Chain", verify: bool) -> "list[PlannedStage]":
         warn(f"{error}\nThe plan is made without earlier runs to compare with.")
         return make_plan(chain, lambda stage: [], lambda key: None, verify)
     with closing(index):
-        return make_plan(chain, index.earlier, index.last_failure, verify)
+        return make_plan(chain, index.succeeded, index.last_failure, verify)
 
 
 def _reuse_all(chain: "Chain", stages: "list[PlannedStage]") -> bool:

@@ -1,4 +1,4 @@
-"""How a model came about, stage by stage, and what differs between two models that way."""
+"""The history of a model, stage by stage, and what differs between the histories of two."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,17 +11,21 @@ from infra.lineage.graph import Node
 from infra.lineage.index import LineageIndex
 from infra.lineage.row_values import artifact_id, plain
 from infra.lineage.tables import LineageError, edges, executions, nodes, reading, stage_runs
+from infra.store.evaluation_stages import evaluation_figures
 from infra.store.records import StageRecord
+
+EXAMPLES = ("examples", "shown")
+"""Names of an evaluation's responses; older records call them `shown`."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """A value that two executions of a stage do not share."""
+    """A value that differs between two executions of a stage."""
 
     what: str
-    """seed, config, code, package, data, input, metric or evaluation."""
+    """seed, config, code, package, data, input, environment, metric or evaluation."""
     name: str
-    """The key, module, package, address, input or metric; '' where `what` says all."""
+    """The key, module, package, address, input, part of the environment or metric; '' where `what` says all."""
     before: Any
     """The first execution's value; None where it has none."""
     after: Any
@@ -40,43 +44,50 @@ class StageDifference:
 
     @property
     def same(self) -> bool:
-        """Whether one and the same execution is part of both histories."""
+        """Whether both histories have the same execution."""
         return self.before is not None and self.before == self.after
 
 
 def history(index: LineageIndex, name: str) -> list[StageRecord]:
     """The executions that made a model, the model's own first, each before those that made its inputs.
 
-    `name` is a model's by any name, or that of an execution. Raises LineageError where it is neither.
+    `name` is any name of a model, or one of an execution. Raises LineageError where it is neither.
     """
     model = _execution_of(index, index.find(name), name)
     seen = {(model.run, model.stage)}
-    done: list[StageRecord] = []
+    finished: list[StageRecord] = []
     path = [(model, _makers(index, model))]
     while path:
         record, makers = path[-1]
         maker = next(makers, None)
         if maker is None:
-            done.append(record)
+            finished.append(record)
             path.pop()
         elif (maker.run, maker.stage) not in seen:
             seen.add((maker.run, maker.stage))
             path.append((maker, _makers(index, maker)))
-    return done[::-1]
+    return finished[::-1]
 
 
 def differences(index: LineageIndex, before: str, after: str) -> list[StageDifference]:
     """What differs between the histories of two models, stage by stage, earliest stage first.
 
-    Raises LineageError where a name is unknown, ambiguous or not a model's.
+    Evaluations that are stages of their own are part of the stage whose model they evaluated. Raises LineageError where
+    a name is unknown, ambiguous or not a model's.
     """
     first, second = (_by_stage(history(index, name)) for name in (before, after))
     stages = [*reversed(list(second)), *(stage for stage in reversed(list(first)) if stage not in second)]
-    return [_difference(stage, first.get(stage), second.get(stage)) for stage in stages]
+    return [_difference(index, stage, first.get(stage), second.get(stage)) for stage in stages]
 
 
-def changes(before: StageRecord, after: StageRecord) -> tuple[Change, ...]:
-    """The values that two executions do not share, those that shape a stage first, and what came of it last."""
+def changes(
+    before: StageRecord, after: StageRecord, evaluations: tuple[StageRecord | None, StageRecord | None]
+) -> tuple[Change, ...]:
+    """The values that differ between two executions: those that shape a stage first, and its results last.
+
+    `evaluations` are the records that hold the evaluation of each execution's model.
+    """
+    first, second = (_figures(record) for record in evaluations)
     pairs: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         ("seed", {"": before.seed}, {"": after.seed}),
         ("config", flat(before.config), flat(after.config)),
@@ -85,7 +96,7 @@ def changes(before: StageRecord, after: StageRecord) -> tuple[Change, ...]:
         ("data", dict(before.sources), dict(after.sources)),
         ("input", {n: r.digest for n, r in before.inputs.items()}, {n: r.digest for n, r in after.inputs.items()}),
         ("metric", flat(before.metrics), flat(after.metrics)),
-        ("evaluation", flat(before.evaluation or {}), flat(after.evaluation or {})),
+        ("evaluation", first, second),
     ]
     if not before.modules or not after.modules:
         pairs[2] = ("code", {"": before.code}, {"": after.code})
@@ -97,23 +108,31 @@ def changes(before: StageRecord, after: StageRecord) -> tuple[Change, ...]:
     )
 
 
+def _figures(record: StageRecord | None) -> dict[str, Any]:
+    """An evaluation without the responses, which are for reading."""
+    return {name: value for name, value in flat(evaluation_figures(record)).items() if name not in EXAMPLES}
+
+
 def _by_stage(records: Sequence[StageRecord]) -> dict[str, StageRecord]:
-    """By stage; a stage that a history has twice is told apart by its run."""
-    found: dict[str, StageRecord] = {}
+    """By stage; of a stage that a history has twice, the second is named after its run."""
+    by_stage: dict[str, StageRecord] = {}
     for record in records:
-        found[record.stage if record.stage not in found else f"{record.stage} of {record.run}"] = record
-    return found
+        by_stage[record.stage if record.stage not in by_stage else f"{record.stage} of {record.run}"] = record
+    return by_stage
 
 
-def _difference(stage: str, before: StageRecord | None, after: StageRecord | None) -> StageDifference:
+def _difference(
+    index: LineageIndex, stage: str, before: StageRecord | None, after: StageRecord | None
+) -> StageDifference:
     runs_of = (before.run if before else None, after.run if after else None)
     if before is None or after is None or before.run == after.run:
         return StageDifference(stage, *runs_of, ())
-    return StageDifference(stage, *runs_of, changes(before, after))
+    evaluations = index.evaluation_of(before), index.evaluation_of(after)
+    return StageDifference(stage, *runs_of, changes(before, after, evaluations))
 
 
 def _execution_of(index: LineageIndex, node: Node, name: str) -> StageRecord:
-    """The execution that a node stands for, or that made it."""
+    """The execution that a node is, or that made it."""
     if node.kind == "tag":
         node = index.upstream(node.id, depth=1).nodes[1]
     if node.kind == "execution":
@@ -122,7 +141,7 @@ def _execution_of(index: LineageIndex, node: Node, name: str) -> StageRecord:
         maker = _maker(index, node.id, None, None)
         if maker is not None:
             return maker
-        raise LineageError(f"{name!r} ({node.id}) is only known as an input: no record tells what made it")
+        raise LineageError(f"{name!r} ({node.id}) is only known as an input: no record says what made it")
     raise LineageError(f"{name!r} is a {node.kind} ({node.id}): give a model's tag, RUN:STAGE or digest")
 
 
@@ -136,14 +155,14 @@ def _makers(index: LineageIndex, record: StageRecord) -> Iterator[StageRecord]:
 
 def _maker(index: LineageIndex, artifact: str, run: str | None, key: str | None) -> StageRecord | None:
     """The execution that made an artifact. Of several that made the same content: the one with the key that the reader
-    has recorded; then the one that is part of the reader's run; then the first."""
+    recorded (keys of format 1); then the one that is part of the reader's run; then the first."""
     with reading(index.engine) as connection:
         node = connection.execute(select(nodes.c.node).where(nodes.c.id == artifact)).scalar()
-        used = select(stage_runs.c.execution).where(stage_runs.c.run == run)
+        of_run = select(stage_runs.c.execution).where(stage_runs.c.run == run)
         made = select(executions.c.run, executions.c.stage).join(edges, edges.c.source == executions.c.node)
         best = made.where(edges.c.target == node).order_by(
             (executions.c.key == plain(key or "")).desc(),
-            executions.c.node.in_(used).desc(),
+            executions.c.node.in_(of_run).desc(),
             executions.c.started,
             executions.c.run,
             executions.c.stage,

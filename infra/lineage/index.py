@@ -1,9 +1,9 @@
 """The index: the graph and the tables of runs, models and data, kept in a database beside the records.
 
-Invariant: the store's records are the truth. The index is brought up to date by reading the records that it has not
-read, and can be made anew from all of them at any time; whoever deletes it loses nothing.
+Invariant: the store's records are the truth. An update reads the records that the index has not read yet, and a rebuild
+all of them, at any time; whoever deletes the index loses nothing.
 
-NOTE: it answers from what it has read. Call `sync` before a question that is to include the newest records.
+NOTE: it answers from what it has read. Call `sync` before a query that is to include the newest records.
 """
 
 import hashlib
@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import Connection, Row, Select, Table, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, delete, func, select
 
 from infra.lineage.graph import Node, Subgraph
 from infra.lineage.resolve import find, newest_run
-from infra.lineage.row_values import artifact_id, plain, source_id, unpack
-from infra.lineage.rows import DataRow, ModelRow, Page, RowT, RunDetail, RunRow, Synced
+from infra.lineage.row_values import artifact_id, evaluation_rank, plain, source_id, unpack
+from infra.lineage.rows import DataRow, ModelRow, Page, RowT, RunDetail, RunRow, SyncResult
 from infra.lineage.tables import (
     LineageError,
     address_of,
@@ -38,7 +38,7 @@ from infra.lineage.tables import (
     writing,
 )
 from infra.lineage.traversal import Direction, neighbourhood, number_of, reach, read_nodes, subgraph
-from infra.lineage.writer import Read, Writer
+from infra.lineage.writer import ReadRecord, Writer
 from infra.progress.tasks import task
 from infra.store.record_log import NAME
 from infra.store.records import KINDS, Record, RunRecord, StageRecord, TagRecord, parse_record
@@ -54,10 +54,10 @@ DATA_ORDERS = ("started", "digest", "name", "kind", "stage", "run", "size", "fil
 
 
 class LineageIndex:
-    """Answers questions about the lineage. Several processes may use one index at once."""
+    """The lineage of a store, to be queried. Several processes may use one index at once."""
 
     def __init__(self, url: str) -> None:
-        """`url` is sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE; tables are made where there are none.
+        """`url` is sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE; missing tables are created.
 
         Raises LineageError for another kind of address, for a database that cannot be opened, and for an index that a
         newer version made.
@@ -78,11 +78,11 @@ class LineageIndex:
         return cls(url)
 
     def close(self) -> None:
-        """Let go of the database's connections."""
+        """Close the connections to the database."""
         self.engine.dispose()
 
-    def sync(self, store: Store) -> Synced:
-        """Read the records that are new. Cheap where none are, apart from listing them.
+    def sync(self, store: Store) -> SyncResult:
+        """Read the new records. Cheap where there are none, apart from listing them.
 
         Raises LineageError where the index is of another store, StoreError where the store cannot be read or a record
         was written by a newer version.
@@ -97,10 +97,10 @@ class LineageIndex:
             with writing(self.engine) as connection:
                 self._check_store(connection, store)
                 new += Writer(connection).add(batch)
-        return self._synced(new, began)
+        return self._sync_result(new, began)
 
-    def rebuild(self, store: Store) -> Synced:
-        """Make the index anew from all records. Until it is done, others see it as it was. Raises as `sync` does."""
+    def rebuild(self, store: Store) -> SyncResult:
+        """Rebuild the index from all records. Until that is done, others see the old one. Raises as `sync` does."""
         began = time.monotonic()
         new = 0
         with writing(self.engine) as connection:
@@ -111,13 +111,13 @@ class LineageIndex:
             self._check_store(connection, store)
             for batch in _read_batches(store, _record_keys(store)):
                 new += Writer(connection).add(batch)
-        return self._synced(new, began)
+        return self._sync_result(new, began)
 
     def problems(self) -> list[str]:
-        """Records that were passed over, and why."""
+        """Records that were skipped, and why."""
         with reading(self.engine) as connection:
-            listed = select(records.c.problem).where(records.c.problem.is_not(None)).order_by(records.c.key)
-            return [problem for problem in connection.execute(listed).scalars() if problem]
+            query = select(records.c.problem).where(records.c.problem.is_not(None)).order_by(records.c.key)
+            return [problem for problem in connection.execute(query).scalars() if problem]
 
     def runs(self, text: str = "", limit: int = 50, offset: int = 0, order: str = "-started") -> Page[RunRow]:
         """Runs with a text in their name, recipe, status or failed stage; newest first by default."""
@@ -130,7 +130,7 @@ class LineageIndex:
         )
 
     def data(self, text: str = "", limit: int = 50, offset: int = 0, order: str = "-started") -> Page[DataRow]:
-        """Artifacts that are no models, and files from outside, with a text in their digest, name, address, kind, stage
+        """Artifacts other than models, and files from outside, with a text in their digest, name, address, kind, stage
         or run; newest first by default."""
         return self._page(
             items, select(items).where(~items.c.model), DATA_ORDERS, _data_row, text, limit, offset, order
@@ -144,10 +144,9 @@ class LineageIndex:
                 newest = newest_run(connection)
                 hint = f"the newest is {newest}" if newest else "none has been recorded yet"
                 raise LineageError(f"there is no run {run!r}; {hint}")
-            told = (
-                select(run_events).where(run_events.c.run == plain(run)).order_by(run_events.c.stamp, run_events.c.key)
-            )
-            events = [RunRecord.model_validate(unpack(event.body)) for event in connection.execute(told)]
+            query = select(run_events).where(run_events.c.run == plain(run))
+            rows = connection.execute(query.order_by(run_events.c.stamp, run_events.c.key))
+            events = [RunRecord.model_validate(unpack(event.body)) for event in rows]
             start = next((event for event in reversed(events) if event.event == "started"), None)
             end = events[-1] if events and events[-1].event == "ended" else None
             return RunDetail(_run_row(row), start, end, tuple(self._stage_records(connection, run)))
@@ -168,20 +167,34 @@ class LineageIndex:
             raise LineageError(f"run {run!r} has not run a stage {stage!r} itself")
         return StageRecord.model_validate(unpack(body))
 
-    def earlier(self, stage: str, limit: int = 50) -> list[StageRecord]:
+    def succeeded(self, stage: str, limit: int = 50) -> list[StageRecord]:
         """Executions of a stage that succeeded, newest first."""
         with reading(self.engine) as connection:
-            listed = select(executions.c.body).where(executions.c.stage == plain(stage), ~executions.c.failed)
-            listed = listed.order_by(executions.c.started.desc(), executions.c.run.desc()).limit(limit)
-            return [StageRecord.model_validate(unpack(body)) for body in connection.execute(listed).scalars()]
+            return _records_of(connection, executions.c.stage == plain(stage), ~executions.c.failed, limit=limit)
+
+    def evaluations(self, digest: str) -> list[StageRecord]:
+        """Evaluations of a model that succeeded, newest first."""
+        with reading(self.engine) as connection:
+            return _records_of(connection, executions.c.evaluates == digest, ~executions.c.failed)
+
+    def evaluation_of(self, record: StageRecord) -> StageRecord | None:
+        """The record that says how the model of an execution did: an evaluation's, or the execution's own.
+
+        None where it was not evaluated. Of several evaluations, the one that the model's row shows.
+        """
+        model = record.outputs.get("model")
+        evaluated = [record, *(self.evaluations(model.digest) if model else [])]
+        return max(
+            (each for each in evaluated if each.evaluation is not None),
+            key=lambda each: evaluation_rank(each.stage, each.started, each.run),
+            default=None,
+        )
 
     def last_failure(self, key: str) -> StageRecord | None:
         """The newest execution with a stage key that failed."""
         with reading(self.engine) as connection:
-            listed = select(executions.c.body).where(executions.c.key == plain(key), executions.c.failed)
-            listed = listed.order_by(executions.c.started.desc(), executions.c.run.desc()).limit(1)
-            body = connection.execute(listed).scalar()
-        return None if body is None else StageRecord.model_validate(unpack(body))
+            failures = _records_of(connection, executions.c.key == plain(key), executions.c.failed, limit=1)
+        return next(iter(failures), None)
 
     def tags(self) -> list[TagRecord]:
         """The tags that are set, by name: what each was last set to."""
@@ -192,12 +205,12 @@ class LineageIndex:
     def tag_history(self, tag: str) -> list[TagRecord]:
         """What a tag was set to, newest first. Raises LineageError for a tag that was never set."""
         with reading(self.engine) as connection:
-            told = select(tag_events.c.body).where(tag_events.c.tag == plain(tag))
-            told = told.order_by(tag_events.c.stamp.desc(), tag_events.c.key.desc())
-            found = [TagRecord.model_validate(unpack(body)) for body in connection.execute(told).scalars()]
-        if not found:
+            query = select(tag_events.c.body).where(tag_events.c.tag == plain(tag))
+            query = query.order_by(tag_events.c.stamp.desc(), tag_events.c.key.desc())
+            history = [TagRecord.model_validate(unpack(body)) for body in connection.execute(query).scalars()]
+        if not history:
             raise LineageError(f"there is no tag {tag!r}: `longhaul tag MODEL {tag}` sets it")
-        return found
+        return history
 
     def node(self, id: str) -> Node:
         """A node by its id. Raises LineageError where there is none."""
@@ -205,21 +218,25 @@ class LineageIndex:
             return read_nodes(connection, [number_of(connection, id)])[0]
 
     def find(self, name: str) -> Node:
-        """A node by what a person calls it: its id, a run, RUN:STAGE, a stage of the newest run, a tag, the beginning
-        of a digest, a file's address or its end. Raises LineageError for an unknown or ambiguous name, saying which
-        there are."""
+        """A node by the name that people use for it: its id, a run, RUN:STAGE, a stage of the newest run, a tag, the
+        beginning of a digest, a file's address or its end. Raises LineageError for an unknown or ambiguous name, with
+        those that there are."""
         with reading(self.engine) as connection:
             return find(connection, name)
 
-    def neighbourhood(self, id: str, hops: int = 2, limit: int = 200) -> Subgraph:
-        """The nodes at most `hops` edges away, whichever way they go, nearest first; `limit` of them at most."""
+    def neighbourhood(self, id: str, hops: int = 2, limit: int = 200, fold: bool = False) -> Subgraph:
+        """The nodes at most `hops` edges away, whichever way they go, nearest first; `limit` of them at most.
+
+        Args:
+            fold: leave out evaluations, unless the node itself is one.
+        """
         with reading(self.engine) as connection:
-            return neighbourhood(connection, id, hops, limit)
+            return neighbourhood(connection, id, hops, limit, fold)
 
     def upstream(self, id: str, depth: int | None = None, limit: int | None = None) -> Subgraph:
         """All that a node came from, within `depth` edges, nearest first and the node itself before all.
 
-        With a limit the walk ends at the first hop that goes beyond it.
+        With a limit the traversal ends at the first hop that goes beyond it.
         """
         return self._reach(id, "upstream", depth, limit)
 
@@ -229,9 +246,9 @@ class LineageIndex:
 
     def _reach(self, id: str, direction: Direction, depth: int | None, limit: int | None) -> Subgraph:
         with reading(self.engine) as connection:
-            found = reach(connection, [number_of(connection, id)], direction, depth, limit)
-            shown = found if limit is None else found[:limit]
-            return subgraph(connection, shown, len(found) - len(shown))
+            reached = reach(connection, [number_of(connection, id)], direction, depth, limit)
+            retained = reached if limit is None else reached[:limit]
+            return subgraph(connection, retained, len(reached) - len(retained))
 
     def _page(
         self,
@@ -256,47 +273,55 @@ class LineageIndex:
             total = connection.execute(select(func.count()).select_from(query.subquery())).scalar_one()
             # Numbers first: an index holds them in order, and the rows before the page need not be read.
             numbers = query.with_only_columns(table.c.node).order_by(*by).limit(limit).offset(offset)
-            of = among(connection, table.c.node, connection.execute(numbers).scalars().all())
-            found = connection.execute(select(table).where(of).order_by(*by))
-            return Page(tuple(row(each) for each in found), total, offset)
+            of_page = among(connection, table.c.node, connection.execute(numbers).scalars().all())
+            rows = connection.execute(select(table).where(of_page).order_by(*by))
+            return Page(tuple(row(each) for each in rows), total, offset)
 
     def _stage_records(self, connection: Connection, run: str, stage: str | None = None) -> Iterator[StageRecord]:
-        listed = select(stage_runs.c.reused, executions.c.run, executions.c.body)
-        listed = listed.join(executions, executions.c.node == stage_runs.c.execution).where(
-            stage_runs.c.run == plain(run)
-        )
+        query = select(stage_runs.c.reused, executions.c.run, executions.c.body)
+        query = query.join(executions, executions.c.node == stage_runs.c.execution)
+        query = query.where(stage_runs.c.run == plain(run))
         if stage is not None:
-            listed = listed.where(stage_runs.c.stage == plain(stage))
-        for row in connection.execute(listed.order_by(stage_runs.c.written, stage_runs.c.stage)):
+            query = query.where(stage_runs.c.stage == plain(stage))
+        for row in connection.execute(query.order_by(stage_runs.c.written, stage_runs.c.stage)):
             record = StageRecord.model_validate(unpack(row.body))
             yield record.model_copy(update={"run": run, "reused_from": row.run}) if row.reused else record
 
     def _check_store(self, connection: Connection, store: Store) -> None:
-        """The store that the index is of is the one that it was first brought up to date from."""
+        """Raise LineageError unless the store is the one whose records the index first read."""
         address = store.backend.address
-        of = connection.execute(select(meta.c.value).where(meta.c.name == "store")).scalar()
-        if of is None and connection.get_execution_options().get("writing"):
+        known = connection.execute(select(meta.c.value).where(meta.c.name == "store")).scalar()
+        if known is None and connection.get_execution_options().get("writing"):
             connection.execute(meta.insert(), {"name": "store", "value": address})
-        elif of is not None and of != address:
+        elif known is not None and known != address:
             raise LineageError(
-                f"the index {address_of(self.engine)} is of the store {of}, not of {address}: name "
-                "another with --index, or make it anew with `longhaul lineage index --rebuild`"
+                f"the index {address_of(self.engine)} is of the store {known}, not of {address}: name "
+                "another with --index, or rebuild it with `longhaul lineage index --rebuild`"
             )
 
-    def _synced(self, new: int, began: float) -> Synced:
+    def _sync_result(self, new: int, began: float) -> SyncResult:
         with reading(self.engine) as connection:
             count = select(func.count()).select_from(records).where(records.c.problem.is_(None))
             total = connection.execute(count).scalar_one()
-        return Synced(new, total, time.monotonic() - began, tuple(self.problems()))
+        return SyncResult(new, total, time.monotonic() - began, tuple(self.problems()))
+
+
+def _records_of(
+    connection: Connection, *conditions: ColumnElement[bool], limit: int | None = None
+) -> list[StageRecord]:
+    """Records of executions, newest first."""
+    query = select(executions.c.body).where(*conditions)
+    query = query.order_by(executions.c.started.desc(), executions.c.run.desc(), executions.c.stage).limit(limit)
+    return [StageRecord.model_validate(unpack(body)) for body in connection.execute(query).scalars()]
 
 
 def _record_keys(store: Store) -> list[str]:
-    """Keys of the records that lineage is derived from, oldest first; what else there may be is passed over."""
+    """Keys of the records that the lineage is computed from, oldest first; other files are ignored."""
     keys = [key for kind in KINDS for key in store.list_records(kind)]
     return sorted(keys, key=lambda key: key.rpartition("/")[2])
 
 
-def _read_batches(store: Store, keys: Sequence[str]) -> Iterator[list[Read]]:
+def _read_batches(store: Store, keys: Sequence[str]) -> Iterator[list[ReadRecord]]:
     """Records in batches; with progress, where there are several."""
     if len(keys) <= BATCH:
         yield from [_read_batch(store, keys)] if keys else []
@@ -308,7 +333,7 @@ def _read_batches(store: Store, keys: Sequence[str]) -> Iterator[list[Read]]:
             progress.advance(len(batch))
 
 
-def _read_batch(store: Store, keys: Sequence[str]) -> list[Read]:
+def _read_batch(store: Store, keys: Sequence[str]) -> list[ReadRecord]:
     try:
         raws: Sequence[dict[str, Any] | None] = store.read_many(keys)
     except (Corrupted, ValueError):
@@ -316,15 +341,15 @@ def _read_batch(store: Store, keys: Sequence[str]) -> list[Read]:
     return [_read(store, key, raw) for key, raw in zip(keys, raws, strict=True)]
 
 
-def _read(store: Store, key: str, raw: dict[str, Any] | None) -> Read:
-    """A record, or why it is passed over: one that cannot be read must not hide what all the others tell."""
+def _read(store: Store, key: str, raw: dict[str, Any] | None) -> ReadRecord:
+    """A record, or why it is skipped: one that cannot be read must not hide all the others."""
     try:
         raw = store.read_record(key) if raw is None else raw
         record = parse_record(KINDS[key.partition("/")[0]], raw, f"{store.backend.address}/records/{key}")
         _check_names(key, record)
     except (Corrupted, ValueError) as error:
-        return Read(key, {}, None, plain(str(error)))
-    return Read(key, raw, record, None)
+        return ReadRecord(key, {}, None, plain(str(error)))
+    return ReadRecord(key, raw, record, None)
 
 
 def _check_names(key: str, record: Record) -> None:
@@ -332,7 +357,7 @@ def _check_names(key: str, record: Record) -> None:
     names = [getattr(record, name, None) for name in ("run", "reused_from")]
     for name in names:
         if name is not None and not NAME.fullmatch(name):
-            raise Corrupted(f"record {key} is of the run {name!r}, which is no run's name")
+            raise Corrupted(f"record {key} is of the run {name!r}, which is not a valid name of a run")
 
 
 def _run_row(row: Row[Any]) -> RunRow:

@@ -1,4 +1,4 @@
-"""Finding a node by what a person calls it.
+"""Finding a node by the name that people use for it.
 
 Invariant: a name that could mean two nodes is refused, with the ids of both; an id always means one.
 """
@@ -13,20 +13,20 @@ from infra.lineage.tables import LineageError, items, nodes, runs, stage_runs, t
 from infra.lineage.traversal import read_nodes
 
 SHORTEST_DIGEST = 6
-"""Fewest leading hex digits that are taken for a digest."""
+"""Fewest leading hex digits that count as a digest."""
 
-LISTED = 10
+MAX_NAMES = 10
 """How many names a message lists."""
 
 
 def find(connection: Connection, name: str) -> Node:
-    """The node with that name. Raises LineageError where there is none, or more than one, saying which there are."""
-    found = candidates(connection, name)
-    if len(found) == 1:
-        return found[0]
-    if found:
+    """The node with that name. Raises LineageError where there is none, or more than one, with those that there are."""
+    matches = candidates(connection, name)
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
         raise LineageError(
-            f"{name!r} could be any of these: {_listed([node.id for node in found])}; give one of the ids"
+            f"{name!r} could be any of these: {_joined([node.id for node in matches])}; give one of the ids"
         )
     raise LineageError(f"nothing in the lineage is called {name!r}. {_known(connection)}")
 
@@ -50,7 +50,7 @@ def newest_run(connection: Connection) -> str | None:
 def _named(connection: Connection, name: str) -> list[int]:
     run, colon, stage = name.partition(":")
     executions = select(stage_runs.c.execution)
-    # A stage alone is that of the newest run that has it: an evaluation has none of the chain's.
+    # A stage alone is that of the newest run that has it: runs of `longhaul evaluate` have none of the chain's.
     newest = (
         executions.where(stage_runs.c.stage == name, stage_runs.c.run == runs.c.run)
         .order_by(runs.c.started.desc(), runs.c.run.desc())
@@ -69,9 +69,8 @@ def _by_digest(connection: Connection, name: str) -> Sequence[int]:
     if len(digits) < SHORTEST_DIGEST or set(digits) - set("0123456789abcdef"):
         return []
     within = items.c.digest.between(digits, digits + "g")
-    return (
-        connection.execute(select(items.c.node).where(within).order_by(items.c.node).limit(LISTED + 1)).scalars().all()
-    )
+    query = select(items.c.node).where(within).order_by(items.c.node).limit(MAX_NAMES + 1)
+    return connection.execute(query).scalars().all()
 
 
 def _by_address(connection: Connection, name: str) -> Sequence[int]:
@@ -87,11 +86,11 @@ def _known(connection: Connection) -> str:
     if run is None:
         return "It is empty: no run has been recorded yet"
     stages = connection.execute(select(stage_runs.c.stage).where(stage_runs.c.run == run)).scalars().all()
-    told = [f"The newest run is {run}, with the stages {_listed(stages)}"]
-    if there := connection.execute(select(tags.c.tag).order_by(tags.c.tag)).scalars().all():
-        told.append(f"tags: {_listed(there)}")
-    return "; ".join([*told, "a digest's beginning or the end of a file's address is a name too"])
+    parts = [f"The newest run is {run}, with the stages {_joined(stages)}"]
+    if set_tags := connection.execute(select(tags.c.tag).order_by(tags.c.tag)).scalars().all():
+        parts.append(f"tags: {_joined(set_tags)}")
+    return "; ".join([*parts, "a digest's beginning or the end of a file's address is a name too"])
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")
+def _joined(names: Sequence[str]) -> str:
+    return ", ".join(names[:MAX_NAMES]) + (", …" if len(names) > MAX_NAMES else "")

@@ -1,7 +1,7 @@
-"""What the index's rows and nodes say, derived from records: plain functions.
+"""The values of the index's rows and nodes, computed from records: plain functions.
 
-Invariant: whatever a record holds, no function here fails; what is not of the expected type is left out. Records come
-from stages, whose metrics, evaluations and gates are their own affair.
+Invariant: whatever a record holds, no function here fails; what is not of the expected type is left out. Stages put
+into metrics and gates what they like.
 """
 
 import json
@@ -11,6 +11,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from infra.store.evaluation_stages import (
+    EVALUATE,
+    evaluated_stage,
+    evaluation_figures,
+    evaluation_stage,
+    has_own_row,
+    is_evaluation,
+)
 from infra.store.records import StageRecord, TagRecord
 
 KEY_DIGITS = 12
@@ -59,6 +67,21 @@ def source_id(digest: str, address: str) -> str:
     return plain(f"source:{digest}:{address}")
 
 
+def evaluation_number(record: StageRecord | None, name: str) -> float | None:
+    """A figure of the evaluation that a record holds; None where there is none."""
+    return number(evaluation_figures(record).get(name))
+
+
+def evaluation_rank(stage: str, started: str, run: str) -> tuple[int, str, str, str]:
+    """What decides between several evaluations of one model; the greatest counts.
+
+    The newest of the chain's evaluations comes first, then that of the record which made the model, then the newest of
+    `longhaul evaluate`, whose settings may differ from the recipe's.
+    """
+    kind = 2 if evaluated_stage(stage) is not None else 0 if stage == EVALUATE else 1
+    return kind, started, run, stage
+
+
 def execution_facts(run: str, record: StageRecord) -> dict[str, Any]:
     return {
         "run": run,
@@ -67,7 +90,7 @@ def execution_facts(run: str, record: StageRecord) -> dict[str, Any]:
         "started": plain(record.started),
         "seconds": number(record.seconds),
         "seed": record.seed,
-        "accuracy": number((record.evaluation or {}).get("accuracy")),
+        "accuracy": evaluation_number(record, "accuracy"),
         "key": plain(record.key[:KEY_DIGITS]),
         "commit": plain(record.commit[:KEY_DIGITS]) if record.commit else None,
     }
@@ -97,25 +120,27 @@ def tag_facts(record: TagRecord) -> dict[str, Any]:
     }
 
 
-def item_values(item: dict[str, Any], told: tuple[Any, ...] | None, tags: Sequence[str]) -> dict[str, Any]:
+def item_values(
+    item: dict[str, Any], first: tuple[Any, ...] | None, evaluation: tuple[Any, ...], tags: Sequence[str]
+) -> dict[str, Any]:
     """The row of an artifact or source.
 
-    `told` is of the first execution that made it, or, for a source, that read it: started, run, stage, role, accuracy,
-    mean_tokens.
+    `first` is of the first execution that made it, or, for a source, that read it: started, run, stage and role.
+    `evaluation` is a model's accuracy and mean_tokens.
     """
-    started, run, stage, role, accuracy, tokens = told or (None, None, None, item["kind"], None, None)
-    evaluated = told is not None and item["model"] and role == "model"
+    started, run, stage, role = first or (None, None, None, item["kind"])
+    accuracy, mean_tokens = evaluation
     name = item["address"] if item["source"] else role
-    listed = sorted(tags)
-    words = (name, item["digest"], item["kind"], stage, run, *listed)
+    ordered_tags = sorted(tags)
+    words = (name, item["digest"], item["kind"], stage, run, *ordered_tags)
     return item | {
         "name": name,
         "stage": stage,
         "run": run,
         "started": started,
-        "accuracy": accuracy if evaluated else None,
-        "mean_tokens": tokens if evaluated else None,
-        "tags": json.dumps(listed),
+        "accuracy": accuracy,
+        "mean_tokens": mean_tokens,
+        "tags": json.dumps(ordered_tags),
         "search": "\n".join(word for word in words if word).casefold(),
     }
 
@@ -132,11 +157,11 @@ def item_facts(row: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return f"{row['stage']} · {row['name']}{kind}", facts | {"tags": json.loads(row["tags"])}
 
 
-def run_values(run: str, events: Sequence[Any], parts: Sequence[Any]) -> dict[str, Any]:
+def run_values(run: str, events: Sequence[Any], stages: Sequence[Any]) -> dict[str, Any]:
     """The row of a run, from the rows of its events and of its stages, both oldest first."""
     start = next((unpack(row.body) for row in reversed(events) if row.event == "started"), {})
     end = unpack(events[-1].body) if events and events[-1].event == "ended" else None
-    failed = [part.stage for part in parts if part.failed and not part.reused]
+    failed = [each.stage for each in stages if each.failed and not each.reused]
     if end is not None:
         status = end["status"]
     elif start:
@@ -144,23 +169,36 @@ def run_values(run: str, events: Sequence[Any], parts: Sequence[Any]) -> dict[st
     else:
         status = "failed" if failed else "unknown"
     recipe = start.get("recipe") or {}
-    seed = recipe.get("seed", parts[0].seed if parts else None)
+    seed = recipe.get("seed", stages[0].seed if stages else None)
     name = recipe.get("name")
-    started = start.get("time") or min((part.started for part in parts), default=(end or {}).get("time", ""))
+    started = start.get("time") or min((each.started for each in stages), default=(end or {}).get("time", ""))
+    names = {each.stage for each in stages}
+    counted = [each for each in stages if has_own_row(each.stage, names)]
     row = {
         "run": run,
         "recipe": plain(name) if isinstance(name, str) else None,
         "status": status,
         "started": plain(started),
         "seconds": _between(started, end["time"]) if end and start else None,
-        "stages": len(parts),
-        "reused": sum(part.reused for part in parts),
+        "stages": len(counted),
+        "reused": sum(each.reused for each in counted),
         "failed_stage": failed[-1] if failed else None,
-        "accuracy": next((part.accuracy for part in reversed(parts) if part.accuracy is not None), None),
+        "accuracy": _last_accuracy(stages),
         "seed": whole(seed),
     }
     words = (run, row["recipe"], status, row["failed_stage"])
     return row | {"search": "\n".join(word for word in words if word).casefold()}
+
+
+def _last_accuracy(stages: Sequence[Any]) -> float | None:
+    """Of the last stage whose model was evaluated; of the last evaluation where a run has nothing else."""
+    accuracies = {each.stage: each.accuracy for each in stages if each.accuracy is not None}
+    made = [each.stage for each in stages if not is_evaluation(each.stage)]
+    for stage in reversed(made):
+        for name in (evaluation_stage(stage), stage):
+            if name in accuracies:
+                return float(accuracies[name])
+    return next(reversed(accuracies.values()), None)
 
 
 def _between(started: str, ended: str) -> float | None:

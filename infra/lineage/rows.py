@@ -1,4 +1,4 @@
-"""What the index answers with: rows of tables, a run in full, and what an update did."""
+"""The results of queries: rows of tables, a run in full, and what an update did."""
 
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -14,7 +14,7 @@ class Page(Generic[RowT]):
 
     rows: tuple[RowT, ...]
     total: int
-    """Rows that the whole table has, as far as the text that was looked for leaves any."""
+    """Rows of the whole table that match the text which was searched for."""
     offset: int
     """Number of rows before the first of these."""
 
@@ -35,9 +35,9 @@ class RunRow:
     seconds: float | None
     """From its start to its end; None before that."""
     stages: int
-    """Stages that it ran, used again, or failed at."""
+    """Stages that it ran, reused, or failed at; an evaluation counts as part of its stage."""
     reused: int
-    """Those of them that it used again."""
+    """Those of them that it reused."""
     failed_stage: str | None
     accuracy: float | None
     """Of the last model that was evaluated, 0 to 1."""
@@ -54,11 +54,11 @@ class ModelRow:
     name: str
     """The output's name."""
     stage: str | None
-    """None where no record tells what made the model; `run` and `started` are so then as well."""
+    """None where no record says what made the model; `run` and `started` are so then as well."""
     run: str | None
     started: str | None
     accuracy: float | None
-    """0 to 1."""
+    """0 to 1, of the model's newest evaluation; None where it was not evaluated. `mean_tokens` likewise."""
     mean_tokens: float | None
     """Of a response."""
     size: int | None
@@ -70,7 +70,7 @@ class ModelRow:
 
 @dataclass(frozen=True)
 class DataRow:
-    """An artifact that is no model, or a file that was read from outside the store, in a line."""
+    """An artifact other than a model, or a file that was read from outside the store, in a line."""
 
     id: str
     """The node's id."""
@@ -101,13 +101,13 @@ class RunDetail:
     end: RunRecord | None
     """None where the run has not ended since."""
     stages: tuple[StageRecord, ...]
-    """In the order in which they were recorded. Of a stage that was used again: the record of the run that ran it, with
+    """In the order in which they were recorded. Of a stage that was reused: the record of the run that ran it, with
     `reused_from`."""
 
 
 @dataclass(frozen=True)
-class Synced:
-    """What bringing the index up to date did."""
+class SyncResult:
+    """What an update of the index did."""
 
     new: int
     """Records that were added."""
@@ -115,4 +115,4 @@ class Synced:
     """Records that the index now has."""
     seconds: float
     problems: tuple[str, ...]
-    """Records that were passed over because they cannot be read, and why. They are tried again every time."""
+    """Records that were skipped because they cannot be read, and why. They are tried again every time."""

@@ -39,7 +39,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from infra.errors import LonghaulError
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of these tables. An older index is made anew; a newer one is refused."""
 
 WAIT_SECONDS = 300
@@ -72,6 +72,7 @@ nodes = Table(
     Column("kind", String, nullable=False),
     Column("label", String, nullable=False),
     Column("facts", String, nullable=False),  # JSON
+    Column("folded", Boolean, nullable=False),  # an evaluation, which drawings show as a part of its model
 )
 
 edges = Table(
@@ -98,6 +99,7 @@ executions = Table(
     Column("failed", Boolean, nullable=False),
     Column("accuracy", Float),
     Column("mean_tokens", Float),
+    Column("evaluates", String, index=True),  # digest of the model; NULL for what is not an evaluation
     Column("body", LargeBinary, nullable=False),  # the record, compressed JSON
     Index("lineage_executions_name", "run", "stage", unique=True),
     Index("lineage_executions_stage", "stage", "started"),

@@ -1,7 +1,7 @@
-"""Walks through the graph: what is near a node, and all that it came from or led to.
+"""Traversals of the graph: what is near a node, and all that it came from or led to.
 
-Invariant: a walk asks once for each hop, whatever the number of nodes there; a node that thousands depend on takes no
-more of an answer than its limit leaves it.
+Invariant: there is one query for each hop, whatever the number of nodes there; a node that thousands depend on takes
+no more of a result than the limit leaves it.
 """
 
 import json
@@ -20,20 +20,19 @@ DIRECTIONS: tuple[Direction, ...] = ("upstream", "downstream")
 
 def read_nodes(connection: Connection, numbers: Sequence[int]) -> tuple[Node, ...]:
     """Nodes by their numbers, in the same order."""
-    listed = select(nodes).where(among(connection, nodes.c.node, numbers))
-    rows = connection.execute(listed).all()
+    rows = connection.execute(select(nodes).where(among(connection, nodes.c.node, numbers))).all()
     # Parsed at once: one by one, a hundred thousand texts take twice as long.
     facts = json.loads(f"[{','.join([row.facts for row in rows])}]")
-    found = {row.node: Node(row.id, row.kind, row.label, each) for row, each in zip(rows, facts, strict=True)}
-    return tuple([found[each] for each in numbers])
+    by_number = {row.node: Node(row.id, row.kind, row.label, each) for row, each in zip(rows, facts, strict=True)}
+    return tuple([by_number[each] for each in numbers])
 
 
 def number_of(connection: Connection, id: str) -> int:
     """A node's number. Raises LineageError where there is no such node."""
-    found = connection.execute(select(nodes.c.node).where(nodes.c.id == plain(id))).scalar()
-    if found is None:
+    number = connection.execute(select(nodes.c.node).where(nodes.c.id == plain(id))).scalar()
+    if number is None:
         raise LineageError(f"the lineage has no node {id!r}")
-    return found
+    return number
 
 
 def every(connection: Connection) -> list[int]:
@@ -43,22 +42,25 @@ def every(connection: Connection) -> list[int]:
 
 def subgraph(connection: Connection, numbers: Sequence[int], cut: int) -> Subgraph:
     """Nodes and all edges between them."""
-    found = read_nodes(connection, numbers)
-    ids = {number: node.id for number, node in zip(numbers, found, strict=True)}
+    members = read_nodes(connection, numbers)
+    ids = {number: node.id for number, node in zip(numbers, members, strict=True)}
     # Few edges lead to a node, but thousands may lead away from one: the sum keeps the database from looking up every
     # pair of nodes.
     between = select(edges.c.source, edges.c.target, edges.c.role).where(
         among(connection, edges.c.target, numbers), among(connection, edges.c.source + 0, numbers)
     )
     rows = connection.execute(between.order_by(edges.c.target, edges.c.source, edges.c.role)).all()
-    return Subgraph(found, tuple([Edge(ids[source], ids[target], role) for source, target, role in rows]), cut)
+    return Subgraph(members, tuple([Edge(ids[source], ids[target], role) for source, target, role in rows]), cut)
 
 
-def neighbourhood(connection: Connection, id: str, hops: int, limit: int) -> Subgraph:
+def neighbourhood(connection: Connection, id: str, hops: int, limit: int, fold: bool = False) -> Subgraph:
     """Nodes at most so many hops away, whichever way the edges go, nearest first; at most `limit` of them.
 
     Where a hop has more than fit, each node of the hop before gets some of its neighbours in turn, newest first, and
-    the walk ends.
+    the traversal ends.
+
+    Args:
+        fold: leave out evaluations, unless the node itself is one.
     """
     reached = [number_of(connection, id)]
     last, cut = reached, 0
@@ -70,7 +72,10 @@ def neighbourhood(connection: Connection, id: str, hops: int, limit: int) -> Sub
             )
         ).subquery()
         turn = func.row_number().over(partition_by=near.c.at, order_by=near.c.node.desc())
-        ranked = select(near.c.node, turn.label("turn")).where(~among(connection, near.c.node, reached)).subquery()
+        turns = select(near.c.node, turn.label("turn")).where(~among(connection, near.c.node, reached))
+        if fold:
+            turns = turns.join(nodes, nodes.c.node == near.c.node).where(~nodes.c.folded)
+        ranked = turns.subquery()
         room = limit - len(reached)
         hop = connection.execute(
             select(ranked.c.node, func.count().over().label("total"))
@@ -95,9 +100,9 @@ def reach(
     depth: int | None = None,
     limit: int | None = None,
 ) -> list[int]:
-    """Numbers of all nodes that the edges lead to from some nodes, these included, nearest first.
+    """Numbers of all nodes that the edges lead to from some nodes, those included, nearest first.
 
-    The walk ends after `depth` hops, or after the hop that reaches more than `limit` nodes.
+    It ends after `depth` hops, or after the hop that reaches more than `limit` nodes.
     """
     at, to = edges.c.source, edges.c.target
     if direction == "upstream":

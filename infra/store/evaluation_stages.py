@@ -5,7 +5,7 @@ stage of `longhaul evaluate`, a model by name. Its record has the model as the i
 has no outputs. Older records hold the evaluation of the model that they made themselves.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from infra.store.records import StageRecord
@@ -28,6 +28,11 @@ def is_evaluation(stage: str) -> bool:
     return stage == EVALUATE or evaluated_stage(stage) is not None
 
 
+def has_own_row(stage: str, stages: Collection[str]) -> bool:
+    """Whether a stage has a row of its own in a table of these stages: an evaluation is part of its stage's row."""
+    return evaluated_stage(stage) not in stages
+
+
 def evaluation_record(records: Iterable[StageRecord], stage: str) -> StageRecord | None:
     """Of a run's records, the one that holds the evaluation of a stage's model; None where it was not evaluated.
 
@@ -43,6 +48,12 @@ def evaluation_record(records: Iterable[StageRecord], stage: str) -> StageRecord
         if not made or (model is not None and model.digest in made):
             return record
     return next(iter(_with_evaluation(own, stage)), None)
+
+
+def evaluation_figures(record: StageRecord | None) -> dict[str, Any]:
+    """The evaluation that a record holds as plain data, with accuracies from 0 to 1 and lengths in tokens; empty where
+    it holds none."""
+    return (record.evaluation if record else None) or {}
 
 
 def evaluation_of(records: Iterable[StageRecord], stage: str) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ FIGURES = (
 
 
 def render_evaluation(name: str, comparison: Mapping[str, Any]) -> str:
-    """The page of the recipe `name`; `comparison` is what flows.evaluation.Comparison tells as JSON."""
+    """The page of the recipe `name`; `comparison` is a flows.evaluation.Comparison as JSON."""
     models = [comparison["model"], *([comparison["tagged"]] if comparison["tagged"] else [])]
     evaluations = [model["evaluation"] for model in models]
     checks = comparison["checks"]
@@ -28,13 +28,14 @@ def render_evaluation(name: str, comparison: Mapping[str, Any]) -> str:
             verdict=comparison["verdict"],
             outcome="" if not checks else "good" if all(check["passed"] for check in checks) else "bad",
             models=[
-                {**model, "called": called, "short": model["digest"][:MODEL_DIGITS]}
-                for called, model in zip(("The model", f"Tagged {comparison['tag']}"), models, strict=False)
+                {**model, "label": label, "short": model["digest"][:MODEL_DIGITS]}
+                for label, model in zip(("The model", f"Tagged {comparison['tag']}"), models, strict=False)
             ],
             problems=evaluations[0]["problems"],
             samples=evaluations[0]["samples"],
             figures=[
-                (told, how, [one[key] for one in evaluations], _change(evaluations, key)) for told, key, how in FIGURES
+                (label, form, [one[key] for one in evaluations], _change(evaluations, key))
+                for label, key, form in FIGURES
             ],
             domains=[
                 (domain, [one["domains"].get(domain, {}).get("accuracy") for one in evaluations])
@@ -53,8 +54,8 @@ def _change(evaluations: list[dict[str, Any]], key: str) -> str:
 
 
 def _side_by_side(evaluations: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each problem that responses were kept of, with every model's response or None."""
-    kept = [{sample["problem_id"]: sample for sample in one["shown"]} for one in evaluations]
+    """Each problem with responses to be read, with every model's response or None."""
+    examples = [{each["problem_id"]: each for each in one.get("examples", one.get("shown", []))} for one in evaluations]
     return [
-        {**sample, "responses": [of_model.get(problem) for of_model in kept]} for problem, sample in kept[0].items()
+        {**each, "responses": [of_model.get(problem) for of_model in examples]} for problem, each in examples[0].items()
     ]

@@ -19,20 +19,21 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from infra.store.evaluation_stages import evaluation_figures, evaluation_record
 from infra.store.records import StageRecord
 from infra.text import visible
 from steps.report.labels import Box, place
-from steps.report.table import MODEL_STAGES, by_stage
+from steps.report.table import ROW_STAGES, by_stage
 from steps.rl import metrics as rl
 
 INK = "#010203"
-"""Stands for the page's text colour until the SVG is written."""
+"""Placeholder of the page's text colour until the SVG is written."""
 
 COLOURS = ("#3d83c9", "#cf7130", "#3b985b", "#9a6fd0")
 """Mid tones, which keep a contrast of 3 to 1 on white and on black."""
 
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
-"""So that curves are told apart without colour."""
+"""So that curves differ without colour."""
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -81,7 +82,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class _Panel:
-    """What one small figure of a training run shows: its caption, the metrics and what their curves are called."""
+    """A small figure of a training run: its caption, and its metrics with the labels of their curves."""
 
     caption: str
     curves: Mapping[str, str]
@@ -166,18 +167,18 @@ def difficulty_figure(counts: Mapping[str, int]) -> Figure | None:
         axes.set_xlim(0, 1)
         axes.set_xlabel("pass rate of the SFT model (lower is harder)")
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    told = ", ".join(f"{count} from {tenth}" for tenth, count in tenths.items())
-    alt = f"Histogram of pass rates in tenths, prompts per tenth: {told}."
-    return Figure("Prompts kept, by pass rate", alt, _svg(canvas, "difficulty", alt))
+    counted = ", ".join(f"{count} from {tenth}" for tenth, count in tenths.items())
+    alt = f"Histogram of pass rates in tenths, prompts per tenth: {counted}."
+    return Figure("Prompts retained, by pass rate", alt, _svg(canvas, "difficulty", alt))
 
 
 def _number(value: Any) -> float:
-    """A metric as a number; NaN, which leaves a gap, for anything that is none."""
+    """A metric as a number; NaN, which leaves a gap, for anything else."""
     usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if usable else math.nan
 
 
-def _told(value: float, _: Any = None) -> str:
+def _short(value: float, _: Any = None) -> str:
     """A number in few characters."""
     if value == 0:
         return "0"
@@ -199,7 +200,7 @@ def _small(width: int, height: int) -> Iterator[tuple[Canvas, Axes]]:
         FigureCanvasAgg(canvas)
         axes = canvas.add_axes((44 / width, 36 / height, 1 - 54 / width, 1 - 54 / height))
         axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.yaxis.set_major_formatter(FuncFormatter(_told))
+        axes.yaxis.set_major_formatter(FuncFormatter(_short))
         yield canvas, axes
 
 
@@ -215,15 +216,15 @@ def _lines(name: str, panel: _Panel, history: Sequence[Mapping[str, Any]], step:
         for number, (label, values) in enumerate(curves.items()):
             colour = COLOURS[number % len(COLOURS)]
             axes.plot(values, color=colour, linestyle=DASHES[number % len(DASHES)], label=label)
-            alone = _between_gaps(values)
-            axes.plot(alone, [values[i] for i in alone], "o", color=colour, markersize=3)
+            isolated = _between_gaps(values)
+            axes.plot(isolated, [values[i] for i in isolated], "o", color=colour, markersize=3)
         if panel.share:
             axes.yaxis.set_major_formatter(FuncFormatter(_percent))
         _finish_x(axes, len(history), step)
         if len(curves) > 1:
             _legend(axes, len(curves))
     alt = f"{panel.caption} over {len(history)} {step}s. " + " ".join(
-        _range_told(label, values) for label, values in curves.items()
+        _range_words(label, values) for label, values in curves.items()
     )
     return Figure(panel.caption, alt, _svg(canvas, name, alt))
 
@@ -238,11 +239,10 @@ def _between_gaps(values: Sequence[float]) -> list[int]:
     ]
 
 
-def _range_told(label: str, values: Sequence[float]) -> str:
+def _range_words(label: str, values: Sequence[float]) -> str:
     real = [value for value in values if not math.isnan(value)]
-    return (
-        f"{label}: first {_told(real[0])}, last {_told(real[-1])}, least {_told(min(real))}, most {_told(max(real))}."
-    )
+    ends = f"first {_short(real[0])}, last {_short(real[-1])}"
+    return f"{label}: {ends}, least {_short(min(real))}, most {_short(max(real))}."
 
 
 def _seconds(name: str, history: Sequence[Mapping[str, Any]]) -> Figure | None:
@@ -264,8 +264,8 @@ def _seconds(name: str, history: Sequence[Mapping[str, Any]]) -> Figure | None:
         _finish_x(axes, len(history), "iteration")
         _legend(axes, len(parts))
     totals = {label: sum(value for value in values if not math.isnan(value)) for label, values in parts.items()}
-    told = ", ".join(f"{label} {_told(total)}" for label, total in totals.items())
-    alt = f"Seconds of each of {len(history)} iterations, stacked by phase. In total: {told}."
+    summary = ", ".join(f"{label} {_short(total)}" for label, total in totals.items())
+    alt = f"Seconds of each of {len(history)} iterations, stacked by phase. In total: {summary}."
     return Figure("Seconds per iteration", alt, _svg(canvas, name, alt))
 
 
@@ -291,21 +291,23 @@ def _legend(axes: Axes, entries: int) -> None:
 
 def _evaluated(records: Sequence[StageRecord]) -> list[tuple[str, float, float, float]]:
     """Stage, mean tokens, accuracy and its standard error (0 if unknown) of each model that was evaluated."""
-    found = []
+    models = []
     for stage, record in by_stage(records).items():
-        evaluation = record.evaluation
-        if stage not in MODEL_STAGES or evaluation is None or "model" not in record.outputs:
+        evaluation = evaluation_figures(evaluation_record(records, stage))
+        if stage not in ROW_STAGES or "model" not in record.outputs:
             continue
         tokens, accuracy = _number(evaluation.get("mean_tokens")), _number(evaluation.get("accuracy"))
         error = _number(evaluation.get("standard_error"))
         if not math.isnan(tokens + accuracy):
-            found.append((stage, tokens, accuracy, 0.0 if math.isnan(error) else error))
-    return found
+            models.append((stage, tokens, accuracy, 0.0 if math.isnan(error) else error))
+    return models
 
 
 def _token_efficiency_alt(records: Sequence[StageRecord]) -> str:
-    told = "; ".join(f"{stage}: {accuracy:.1%} at {tokens:,.0f}" for stage, tokens, accuracy, _ in _evaluated(records))
-    return f"Accuracy against mean response tokens. {told}."
+    points = "; ".join(
+        f"{stage}: {accuracy:.1%} at {tokens:,.0f}" for stage, tokens, accuracy, _ in _evaluated(records)
+    )
+    return f"Accuracy against mean response tokens. {points}."
 
 
 def _token_efficiency(records: Sequence[StageRecord], width: int, height: int) -> Canvas | None:
@@ -333,7 +335,7 @@ def _token_efficiency(records: Sequence[StageRecord], width: int, height: int) -
         axes.set_title("accuracy", loc="left", fontsize=9)
         axes.set_xlabel("mean response tokens")
         axes.xaxis.set_major_locator(MaxNLocator(6 if width > 500 else 4))
-        axes.xaxis.set_major_formatter(FuncFormatter(_told))
+        axes.xaxis.set_major_formatter(FuncFormatter(_short))
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_formatter(FuncFormatter(_percent))
         _legend(axes, len(axes.get_legend_handles_labels()[1]))

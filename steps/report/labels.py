@@ -1,4 +1,4 @@
-"""Where labels of points stand so that they cover neither each other nor a point."""
+"""Placement of the labels of points, so that they cover neither each other nor a point."""
 
 import math
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class Label:
 
     box: Box
     side: Literal["left", "center", "right"]
-    """Which part of the text stands at `x`."""
+    """Which part of the text is at `x`."""
     x: float
     y: float
     """Middle of the text's height."""
@@ -48,7 +48,7 @@ class Label:
 
 def _candidates(point: tuple[float, float], size: tuple[float, float]) -> list[Label]:
     width, height = size
-    found = []
+    labels = []
     for gap in _GAPS:
         for angle in _ANGLES:
             across, up = math.cos(math.radians(angle)), math.sin(math.radians(angle))
@@ -59,8 +59,8 @@ def _candidates(point: tuple[float, float], size: tuple[float, float]) -> list[L
                 side, left = "left", x
             elif across < -0.1:
                 side, left = "right", x - width
-            found.append(Label(Box(left, y - height / 2, left + width, y + height / 2), side, x, y, gap))
-    return found
+            labels.append(Label(Box(left, y - height / 2, left + width, y + height / 2), side, x, y, gap))
+    return labels
 
 
 def place(

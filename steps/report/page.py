@@ -1,6 +1,6 @@
 """The report as one HTML document that asks for nothing else: no script, no font, no image from anywhere.
 
-What models and data sets wrote goes through `shown` and through escaping, both applied by the template engine to every
+Texts of models and data sets go through `shown` and through escaping, both applied by the template engine to every
 value, so that no place of the template can forget them.
 """
 
@@ -13,13 +13,14 @@ from markupsafe import Markup
 
 from infra.gates.page import render_html
 from infra.gates.result import GateResult
+from infra.store.evaluation_stages import evaluation_figures, evaluation_record, is_evaluation
 from infra.store.records import StageRecord
 from infra.text import shown
 from steps.report import figures
-from steps.report.table import by_stage, evaluation_of, report_rows, reward_model_rows
+from steps.report.table import by_stage, report_rows, reward_model_rows
 
 NONE = "–"
-"""What stands in a table where there is no figure."""
+"""A table's cell without a figure."""
 
 
 def render_report(name: str, records: Sequence[StageRecord]) -> str:
@@ -27,36 +28,40 @@ def render_report(name: str, records: Sequence[StageRecord]) -> str:
 
     Raises ValueError if a stage has two records.
     """
-    found = by_stage(records)
-    made = [record for record in found.values() if "model" in record.outputs and record.evaluation is not None]
+    stages = by_stage(records)
+    evaluations = {
+        stage: evaluation
+        for stage, record in stages.items()
+        if "model" in record.outputs and (evaluation := evaluation_record(records, stage)) is not None
+    }
     return (
         environment()
         .get_template("page.html.j2")
         .render(
             name=name,
-            facts=_facts(found.values()),
+            facts=_facts(stages.values()),
             rows=_rows(records),
-            evaluated_on=_evaluated_on(made),
+            evaluated_on=_evaluated_on(evaluations.values()),
             efficiency=[
                 figure
                 for size in ((880, 440), (380, 400))
                 # One point compares nothing.
-                if len(made) > 1 and (figure := figures.token_efficiency_figure(records, *size)) is not None
+                if len(evaluations) > 1 and (figure := figures.token_efficiency_figure(records, *size)) is not None
             ],
-            rl=[(record.stage, curves) for record in found.values() if (curves := figures.rl_figures(record))],
+            rl=[(record.stage, curves) for record in stages.values() if (curves := figures.rl_figures(record))],
             losses=[
                 figure
-                for record in found.values()
+                for record in stages.values()
                 # RL logs no loss; what it logs has its own figures.
                 if (figure := figures.loss_figure(record)) is not None
             ],
-            domains=_domains(made),
-            curation=_curation(found.get("curation")),
-            long_cot=_long_cot(found.get("long_cot_sft")),
+            domains=_domains(evaluations),
+            curation=_curation(stages.get("curation")),
+            long_cot=_long_cot(stages.get("long_cot_sft")),
             reward_models=reward_model_rows(records),
-            gates=_gates(found.values()),
-            samples=_samples(made),
-            stages=[_stage(record) for record in found.values()],
+            gates=_gates(stages.values()),
+            samples=_samples(evaluations),
+            stages=[_stage(record) for record in stages.values()],
         )
     )
 
@@ -116,34 +121,41 @@ def _facts(records: Iterable[StageRecord]) -> dict[str, str]:
 
 def _rows(records: Sequence[StageRecord]) -> list[dict[str, Any]]:
     """The final table's rows with what only the page shows."""
-    found = by_stage(records)
+    stages = by_stage(records)
     rows = []
     for row in report_rows(records):
-        record = found[row["stage"]]
-        evaluation = evaluation_of(record, found.values()) or {}
-        extra = {"standard_error": evaluation.get("standard_error"), "reused_from": record.reused_from}
-        rows.append(row | extra | {"borrowed": record.evaluation is None and bool(evaluation)})
+        evaluation = evaluation_record(records, row["stage"])
+        extra = {
+            "standard_error": evaluation_figures(evaluation).get("standard_error"),
+            "reused_from": stages[row["stage"]].reused_from,
+        }
+        rows.append(row | extra)
     return rows
 
 
-def _evaluated_on(records: Iterable[StageRecord]) -> list[str]:
+def evaluation_settings(record: StageRecord) -> Mapping[str, Any]:
+    """The settings of the evaluation that a record holds: an evaluation's own, or those beside a stage's."""
+    return _mapping(record.config.get("evaluation", record.config.get("own") if is_evaluation(record.stage) else None))
+
+
+def _evaluated_on(evaluations: Iterable[StageRecord]) -> list[str]:
     """How the models were evaluated, in words; more than one line if not all in the same way."""
-    told = []
-    for record in records:
-        evaluation = record.evaluation or {}
-        settings = _mapping(record.config.get("evaluation"))
-        words = f"{evaluation.get('problems')} held-out problems, {evaluation.get('samples')} responses to each"
+    lines = []
+    for record in evaluations:
+        figures = evaluation_figures(record)
+        settings = evaluation_settings(record)
+        words = f"{figures.get('problems')} held-out problems, {figures.get('samples')} responses to each"
         if "temperature" in settings:
             words += f", temperature {settings['temperature']}"
         if "max_response_tokens" in settings:
             words += f", at most {settings['max_response_tokens']} tokens"
-        told.append(words)
-    return list(dict.fromkeys(told))
+        lines.append(words)
+    return list(dict.fromkeys(lines))
 
 
-def _domains(records: Sequence[StageRecord]) -> dict[str, Any] | None:
+def _domains(evaluations: Mapping[str, StageRecord]) -> dict[str, Any] | None:
     """By domain: the domains with their number of problems, and each model's results in that order."""
-    results = {record.stage: _mapping((record.evaluation or {}).get("domains")) for record in records}
+    results = {stage: _mapping(evaluation_figures(record).get("domains")) for stage, record in evaluations.items()}
     names = sorted({name for result in results.values() for name in result})
     if not names:
         return None
@@ -183,12 +195,12 @@ def _long_cot(record: StageRecord | None) -> dict[str, Any] | None:
         return None
     names = {
         "candidates": "Candidates",
-        "of_curated_problems": "Of problems that curation kept",
+        "of_curated_problems": "Of problems that curation retained",
         "verified": "Verified as right",
         "chosen": "Chosen to train on",
     }
     return {
-        "steps": [(told, record.metrics[name]) for name, told in names.items() if name in record.metrics],
+        "steps": [(label, record.metrics[name]) for name, label in names.items() if name in record.metrics],
         "behaviours": _mapping(record.metrics.get("behaviours")),
         "chosen": record.metrics.get("chosen"),
     }
@@ -196,14 +208,14 @@ def _long_cot(record: StageRecord | None) -> dict[str, Any] | None:
 
 def _gates(records: Iterable[StageRecord]) -> list[dict[str, Any]]:
     """Each stage's gates: how many of how many rules hold, and the whole as HTML."""
-    told = []
+    stages = []
     for record in records:
         if not record.gates:
             continue
         results = [GateResult.from_record(gate) for gate in record.gates]
         rules = [check["success"] for result in results for check in result.checks]
         outcomes = {result.outcome for result in results}
-        told.append(
+        stages.append(
             {
                 "stage": record.stage,
                 "gates": len(results),
@@ -213,19 +225,20 @@ def _gates(records: Iterable[StageRecord]) -> list[dict[str, Any]]:
                 "html": Markup(render_html(results)),
             }
         )
-    return told
+    return stages
 
 
-def _samples(records: Iterable[StageRecord]) -> list[dict[str, Any]]:
+def _samples(evaluations: Mapping[str, StageRecord]) -> list[dict[str, Any]]:
     """Responses to be read, by problem: what each model answered to the same prompt stands side by side."""
     problems: dict[tuple[str, str], dict[str, Any]] = {}
-    for record in records:
-        for sample in (record.evaluation or {}).get("shown", []):
+    for stage, record in evaluations.items():
+        figures = evaluation_figures(record)
+        for sample in figures.get("examples", figures.get("shown", [])):
             problem = problems.setdefault(
                 (sample["problem_id"], sample["prompt"]),
                 {"id": sample["problem_id"], "domain": sample["domain"], "prompt": sample["prompt"], "responses": []},
             )
-            problem["responses"].append({"stage": record.stage, **sample})
+            problem["responses"].append({"stage": stage, **sample})
     return list(problems.values())
 
 

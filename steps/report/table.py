@@ -1,15 +1,15 @@
-"""The final table: one row per stage, in the order of the chain.
+"""The final table: one row per stage, in the order of the chain, with the evaluation of its model.
 
-Invariant: a figure that no record holds is None; nothing is filled in from elsewhere, except that `curation`, which
-makes no model, shows the model that it was given and that model's figures.
+Invariant: a figure that no record holds is None; nothing is filled in from elsewhere.
 """
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from infra.store.evaluation_stages import evaluation_figures, evaluation_record
 from infra.store.records import StageRecord
 
-MODEL_STAGES = (
+ROW_STAGES = (
     "import",
     "vanilla_sft",
     "curation",
@@ -20,65 +20,47 @@ MODEL_STAGES = (
     "long2short/dpo",
     "long2short/rl",
 )
-"""Stages that have a row, in the order of the rows."""
+"""Stages that have a row, in the order of the rows. `curation` makes no model: its row says how long it took."""
 
 MODEL_DIGITS = 12
 """Leading hex digits of a model's digest that name it."""
 
 
 def by_stage(records: Iterable[StageRecord]) -> dict[str, StageRecord]:
-    """Records by stage: `data` first, then MODEL_STAGES, then stages that the table does not know.
+    """Records by stage: `data` first, then ROW_STAGES, then stages that have no row, as evaluations.
 
     Raises ValueError if a stage has two records.
     """
-    found: dict[str, StageRecord] = {}
+    stages: dict[str, StageRecord] = {}
     for record in records:
-        if record.stage in found:
+        if record.stage in stages:
             raise ValueError(
-                f"stage {record.stage!r} has two records, of runs {found[record.stage].run} and {record.run}"
+                f"stage {record.stage!r} has two records, of runs {stages[record.stage].run} and {record.run}"
             )
-        found[record.stage] = record
-    known = ["data", *MODEL_STAGES]
-    order = [*(stage for stage in known if stage in found), *(stage for stage in found if stage not in known)]
-    return {stage: found[stage] for stage in order}
-
-
-def model_digest(record: StageRecord) -> str | None:
-    """Digest of the model that a stage made, or else of the one that it was given."""
-    ref = record.outputs.get("model") or record.inputs.get("model")
-    return ref.digest if ref else None
-
-
-def evaluation_of(record: StageRecord, records: Iterable[StageRecord]) -> dict[str, Any] | None:
-    """A stage's evaluation; where it has none because it makes no model, that of the model that it was given."""
-    if record.evaluation is not None or "model" in record.outputs or "model" not in record.inputs:
-        return record.evaluation
-    given = record.inputs["model"].digest
-    for other in records:
-        made = other.outputs.get("model")
-        if made is not None and made.digest == given:
-            return other.evaluation
-    return None
+        stages[record.stage] = record
+    known = ["data", *ROW_STAGES]
+    order = [*(stage for stage in known if stage in stages), *(stage for stage in stages if stage not in known)]
+    return {stage: stages[stage] for stage in order}
 
 
 def report_rows(records: Sequence[StageRecord]) -> list[dict[str, Any]]:
     """Rows of the final table: stage, model, accuracy, mean_tokens, p99_tokens, seconds, peak_memory_mb.
 
-    Tokens are of responses. Seconds and peak memory of a reused stage are those of the run that made its outputs.
-    Raises ValueError if a stage has two records.
+    Tokens are of responses. Seconds and peak memory are the stage's own, without those of the evaluation; of a reused
+    stage they are those of the run that made its outputs. Raises ValueError if a stage has two records.
     """
-    found = by_stage(records)
+    stages = by_stage(records)
     rows = []
-    for stage in MODEL_STAGES:
-        if stage not in found:
+    for stage in ROW_STAGES:
+        if stage not in stages:
             continue
-        record = found[stage]
-        digest = model_digest(record)
-        evaluation = evaluation_of(record, found.values()) or {}
+        record = stages[stage]
+        model = record.outputs.get("model")
+        evaluation = evaluation_figures(evaluation_record(records, stage))
         rows.append(
             {
                 "stage": stage,
-                "model": digest[:MODEL_DIGITS] if digest else None,
+                "model": model.digest[:MODEL_DIGITS] if model else None,
                 "accuracy": evaluation.get("accuracy"),
                 "mean_tokens": evaluation.get("mean_tokens"),
                 "p99_tokens": evaluation.get("p99_tokens"),
@@ -90,7 +72,7 @@ def report_rows(records: Sequence[StageRecord]) -> list[dict[str, Any]]:
 
 
 REWARD_MODELS = {"classic_rm": "classic", "cot_rm": "chain of thought"}
-"""The reward models by the names of their outputs, and what they are called."""
+"""The reward models' names for people, by the names of their outputs."""
 
 
 def reward_model_rows(records: Sequence[StageRecord]) -> list[dict[str, Any]]:
@@ -109,10 +91,10 @@ def reward_model_rows(records: Sequence[StageRecord]) -> list[dict[str, Any]]:
     )
     return [
         {
-            "model": told,
+            "model": label,
             "digest": record.outputs[name].digest[:MODEL_DIGITS] if name in record.outputs else None,
             **{column: checks[name].get(column) for column in columns},
         }
-        for name, told in REWARD_MODELS.items()
+        for name, label in REWARD_MODELS.items()
         if record and name in checks
     ]

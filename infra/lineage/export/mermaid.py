@@ -1,12 +1,12 @@
-"""A subgraph as a Mermaid diagram, for pages and notes that draw them.
+"""A subgraph as a Mermaid diagram, for pages and notes that draw them. Evaluations are part of their model's label.
 
-Invariant: what stands in names and labels can neither end a label nor be taken for markup: every character but plain
-letters, digits and a few signs is written as its number.
+Invariant: a name or label can neither end a label nor be taken for markup: every character but plain letters, digits
+and a few signs is written as its number.
 """
 
 import re
 
-from infra.lineage.graph import Node, NodeKind, Subgraph
+from infra.lineage.graph import Node, NodeKind, Subgraph, fold
 from infra.text import visible
 
 LONGEST_LABEL = 80
@@ -23,7 +23,8 @@ _SHAPES: dict[NodeKind, tuple[str, str]] = {
 
 
 def mermaid(graph: Subgraph) -> str:
-    """The diagram's text. Mermaid itself refuses to draw more than some hundred edges unless it is told otherwise."""
+    """The diagram's text. By default, Mermaid itself refuses to draw more than some hundred edges."""
+    graph = fold(graph)
     names = {node.id: f"n{place}" for place, node in enumerate(graph.nodes)}
     lines = ["flowchart LR"]
     for node in graph.nodes:
@@ -45,4 +46,6 @@ def escaped(text: str) -> str:
 
 def _label(node: Node) -> str:
     where = node.facts.get("run") if node.kind == "execution" else node.facts.get("digest", "")[:12]
-    return "<br/>".join(escaped(part) for part in (node.label, str(where or "")) if part)
+    accuracy = node.facts.get("accuracy") if node.kind == "artifact" else None
+    figure = f"accuracy {100 * accuracy:.1f}" if accuracy is not None else ""
+    return "<br/>".join(escaped(part) for part in (node.label, str(where or ""), figure) if part)

@@ -8,7 +8,8 @@ from typing import Any
 from infra.flatten import flat
 from infra.lineage.histories import changes
 from infra.lineage.rows import RunDetail
-from infra.lineage.web.summaries import evaluation_figures, is_number
+from infra.lineage.web.summaries import is_number, plain_figures
+from infra.store.evaluation_stages import evaluation_record, has_own_row, is_evaluation
 from infra.store.records import StageRecord
 
 
@@ -40,6 +41,8 @@ class StageDifference:
     packages: Sequence[Line]
     sources: Sequence[Line]
     inputs: Sequence[Line]
+    evaluation: Sequence[Line]
+    """Settings, modules and packages of the evaluations, where these are stages of their own."""
     metrics: Sequence[Line]
     """All figures, also those that are the same."""
 
@@ -47,6 +50,11 @@ class StageDifference:
     def same_key(self) -> bool:
         """Whether both ran with the same of everything that shapes the outputs."""
         return self.first is not None and self.second is not None and self.first.key == self.second.key
+
+    @property
+    def same(self) -> bool:
+        """Whether both ran with the same key, and their models were evaluated alike."""
+        return self.same_key and not self.evaluation
 
     @property
     def accuracy(self) -> Line | None:
@@ -64,15 +72,16 @@ class StageDifference:
             words.append("seed")
         if self.inputs:
             words.append("what came before")
+        if self.evaluation:
+            words.append("how the model was evaluated")
         failed = [name for name, record in (("first", self.first), ("second", self.second)) if record.failure]
         return words + [f"failed in the {name} run" for name in failed]
 
 
 def differences(first: RunDetail, second: RunDetail) -> list[StageDifference]:
     """The stages of two runs, in the order of the first and then of the second."""
-    stages = [{record.stage: record for record in detail.stages} for detail in (first, second)]
-    names = list(dict.fromkeys([*stages[0], *stages[1]]))
-    return [_difference(name, stages[0].get(name), stages[1].get(name)) for name in names]
+    names = list(dict.fromkeys(record.stage for detail in (first, second) for record in detail.stages))
+    return [_difference(name, first.stages, second.stages) for name in names if has_own_row(name, names)]
 
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Line]:
@@ -84,12 +93,14 @@ def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Line]
     ]
 
 
-def _difference(stage: str, first: StageRecord | None, second: StageRecord | None) -> StageDifference:
+def _difference(stage: str, *runs: Sequence[StageRecord]) -> StageDifference:
+    first, second = (next((record for record in records if record.stage == stage), None) for records in runs)
+    evaluations = [evaluation_record(records, stage) for records in runs]
     lines: defaultdict[str, list[Line]] = defaultdict(list)
     if first is not None and second is not None:
-        for change in changes(first, second):
+        for change in changes(first, second, (evaluations[0], evaluations[1])):
             lines[change.what].append(Line(change.name or stage, change.before, change.after))
-    figures = [_figures(record) for record in (first, second)]
+    figures = [_figures(*pair) for pair in zip((first, second), evaluations, strict=True)]
     names = dict.fromkeys([*figures[0], *figures[1]])
     return StageDifference(
         stage,
@@ -100,13 +111,27 @@ def _difference(stage: str, first: StageRecord | None, second: StageRecord | Non
         packages=lines["package"],
         sources=lines["data"],
         inputs=lines["input"],
+        evaluation=_evaluation_lines(*evaluations),
         metrics=[Line(name, figures[0].get(name), figures[1].get(name)) for name in names],
     )
 
 
-def _figures(record: StageRecord | None) -> dict[str, Any]:
+def _evaluation_lines(first: StageRecord | None, second: StageRecord | None) -> list[Line]:
+    """What differs between two evaluations that are stages of their own, besides the model."""
+    if first is None or second is None or not is_evaluation(first.stage) or not is_evaluation(second.stage):
+        return []
+    shaping = ("seed", "config", "code", "package", "data")
+    found = changes(first, second, (None, None))
+    return [
+        Line(change.name or change.what, change.before, change.after)
+        for change in found
+        if change.what in shaping or (change.what == "input" and change.name != "model")
+    ]
+
+
+def _figures(record: StageRecord | None, evaluation: StageRecord | None) -> dict[str, Any]:
     if record is None:
         return {}
-    evaluation = {f"evaluation.{name}": value for name, value in evaluation_figures(record).items()}
+    evaluated = {f"evaluation.{name}": value for name, value in plain_figures(evaluation).items()}
     metrics = {name: value for name, value in flat(record.metrics).items() if is_number(value)}
-    return evaluation | metrics | {"seconds": record.seconds, "peak_memory_mb": record.peak_memory_mb}
+    return evaluated | metrics | {"seconds": record.seconds, "peak_memory_mb": record.peak_memory_mb}

@@ -1,4 +1,4 @@
-"""What the panel beside the graph tells of a node."""
+"""What the panel beside the graph shows of a node."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,9 +8,9 @@ from infra.flatten import flat
 from infra.lineage.graph import Node
 from infra.lineage.sample_row import KIND
 from infra.lineage.samples import SamplesError
-from infra.lineage.web.samples_view import SamplesShown, samples_shown
+from infra.lineage.web.samples_view import SamplesView, samples_view
 from infra.lineage.web.site import Site
-from infra.lineage.web.summaries import Gate, evaluation_words, gates_of
+from infra.lineage.web.summaries import Gate, execution_id, gates_of, plain_figures, words_of
 from infra.lineage.web.templating import duration, percent, size, when
 from infra.store.records import StageRecord, TagRecord
 from infra.store.store import FileEntry, StoreError
@@ -22,10 +22,11 @@ FORMS: dict[str, Callable[[Any], Any]] = {
     "started": when,
     "time": when,
 }
-"""How facts are written that are more than plain values."""
+"""How facts are formatted that are more than plain values."""
 
-NEIGHBOURS = 40
-FILES = 200
+MAX_NEIGHBOURS = 40
+MAX_FILES = 200
+MAX_EVALUATIONS = 20
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,19 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
+class EvaluationLink:
+    """An evaluation of a model that is a stage of its own."""
+
+    node: str
+    stage: str
+    run: str
+    started: str
+    figures: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Panel:
-    """All that is told of a node; what does not apply is empty."""
+    """All that the panel shows of a node; what does not apply is empty."""
 
     node: Node
     upstream: Sequence[Neighbour]
@@ -53,17 +65,20 @@ class Panel:
     config: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
+    """Figures of the evaluation that counts for the model which the record made."""
+    evaluations: Sequence["EvaluationLink"] = ()
+    """All evaluations of that model that are stages of their own, newest first."""
     files: Sequence[FileEntry] = ()
     files_left_out: int = 0
     problem: str = ""
     """Why the files, or the samples in them, cannot be shown."""
-    samples: SamplesShown | None = None
+    samples: SamplesView | None = None
     history: Sequence[TagRecord] = ()
 
 
 def panel_of(site: Site, id: str, offset: int = 0, iteration: int | None = None) -> Panel:
-    """What there is to tell of a node; samples from `offset` on. Raises LineageError where there is no such node."""
-    around = site.index.neighbourhood(id, 1, NEIGHBOURS)
+    """What the panel shows of a node; samples from `offset` on. Raises LineageError where there is no such node."""
+    around = site.index.neighbourhood(id, 1, MAX_NEIGHBOURS, fold=True)
     nodes = {node.id: node for node in around.nodes}
     node = nodes[id]
     basis: dict[str, Any] = {
@@ -79,7 +94,7 @@ def panel_of(site: Site, id: str, offset: int = 0, iteration: int | None = None)
     }
     if node.kind == "execution":
         run, _, stage = id.removeprefix("execution:").partition(":")
-        return Panel(**basis, **_record(site.index.execution(run, stage)))
+        return Panel(**basis, **_record(site, site.index.execution(run, stage)))
     if node.kind == "gate":
         return _gate(site, id, basis)
     if node.kind == "artifact":
@@ -89,13 +104,19 @@ def panel_of(site: Site, id: str, offset: int = 0, iteration: int | None = None)
     return Panel(**basis)
 
 
-def _record(record: StageRecord) -> dict[str, Any]:
+def _record(site: Site, record: StageRecord) -> dict[str, Any]:
+    model = record.outputs.get("model")
+    evaluations = site.index.evaluations(model.digest)[:MAX_EVALUATIONS] if model else []
     return {
         "record": record,
         "gates": gates_of(record),
         "config": flat(record.config),
         "metrics": flat(record.metrics),
-        "evaluation": evaluation_words(record),
+        "evaluation": words_of(plain_figures(site.index.evaluation_of(record))),
+        "evaluations": [
+            EvaluationLink(execution_id(each), each.stage, each.run, each.started, plain_figures(each))
+            for each in evaluations
+        ],
     }
 
 
@@ -113,15 +134,15 @@ def _artifact(site: Site, node: Node, basis: dict[str, Any], offset: int, iterat
     run, stage = node.facts.get("run"), node.facts.get("stage")
     if run and stage:
         record = site.index.execution(run, stage)
-        made = _record(record)
+        made = _record(site, record)
         ref = next((each for each in record.outputs.values() if each.digest == digest), None)
     entries: Sequence[FileEntry] = ()
     samples, problem = None, ""
     try:
         entries = site.store.manifest(digest).files
         if ref is not None and ref.kind == KIND:
-            samples = samples_shown(site, ref, iteration, offset)
-    except (StoreError, SamplesError) as error:  # what else is known of it is told all the same
+            samples = samples_view(site, ref, iteration, offset)
+    except (StoreError, SamplesError) as error:  # the rest of the panel is still of use
         problem = str(error)
-    shown, left_out = entries[:FILES], max(0, len(entries) - FILES)
-    return Panel(**basis, **made, files=shown, files_left_out=left_out, problem=problem, samples=samples)
+    listed, left_out = entries[:MAX_FILES], max(0, len(entries) - MAX_FILES)
+    return Panel(**basis, **made, files=listed, files_left_out=left_out, problem=problem, samples=samples)

@@ -12,22 +12,22 @@ ROWS = 10
 
 
 @dataclass(frozen=True)
-class SamplesShown:
+class SamplesView:
     """Some rows of an artifact of samples."""
 
     rows: Sequence[Mapping[str, Any]]
     iterations: Sequence[Mapping[str, Any]]
-    """What iterations there are; none outside RL."""
+    """All iterations; none outside RL."""
     iteration: int | None
-    """The one that is shown; None shows all."""
+    """The selected one; None selects all."""
     offset: int
     after: int | None
     """Offset of the next rows; None where these are the last."""
 
 
-def samples_shown(site: Site, ref: Ref, iteration: int | None, offset: int) -> SamplesShown:
+def samples_view(site: Site, ref: Ref, iteration: int | None, offset: int) -> SamplesView:
     """Rows from `offset` on. Raises StoreError where they cannot be had, SamplesError where there are none."""
     rows = samples_of(site.store, ref, iteration=iteration, limit=ROWS + 1, offset=offset)
     after = offset + ROWS if len(rows) > ROWS else None
     iterations = [each for each in iterations_of(site.store, ref) if each["iteration"] is not None]
-    return SamplesShown(rows[:ROWS], iterations, iteration, offset, after)
+    return SamplesView(rows[:ROWS], iterations, iteration, offset, after)

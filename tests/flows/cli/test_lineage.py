@@ -89,10 +89,10 @@ def test_differences_of_two_models_are_a_table(ask: Asking) -> None:
 def test_what_would_rerun_is_told_with_its_reason_and_time(ask: Asking) -> None:
     found = ask.json("rerun", "train.jsonl")
     assert found["run"] == "second"
-    assert len(found["stages"]) == 10
-    assert found["seconds"] == 300
+    assert len(found["stages"]) == 10 + 8  # the stages and the evaluations of their models
+    assert found["seconds"] == 18 * 30
     shown = ask("rerun", "train.jsonl", "--run", "first").stdout
-    assert "10 stages would rerun, about 5 min 00 s" in shown
+    assert "18 stages would rerun, about 9 min 00 s" in shown
     assert "model from rl" in shown
 
 

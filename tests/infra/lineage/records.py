@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.lineage.index import LineageIndex
+from infra.store.evaluation_stages import evaluation_stage, is_evaluation
 from infra.store.records import Failure, Record, RunRecord, StageRecord, TagRecord
 from infra.store.store import Ref, Store
 
@@ -62,7 +63,7 @@ def stage_record(
     key = key or digest(stage, run)
     output = NO_MODEL.get(stage, "model")
     kind = "dataset" if stage in NO_MODEL else "model"
-    outputs = {output: ref(kind, key, output)}
+    outputs = {} if is_evaluation(stage) else {output: ref(kind, key, output)}
     outputs |= {f"extra-{number}": ref("dataset", key, number) for number in range(extra_outputs)}
     accuracy = int(digest("accuracy", key)[:4], 16) / 0x10000
     values: dict[str, Any] = {
@@ -85,10 +86,24 @@ def stage_record(
         "gates": [{"gate": f"{stage} rows", "passed": True, "rows": 100, "checks": [CHECK]}],
         "metrics": {"loss": 0.5},
         "history": [{"step": step, "loss": 1 / (step + 1)} for step in range(3)],
-        "evaluation": None if stage in NO_MODEL else {"accuracy": accuracy, "mean_tokens": 70.5, "p99_tokens": 320},
+        "evaluation": None if stage in NO_MODEL else EVALUATION | {"accuracy": accuracy},
     }
+    if is_evaluation(stage):
+        values |= {"config": {"evaluation": {"samples": 4, "temperature": 1.0}}, "metrics": {}, "history": []}
     return StageRecord.model_validate(values | changed)
 
+
+EVALUATION = {
+    "problems": 3,
+    "samples": 4,
+    "accuracy": 0.5,
+    "standard_error": 0.01,
+    "mean_tokens": 70.5,
+    "median_tokens": 60.0,
+    "p99_tokens": 320,
+    "domains": {"sums": {"problems": 3, "accuracy": 0.5, "mean_tokens": 70.5}},
+    "examples": [],
+}
 
 CHECK = {
     "expectation": "expect_column_values_to_be_unique",
@@ -118,6 +133,7 @@ class History:
         status: str | None = None,
         extra_outputs: int = 0,
         sources: dict[str, dict[str, str]] | None = None,
+        evaluated: bool = True,
         **changed: Any,
     ) -> dict[str, StageRecord]:
         """A run of the whole chain. Returns its stages' records.
@@ -128,7 +144,9 @@ class History:
             status: how the run ends: `running` for one that does not, `succeeded` or `failed` without it.
             extra_outputs: data sets that each stage makes beside its own output.
             sources: what stages read from outside, by stage.
-            changed: fields that are changed in the record of every stage that runs.
+            evaluated: whether evaluations are stages of their own; otherwise they are in the records of the models'
+                stages, as in older stores.
+            changed: fields that are changed in the record of every stage that runs and is not an evaluation.
         """
         recipe = {"name": "made-up", "seed": changed.get("seed", 0), "store": "/store"}
         self.records.append(
@@ -137,33 +155,45 @@ class History:
         done: dict[str, StageRecord] = {}
         failed = False
         for number, (stage, feeds) in enumerate(CHAIN.items()):
-            if reuse and stage in reuse:
-                made = reuse[stage]
-                record = made.model_copy(update={"run": run, "reused_from": made.reused_from or made.run})
-            else:
-                own: dict[str, Any] = {
-                    "inputs": {name: done[of].outputs[NO_MODEL.get(of, "model")] for name, of in feeds.items()},
-                    "upstream": {name: done[of].key for name, of in feeds.items()},
-                    "sources": (sources or {}).get(stage, {}),
-                }
-                if stage == fails_at:
-                    failed = True
-                    own |= {"outputs": {}, "evaluation": None, "failure": Failure(error="ValueError: no luck")}
-                record = stage_record(
-                    stage, run, minutes=minutes + number, extra_outputs=extra_outputs, **(own | changed)
-                )
-                if not failed:
-                    self.records.append((f"stages/{record.key}", record))
-            self.records.append((f"stage-runs/{run}", record))
-            done[stage] = record
+            own: dict[str, Any] = {
+                "inputs": {name: done[of].outputs[NO_MODEL.get(of, "model")] for name, of in feeds.items()},
+                "upstream": {name: done[of].key for name, of in feeds.items()},
+                "sources": (sources or {}).get(stage, {}),
+                "extra_outputs": extra_outputs,
+            }
+            if evaluated and stage not in NO_MODEL:
+                own["evaluation"] = None
+            if stage == fails_at:
+                failed = True
+                own |= {"outputs": {}, "evaluation": None, "failure": Failure(error="ValueError: no luck")}
+            done[stage] = self._add_stage(stage, run, minutes + number, reuse or {}, own | changed)
             if failed:
                 break
+            if evaluated and stage not in NO_MODEL and "model" in done[stage].outputs:
+                inputs = {"model": done[stage].outputs["model"], "data": done["data"].outputs["data"]}
+                own = {"inputs": inputs, "upstream": {"model": done[stage].key, "data": done["data"].key}}
+                name = evaluation_stage(stage)
+                done[name] = self._add_stage(name, run, minutes + number + 0.5, reuse or {}, own)
         ended = status or ("failed" if failed else "succeeded")
         if ended != "running":
-            values = {"run": run, "event": "ended", "time": time(minutes + len(done)), "status": ended}
+            values = {"run": run, "event": "ended", "time": time(minutes + len(CHAIN)), "status": ended}
             error = "ValueError: no luck" if failed else None
             self.records.append((f"runs/{run}", RunRecord.model_validate(values | {"error": error})))
         return done
+
+    def _add_stage(
+        self, stage: str, run: str, minutes: float, reuse: dict[str, StageRecord], values: dict[str, Any]
+    ) -> StageRecord:
+        """Add the records of a stage that a run ran, or reused."""
+        if stage in reuse:
+            made = reuse[stage]
+            record = made.model_copy(update={"run": run, "reused_from": made.reused_from or made.run})
+        else:
+            record = stage_record(stage, run, minutes=minutes, **values)
+            if record.failure is None:
+                self.records.append((f"stages/{record.key}", record))
+        self.records.append((f"stage-runs/{run}", record))
+        return record
 
     def set_tag(self, tag: str, made: StageRecord | None, minutes: float = 0) -> None:
         """Set a tag to the model of a stage, or take it away."""
@@ -173,33 +203,43 @@ class History:
         self.records.append((f"tags/{tag}", record))
 
 
-def two_runs() -> History:
-    """The second run uses what the first one made again until RL, which fails."""
+def reused(made: dict[str, StageRecord], *stages: str) -> dict[str, StageRecord]:
+    """Stages of a run for another to reuse, with their evaluations."""
+    names = [name for stage in stages for name in (stage, evaluation_stage(stage)) if name in made]
+    return {name: made[name] for name in names}
+
+
+BEFORE_RL = ("data", "import", "vanilla_sft", "curation", "long_cot_sft")
+
+
+def two_runs(evaluated: bool = True) -> History:
+    """The second run reuses what the first one made until RL, which fails."""
     history = History()
-    first = history.add_run("first", sources={"data": {"data/train.jsonl": digest("train")}}, seed=3)
+    sources = {"data": {"data/train.jsonl": digest("train")}}
+    first = history.add_run("first", sources=sources, seed=3, evaluated=evaluated)
     history.add_run(
         "second",
         minutes=60,
-        reuse={stage: first[stage] for stage in ("data", "import", "vanilla_sft", "curation", "long_cot_sft")},
+        reuse=reused(first, *BEFORE_RL),
         fails_at="rl",
         seed=3,
+        evaluated=evaluated,
     )
     return history
 
 
 def big_history(runs: int = 1000, artifacts_per_run: int = 100) -> Iterator[tuple[str, Record]]:
-    """Many runs, a few records at a time: all use the first run's data and base again, every tenth fails at RL, every
-    fifth uses all up to RL of the run before."""
+    """Many runs, a few records at a time: all reuse the first run's data and base, every tenth fails at RL, every fifth
+    reuses all up to RL of the run before."""
     first: dict[str, StageRecord] = {}
     last: dict[str, StageRecord] = {}
     # A run runs some seven of the stages on average, and each makes one output of its own.
     extra = max(0, artifacts_per_run // 7)
     for number in range(runs):
         history = History()
-        before_rl = ["data", "import", "vanilla_sft", "curation", "long_cot_sft"]
-        reuse = {stage: first[stage] for stage in ("data", "import") if first}
+        reuse = reused(first, "data", "import")
         if last and number % 5 == 4:
-            reuse |= {stage: last[stage] for stage in before_rl}
+            reuse |= reused(last, *BEFORE_RL)
         made = history.add_run(
             f"2026-{number:05d}-made-up",
             minutes=60 * number,

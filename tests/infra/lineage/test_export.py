@@ -18,7 +18,7 @@ from infra.lineage.index import LineageIndex
 from infra.lineage.tables import LineageError
 from infra.store.open import open_store
 from infra.store.store import Ref
-from tests.infra.lineage.records import History, digest, stage_record, write_history
+from tests.infra.lineage.records import BEFORE_RL, History, digest, reused, stage_record, write_history
 
 SCHEMAS = Path(__file__).parent / "openlineage"
 WARNED = {"expectation": "expect_tags_to_be_balanced", "rule": "tags are even", "success": False, "severity": "warn"}
@@ -28,7 +28,7 @@ def made_index(tmp_path: Path, **changed: Any) -> LineageIndex:
     history = History()
     first = history.add_run("first", sources={"data": {"data/train.jsonl": digest("train"), "s3://raw/a": digest("a")}})
     history.set_tag("production", first["rl"], 50)
-    reuse = {stage: first[stage] for stage in ("data", "import", "vanilla_sft", "curation", "long_cot_sft")}
+    reuse = reused(first, *BEFORE_RL)
     history.add_run("second", minutes=60, reuse=reuse, fails_at="rl", **changed)
     history.add_run("third", minutes=120, reuse=reuse, status="interrupted")
     store = open_store(tmp_path / "store")
@@ -157,7 +157,7 @@ def test_a_run_is_exported_without_other_runs_that_used_its_stages(tmp_path: Pat
     assert [node.id for node in graph.nodes if node.kind == "run"] == ["run:first"]
     assert {node.facts["run"] for node in graph.nodes if node.kind == "execution"} == {"first"}
     kinds = [node.kind for node in graph.nodes]
-    assert (kinds.count("execution"), kinds.count("gate"), kinds.count("source")) == (10, 10, 2)
+    assert (kinds.count("execution"), kinds.count("gate"), kinds.count("source")) == (18, 18, 2)
     with pytest.raises(LineageError, match="no run 'fourth'"):
         of_run(index, "fourth")
 

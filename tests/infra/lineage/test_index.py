@@ -6,12 +6,15 @@ import boto3
 import pytest
 
 from infra.lineage.index import LineageIndex
+from infra.lineage.row_values import evaluation_number
 from infra.lineage.tables import LineageError
+from infra.store.evaluation_stages import is_evaluation
 from infra.store.open import open_store
 from infra.store.records import FORMAT, Failure, StageRecord, write
 from infra.store.store import Store, StoreError
 from tests.infra.lineage.records import (
     CHAIN,
+    NO_MODEL,
     History,
     Opened,
     big_history,
@@ -43,9 +46,9 @@ def test_runs_are_listed_with_what_was_reused_and_what_failed(opened: Opened, st
 
 
 def first_accuracy(index: LineageIndex, stage: str) -> float:
-    evaluation = index.stage_record("first", stage).evaluation
-    assert evaluation is not None
-    return float(evaluation["accuracy"])
+    accuracy = evaluation_number(index.stage_record("first", f"evaluate/{stage}"), "accuracy")
+    assert accuracy is not None
+    return accuracy
 
 
 def test_a_run_is_told_in_full_with_the_records_of_what_it_reused(opened: Opened, store: Store) -> None:
@@ -67,9 +70,9 @@ def test_earlier_executions_leave_out_failures_and_reuses(opened: Opened, store:
     history = two_runs()
     history.add_run("third", minutes=120)
     index = indexed(opened, store, history)
-    assert [record.run for record in index.earlier("rl")] == ["third", "first"]
-    assert [record.run for record in index.earlier("rl", limit=1)] == ["third"]
-    assert [record.run for record in index.earlier("data")] == ["third", "first"]
+    assert [record.run for record in index.succeeded("rl")] == ["third", "first"]
+    assert [record.run for record in index.succeeded("rl", limit=1)] == ["third"]
+    assert [record.run for record in index.succeeded("data")] == ["third", "first"]
 
 
 def test_only_new_records_are_read(opened: Opened, store: Store) -> None:
@@ -89,7 +92,7 @@ def test_a_corrupted_record_is_named_and_hides_nothing_else(opened: Opened, stor
     history = two_runs()
     root = Path(store.backend.address)
     write_history(root, history.records)
-    broken = next((root / "records" / "stage-runs" / "second").glob("*.json"))
+    broken = min((root / "records" / "stage-runs" / "second").glob("*.json"))
     whole = broken.read_text()
     broken.write_text(whole[:50])
     index = opened()
@@ -98,10 +101,10 @@ def test_a_corrupted_record_is_named_and_hides_nothing_else(opened: Opened, stor
     assert len(synced.problems) == 1
     assert broken.name in synced.problems[0]
     assert index.runs().total == 2
-    assert len(index.run("second").stages) == 5
+    assert len(index.run("second").stages) == 8
     broken.write_text(whole)  # as it was put back from a copy
     assert index.sync(store).problems == ()
-    assert len(index.run("second").stages) == 6
+    assert len(index.run("second").stages) == 9
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"run": "a", "event": "exploded", "time": "now"}', "\ud800", "1e999"])
@@ -120,7 +123,7 @@ def test_a_run_whose_name_could_be_part_of_another_id_is_passed_over(store: Stor
     write_history(Path(store.backend.address), [("stage-runs/odd", odd)])
     index = LineageIndex.of(store, tmp_path)
     (problem,) = index.sync(store).problems
-    assert "'first:rl', which is no run's name" in problem
+    assert "'first:rl', which is not a valid name of a run" in problem
 
 
 def test_a_record_of_a_newer_format_is_refused_with_its_version(store: Store, tmp_path: Path) -> None:
@@ -318,4 +321,6 @@ def test_every_stage_of_the_made_up_chain_is_there(store: Store, tmp_path: Path)
     write_history(Path(store.backend.address), two_runs().records)
     index = LineageIndex.of(store, tmp_path)
     index.sync(store)
-    assert [record.stage for record in index.run("first").stages] == list(CHAIN)
+    stages = [record.stage for record in index.run("first").stages]
+    assert [stage for stage in stages if not is_evaluation(stage)] == list(CHAIN)
+    assert all(stages[stages.index(f"evaluate/{stage}") - 1] == stage for stage in set(CHAIN) - set(NO_MODEL))

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, event, func, select, text
 
 from infra.lineage.index import LineageIndex
 from infra.lineage.tables import LineageError, meta, metadata, reading
-from infra.lineage.web.neighbourhood import nearby
+from infra.lineage.web.neighbourhood import neighbourhood_of
 from infra.store.open import open_store
 from infra.store.store import Store
 from tests.infra.lineage.records import History, Opened, big_history, indexed, two_runs, write_history
@@ -100,7 +100,7 @@ def test_processes_that_sync_at_once_add_each_record_once(opened: Opened, store:
 ASKED: list[Callable[[LineageIndex], object]] = [
     lambda index: index.neighbourhood("run:second"),
     lambda index: index.upstream("execution:second:rl"),
-    lambda index: nearby(index, "execution:second:rl", 3, ["execution:first:data", "\0"]),
+    lambda index: neighbourhood_of(index, "execution:second:rl", 3, ["execution:first:data", "\0"]),
     lambda index: index.models(),
 ]
 

@@ -11,10 +11,11 @@ from infra.lineage.index import LineageIndex
 from infra.lineage.queries import find_all, models_that_saw, reruns
 from infra.lineage.tables import LineageError
 from infra.store.open import open_store
-from tests.infra.lineage.records import CHAIN, History, digest, stage_record, write_history
+from tests.infra.lineage.records import CHAIN, NO_MODEL, History, digest, reused, stage_record, write_history
 
 TRAIN, TEST = "data/train.jsonl", "data/test.jsonl"
 UP_TO_CURATION = ("data", "import", "vanilla_sft", "curation")
+MODEL_STAGES = [stage for stage in CHAIN if stage not in NO_MODEL]
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def index(tmp_path: Path) -> LineageIndex:
     `other`, which read a file of its own."""
     made = History()
     first = made.add_run("first", sources={"data": {TRAIN: digest("train"), TEST: digest("test")}})
-    reuse = {stage: first[stage] for stage in UP_TO_CURATION}
+    reuse = reused(first, *UP_TO_CURATION)
     made.add_run("second", minutes=60, reuse=reuse, config={"own": {"learning_rate": 2e-4}}, metrics={"loss": 0.4})
     made.add_run("third", minutes=120, sources={"data": {TRAIN: digest("train 2"), TEST: digest("test")}}, seed=1)
     made.add_run("other", minutes=180, sources={"import": {"base": digest("base")}})
@@ -53,8 +54,9 @@ def test_upstream_of_a_model_is_all_that_made_it_and_nothing_else(index: Lineage
 
 def test_downstream_of_a_file_is_all_that_it_touched(index: LineageIndex) -> None:
     graph = index.downstream(f"source:{digest('train')}:{TRAIN}")
-    expected = {("first", stage) for stage in CHAIN}
-    expected |= {("second", stage) for stage in CHAIN if stage not in UP_TO_CURATION}
+    stages = [*CHAIN, *(f"evaluate/{stage}" for stage in MODEL_STAGES)]
+    expected = {("first", stage) for stage in stages}
+    expected |= {("second", stage) for stage in stages if stage.removeprefix("evaluate/") not in UP_TO_CURATION}
     assert executions_in(graph) == expected
     assert {node.label for node in graph.nodes if node.kind == "run"} == {"first", "second"}
 
@@ -139,10 +141,10 @@ def test_a_model_is_asked_for_by_tag_digest_or_stage_and_nothing_else(index: Lin
 def test_code_is_compared_by_module_where_modules_are_recorded() -> None:
     before = stage_record("rl", "first")
     after = before.model_copy(update={"modules": before.modules | {"steps.rl": "other"}, "code": "other"})
-    (change,) = changes(before, after)
+    (change,) = changes(before, after, (before, after))
     assert (change.what, change.name, change.after) == ("code", "steps.rl", "other")
     older = before.model_copy(update={"modules": {}, "code": "older"})
-    (change,) = changes(older, after)
+    (change,) = changes(older, after, (older, after))
     assert (change.what, change.name, change.before, change.after) == ("code", "", "older", "other")
 
 
@@ -161,17 +163,17 @@ def test_data_are_flattened_to_their_leaves(value: Any, leaves: dict[str, Any]) 
 def test_a_changed_file_reruns_who_read_it_and_all_that_follows(index: LineageIndex) -> None:
     found = reruns(index, "base")
     assert found.run == "other"
-    assert [stage.stage for stage in found.stages] == [stage for stage in CHAIN if stage != "data"]
+    assert [stage.stage for stage in found.stages if "evaluate" not in stage.stage] == list(CHAIN)[1:]
     assert found.reused == ("data",)
     assert found.stages[0].because == ("base",)
-    assert found.stages[1].because == ("model from import",)
-    assert found.seconds == 30.0 * 9
+    assert found.stages[1].stage == "evaluate/import" and found.stages[1].because == ("model from import",)
+    assert found.seconds == 30.0 * (9 + 8)
 
 
 def test_reruns_are_those_of_the_newest_use_or_of_the_run_that_is_named(index: LineageIndex) -> None:
     assert reruns(index, "train.jsonl").run == "third"
     second = reruns(index, "train.jsonl", run="second")
-    assert len(second.stages) == len(CHAIN)
+    assert len(second.stages) == len(CHAIN) + len(MODEL_STAGES)
     assert {stage.run for stage in second.stages} == {"first", "second"}
     with pytest.raises(LineageError, match=r"nothing has read 'train\.jsonl' in run 'other'"):
         reruns(index, "train.jsonl", run="other")
@@ -180,7 +182,7 @@ def test_reruns_are_those_of_the_newest_use_or_of_the_run_that_is_named(index: L
 def test_a_changed_artifact_reruns_only_what_reads_it(index: LineageIndex) -> None:
     curated = index.stage_record("first", "curation").outputs["prompts"].digest
     found = reruns(index, curated, run="first")
-    assert [stage.stage for stage in found.stages] == [
+    assert [stage.stage for stage in found.stages if not stage.stage.startswith("evaluate/")] == [
         "long_cot_sft",
         "rl",
         "long2short/merge",
@@ -188,4 +190,4 @@ def test_a_changed_artifact_reruns_only_what_reads_it(index: LineageIndex) -> No
         "long2short/dpo",
         "long2short/rl",
     ]
-    assert reruns(index, "first:rl").stages[0].because == ("it would be another itself",)
+    assert reruns(index, "first:rl").stages[0].because == ("it would itself differ",)

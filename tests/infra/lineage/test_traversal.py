@@ -15,8 +15,9 @@ from infra.lineage.traversal import neighbourhood, reach
 def graph_of(size: int, edges: set[tuple[int, int]]) -> Engine:
     engine = open_engine("sqlite://")
     with writing(engine) as connection:
-        listed = [{"node": n, "id": f"run:{n}", "kind": "run", "label": str(n), "facts": "{}"} for n in range(size)]
-        connection.execute(tables.nodes.insert(), listed)
+        shared = {"kind": "run", "facts": "{}", "folded": False}
+        rows = [{"node": n, "id": f"run:{n}", "label": str(n)} | shared for n in range(size)]
+        connection.execute(tables.nodes.insert(), rows)
         if edges:
             connection.execute(tables.edges.insert(), [{"source": a, "target": b, "role": "uses"} for a, b in edges])
     return engine

@@ -9,12 +9,12 @@ from sqlalchemy import select
 
 from infra.lineage import tables
 from infra.lineage.tables import metadata, open_engine, writing
-from infra.lineage.writer import Read, Writer
+from infra.lineage.writer import ReadRecord, Writer
 from infra.store.records import Failure, StageRecord
 from tests.infra.lineage.records import History, digest, stage_record
 
 
-def made_up(chance: Random) -> list[Read]:
+def made_up(chance: Random) -> list[ReadRecord]:
     """Up to three runs that reuse each other's stages, fail, are tried again and lose records; and two tags."""
     history = History()
     made: list[dict[str, StageRecord]] = []
@@ -44,12 +44,12 @@ def made_up(chance: Random) -> list[Read]:
             history.set_tag(chance.choice(["production", "best"]), chance.choice([None, *with_model]))
     kept = [each for each in history.records if chance.random() < 0.9]
     return [
-        Read(f"{name}/{place:020d}-{digest(place)[:32]}.json", record.model_dump(mode="json"), record, None)
+        ReadRecord(f"{name}/{place:020d}-{digest(place)[:32]}.json", record.model_dump(mode="json"), record, None)
         for place, (name, record) in enumerate(kept)
     ]
 
 
-def contents(batches: list[list[Read]]) -> dict[str, set[Any]]:
+def contents(batches: list[list[ReadRecord]]) -> dict[str, set[Any]]:
     """All that an index holds after adding some batches, without the numbers that nodes happen to have."""
     engine = open_engine("sqlite://")
     for batch in batches:

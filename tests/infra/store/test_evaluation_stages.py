@@ -7,6 +7,7 @@ from infra.store.evaluation_stages import (
     evaluation_of,
     evaluation_record,
     evaluation_stage,
+    has_own_row,
     is_evaluation,
 )
 from infra.store.records import StageRecord
@@ -49,3 +50,9 @@ def test_the_evaluation_of_another_model_says_nothing_about_this_one() -> None:
 def test_an_evaluation_that_failed_leaves_the_older_one() -> None:
     made = MODEL.model_copy(update={"evaluation": OWN})
     assert evaluation_of([evaluation("evaluate/rl", MODEL, evaluation=None), made], "rl") == OWN
+
+
+def test_an_evaluation_has_a_row_of_its_own_only_where_its_stage_has_none() -> None:
+    assert not has_own_row("evaluate/rl", ["rl", "evaluate/rl"])
+    assert has_own_row("evaluate/rl", ["data", "evaluate/rl"])
+    assert has_own_row("rl", ["rl", "evaluate/rl"]) and has_own_row("evaluate", ["data", "evaluate"])

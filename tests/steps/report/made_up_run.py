@@ -6,6 +6,7 @@ import math
 from random import Random
 from typing import Any
 
+from infra.store.evaluation_stages import evaluated_stage
 from infra.store.records import StageRecord
 from infra.store.store import Ref
 
@@ -32,6 +33,9 @@ PROMPTS = {
         "Write a Python program that reads n and prints the sum of the first n odd numbers.",
     ),
 }
+
+
+EVALUATION = {"samples": 4, "max_response_tokens": 320, "temperature": 1.0}
 
 
 def digest(text: str) -> str:
@@ -63,7 +67,7 @@ def evaluation(stage: str, response: str | None = None) -> dict[str, Any]:
             domain: {"problems": 50, "accuracy": max(0.0, accuracy + shift), "mean_tokens": tokens * scale}
             for domain, shift, scale in (("arithmetic", 0.05, 0.9), ("programs", -0.04, 0.7), ("search", -0.01, 1.4))
         },
-        "shown": [
+        "examples": [
             {
                 "problem_id": name,
                 "domain": domain,
@@ -152,17 +156,17 @@ def rl_history(iterations: int, accuracy: float, tokens: float) -> list[dict[str
 
 def record(stage: str, **changes: Any) -> StageRecord:
     """A realistic record of one stage of the nano recipe."""
-    given = {
+    trained_from = {
         "vanilla_sft": "import",
         "curation": "vanilla_sft",
         "long_cot_sft": "vanilla_sft",
         "rl": "long_cot_sft",
     }
-    model = "rl" if stage.startswith("long2short/") else given.get(stage)
+    model = evaluated_stage(stage) or ("rl" if stage.startswith("long2short/") else trained_from.get(stage))
     inputs = {} if stage == "data" else {"data": ref("dataset", "data")}
     if model:
         inputs["model"] = ref("model", model)
-    outputs = {"model": ref("model", stage)}
+    outputs = {} if evaluated_stage(stage) else {"model": ref("model", stage)}
     if stage in ("data", "curation"):
         outputs = {"data" if stage == "data" else "prompts": ref("dataset", stage)}
     metrics: dict[str, dict[str, Any]] = {
@@ -210,7 +214,7 @@ def record(stage: str, **changes: Any) -> StageRecord:
         "seconds": 212.6 if stage == "rl" else 48.3,
         "peak_memory_mb": 1612.4,
         "seed": 7,
-        "config": {"own": {"tau": 0.1}, "evaluation": {"samples": 4, "max_response_tokens": 320, "temperature": 1.0}},
+        "config": {"own": EVALUATION} if evaluated_stage(stage) else {"own": {"tau": 0.1}, "evaluation": EVALUATION},
         "inputs": inputs,
         "upstream": {name: digest(f"key {name}") for name in inputs},
         "outputs": outputs,

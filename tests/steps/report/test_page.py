@@ -53,7 +53,7 @@ def test_hostile_text_is_shown_and_not_obeyed() -> None:
         "run": HOSTILE,
     }
     changes["evaluation"]["domains"] = {HOSTILE: {"problems": 1, "accuracy": 1.0, "mean_tokens": 3.0}}
-    for sample in changes["evaluation"]["shown"]:
+    for sample in changes["evaluation"]["examples"]:
         sample |= {"prompt": HOSTILE, "reason": HOSTILE, "problem_id": HOSTILE, "domain": HOSTILE}
     for stage in ("rl", "curation", "long_cot_sft"):
         page = render_report(HOSTILE, [record(stage, **changes)])

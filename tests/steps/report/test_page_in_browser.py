@@ -90,7 +90,7 @@ def test_the_page_asks_for_nothing_and_fits_its_window(
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 def test_hostile_text_neither_runs_nor_widens_the_page(browser: Browser, tmp_path: Path) -> None:
     answer = evaluation("rl", HOSTILE + "x" * 5000)
-    for sample in answer["shown"]:
+    for sample in answer["examples"]:
         sample |= {"prompt": HOSTILE + "y" * 5000, "domain": "z" * 500, "reason": "w" * 500, "problem_id": "v" * 500}
     answer["domains"] = {"u" * 500: {"problems": 1, "accuracy": 1.0, "mean_tokens": 3.0}}
     hostile = record("rl", evaluation=answer, run="r" * 300, gates=[gate("g" * 500, 4, passed=False, value="t" * 200)])

@@ -8,7 +8,7 @@ from infra.store.records import StageRecord
 from steps.report import figures
 from steps.report.page import render_report
 from steps.report.table import report_rows, reward_model_rows
-from tests.steps.report.made_up_run import STAGES, digest, record, ref
+from tests.steps.report.made_up_run import STAGES, digest, evaluation, record, ref
 from tests.steps.report.outline import Outline
 
 
@@ -24,19 +24,26 @@ def test_rows_stand_in_the_order_of_the_chain_with_exactly_the_promised_keys(run
     assert json.loads(json.dumps(rows)) == rows
 
 
-def test_curation_shows_the_model_that_it_was_given_and_its_own_seconds() -> None:
-    sft, curation = record("vanilla_sft"), record("curation", seconds=9.5)
-    first, second = report_rows([sft, curation])
-    for key in ("model", "accuracy", "mean_tokens", "p99_tokens"):
-        assert second[key] == first[key] is not None
-    assert second["seconds"] == 9.5
+def test_curation_has_a_row_without_the_figures_of_the_model_that_it_samples_from() -> None:
+    row = report_rows([record("vanilla_sft"), record("curation", seconds=9.5)])[1]
+    assert row["model"] is row["accuracy"] is row["mean_tokens"] is row["p99_tokens"] is None
+    assert row["seconds"] == 9.5
 
 
-def test_curation_borrows_no_figures_from_a_model_that_it_was_not_given() -> None:
-    other = record("vanilla_sft", outputs={"model": ref("model", "another")})
-    row = report_rows([other, record("curation")])[1]
-    assert row["model"] == digest("vanilla_sft")[:12]
-    assert row["accuracy"] is row["mean_tokens"] is row["p99_tokens"] is None
+def test_an_evaluation_is_part_of_its_stages_row_and_adds_no_seconds() -> None:
+    older = report_rows([record("rl")])
+    made = record("rl", evaluation=None)
+    evaluated = record("evaluate/rl", evaluation=evaluation("rl"), seconds=31.0)
+    assert report_rows([made, evaluated]) == report_rows([evaluated, made]) == older
+    page = render_report("nano", [made, evaluated])
+    assert "150 held-out problems, 4 responses to each, temperature 1.0, at most 320 tokens" in page
+    assert "evaluate/rl" in page and "Find the smallest positive x" in page
+
+
+def test_an_evaluation_of_another_model_does_not_count() -> None:
+    other = record("evaluate/rl", evaluation=evaluation("rl"), inputs={"model": ref("model", "another")})
+    (row,) = report_rows([record("rl", evaluation=None), other])
+    assert row["accuracy"] is None
 
 
 def test_a_missing_evaluation_is_none_and_not_zero() -> None:

@@ -1,10 +1,10 @@
-"""The graph around a node, drawn and as lists, with a panel that tells all about one of its nodes."""
+"""The graph around a node, drawn and as lists, with a panel on one of its nodes."""
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from infra.lineage.tables import LineageError
-from infra.lineage.web.neighbourhood import drawing, nearby
+from infra.lineage.web.neighbourhood import drawing, neighbourhood_of
 from infra.lineage.web.panel import panel_of
 from infra.lineage.web.site import NotThere, Site
 from infra.lineage.web.templating import link, page
@@ -17,17 +17,17 @@ MOST_EXPANDED = 20
 def graph(site: Site, request: Request) -> Response:
     """The graph around `node`, with the panel of `selected`. Raises NotThere."""
     if find := request.query_params.get("find", "").strip():
-        return _found(site, find)
+        return _find(site, find)
     node = request.query_params.get("node")
     if not node:
         return _start(site)
-    hops, expanded = _asked(request)
+    hops, expanded = _view(request)
     selected = request.query_params.get("selected") or node
     try:
         centre = site.index.node(node)
         panel = panel_of(site, selected, number_in(request, "from", 0, 0, 10**9), _iteration(request))
     except LineageError as error:
-        raise NotThere(f"{error}. It may be of another store, or of one that was begun anew.") from error
+        raise NotThere(f"{error}. It may belong to another store, or to an earlier one at this address.") from error
     html = page(
         "graph.html",
         section="Graph",
@@ -45,25 +45,25 @@ def graph(site: Site, request: Request) -> Response:
 
 def points(site: Site, request: Request) -> Response:
     """The same graph as JSON for the script that draws it. Raises NotThere."""
-    hops, expanded = _asked(request)
+    hops, expanded = _view(request)
     try:
-        found = nearby(site.index, request.query_params.get("node", ""), hops, expanded)
+        near = neighbourhood_of(site.index, request.query_params.get("node", ""), hops, expanded)
     except LineageError as error:
         raise NotThere(str(error)) from error
-    return JSONResponse(drawing(found))
+    return JSONResponse(drawing(near))
 
 
-def _asked(request: Request) -> tuple[int, list[str]]:
+def _view(request: Request) -> tuple[int, list[str]]:
     expanded = list(dict.fromkeys(request.query_params.getlist("expand")))[-MOST_EXPANDED:]
     return number_in(request, "hops", 2, 1, MOST_HOPS), expanded
 
 
 def _iteration(request: Request) -> int | None:
-    given = request.query_params.get("iteration", "")
-    return int(given) if given.isdecimal() and len(given) < 10 else None
+    text = request.query_params.get("iteration", "")
+    return int(text) if text.isdecimal() and len(text) < 10 else None
 
 
-def _found(site: Site, name: str) -> Response:
+def _find(site: Site, name: str) -> Response:
     try:
         return RedirectResponse(link("/graph", node=site.index.find(name).id), 303)
     except LineageError as error:
@@ -71,7 +71,7 @@ def _found(site: Site, name: str) -> Response:
 
 
 def _start(site: Site) -> Response:
-    """Where nothing is asked for: the newest model, or what to do where there is none."""
+    """Without a node: the newest model, or what to do where there is none."""
     for rows in (site.index.models(limit=1), site.index.runs(limit=1)):
         if rows.rows:
             return RedirectResponse(link("/graph", node=rows.rows[0].id), 303)

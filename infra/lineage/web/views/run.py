@@ -13,7 +13,7 @@ from infra.lineage.tables import LineageError
 from infra.lineage.web.curves import curves_of
 from infra.lineage.web.live import SILENT_SECONDS, RunState
 from infra.lineage.web.site import NotThere, Site
-from infra.lineage.web.summaries import accuracy, evaluated, execution_id, gates_of, gates_words, stage_state
+from infra.lineage.web.summaries import evaluations_of, gates_of, stage_rows
 from infra.lineage.web.templating import link, page
 from infra.store.records import StageRecord
 
@@ -39,7 +39,7 @@ def run(site: Site, request: Request) -> Response:
         "row": row,
         "tab": tab if tab in TABS else "stages",
         "tabs": TABS.items(),
-        "stages": [_stage(record) for record in detail.stages],
+        "stages": stage_rows(detail.stages),
         "command": shlex.join(start.command) if start and start.command else "",
         "error": end.error if end else None,
         "commit": next((record.commit for record in reversed(detail.stages) if record.commit), None),
@@ -48,9 +48,10 @@ def run(site: Site, request: Request) -> Response:
         "recipe": flat(start.recipe) if start else {},
         "groups": [],
         "names": [row.run],
-        "gated": [],
-        "evaluated": [],
+        "gates_by_stage": [],
+        "evaluations": [],
         "domains": [],
+        "evaluation_configs": [],
     }
     if values["tab"] == "curves":
         values["groups"] = [
@@ -59,10 +60,15 @@ def run(site: Site, request: Request) -> Response:
             if (curves := curves_of([record]))
         ]
     elif values["tab"] == "gates":
-        values["gated"] = [(record.stage, gates) for record in detail.stages if (gates := gates_of(record))]
+        values["gates_by_stage"] = [(record.stage, gates) for record in detail.stages if (gates := gates_of(record))]
     elif values["tab"] == "evaluation":
-        values["evaluated"] = [found for record in detail.stages if (found := evaluated(record))]
-        values["domains"] = sorted({name for found in values["evaluated"] for name in found.domains})
+        values["evaluations"] = evaluations_of(detail.stages)
+        values["domains"] = sorted({name for each in values["evaluations"] for name in each.domains})
+    elif values["tab"] == "configuration":
+        own_rows = {row.record.stage for row in values["stages"]}
+        values["evaluation_configs"] = [
+            (record, flat(record.config)) for record in detail.stages if record.stage not in own_rows
+        ]
     return HTMLResponse(page("run.html", section="Runs", **values, **_live(detail, progress)))
 
 
@@ -78,28 +84,16 @@ def _live(detail: RunDetail, progress: RunState | None) -> dict[str, Any]:
     now = time.time()
     running = detail.row.status == "running"
     silence = now - progress.last if running and progress and progress.last else 0.0
-    spoken = ""
+    announcement = ""
     if running and progress and progress.running:
-        spoken = f"{progress.running[-1].name} is running, {len(detail.stages)} stages are done"
+        announcement = f"{progress.running[-1].name} is running, {detail.row.stages} stages are done"
     return {
         "following": running,
         "progress": progress,
         "now": now,
         "ago": max(0.0, silence),
         "silent": silence if silence > SILENT_SECONDS else None,
-        "spoken": spoken,
-    }
-
-
-def _stage(record: StageRecord) -> dict[str, Any]:
-    return {
-        "record": record,
-        "node": execution_id(record),
-        "state": stage_state(record),
-        "gates": gates_words(gates_of(record)),
-        "accuracy": accuracy(record),
-        "tokens": (record.evaluation or {}).get("mean_tokens"),
-        "config": flat(record.config),
+        "announcement": announcement,
     }
 
 

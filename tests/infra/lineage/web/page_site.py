@@ -18,7 +18,7 @@ from infra.lineage.web.templating import link
 from infra.store.open import open_store
 from infra.store.records import RunRecord, StageRecord
 from infra.store.store import Ref, Store
-from tests.infra.lineage.records import CHECK, History, write_history
+from tests.infra.lineage.records import BEFORE_RL, CHECK, EVALUATION, History, reused, write_history
 
 FIRST, SECOND, RUNNING = "20260101-000000-nano", "20260102-000000-nano", "20260103-000000-nano"
 HOSTILE = "<script>window.taken = 1</script><img src=x onerror='window.taken = 1'>\"'`{{7*7}}\u202egnp.\u200b\x1b[31m"
@@ -60,18 +60,9 @@ def samples(store: Store, folder: Path) -> Ref:
 
 def evaluation(accuracy: float, text: str = RESPONSE) -> dict[str, Any]:
     """An evaluation with one response to be read."""
-    shown = {"problem_id": "p1", "domain": "sums", "prompt": text, "response": text, "reward": 1.0, "reason": "equal"}
-    return {
-        "problems": 3,
-        "samples": 4,
-        "accuracy": accuracy,
-        "standard_error": 0.01,
-        "mean_tokens": 70.5,
-        "median_tokens": 60.0,
-        "p99_tokens": 320,
-        "domains": {"sums": {"problems": 3, "accuracy": accuracy, "mean_tokens": 70.5}},
-        "shown": [shown | {"tokens": 9}],
-    }
+    example = {"problem_id": "p1", "domain": "sums", "prompt": text, "response": text, "reward": 1.0, "reason": "equal"}
+    domains = {"sums": {"problems": 3, "accuracy": accuracy, "mean_tokens": 70.5}}
+    return EVALUATION | {"accuracy": accuracy, "domains": domains, "examples": [example | {"tokens": 9}]}
 
 
 def rl_history(shift: float = 0.0) -> list[dict[str, Any]]:
@@ -83,7 +74,8 @@ def rl_history(shift: float = 0.0) -> list[dict[str, Any]]:
 
 
 def made_up_site(folder: Path, hostile: bool = False) -> Site:
-    """A site with a run, one with another tau that failed, and one that runs.
+    """A site with a run, one with another tau that failed, whose RL holds its evaluation as older records do, and one
+    that runs.
 
     The first run's RL has an artifact of samples and one of files, both really stored; all others are nowhere. Where
     it is hostile, every text that anyone may choose is.
@@ -101,22 +93,22 @@ def made_up_site(folder: Path, hostile: bool = False) -> Site:
     config = {"own": {"tau": 0.1, f"note{bad}": bad or "none"}, "engine": {"dtype": "float32"}}
 
     def rl(record: StageRecord, **changed: Any) -> StageRecord:
-        values = {"config": config, "gates": [gate], "evaluation": evaluation(0.64, bad or RESPONSE)}
+        values = {"config": config, "gates": [gate]}
         return record.model_copy(update=values | {"history": rl_history(), "metrics": {f"loss{bad}": 0.5}} | changed)
 
     outputs = {f"model{bad}": kept, "samples": sampled}
     replaced: dict[tuple[str, str], dict[str, Any]] = {("rl", FIRST): {"outputs": outputs}}
     second = History()
     other_tau = {"own": {"tau": 0.2}, "engine": {"dtype": "float32"}}
-    reused = {stage: first[stage] for stage in ("data", "import", "vanilla_sft", "curation", "long_cot_sft")}
-    second.add_run(SECOND, minutes=1440, reuse=reused, fails_at="long2short/merge")
+    reuse = reused(first, *BEFORE_RL)
+    second.add_run(SECOND, minutes=1440, reuse=reuse, fails_at="long2short/merge", evaluated=False)
     replaced["rl", SECOND] = {
         "config": other_tau,
         "history": rl_history(-0.05),
         "evaluation": evaluation(0.6),
     }
     last = History()
-    last.add_run(RUNNING, minutes=2880, reuse=reused, fails_at="rl", status="running")
+    last.add_run(RUNNING, minutes=2880, reuse=reuse, fails_at="rl", status="running")
     running = [each for each in last.records if getattr(each[1], "stage", "") != "rl"]
     tagged = History()
     tagged.set_tag("production", first["long_cot_sft"], minutes=2000)
@@ -125,6 +117,10 @@ def made_up_site(folder: Path, hostile: bool = False) -> Site:
     for number, (name, record) in enumerate(records):
         if isinstance(record, StageRecord) and (record.stage, record.run) in replaced:
             records[number] = name, rl(record, **replaced[record.stage, record.run])
+        elif isinstance(record, StageRecord) and (record.stage, record.run) == ("evaluate/rl", FIRST):
+            inputs = {"model": kept, "data": record.inputs["data"]}
+            values = {"inputs": inputs, "evaluation": evaluation(0.64, bad or RESPONSE)}
+            records[number] = name, StageRecord.model_validate(record.model_dump() | values)
     if hostile:
         for number, (name, record) in enumerate(records):
             update: dict[str, Any] = {}

@@ -112,7 +112,7 @@ def test_a_run_tells_gates_evaluations_curves_and_configuration(visitor: TestCli
         for tab in ("gates", "evaluation", "curves", "configuration")
     }
     assert "no row is empty no, warns 2 rows broke it row-3: nothing" in tabs["gates"]
-    assert "rl 64.0% 1.0% 70.5 320 64.0%" in tabs["evaluation"]
+    assert "rl 64.0% 1.0% 70.5 320 64.0% 30.0 s" in tabs["evaluation"]
     assert "2 + 2" in tabs["evaluation"]
     assert "rl/accuracy 0.5 0.69 0.5 0.69 20" in tabs["curves"]
     assert "own.tau 0.1" in tabs["configuration"]
@@ -203,7 +203,7 @@ def test_too_many_nodes_are_cut_and_counted(tmp_path: Path) -> None:
 
 PANELS = {
     f"execution:{FIRST}:rl": ["own.tau 0.1", "accuracy 64.0%", "prompts: warned", "python 3.11.7", "loss 0.5"],
-    f"execution:{SECOND}:long2short/merge": ["It failed ValueError: no luck"],
+    f"execution:{SECOND}:long2short/merge": ["The stage failed ValueError: no luck"],
     f"gate:{FIRST}:rl:0": ["no row is empty", "2 rows broke it", "row-3: nothing"],
     f"run:{SECOND}": ["Comes from 7", "Open the run"],
     "tag:production": ["someone", "it is the best"],

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from infra.lineage.rows import Synced
+from infra.lineage.rows import SyncResult
 from infra.lineage.web.server import Follower
 from infra.store.store import Store
 from tests.infra.lineage.records import History, write_history
@@ -101,7 +101,7 @@ def test_whatever_a_sync_raises_is_told_once_and_what_came_since_is_found(
     sync = site.index.sync
     told: list[str] = []
 
-    def fails_at_first(store: Store) -> Synced:
+    def fails_at_first(store: Store) -> SyncResult:
         if failing:
             raise failing.pop(0)
         return sync(store)
