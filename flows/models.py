@@ -47,7 +47,9 @@ def _newest_of_chain(store: Store, keys: Sequence[str]) -> str:
 
 def tagged(store: Store, tag: str) -> TagRecord | None:
     """What a tag is set to now."""
-    found = list(records.read(store, TagRecord, f"tags/{tag}")) if tag.replace("-", "").isalnum() else []
+    found = (
+        list(records.read(store, TagRecord, f"tags/{tag}")) if tag.isascii() and tag.replace("-", "").isalnum() else []
+    )
     return found[-1] if found and found[-1].model is not None else None
 
 

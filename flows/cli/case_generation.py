@@ -72,6 +72,8 @@ def test_cases(
         problems = load_case_problems(file)
     except ValidationError as error:
         fail("\n".join(f"{'.'.join(map(str, e['loc'])) or 'refused'}: {e['msg']}" for e in error.errors()))
+    if not out.name:
+        fail("--out is empty: name the file for kept problems")
     journal = out.with_name(f"{out.name}.partial")
     missing: dict[str, str] = {}
     try:

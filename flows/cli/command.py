@@ -11,7 +11,7 @@ import importlib.metadata
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -29,6 +29,10 @@ REPORT_CHARACTERS = 300
 class Command(click.Command):
     """A command whose errors are one line."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        _check_text(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         with errors_in_one_line():
             return super().invoke(ctx)
@@ -38,6 +42,10 @@ class Group(click.Group):
     """A group of commands whose errors are one line."""
 
     command_class = Command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        _check_text(args)
+        return super().parse_args(ctx, args)
 
 
 class LazyCommand(NamedTuple):
@@ -95,6 +103,13 @@ def errors_in_one_line() -> Iterator[None]:
         fail(f"{error.filename}: {error.strerror}" if error.filename is not None and error.strerror else str(error))
     except Exception as error:
         fail(_unexpected(error))
+
+
+def _check_text(arguments: Sequence[str]) -> None:
+    """Arguments are recorded as JSON and compared with names that are: bytes that are not UTF-8 have no place there."""
+    for argument in arguments:
+        if not argument.isascii() and any("\ud800" <= character <= "\udfff" for character in argument):
+            raise click.UsageError(f"{argument!r} is not UTF-8 text: rename what it names")
 
 
 def _unexpected(error: Exception) -> str:

@@ -6,7 +6,7 @@ import os
 import click
 
 from flows.cli.command import Command
-from flows.cli.terminal import printable, store_option
+from flows.cli.terminal import fail, printable, store_option
 from flows.home import HOME, open_store
 from infra.environment import engine_environment
 
@@ -44,8 +44,11 @@ def sample(
 
     written: list[int] = []
     with quiet_to(HOME / "sample.log"):
-        chat = Chat(folder)
-        engine = Engine(folder, EngineConfig(max_sequences=1))
+        try:
+            chat = Chat(folder)
+            engine = Engine(folder, EngineConfig(max_sequences=1))
+        except Exception as error:  # transformers and vLLM raise many kinds for a folder that is not a whole model
+            fail(f"{folder} is not a model that can be loaded: {" ".join(str(error).split())[:300]} (log: {HOME / 'sample.log'})")
         prompt = chat.prompt(question)
         displayed = ""
         for token in engine.stream(Request(prompt, max_tokens, seed, temperature)):

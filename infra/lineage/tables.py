@@ -198,8 +198,8 @@ def open_engine(url: str) -> Engine:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
-        raise LineageError(f"{url!r} is no address of an index: {_FORMS}") from error
+    except (ArgumentError, ValueError) as error:  # ValueError: of a port
+        raise LineageError(f"{url!r} is not an address of an index: {_FORMS}") from error
     if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
         engine = create_engine(parsed, connect_args={"timeout": WAIT_SECONDS})
         event.listen(engine, "connect", _prepare_sqlite)
@@ -208,7 +208,10 @@ def open_engine(url: str) -> Engine:
         engine = create_engine(parsed)
     else:
         raise LineageError(f"{parsed.render_as_string()}: an index cannot be kept there; {_FORMS}")
-    _make_tables(engine)
+    try:
+        _make_tables(engine)
+    except UnicodeError as error:  # of a host's name
+        raise LineageError(f"{url!r} is not an address of an index ({error}): {_FORMS}") from error
     return engine
 
 

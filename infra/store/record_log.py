@@ -64,8 +64,12 @@ class RecordLog:
         return record
 
 
+class NameRefused(StoreError, ValueError):
+    """A name under which no record can be."""
+
+
 def _check(name: str) -> None:
     if not all(NAME.fullmatch(part) for part in name.split("/")):
-        raise ValueError(
+        raise NameRefused(
             f"record name {name!r}: parts between '/' are letters, digits and ._=-, and begin with none of .=-"
         )
