@@ -28,19 +28,24 @@ class _Loader(yaml.SafeLoader):
 
 def load_mapping(text: str) -> dict[str, Any]:
     """The mapping that a YAML or JSON text holds. Raises UnreadableText."""
+    raw = load_value(text)
+    if not isinstance(raw, dict):
+        raise UnreadableText(f"holds {type(raw).__name__}; expected a mapping of sections")
+    return raw
+
+
+def load_value(text: str) -> Any:
+    """What a YAML or JSON text holds. Raises UnreadableText."""
     try:
         root = yaml.compose(text, Loader=_Loader)
         faults = list(_faults(root, "", set())) if root is not None else []
         if faults:
             raise UnreadableText("is refused:\n" + "\n".join(f"  {fault}" for fault in faults))
-        raw = yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise UnreadableText(f"is not YAML: {error}") from error
     except RecursionError as error:
         raise UnreadableText("is nested too deeply: a recipe has some five levels") from error
-    if not isinstance(raw, dict):
-        raise UnreadableText(f"holds {type(raw).__name__}; expected a mapping of sections")
-    return raw
 
 
 def _faults(node: Node, key: str, seen: set[int]) -> Iterator[str]:

@@ -5,9 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from steps.recipe import ConfigRefused, Recipe, check_recipe, load_recipe
+from steps.recipe_text import UnreadableText, load_value
+
+QUOTED = 80
+"""Characters of a value that a message quotes."""
 
 
 def load_with_overrides(path: str, settings: Iterable[str]) -> Recipe:
@@ -42,15 +44,10 @@ def apply_overrides(raw: dict[str, Any], settings: Iterable[str]) -> dict[str, A
 
 def _parse(key: str, text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        reason = getattr(error, "problem", None) or str(error)
-    except RecursionError:
-        reason = "it is nested too deeply"
-    except ValueError as error:  # a number or date that YAML recognizes and Python cannot hold
-        reason = str(error)
-    shown = text if len(text) <= 80 else f"{text[:80]}…"
-    raise ConfigRefused(f"--set {key}: {shown!r} is not a YAML value ({' '.join(reason.split())}): quote it")
+        return load_value(text)
+    except UnreadableText as error:
+        shown = text if len(text) <= QUOTED else f"{text[:QUOTED]}…"
+        raise ConfigRefused(f"--set {key}: the value {shown!r} {' '.join(str(error).split())}") from error
 
 
 def _inside(place: Any, section: str, key: str) -> Any:

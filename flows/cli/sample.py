@@ -48,7 +48,8 @@ def sample(
             chat = Chat(folder)
             engine = Engine(folder, EngineConfig(max_sequences=1))
         except Exception as error:  # transformers and vLLM raise many kinds for a folder that is not a whole model
-            fail(f"{folder} is not a model that can be loaded: {" ".join(str(error).split())[:300]} (log: {HOME / 'sample.log'})")
+            reason = " ".join(str(error).split())[:300]
+            fail(f"{folder} is not a model that can be loaded: {reason} (log: {HOME / 'sample.log'})")
         prompt = chat.prompt(question)
         displayed = ""
         for token in engine.stream(Request(prompt, max_tokens, seed, temperature)):
