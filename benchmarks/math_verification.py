@@ -2,10 +2,10 @@
 
     python -m benchmarks.math_verification [--gsm8k test.jsonl]
 
-All answers are new, with eight for each reference, as in a group of responses: `formulas` all go to math-verify in the
-scorer's processes; `plain` are numbers, which need none; `mixed` is half of each; `nano_world` are answers as RL gets
-them in the nano recipe. With `--gsm8k` the gold answers of GSM8K are verified too, each against itself. The last line
-is JSON; goal: at least 300 per second of `mixed` on two cores (`per_second`).
+All answers are new, with eight for each reference, as in a group of responses: `formulas` need the processes unless
+rough values already differ; `plain` are numbers, which need none; `mixed` is half of each; `nano_world` are answers as
+RL gets them in the nano recipe. With `--gsm8k` the gold answers of GSM8K are verified too, each against itself. The
+last line is JSON; goal: at least 300 per second of `mixed` on two cores (`per_second`).
 """
 
 import argparse

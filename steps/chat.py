@@ -1,5 +1,6 @@
 """Prompts and responses as tokens, by the checkpoint's own tokenizer and chat template."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -8,6 +9,7 @@ from transformers import AutoTokenizer
 
 from steps.packing import TokenExample
 from steps.problem import Problem
+from steps.rewards.score import END_THINK, THINK
 
 
 class Chat:
@@ -16,6 +18,14 @@ class Chat:
     def __init__(self, model: Path) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
         self.end_token: int = self.tokenizer.eos_token_id
+        turn = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": "?"}], add_generation_prompt=True, tokenize=False
+        )
+        opened = re.search(rf"{THINK}\s*$", str(turn))
+        self.opened = opened[0] if opened else ""
+        """How a template that opens the thinking itself ends each prompt; empty for any other."""
+        self.skip_thinking = f"{END_THINK}\n\n" if opened else ""
+        """What a response begins with that does not think."""
 
     def prompt(self, problem: Problem | str) -> list[int]:
         """The tokens after which the model's response begins.
@@ -34,13 +44,32 @@ class Chat:
         """Tokens of a piece of a response."""
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
+    def encode_response(self, response: str) -> list[int]:
+        """Tokens of a whole response after its prompt, without the end token.
+
+        Thinking that the prompt has opened is not opened again; a response that has none closes it.
+        """
+        if self.opened and response.startswith(THINK):
+            return self.encode(response.removeprefix(self.opened).removeprefix(THINK))
+        if self.opened and END_THINK not in response:
+            return self.encode(self.skip_thinking + response)
+        return self.encode(response)
+
     def example(self, prompt: str, response: str) -> TokenExample:
         """A supervised example: the prompt, the response and the end token."""
         before = self.prompt(prompt)
-        return TokenExample([*before, *self.encode(response), self.end_token], len(before))
+        return TokenExample([*before, *self.encode_response(response), self.end_token], len(before))
 
-    def text(self, tokens: Sequence[int]) -> str:
-        """The text of a response, without the end token."""
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens as they are, without the end token."""
         if tokens and tokens[-1] == self.end_token:
             tokens = tokens[:-1]
         return str(self.tokenizer.decode(list(tokens)))
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The text of a response, without the end token.
+
+        Where the prompt has opened the thinking, so does the text: a reader of the response alone must see that it was
+        not closed.
+        """
+        return self.opened + self.decode(tokens)

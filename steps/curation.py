@@ -99,14 +99,14 @@ def guessable(bench: Workbench, problems: Sequence[Problem], config: CurationCon
     """Ids of the problems whose answer is right within `guesses` tries without a chain of thought."""
     if config.guesses == 0:
         return set()
-    prefixes = [GUESS_PREFIX[problem.verifier] for problem in problems]
+    prefixes = [bench.chat.skip_thinking + GUESS_PREFIX[problem.verifier] for problem in problems]
     prompts = [
         [*bench.chat.prompt(problem), *bench.chat.encode(prefix)]
         for problem, prefix in zip(problems, prefixes, strict=True)
     ]
     guesses = bench.sample(prompts, config.guesses, config.max_guess_tokens, config.temperature, name="guesses")
     texts = [
-        [guess(problem, bench.chat.text(completion.tokens)) for completion in row]
+        [guess(problem, bench.chat.decode(completion.tokens)) for completion in row]
         for problem, row in zip(problems, guesses, strict=True)
     ]
     return {problem_id for problem_id, share in _share_right(bench, problems, texts).items() if share > 0}

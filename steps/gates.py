@@ -20,9 +20,8 @@ from infra.stages.contract import StageContext
 from steps.chat import Chat
 from steps.problem import Example, FunctionTests, Problem
 from steps.rewards.labelled import Labelled
-from steps.rewards.math import as_word
-from steps.rewards.math_pool import MathPool
-from steps.rewards.quantity import read_quantity, without_wrapping
+from steps.rewards.math.pool import MathPool
+from steps.rewards.math.reference import reference_fault
 from steps.rl.ledger import LedgerEntry
 
 LONGEST_TEST_CODE = 1_000_000
@@ -143,7 +142,7 @@ def problem_parameters(folder: Path) -> Iterator[dict[str, Any]]:
     pool = MathPool(workers=1)
     try:
         yield {
-            "math_answers": lambda answer: answer_fault(answer, pool),
+            "math_answers": lambda answer: reference_fault(answer, pool),
             "program_tests": lambda tests: tests_fault(*tests),
             "data_folder": os.fspath(folder),
         }
@@ -154,20 +153,6 @@ def problem_parameters(folder: Path) -> Iterator[dict[str, Any]]:
 def domain_share_limit(problems: Sequence[Problem], max_share: float) -> float:
     """The largest share of a domain that curation leaves: n domains cannot each hold less than 1/n."""
     return max(max_share, 1 / max(1, len({problem.domain for problem in problems})))
-
-
-def answer_fault(answer: str, pool: MathPool) -> str | None:
-    """Why the verifier of mathematics cannot read a reference answer; None where it can.
-
-    Plain numbers and words need no process; a formula is compared with itself.
-    """
-    formula = without_wrapping(answer)
-    if not formula:
-        return "empty"
-    if read_quantity(formula) is not None or as_word(formula) is not None:
-        return None
-    outcome = pool.compare(formula, formula)
-    return None if outcome in ("equal", "different") else outcome
 
 
 def tests_fault(tests: Sequence[tuple[str, str]], function: FunctionTests | None) -> str | None:

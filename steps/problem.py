@@ -61,6 +61,9 @@ class Problem(BaseModel):
     )
     tests: tuple[tuple[str, str], ...] = Field((), description="For code: pairs of stdin and expected stdout.")
     function: FunctionTests | None = Field(None, description="For code: tests that call a function.")
+    form: Literal["exact", "simplified", "factored", "expanded"] | None = Field(
+        None, description="For math: how the answer must be written; left out, any equal answer is right."
+    )
     solution: str | None = Field(None, description="A worked solution, where the data set has one.")
     domain: str = "unknown"
     discipline: str = "unknown"

@@ -32,7 +32,7 @@ def example_rows(
             prompt_digest=prompt_digest(example.prompt),
             prompt=example.prompt,
             response=example.response,
-            tokens=len(chat.encode(example.response)) + 1,  # the end token
+            tokens=len(chat.encode_response(example.response)) + 1,  # the end token
             role="imitated",
             outcome="trained",
             times_trained=times_trained,

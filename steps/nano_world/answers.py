@@ -1,6 +1,6 @@
 """Final answers of the nano world in many forms, right ones and wrong ones near them, and an author who judges them.
 
-Which of them are right is not decided here: the rules say so (`steps.rewards.math`).
+Which of them are right is not decided here: the rules say so (`steps/rewards/math`).
 """
 
 import re

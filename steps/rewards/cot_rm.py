@@ -64,7 +64,7 @@ def parse_verdict(text: str) -> bool:
 
 def judgement_example(chat: Chat, prompt: Tokens, judgement: str) -> TokenExample:
     """What the model is fine-tuned on."""
-    return TokenExample([*prompt, *chat.encode(judgement), chat.end_token], len(prompt))
+    return TokenExample([*prompt, *chat.encode_response(judgement), chat.end_token], len(prompt))
 
 
 class Generates(Protocol):

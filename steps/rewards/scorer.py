@@ -15,9 +15,10 @@ from types import TracebackType
 
 from infra.sandbox.config import open_sandbox
 from steps.problem import Problem
-from steps.rewards import code, math
+from steps.rewards import code
 from steps.rewards.batches import Batches
-from steps.rewards.math_pool import MathPool
+from steps.rewards.math.judge import VERSION, judge
+from steps.rewards.math.pool import MathPool
 from steps.rewards.reward_model import RewardModel
 from steps.rewards.score import Score, Verdict
 
@@ -41,7 +42,7 @@ class Scorer:
         self._code: code.CodeVerifier | None = None
         self._lock = threading.Lock()
         self._verifiers: dict[str, tuple[str, Callable[[Problem, str], Verdict]]] = {
-            "math": (math.VERSION, lambda problem, response: math.judge(problem, response, self._math)),
+            "math": (VERSION, lambda problem, response: judge(problem, response, self._math)),
             "code": (code.VERSION, lambda problem, response: self._code_verifier().judge(problem, response)),
         }
         self._batches = {name: Batches(model, self._count) for name, model in (models or {}).items()}

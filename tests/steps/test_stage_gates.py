@@ -21,7 +21,6 @@ from steps.configs.data import NanoWorldConfig
 from steps.configs.gates import SHIPPED, TABLES, GatesConfig, every_shipped_rule, shipped_suite
 from steps.curation import balance
 from steps.gates import (
-    answer_fault,
     domain_share_limit,
     example_frame,
     held_out_parameters,
@@ -37,7 +36,7 @@ from steps.nano_world.world import NanoWorld, generate
 from steps.problem import Example, FunctionTests, Part, Problem
 from steps.recipe import load_recipe
 from steps.rewards.labelled import Labelled
-from steps.rewards.math_pool import MathPool
+from steps.rewards.math.pool import MathPool
 from steps.rl.ledger import LedgerEntry
 
 CHECKPOINT = Path("steps/nano_world/checkpoint")
@@ -270,26 +269,6 @@ def test_images_beside_the_data_and_in_it_decode(tmp_path: Path) -> None:
     only = only_broken(found("RL prompts", frame, tmp_path / "elsewhere"))
     assert only["examples"][0]["id"] == "p1"
     assert "image 1: cannot be read" in only["examples"][0]["why"]
-
-
-@pytest.mark.parametrize("answer", ["42", "-3.5", "1/2", "\\frac{2}{3}", "Monday", "\\text{yes}", "(B)", "50\\%"])
-def test_numbers_and_words_are_read_without_a_process(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = MathPool(workers=1)
-    monkeypatch.setattr(pool, "_compare", None)
-    assert answer_fault(answer, pool) is None
-
-
-@pytest.mark.parametrize(
-    ("answer", "fault"),
-    [
-        ("x^2 + 2x", None),
-        ("\\{1, 2\\}", None),
-        ("\\frac{1}{", "unreadable reference"),
-        (" . ", "empty"),
-    ],
-)
-def test_formulas_are_read_by_the_verifiers_parser(answer: str, fault: str | None, pool: MathPool) -> None:
-    assert answer_fault(answer, pool) == fault
 
 
 @pytest.mark.parametrize(

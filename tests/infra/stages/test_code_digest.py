@@ -160,7 +160,7 @@ def test_modules_that_import_each_other_come_to_an_end(tree: ModuleType, tmp_pat
 
 def test_the_rl_stage_reaches_its_objective_and_the_math_worker() -> None:
     reached = code_digest.reached_modules("steps.stages.rl")
-    assert {"steps.rl.objective", "steps.packing", "infra.training.trainer", "steps.rewards.math_worker"} <= set(
+    assert {"steps.rl.objective", "steps.packing", "infra.training.trainer", "steps.rewards.math.worker"} <= set(
         reached
     )
     assert not any(name.startswith("flows") for name in reached)

@@ -4,7 +4,7 @@ import psutil
 import pytest
 
 from steps.problem import Problem
-from steps.rewards.math import UnreadableReference
+from steps.rewards.math.judge import UnreadableReference
 from steps.rewards.score import Score
 from steps.rewards.scorer import Scorer
 
@@ -20,8 +20,8 @@ def test_scores_stand_in_the_order_of_the_pairs_whichever_verifier_judges() -> N
     with Scorer() as scorer:
         scores = scorer.score_many(pairs)
         assert [score.value for score in scores] == [1.0, 1.0, 1.0, 0.0, 0.0] * 3
-        assert scores[4].reason == "no answer" and scores[0].verifier == "math@2" and scores[2].verifier == "code@2"
-        assert scorer.counts == {"math@2: right": 6, "code@2: right": 3, "math@2: wrong": 3, "math@2: no answer": 3}
+        assert scores[4].reason == "no answer" and scores[0].verifier == "math@3" and scores[2].verifier == "code@2"
+        assert scorer.counts == {"math@3: right": 6, "code@2: right": 3, "math@3: wrong": 3, "math@3: no answer": 3}
 
 
 def test_a_hanging_answer_is_counted_and_leaves_its_neighbours_alone() -> None:
@@ -30,7 +30,7 @@ def test_a_hanging_answer_is_counted_and_leaves_its_neighbours_alone() -> None:
         hanging, term, number = scorer.score_many(pairs)
         assert (hanging.value, term.value, number.value) == (0.0, 1.0, 1.0)
         assert hanging.reason == "timed out" and hanging.seconds > 1
-        assert scorer.counts["math@2: timed out"] == 1
+        assert scorer.counts["math@3: timed out"] == 1
 
 
 def test_a_fault_of_ours_is_raised_and_the_scorer_goes_on() -> None:

@@ -1,4 +1,4 @@
-"""Killable processes that compare formulas, started when first needed and replaced when one dies."""
+"""Killable processes that compare expressions, started when first needed and replaced when one dies."""
 
 import json
 import os
@@ -12,8 +12,14 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Literal
 
-Comparison = Literal["equal", "different", "unreadable answer", "unreadable reference"]
-"""What a worker answers."""
+from steps.rewards.math.forms import Expr
+from steps.rewards.math.wire import encode
+
+How = Literal["equal", "proportional", "positively proportional"]
+"""How two expressions are compared: see `algebra`, which a worker alone imports."""
+
+Comparison = Literal["equal", "different", "too large"]
+"""What a worker answers. too large: its memory did not suffice."""
 
 Outcome = Comparison | Literal["timed out", "killed"]
 """What the pool answers. killed: twice, by a signal that is not the timer's."""
@@ -25,12 +31,12 @@ WALL_SECONDS = 60.0
 """For one comparison or one start, where a process neither computes nor answers."""
 
 COMPARISONS_PER_PROCESS = 5000
-"""The algebra system keeps what it has computed; a fresh process before that reaches the memory limit."""
+"""A fresh process before what constants and factorials leave in memory reaches the limit."""
 
 REMEMBERED = 100_000
 """Outcomes kept. A group's responses give the same answers often, and one that hangs costs its seconds once."""
 
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 
 
 class MathWorkerError(RuntimeError):
@@ -45,7 +51,7 @@ class _Worker:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
         # A new program and not a fork: this process may hold an engine's threads and locks.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "steps.rewards.math_worker"],
+            [sys.executable, "-m", "steps.rewards.math.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -68,10 +74,10 @@ class _Worker:
             # One line answers one request, so none waits in the reader's buffer.
             return self._process.stdout.readline() if selector.select(WALL_SECONDS) else b""
 
-    def compare(self, reference: str, answer: str, cpu_seconds: float) -> Outcome:
+    def compare(self, pair: str, cpu_seconds: float) -> Outcome:
         assert self._process.stdin
         self.comparisons += 1
-        request = {"reference": reference, "answer": answer, "cpu_seconds": cpu_seconds}
+        request = json.loads(pair) | {"cpu_seconds": cpu_seconds}
         try:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
@@ -103,28 +109,28 @@ class _Worker:
 
 
 class MathPool:
-    """Compares formulas in at most `workers` processes; calls from more threads wait."""
+    """Compares expressions in at most `workers` processes; calls from more threads wait."""
 
     def __init__(self, workers: int, cpu_seconds: float = CPU_SECONDS) -> None:
         self._cpu_seconds = cpu_seconds
-        self._seen: OrderedDict[tuple[str, str], Outcome] = OrderedDict()
+        self._seen: OrderedDict[str, Outcome] = OrderedDict()
         self._lock = threading.Lock()
         # Last in, first out: a light load keeps one process warm and starts no other.
         self._slots: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         for _ in range(workers):
             self._slots.put(None)
 
-    def compare(self, reference: str, answer: str) -> Outcome:
-        """Whether two LaTeX formulas are equal. Raises MathWorkerError where the fault is not the formulas'."""
-        pair = (reference, answer)
+    def compare(self, reference: Expr, answer: Expr, how: How = "equal") -> Outcome:
+        """Whether two expressions agree. Raises MathWorkerError where the fault is not theirs."""
+        pair = json.dumps({"reference": encode(reference), "answer": encode(answer), "how": how})
         with self._lock:
             if pair in self._seen:
                 self._seen.move_to_end(pair)
                 return self._seen[pair]
-        outcome = self._compare(reference, answer)
+        outcome = self._compare(pair)
         if outcome == "killed":
-            # The machine's memory may have run out for a reason of its own; the formulas get a second chance.
-            outcome = self._compare(reference, answer)
+            # The machine's memory may have run out for a reason of its own; the expressions get a second chance.
+            outcome = self._compare(pair)
         if outcome != "killed":
             with self._lock:
                 self._seen[pair] = outcome
@@ -132,7 +138,7 @@ class MathPool:
                     self._seen.popitem(last=False)
         return outcome
 
-    def _compare(self, reference: str, answer: str) -> Outcome:
+    def _compare(self, pair: str) -> Outcome:
         worker = self._slots.get()
         try:
             if worker is None or not worker.alive:
@@ -140,7 +146,7 @@ class MathPool:
                     worker.close()
                 worker = None
                 worker = _Worker()
-            return worker.compare(reference, answer, self._cpu_seconds)
+            return worker.compare(pair, self._cpu_seconds)
         finally:
             self._slots.put(worker)
 

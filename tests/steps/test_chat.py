@@ -1,0 +1,54 @@
+"""The chat format of templates that open the thinking themselves, and of those that do not."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from steps.chat import Chat
+from steps.rewards.score import boxed_answer
+
+SOLVED = "<think>\n2 + 3 = 5\n</think>\n\\boxed{5}"
+
+
+@pytest.fixture
+def opening(base: Path, tmp_path: Path) -> Chat:
+    """The nano checkpoint's chat with a template that ends each prompt with an open think block."""
+    folder = tmp_path / "opening"
+    shutil.copytree(base, folder)
+    chat = Chat(folder)
+    template = chat.tokenizer.chat_template + "{% if add_generation_prompt %}{{ '<think>\\n' }}{% endif %}"
+    chat.tokenizer.chat_template = template
+    chat.tokenizer.save_pretrained(folder)
+    return Chat(folder)
+
+
+def test_a_box_inside_thinking_that_the_template_opened_is_no_answer(opening: Chat) -> None:
+    text = opening.text(opening.encode("maybe \\boxed{5}, but let me see"))
+    assert text.startswith("<think>") and boxed_answer(text) is None
+
+
+def test_an_answer_after_thinking_that_the_template_opened_counts(opening: Chat) -> None:
+    text = opening.text(opening.encode("maybe \\boxed{4}\n</think>\n\\boxed{5}"))
+    assert boxed_answer(text) == "5"
+
+
+def test_training_text_opens_the_thinking_once(opening: Chat) -> None:
+    example = opening.example("2 + 3?", SOLVED)
+    whole = opening.tokenizer.decode(example.tokens)
+    assert whole.count("<think>") == 1 and whole.count("</think>") == 1
+    assert opening.text(example.tokens[example.prompt_length :]) == SOLVED
+
+
+def test_a_response_without_thinking_closes_what_the_template_opened(opening: Chat) -> None:
+    example = opening.example("2 + 3?", "\\boxed{5}")
+    text = opening.text(example.tokens[example.prompt_length :])
+    assert text.count("<think>") == text.count("</think>") == 1 and boxed_answer(text) == "5"
+
+
+def test_a_template_that_opens_nothing_changes_nothing(base: Path) -> None:
+    chat = Chat(base)
+    for response in (SOLVED, "\\boxed{5}", "a<think>b"):
+        example = chat.example("2 + 3?", response)
+        assert chat.text(example.tokens[example.prompt_length :]) == response
+    assert chat.opened == chat.skip_thinking == ""
