@@ -35,7 +35,7 @@ def test_an_answer_after_thinking_that_the_template_opened_counts(opening: Chat)
 
 def test_training_text_opens_the_thinking_once(opening: Chat) -> None:
     example = opening.example("2 + 3?", SOLVED)
-    whole = opening.tokenizer.decode(example.tokens)
+    whole = opening.tokenizer.decode(list(example.tokens))
     assert whole.count("<think>") == 1 and whole.count("</think>") == 1
     assert opening.text(example.tokens[example.prompt_length :]) == SOLVED
 

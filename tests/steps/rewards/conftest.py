@@ -1,6 +1,6 @@
 """What the tests of the rewards share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -8,6 +8,7 @@ from steps.problem import Problem
 from steps.rewards.math.judge import judge_answer
 from steps.rewards.math.pool import MathPool
 from steps.rewards.score import Verdict
+from tests.steps.rewards.judge import Judge
 
 
 @pytest.fixture(scope="session")
@@ -17,11 +18,8 @@ def pool() -> Iterator[MathPool]:
     pool.close()
 
 
-Judges = Callable[..., Verdict]
-
-
 @pytest.fixture(scope="session")
-def judge(pool: MathPool) -> Judges:
+def judge(pool: MathPool) -> Judge:
     """Judges an answer: `judge(reference, answer, prompt="…", form="…")`."""
 
     def judge(reference: str, answer: str, prompt: str = "?", form: str | None = None) -> Verdict:

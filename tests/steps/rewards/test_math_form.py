@@ -2,6 +2,8 @@ r"""Problems that ask for a form, and answers that are a piece of their question
 
 import pytest
 
+from tests.steps.rewards.judge import Judge
+
 
 @pytest.mark.parametrize(
     ("form", "reference", "right", "wrong"),
@@ -54,7 +56,9 @@ import pytest
         ("exact", "0.25", ["0.25", "1/4"], ["0.3"]),
     ],
 )
-def test_an_answer_is_written_as_asked(judge, form: str, reference: str, right: list[str], wrong: list[str]) -> None:
+def test_an_answer_is_written_as_asked(
+    judge: Judge, form: str, reference: str, right: list[str], wrong: list[str]
+) -> None:
     for answer in right:
         assert judge(reference, answer, form=form).right, answer
     for answer in wrong:
@@ -62,7 +66,7 @@ def test_an_answer_is_written_as_asked(judge, form: str, reference: str, right: 
 
 
 @pytest.mark.parametrize(("reference", "answer"), [("(x-2)(x-3)", "x^2-5x+6"), (r"2\sqrt{3}", r"\sqrt{12}")])
-def test_without_a_form_any_equal_answer_is_right(judge, reference: str, answer: str) -> None:
+def test_without_a_form_any_equal_answer_is_right(judge: Judge, reference: str, answer: str) -> None:
     assert judge(reference, answer).right
 
 
@@ -83,7 +87,7 @@ def test_without_a_form_any_equal_answer_is_right(judge, reference: str, answer:
         ("Simplify √12.", r"2\sqrt{3}", "√12"),
     ],
 )
-def test_a_piece_of_the_question_is_no_answer(judge, prompt: str, reference: str, copied: str) -> None:
+def test_a_piece_of_the_question_is_no_answer(judge: Judge, prompt: str, reference: str, copied: str) -> None:
     assert judge(reference, copied).right
     assert not judge(reference, copied, prompt=prompt).right
     assert judge(reference, reference, prompt=prompt).right
@@ -104,7 +108,7 @@ def test_a_piece_of_the_question_is_no_answer(judge, prompt: str, reference: str
     ],
 )
 def test_the_reference_itself_is_right_also_where_the_question_has_it(
-    judge, prompt: str, reference: str, answer: str
+    judge: Judge, prompt: str, reference: str, answer: str
 ) -> None:
     assert judge(reference, answer, prompt=prompt).right
 
@@ -118,7 +122,7 @@ def test_the_reference_itself_is_right_also_where_the_question_has_it(
     ],
 )
 def test_a_percent_sign_is_read_as_the_question_asks(
-    judge, prompt: str, reference: str, right: list[str], wrong: list[str]
+    judge: Judge, prompt: str, reference: str, right: list[str], wrong: list[str]
 ) -> None:
     assert [judge(reference, answer, prompt=prompt).right for answer in right] == [True] * len(right)
     assert [judge(reference, answer, prompt=prompt).right for answer in wrong] == [False] * len(wrong)

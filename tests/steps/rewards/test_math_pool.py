@@ -14,6 +14,7 @@ from steps.rewards.math.judge import judge as judge_response
 from steps.rewards.math.parse import read
 from steps.rewards.math.pool import MathPool
 from tests.processes import running_below
+from tests.steps.rewards.judge import Judge
 
 GSM8K = Path(__file__).parents[4] / "shared/data/gsm8k/test.jsonl"
 
@@ -27,7 +28,7 @@ def expression(text: str) -> Expr:
 @pytest.mark.parametrize(
     "answer", ["9^{9^{9^9}}+x", "x^{9^{9^{9^9}}}", r"x+\frac{(10^{10^{10}})!}{3}", "(" * 100 + "x" + ")" * 100]
 )
-def test_an_answer_that_hangs_costs_its_cpu_seconds_and_changes_no_later_verdict(judge, answer: str) -> None:
+def test_an_answer_that_hangs_costs_its_cpu_seconds_and_changes_no_later_verdict(judge: Judge, answer: str) -> None:
     start = time.monotonic()
     assert not judge("x+7", answer).right
     assert time.monotonic() - start < 20

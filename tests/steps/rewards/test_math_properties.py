@@ -14,6 +14,7 @@ from steps.rewards.math.parse import read
 from steps.rewards.math.units import read_unit
 from steps.rewards.math.wire import decode, encode
 from steps.rewards.score import boxed_answer
+from tests.steps.rewards.judge import Judge
 
 judged = settings(deadline=None)
 """A comparison may wait for a process to start."""
@@ -96,7 +97,7 @@ def test_two_numbers_are_equal_only_if_they_are(left: int, right: int, power: in
 
 @given(st.integers(2, 10**6), st.integers(1, 60))
 @judged
-def test_a_number_that_is_perturbed_is_wrong(judge, number: int, power: int) -> None:
+def test_a_number_that_is_perturbed_is_wrong(judge: Judge, number: int, power: int) -> None:
     root = f"\\sqrt{{{number}}}"
     assert judge(f"x+{root}", f"{root}+x").right
     for perturbed in (f"{root}+10^{{-{power}}}", f"{root}+\\frac{{1}}{{{power}!}}", f"(1+2^{{-{power}}}){root}"):
@@ -108,7 +109,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 @given(st.text(LETTERS + "  ", min_size=1, max_size=20).map(str.strip).filter(bool))
 @judged
-def test_a_word_that_is_no_unit_is_refused(judge, word: str) -> None:
+def test_a_word_that_is_no_unit_is_refused(judge: Judge, word: str) -> None:
     assume(read_unit(word) is None)
     assert not judge("12", rf"12 \text{{ {word}}}").right
     assert not judge("12", rf"12 \mathrm{{{word}}}").right
@@ -116,26 +117,26 @@ def test_a_word_that_is_no_unit_is_refused(judge, word: str) -> None:
 
 @given(st.sampled_from(LETTERS), st.integers(2, 99))
 @judged
-def test_a_letter_behind_a_number_is_no_unit_without_a_space(judge, letter: str, number: int) -> None:
+def test_a_letter_behind_a_number_is_no_unit_without_a_space(judge: Judge, letter: str, number: int) -> None:
     assert not judge(str(number), f"{number}{letter}").right
 
 
 @given(st.permutations("Monday"))
 @judged
-def test_a_word_with_its_letters_in_another_order_is_another_word(judge, letters: list[str]) -> None:
+def test_a_word_with_its_letters_in_another_order_is_another_word(judge: Judge, letters: list[str]) -> None:
     word = "".join(letters)
     assert judge("Monday", word).right == (word.casefold() == "monday")
 
 
 @given(st.permutations("ABCD"))
 @judged
-def test_a_name_with_its_letters_in_another_order_is_another_name(judge, letters: list[str]) -> None:
+def test_a_name_with_its_letters_in_another_order_is_another_name(judge: Judge, letters: list[str]) -> None:
     assert judge("ABCD", "".join(letters)).right == (letters == list("ABCD"))
 
 
 @given(st.integers(2, 36), st.integers(2, 36), st.text("01", min_size=2, max_size=8))
 @judged
-def test_digits_in_another_base_are_another_number(judge, base: int, other: int, digits: str) -> None:
+def test_digits_in_another_base_are_another_number(judge: Judge, base: int, other: int, digits: str) -> None:
     assume(digits[0] == "1")
     assert judge(f"{digits}_{{{base}}}", f"({digits})_{{{other}}}").right == (base == other)
     assert judge(f"{digits}_{{{base}}}", digits).right == (base == 10)
@@ -144,7 +145,7 @@ def test_digits_in_another_base_are_another_number(judge, base: int, other: int,
 @given(st.lists(st.integers(-50, 50), min_size=2, max_size=5), st.data())
 @judged
 def test_a_list_is_right_in_any_order_and_with_the_same_members_only(
-    judge, numbers: list[int], data: st.DataObject
+    judge: Judge, numbers: list[int], data: st.DataObject
 ) -> None:
     reference = ", ".join(map(str, numbers))
     shuffled = data.draw(st.permutations(numbers))
@@ -157,7 +158,7 @@ def test_a_list_is_right_in_any_order_and_with_the_same_members_only(
 
 @given(st.integers(-9, 9), st.integers(-9, 9), st.booleans(), st.booleans())
 @judged
-def test_an_interval_is_its_inequality(judge, low: int, width: int, low_open: bool, high_open: bool) -> None:
+def test_an_interval_is_its_inequality(judge: Judge, low: int, width: int, low_open: bool, high_open: bool) -> None:
     assume(width > 0)
     high = low + width
     interval = f"{'(' if low_open else '['}{low}, {high}{')' if high_open else ']'}"
@@ -171,7 +172,7 @@ def test_an_interval_is_its_inequality(judge, low: int, width: int, low_open: bo
 @given(st.integers(1, 9), st.integers(-9, 9), st.integers(1, 9))
 @judged
 def test_an_equation_is_right_multiplied_by_a_number_and_wrong_changed(
-    judge, slope: int, offset: int, factor: int
+    judge: Judge, slope: int, offset: int, factor: int
 ) -> None:
     reference = f"y={slope}x+{offset}"
     assert judge(reference, f"{factor}y={factor * slope}x+{factor * offset}").right

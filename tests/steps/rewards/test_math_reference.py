@@ -4,6 +4,7 @@ import pytest
 
 from steps.rewards.math.pool import MathPool
 from steps.rewards.math.reference import reference_fault
+from tests.steps.rewards.judge import Judge
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_a_reference_that_no_answer_can_meet_is_refused(pool: MathPool, kind: st
         ],
     ],
 )
-def test_a_reference_that_can_be_met_is_accepted(pool: MathPool, judge, answer: str) -> None:
+def test_a_reference_that_can_be_met_is_accepted(pool: MathPool, judge: Judge, answer: str) -> None:
     assert reference_fault(answer, pool) is None
     assert judge(answer, answer).right
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.steps.rewards.judge import Judge
+
 BOTH_WAYS: dict[str, list[tuple[str, list[str]]]] = {
     "fractions": [
         (
@@ -680,6 +682,6 @@ def rows() -> Iterator[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize(("kind", "reference", "answer"), rows())
-def test_a_right_answer_in_another_form_is_right(judge, kind: str, reference: str, answer: str) -> None:
+def test_a_right_answer_in_another_form_is_right(judge: Judge, kind: str, reference: str, answer: str) -> None:
     verdict = judge(reference, answer)
     assert verdict.right, f"{kind}: {verdict.reason}"

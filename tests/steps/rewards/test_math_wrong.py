@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from steps.rewards.score import Verdict
+from tests.steps.rewards.judge import Judge
 
 WRONG: dict[str, list[tuple[str, list[str]]]] = {
     "small values: differences below a float's absolute tolerance": [
@@ -408,6 +409,6 @@ def rows() -> Iterator[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize(("kind", "reference", "answer"), rows())
-def test_a_wrong_answer_that_looks_right_is_wrong(judge, kind: str, reference: str, answer: str) -> None:
+def test_a_wrong_answer_that_looks_right_is_wrong(judge: Judge, kind: str, reference: str, answer: str) -> None:
     verdict: Verdict = judge(reference, answer)
     assert not verdict.right, kind
