@@ -30,7 +30,7 @@ class Score:
     value: float  # 1.0 right, 0.0 wrong
     reason: str
     seconds: float  # that the judging took
-    verifier: str  # name and version, as in "math@2": another version may judge the same response otherwise
+    verifier: str  # name and version, as in "math@3": another version may judge the same response otherwise
 
 
 def after_thinking(response: str) -> str | None:

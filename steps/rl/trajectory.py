@@ -57,7 +57,7 @@ class Trajectory:
     reason: str = ""
     """Why the verifier gave that reward."""
     verifier: str = ""
-    """Name and version of the verifier, as in `math@2`."""
+    """Name and version of the verifier, as in `math@3`."""
 
     @property
     def tokens(self) -> list[int]:

@@ -34,7 +34,7 @@ def known(row: dict[str, Any]) -> dict[str, Any]:
 def test_an_example_is_kept_with_its_prompt_its_passes_and_what_the_verifier_said(base: Path, tmp_path: Path) -> None:
     chat = Chat(base)
     examples = [Example(problem_id="p", prompt="1 + 1 = ?", response=text, source="s") for text in ("two", "2")]
-    scores = [Score(1.0, "right", 0.1, "math@2")] * 2
+    scores = [Score(1.0, "right", 0.1, "math@3")] * 2
     plain = written(tmp_path / "plain", example_rows(chat, examples, 3))[1]
     judged = written(tmp_path / "judged", example_rows(chat, examples, 3, scores))[1]
     tokens = len(chat.example("1 + 1 = ?", "2").response)
@@ -52,13 +52,13 @@ def test_an_example_is_kept_with_its_prompt_its_passes_and_what_the_verifier_sai
         "licence": "unknown",
     }
     assert known(plain) == expected
-    assert known(judged) == expected | {"reward": 1.0, "reward_reason": "right", "verifier": "math@2"}
+    assert known(judged) == expected | {"reward": 1.0, "reward_reason": "right", "verifier": "math@3"}
 
 
 def test_what_dpo_and_shortest_rejection_chose_is_written_in_the_order_of_training(base: Path, tmp_path: Path) -> None:
     chat = Chat(base)
     texts = [("2", True), ("two, or 3", False), ("let me add 1 and 1 and get 2", True)]
-    judged = [JudgedResponse([*chat.encode(text), chat.end_token], right, "why", "math@2") for text, right in texts]
+    judged = [JudgedResponse([*chat.encode(text), chat.end_token], right, "why", "math@3") for text, right in texts]
     sampled = Responses(PROBLEM, chat.prompt(PROBLEM), judged)
     pairs = preference_pairs([sampled], DpoConfig(learning_rate=1e-4, pairs_per_problem=2), Random(0))
     rows = written(tmp_path / "dpo", preference_rows(chat, pairs, 2))
@@ -70,7 +70,7 @@ def test_what_dpo_and_shortest_rejection_chose_is_written_in_the_order_of_traini
     ]
     assert {row["response"] for row in rows} == {text for text, _ in texts}
     assert {(row["prompt_digest"], row["times_trained"], row["verifier"]) for row in rows} == {
-        (PROBLEM.digest, 2, "math@2")
+        (PROBLEM.digest, 2, "math@3")
     }
     (one,) = written(tmp_path / "shortest", [response_row(chat, *one, "imitated", 4) for one in shortest([sampled])])
     assert (one["response"], one["tokens"], one["times_trained"], one["role"]) == ("2", 2, 4, "imitated")

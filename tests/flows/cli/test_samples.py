@@ -35,7 +35,7 @@ def rollout(iteration: int, number: int) -> SampleRow:
         stop="end",
         reward=float(number % 2),
         reward_reason="right",
-        verifier="math@2",
+        verifier="math@3",
     )
 
 

@@ -55,7 +55,7 @@ def rollout(iteration: int, number: int, **changed: Any) -> SampleRow:
         "stop": "end",
         "reward": None if stale else float(rng.random() < 0.5),
         "reward_reason": "right",
-        "verifier": "math@2",
+        "verifier": "math@3",
         "total_reward": None if stale else rng.random(),
         "advantage": None if stale else rng.random() - 0.5,
     }
