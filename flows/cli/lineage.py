@@ -252,7 +252,7 @@ def export(
 def _chosen(
     index: "LineageIndex", run_name: str | None, upstream_of: str | None, downstream_of: str | None
 ) -> "Subgraph":
-    from infra.lineage.export import of_run, whole
+    from infra.lineage.export.selection import of_run, whole
 
     if run_name is not None:
         return of_run(index, run_name)
@@ -264,7 +264,7 @@ def _chosen(
 
 
 def _exported(index: "LineageIndex", form: str, graph: "Subgraph") -> str:
-    from infra.lineage.export import as_data
+    from infra.lineage.export.selection import as_data
 
     if form == "json":
         return json.dumps(as_data(graph), indent=1) + "\n"
@@ -278,12 +278,15 @@ def _exported(index: "LineageIndex", form: str, graph: "Subgraph") -> str:
 
 
 def _show_graph(graph: "Subgraph", direction: str, as_json: bool) -> None:
-    """A tree from the first node; a node that is in it already is not expanded again."""
-    from infra.lineage.export import as_data
+    """A tree from the first node; a node that is in it already is not expanded again. Evaluations are part of their
+    model's line; as JSON they are nodes."""
+    from infra.lineage.export.selection import as_data
+    from infra.lineage.graph import fold
 
     if as_json:
         _print_json(as_data(graph))
         return
+    graph = fold(graph)
     nodes = {node.id: node for node in graph.nodes}
     following: dict[str, list[tuple[str, str]]] = {}
     for edge in graph.edges:
@@ -295,6 +298,8 @@ def _show_graph(graph: "Subgraph", direction: str, as_json: bool) -> None:
         details = [node.facts.get("run") if node.kind == "execution" else str(node.facts.get("digest") or "")[:12]]
         if node.facts.get("status") == "failed" or node.facts.get("passed") is False:
             details.append("failed")
+        if node.kind == "artifact" and node.facts.get("accuracy") is not None:
+            details.append(f"accuracy {node.facts['accuracy']:.1%}")
         rest = "  ".join(part for part in details if part)
         return Text.assemble((f"{node.kind} ", "dim"), printable(node.label), (printable(f"  {rest}".rstrip()), "dim"))
 

@@ -4,12 +4,13 @@
     execution  ─▶ a job <recipe>.<stage>: START, and COMPLETE or FAIL, with the run that ran it as its parent
     artifact   ─▶ a data set named by its address: a bucket or `file` is the namespace, its digest the version
     source     ─▶ likewise; its SHA-256 is the version
+    evaluation ─▶ a job like every stage's, and the facet `longhaul_evaluation` of the model's data set
     gate       ─▶ tests of the execution's run, and assertions about the data that it read
     tag        ─▶ a tag of the data set, in the events of the execution that made it
 
-Data sets are named by their content, so two executions that made the same share one, and no other is ever taken for it.
-Ids of runs are derived from names: exporting twice gives the same events. What OpenLineage has no facet for (key, seed,
-configuration, packages, metrics) is in the facet `longhaul_stage`.
+Data sets are named by their content: two executions that made the same content share one, and no others do. Ids of runs
+are computed from names, so that exporting twice gives the same events. What OpenLineage has no facet for (key, seed,
+configuration, packages, metrics) is in facets of our own (facets.py).
 """
 
 import json
@@ -18,7 +19,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-import attr
 from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
 from openlineage.client.facet_v2 import (
     DatasetFacet,
@@ -38,10 +38,12 @@ from openlineage.client.facet_v2 import (
 )
 from openlineage.client.serde import Serde
 
+from infra.lineage.export.facets import LonghaulEvaluationDatasetFacet, LonghaulStageRunFacet
 from infra.lineage.graph import Node, Subgraph
 from infra.lineage.index import LineageIndex
 from infra.lineage.rows import RunDetail
 from infra.lineage.tables import LineageError
+from infra.store.evaluation_stages import evaluation_figures, is_evaluation
 from infra.store.records import StageRecord
 from infra.store.store import Ref
 
@@ -53,29 +55,10 @@ NAMESPACE = "longhaul"
 _ENDS = {"succeeded": RunState.COMPLETE, "failed": RunState.FAIL, "interrupted": RunState.ABORT}
 
 
-@attr.define
-class StageRunFacet(RunFacet):
-    """What shapes a stage's outputs, and how it did."""
-
-    stage: str
-    key: str
-    seed: int
-    config: str
-    """JSON."""
-    code: str
-    diff: str | None
-    """SHA-256 of what differs from the commit."""
-    packages: dict[str, str]
-    metrics: str
-    """JSON."""
-    evaluation: str | None
-    """JSON."""
-
-
 def events(index: LineageIndex, graph: Subgraph) -> Iterator[dict[str, Any]]:
     """The events of all runs and executions in a subgraph, as plain data.
 
-    Raises LineageError for a record whose times are none.
+    Raises LineageError for a record whose times are not valid.
     """
     tags: dict[str, list[str]] = {}
     for tag in index.tags():
@@ -90,7 +73,7 @@ def events(index: LineageIndex, graph: Subgraph) -> Iterator[dict[str, Any]]:
             else:
                 continue
         except (ValueError, OverflowError) as error:
-            raise LineageError(f"{node.id} cannot be told as events: {error}") from error
+            raise LineageError(f"{node.id} cannot be exported as events: {error}") from error
         yield from (Serde.to_dict(event) for event in made)
 
 
@@ -104,14 +87,14 @@ def _run_events(detail: RunDetail) -> list[RunEvent]:
     facets: dict[str, RunFacet] = {}
     if reused:
         facets["tags"] = tags_run.TagsRunFacet(tags=reused, producer=PRODUCER)
-    found = []
+    made = []
     if detail.start is not None:
-        found.append(_event(RunState.START, detail.start.time, run, job, facets))
+        made.append(_event(RunState.START, detail.start.time, run, job, facets))
     if detail.end is not None and detail.end.status in _ENDS:
         if detail.end.error:
             facets = facets | {"errorMessage": _error(detail.end.error)}
-        found.append(_event(_ENDS[detail.end.status], detail.end.time, run, job, facets))
-    return found
+        made.append(_event(_ENDS[detail.end.status], detail.end.time, run, job, facets))
+    return made
 
 
 def _execution_events(index: LineageIndex, node: Node, tags: dict[str, list[str]]) -> list[RunEvent]:
@@ -123,16 +106,18 @@ def _execution_events(index: LineageIndex, node: Node, tags: dict[str, list[str]
             job=parent_run.Job(namespace=NAMESPACE, name=recipe),
             producer=PRODUCER,
         ),
-        "longhaul_stage": StageRunFacet(
+        "longhaul_stage": LonghaulStageRunFacet(
             stage=record.stage,
             key=record.key,
+            keyFormat=getattr(record, "key_format", 1),
             seed=record.seed,
             config=json.dumps(record.config, sort_keys=True),
             code=record.code,
             diff=record.diff,
             packages=record.packages,
+            environment=getattr(record, "environment", {}),
             metrics=json.dumps(record.metrics, sort_keys=True),
-            evaluation=json.dumps(record.evaluation, sort_keys=True) if record.evaluation else None,
+            peakMemoryMb=record.peak_memory_mb,
             producer=PRODUCER,
         ),
     }
@@ -143,7 +128,11 @@ def _execution_events(index: LineageIndex, node: Node, tags: dict[str, list[str]
     if record.failure is not None:
         last = last | {"errorMessage": _error(record.failure.error)}
     outputs = [
-        OutputDataset(*_named(ref.address), facets=_dataset_facets(ref, f"{record.stage} · {name}", tags))
+        OutputDataset(
+            *_named(ref.address),
+            facets=_dataset_facets(ref, f"{record.stage} · {name}", tags)
+            | (_evaluation(index.evaluation_of(record)) if name == "model" else {}),
+        )
         for name, ref in record.outputs.items()
     ]
     end = RunState.FAIL if record.failure else RunState.COMPLETE
@@ -206,7 +195,8 @@ def _inputs(record: StageRecord) -> list[InputDataset]:
     read = [
         InputDataset(
             *_named(ref.address),
-            facets=_dataset_facets(ref, name, {}),
+            facets=_dataset_facets(ref, name, {})
+            | (_evaluation(record) if name == "model" and is_evaluation(record.stage) else {}),
             # Which of several data sets a gate is about is not recorded; models have none.
             inputFacets={"dataQualityAssertions": _assertions(record)} if record.gates and ref.kind != "model" else {},
         )
@@ -231,20 +221,44 @@ def _named(address: str) -> tuple[str, str]:
     return "file", address
 
 
-def _dataset_facets(ref: Ref, told: str, tags: dict[str, list[str]]) -> dict[str, DatasetFacet]:
+def _dataset_facets(ref: Ref, description: str, tags: dict[str, list[str]]) -> dict[str, DatasetFacet]:
     facets: dict[str, DatasetFacet] = {
         "version": _version(ref.digest),
         "datasetType": _type("MODEL" if ref.kind == "model" else "FILE", ref.kind),
         "documentation": documentation_dataset.DocumentationDatasetFacet(
-            description=told, contentType="text/plain", producer=PRODUCER
+            description=description, contentType="text/plain", producer=PRODUCER
         ),
     }
-    if set_now := tags.get(ref.digest):
+    if set_tags := tags.get(ref.digest):
         facets["tags"] = tags_dataset.TagsDatasetFacet(
-            tags=[tags_dataset.TagsDatasetFacetFields(key=tag, value="true", source="LONGHAUL") for tag in set_now],
+            tags=[tags_dataset.TagsDatasetFacetFields(key=tag, value="true", source="LONGHAUL") for tag in set_tags],
             producer=PRODUCER,
         )
     return facets
+
+
+def _evaluation(record: StageRecord | None) -> dict[str, DatasetFacet]:
+    """The facet of the evaluation that a record holds; none where it holds none, or not all of its figures."""
+    figures = evaluation_figures(record)
+    if record is None or not figures.keys() >= {"problems", "samples", "accuracy", "standard_error", "mean_tokens"}:
+        return {}
+    facet = LonghaulEvaluationDatasetFacet(
+        stage=record.stage,
+        run=record.run,
+        problems=figures["problems"],
+        samples=figures["samples"],
+        accuracy=figures["accuracy"],
+        standardError=figures["standard_error"],
+        meanTokens=figures["mean_tokens"],
+        medianTokens=figures["median_tokens"],
+        p99Tokens=figures["p99_tokens"],
+        domains={
+            name: {"problems": each["problems"], "accuracy": each["accuracy"], "meanTokens": each["mean_tokens"]}
+            for name, each in figures["domains"].items()
+        },
+        producer=PRODUCER,
+    )
+    return {"longhaul_evaluation": facet}
 
 
 def _version(digest: str) -> DatasetFacet:

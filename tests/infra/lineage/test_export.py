@@ -4,15 +4,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import attr
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, ValidationError
 from referencing import Registry, Resource
 
-from infra.lineage.export import as_data, of_run, whole
+from infra.lineage import export
+from infra.lineage.export import facets
 from infra.lineage.export.mermaid import escaped, mermaid
 from infra.lineage.export.openlineage import events
+from infra.lineage.export.selection import as_data, of_run, whole
 from infra.lineage.graph import Edge, Node, Subgraph
 from infra.lineage.index import LineageIndex
 from infra.lineage.tables import LineageError
@@ -21,6 +24,7 @@ from infra.store.store import Ref
 from tests.infra.lineage.records import BEFORE_RL, History, digest, reused, stage_record, write_history
 
 SCHEMAS = Path(__file__).parent / "openlineage"
+OWN_SCHEMAS = Path(export.__file__).parent / "facets"
 WARNED = {"expectation": "expect_tags_to_be_balanced", "rule": "tags are even", "success": False, "severity": "warn"}
 
 
@@ -40,8 +44,9 @@ def made_index(tmp_path: Path, **changed: Any) -> LineageIndex:
 
 @cache
 def registry() -> "Registry[Any]":
-    schemas = [json.loads(file.read_text()) for file in SCHEMAS.glob("*.json")]
-    assert len(schemas) == 12
+    files = [*SCHEMAS.glob("*.json"), *OWN_SCHEMAS.glob("*.json")]
+    schemas = [json.loads(file.read_text()) for file in files]
+    assert len(schemas) == 12 + 2
     return Registry().with_resources([(schema["$id"], Resource.from_contents(schema)) for schema in schemas])
 
 
@@ -66,15 +71,15 @@ def test_events_are_valid_by_the_official_schemas(tmp_path: Path) -> None:
     for event in found:
         validate(event, event["schemaURL"])
         validate(event, "https://openlineage.io/spec/2-0-2/OpenLineage.json")
-        for facets in facets_of(event):
-            for name, facet in facets.items():
+        for group in facets_of(event):
+            for name, facet in group.items():
                 seen.add(name)
                 validate(facet, facet["_schemaURL"])
-                if name != "longhaul_stage":  # which is our own, and any facet by their schema
-                    validate({name: facet}, facet["_schemaURL"].partition("#")[0])
+                validate({name: facet}, facet["_schemaURL"].partition("#")[0])
     assert seen == {
         "parent",
         "longhaul_stage",
+        "longhaul_evaluation",
         "test",
         "errorMessage",
         "tags",
@@ -92,6 +97,47 @@ def test_a_validator_without_these_schemas_would_not_pass_anything(tmp_path: Pat
     event = next(events(index, whole(index)))
     with pytest.raises(Exception, match="eventTime"):
         validate(event | {"eventTime": 3}, event["schemaURL"])
+
+
+@pytest.mark.parametrize("schema", sorted(OWN_SCHEMAS.glob("*.json")), ids=lambda file: file.stem)
+def test_every_field_of_our_facets_is_described_with_a_valid_example(schema: Path) -> None:
+    (definition,) = json.loads(schema.read_text())["$defs"].values()
+    fields = definition["allOf"][1]["properties"]
+    facet = getattr(facets, schema.stem)
+    assert {each.name for each in attr.fields(facet)} - {"_producer", "_schemaURL", "_deleted"} == fields.keys()
+    for name, field in fields.items():
+        assert field["description"].endswith("."), name
+        Draft202012Validator(field).validate(field["example"])
+
+
+@pytest.mark.parametrize(
+    ("facet", "field", "value"),
+    [("longhaul_evaluation", "accuracy", 61.2), ("longhaul_evaluation", "domains", {"sums": {"accuracy": 1.0}})],
+)
+def test_a_facet_of_ours_with_a_wrong_value_is_refused_by_its_schema(
+    tmp_path: Path, facet: str, field: str, value: object
+) -> None:
+    index = made_index(tmp_path)
+    made = next(found[facet] for event in events(index, whole(index)) for found in facets_of(event) if facet in found)
+    validate(made, made["_schemaURL"])
+    with pytest.raises(ValidationError):
+        validate(made | {field: value}, made["_schemaURL"])
+
+
+def test_a_model_and_its_evaluation_carry_the_same_figures(tmp_path: Path) -> None:
+    index = made_index(tmp_path)
+    found = list(events(index, of_run(index, "first")))
+    model = index.stage_record("first", "rl").outputs["model"].address
+    carried = [
+        (event["job"]["name"], each["facets"].get("longhaul_evaluation"))
+        for event in found
+        for each in (*event["inputs"], *event["outputs"])
+        if each["name"] == model and event["eventType"] == "COMPLETE"
+    ]
+    figures = {name: facet for name, facet in carried if facet}
+    assert figures.keys() == {"made-up.rl", "made-up.evaluate/rl"}
+    assert figures["made-up.rl"] == figures["made-up.evaluate/rl"]
+    assert figures["made-up.rl"]["stage"] == "evaluate/rl"
 
 
 def test_events_tell_what_ran_in_which_run_and_how_it_ended(tmp_path: Path) -> None:
@@ -147,7 +193,7 @@ def test_a_stage_whose_start_is_no_time_is_named(tmp_path: Path) -> None:
     write_history(tmp_path / "store", [("stage-runs/first", stage_record("rl", "first", started="yesterday"))])
     index = LineageIndex.of(open_store(tmp_path / "store"), tmp_path)
     index.sync(open_store(tmp_path / "store"))
-    with pytest.raises(LineageError, match=r"execution:first:rl cannot be told as events: .*yesterday"):
+    with pytest.raises(LineageError, match=r"execution:first:rl cannot be exported as events: .*yesterday"):
         list(events(index, whole(index)))
 
 
