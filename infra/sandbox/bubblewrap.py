@@ -35,11 +35,15 @@ BUILD_MB = 64
 """MiB of /build, where an image's compiler writes."""
 
 
-# A tmpfs over /tmp, in a mount namespace that nobody else sees, with the roots in it, and a /dev for boxes.
+# A tmpfs over /tmp, in a mount namespace that nobody else sees, with the roots in it, and a /dev for boxes. The roots
+# may lie below /tmp themselves: the shell enters their folder before it is covered, and `mount` must not look up its
+# path.
 _MOUNT_READABLY = """
+cd "$1"
 mount -t tmpfs -o mode=755 none /tmp
 mkdir /tmp/images
-mount --bind "$1" /tmp/images
+mount --no-canonicalize --bind . /tmp/images
+cd /
 mkdir /tmp/dev
 ln -s /tmp /tmp/dev/shm
 device() {

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -45,6 +46,16 @@ def test_a_program_that_does_not_end_well_is_1(program: Path, text: str, options
     program.write_text(text)
     done = sandbox("run", program, *options)
     assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith(f"[{said}; ")
+
+
+@pytest.mark.parametrize("backend", ["bubblewrap", "crun"])
+def test_a_home_below_tmp_is_as_good_as_any(backend: str, program: Path) -> None:
+    if shutil.which({"bubblewrap": "bwrap"}.get(backend, backend)) is None:
+        pytest.skip(f"no {backend} here")
+    program.write_text("print('ran')")
+    with TemporaryDirectory(dir="/tmp") as home:
+        done = sandbox("run", program, "--backend", backend, LONGHAUL_HOME=home)
+    assert (done.stdout, done.returncode) == ("ran\n", 0), done.stderr
 
 
 def test_what_a_program_writes_cannot_drive_the_terminal(program: Path) -> None:
