@@ -5,7 +5,7 @@ Run it with `longhaul evaluate [MODEL] [--against TAG]`, or as a plain Metaflow 
     python flows/evaluate.py run [--model rl] [--against production]
 
 On Argo it runs when the training flow has finished, and at the recipe's own times where its schedule says `evaluate`.
-Models stay in the store; what passes from step to step are records. What is done stands in flows/evaluation.py.
+Models stay in the store; what passes from step to step are records. The work is in flows/evaluation.py.
 """
 
 import os
@@ -39,13 +39,15 @@ from steps.recipe import Recipe, check_recipe  # noqa: E402
 @scheduled("evaluate")
 @trigger_on_finish(flow="PostTrain")
 class Evaluate(FlowSpec):
-    """How a finished model does, beside the tagged one."""
+    """Evaluate a finished model beside the tagged one."""
 
     config = Config("config", default="configs/nano.yaml", parser=read_config, help="The recipe's configuration.")
-    model: Any = Parameter("model", default="", help="The model; the newest finished one without it.")
+    model: Any = Parameter("model", default="", help="The model (default: the newest finished one).")
     against: Any = Parameter("against", default="production", help="The tag whose model it is compared with.")
     accuracy_drop: Any = Parameter("accuracy_drop", default=0.0, help="How far below the tagged one's accuracy may be.")
-    token_growth: Any = Parameter("token_growth", default=-1.0, help="How much longer responses may be; any below 0.")
+    token_growth: Any = Parameter(
+        "token_growth", default=-1.0, help="How much longer responses may be; below 0: any length."
+    )
 
     @property
     def recipe(self) -> Recipe:

@@ -30,7 +30,7 @@ class scheduled(FlowMutator):
     """`@scheduled("full", "rl")`: the flow has the recipe's schedule, where that is for one of these.
 
     Argo makes a CronWorkflow of it, which runs a flow with its parameters as they are by default: where the recipe's
-    schedule is for RL, the flow ends there unless it is told otherwise. On one machine nothing changes: `longhaul
+    schedule is for RL, the flow ends there unless a parameter says otherwise. On one machine nothing changes: `longhaul
     schedule run` goes by the recipe.
     """
 

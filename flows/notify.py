@@ -30,7 +30,7 @@ def report_failure(
     """Report a failed run to the webhook that the recipe names. It never raises, and takes at most half a minute.
 
     Args:
-        stage: the one that failed; without it, the one that the run's records say.
+        stage: the one that failed; default: the one in the run's records.
         command: the arguments of `longhaul` that run it again, as in ["run", "--config", "configs/nano.yaml"].
     """
     if recipe.notify is None:

@@ -10,7 +10,7 @@ Run it with `longhaul run --config configs/nano.yaml`, or as a plain Metaflow fl
 
 Weights and data live in the store; what passes from step to step as Metaflow artifacts are stage records, which hold
 references. Each step is a stage, and a stage whose key has a finished record is not run again. What each stage depends
-on stands in flows/chain.py.
+on is in flows/chain.py.
 """
 
 import os
@@ -170,7 +170,7 @@ class PostTrain(FlowSpec):
     @card(type="html")
     @step
     def report(self, inputs: Any) -> None:
-        """Gather the four branches and write the report."""
+        """Join the four branches and write the report."""
         self.merge_artifacts(inputs, exclude=["records", "html"])
         self.records = {name: record for branch in inputs for name, record in branch.records.items()}
         records = [StageRecord.model_validate(record) for record in self.records.values()]

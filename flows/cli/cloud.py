@@ -35,7 +35,7 @@ REQUIRED = (
 
 
 class ConfigurationRefused(LonghaulError):
-    """What was given cannot become a profile; the message says why and what to do."""
+    """The configuration cannot become a profile; the message says why and what to do."""
 
 
 @click.group(cls=Group)
@@ -106,7 +106,7 @@ def parse_configuration(text: str, origin: str) -> dict[str, str]:
 
 
 def write_profile(path: Path, configuration: dict[str, str], force: bool) -> bool:
-    """Write a profile, and tell whether that changed anything.
+    """Write a profile. Returns whether that changed anything.
 
     Raises ConfigurationRefused where the file says something else and `force` is not given, or cannot be written.
     """
@@ -159,7 +159,7 @@ def _read(file: Path) -> str:
 
 
 def _terraform_output(folder: Path) -> str:
-    """What the applied stack says. Raises ConfigurationRefused where there is no terraform, no stack or no output."""
+    """The output of the applied stack. Raises ConfigurationRefused without terraform, a stack, or an output."""
     if not folder.is_dir():
         raise ConfigurationRefused(
             f"--terraform {folder} is not a folder: name the applied platform stack, or use --file"

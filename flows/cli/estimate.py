@@ -39,11 +39,11 @@ def make_estimate(
     """The estimate that the options ask for; ends with a message where they cannot be followed."""
     from steps.estimate import estimate
 
-    given: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for text in assume:
         name, mark, value = text.partition("=")
         try:
-            given[name] = float(value)
+            figures[name] = float(value)
         except ValueError:
             mark = ""
         if not mark:
@@ -55,7 +55,7 @@ def make_estimate(
             "--gpus and --price are for GPUs, and this estimate is for this machine's CPU: add --gpu, as in --gpu h100"
         )
     try:
-        return estimate(recipe, chosen, gpus, price, given)
+        return estimate(recipe, chosen, gpus, price, figures)
     except (ValueError, OSError) as error:
         fail(str(error))
 

@@ -145,12 +145,12 @@ def diff(before: str, after: str, store: str, url: str | None, as_json: bool) ->
     from infra.lineage.histories import differences
 
     with _synced(store, url) as (index, _):
-        found = differences(index, before, after)
+        stages = differences(index, before, after)
         if as_json:
-            _print_json({"before": before, "after": after, "stages": [asdict(each) for each in found]})
+            _print_json({"before": before, "after": after, "stages": [asdict(each) for each in stages]})
             return
         table = _table(f"{before} → {after}", ("stage", "what", "name", before, after))
-        for stage in found:
+        for stage in stages:
             if stage.same:
                 table.add_row(_text(stage.stage), "", Text("the same execution", style="dim"))
             elif stage.before is None or stage.after is None:
@@ -174,17 +174,19 @@ def rerun(name: str, run_name: str | None, store: str, url: str | None, as_json:
     from infra.lineage.queries import reruns
 
     with _synced(store, url) as (index, _):
-        found = reruns(index, name, run_name)
+        result = reruns(index, name, run_name)
         if as_json:
-            _print_json(asdict(found) | {"seconds": found.seconds})
+            _print_json(asdict(result) | {"seconds": result.seconds})
             return
-        table = _table(f"if {name} changed, of run {found.run}", ("stage", "because of", "took"))
-        for stage in found.stages:
+        table = _table(f"if {name} changed, of run {result.run}", ("stage", "because of", "took"))
+        for stage in result.stages:
             table.add_row(_text(stage.stage), _text(", ".join(stage.because)), format_duration(stage.seconds))
         console = Console()
         console.print(table)
-        reused = f"; reused: {', '.join(found.reused)}" if found.reused else ""
-        console.print(_text(f"{len(found.stages)} stages would rerun, about {format_duration(found.seconds)}{reused}"))
+        reused = f"; reused: {', '.join(result.reused)}" if result.reused else ""
+        console.print(
+            _text(f"{len(result.stages)} stages would rerun, about {format_duration(result.seconds)}{reused}")
+        )
 
 
 @lineage.command("index")

@@ -78,13 +78,13 @@ def notify(
 
 def read_failures(text: str) -> tuple[str | None, str]:
     """Stage and error of the first node that failed, from Argo's list; or the text itself where it is not one."""
-    found: Any = text
+    parsed: Any = text
     for _ in range(2):  # Argo quotes the list once more
         try:
-            found = json.loads(found) if isinstance(found, str) else found
+            parsed = json.loads(parsed) if isinstance(parsed, str) else parsed
         except ValueError:
             return None, text
-    nodes = [node for node in found if isinstance(node, dict)] if isinstance(found, list) else []
+    nodes = [node for node in parsed if isinstance(node, dict)] if isinstance(parsed, list) else []
     # A node of a group fails with its members, and names none of the errors.
     nodes = [node for node in nodes if node.get("podName") or node.get("message")] or nodes
     if not nodes:

@@ -46,8 +46,8 @@ def _parse(key: str, text: str) -> Any:
     try:
         return load_value(text)
     except UnreadableText as error:
-        shown = text if len(text) <= QUOTED else f"{text[:QUOTED]}…"
-        raise ConfigRefused(f"--set {key}: the value {shown!r} {' '.join(str(error).split())}") from error
+        quoted = text if len(text) <= QUOTED else f"{text[:QUOTED]}…"
+        raise ConfigRefused(f"--set {key}: the value {quoted!r} {' '.join(str(error).split())}") from error
 
 
 def _inside(place: Any, section: str, key: str) -> Any:

@@ -102,7 +102,7 @@ def plan(
     default=0,
     show_default=True,
     type=click.IntRange(0, 4),
-    help="How often a stage that fails or is killed is tried again; RL goes on from its last iteration.",
+    help="How often a stage that fails or is killed is tried again; RL resumes after its last iteration.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON at the end.")
 def run(retries: int, as_json: bool, **options: Any) -> None:

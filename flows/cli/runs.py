@@ -123,15 +123,15 @@ def diff(first: str, second: str, store: str, as_json: bool) -> None:
     stages = _stage_differences(one, two)
     figures = {stage: (_figures(one, stage), _figures(two, stage)) for stage in stages}
     if as_json:
-        rows = [{"stage": stage, "differences": found, "figures": [*figures[stage]]} for stage, found in stages.items()]
+        rows = [{"stage": stage, "differences": each, "figures": [*figures[stage]]} for stage, each in stages.items()]
         click.echo(json.dumps({"runs": [first, second], "stages": rows}))
         return
     console = Console()
     table = Table(title="what went in", box=box.SIMPLE, pad_edge=False)
     for column in ("stage", "what", first, second):
         table.add_column(Text(printable(column)), overflow="fold")
-    for stage, found in stages.items():
-        for each in found:
+    for stage, differences in stages.items():
+        for each in differences:
             cells = (stage, *(_cell(each[name]) for name in ("name", "before", "after")))
             table.add_row(*(Text(printable(cell)) for cell in cells))
     console.print(table if table.row_count else Text(printable(f"{first} and {second} had the same inputs")))
@@ -163,15 +163,15 @@ def _stage_differences(one: "RunDetail", two: "RunDetail") -> dict[str, list[dic
 
     before = {record.stage: record for record in one.stages}
     after = {record.stage: record for record in two.stages}
-    found: dict[str, list[dict[str, Any]]] = {}
+    changes: dict[str, list[dict[str, Any]]] = {}
     for stage in dict.fromkeys([*before, *after]):
         if stage in before and stage in after:
             differences = KeyParts.of(after[stage]).differences(KeyParts.of(before[stage]))
-            found[stage] = [vars(in_the_recipe(difference, stage)) for difference in differences]
+            changes[stage] = [vars(in_the_recipe(difference, stage)) for difference in differences]
         else:
             there = {"before": "ran" if stage in before else None, "after": "ran" if stage in after else None}
-            found[stage] = [{"kind": "stage", "name": "the stage", **there}]
-    return found
+            changes[stage] = [{"kind": "stage", "name": "the stage", **there}]
+    return changes
 
 
 def _figures(detail: "RunDetail", stage: str) -> Mapping[str, float]:

@@ -99,7 +99,7 @@ def run(
     if language is None:
         fail(f"{file}: no language is known for {file.suffix or 'a file without ending'}; name it with --language")
     program = _text(file)
-    given = "" if stdin is None else _text(stdin)
+    text = "" if stdin is None else _text(stdin)
     box: Sandbox
     try:
         # A run that waits may take long; CPU seconds are only there to end what does nothing else.
@@ -112,7 +112,7 @@ def run(
         else:
             box = open_sandbox(SandboxConfig.model_validate({"backend": backend, "slots": 1}))
         try:
-            result = box.run(program, given, limits, language=language)
+            result = box.run(program, text, limits, language=language)
         finally:
             box.close()
     except ValueError as error:  # what the limits or the service refuse

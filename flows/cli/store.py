@@ -1,4 +1,4 @@
-"""`longhaul store`: look at what a store holds, compare it with what was put, and delete what nobody needs."""
+"""`longhaul store`: list what a store holds, compare it with what was stored, and delete what no run needs."""
 
 import json
 import sys
@@ -68,7 +68,7 @@ def ls(store: str, as_json: bool) -> None:
         click.echo(json.dumps({"store": opened.backend.address, "artifacts": [asdict(row) for row in rows]}))
         return
     table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)
-    for column in ("kind", "digest", "files", "size", "put", "used by"):
+    for column in ("kind", "digest", "files", "size", "stored", "used by"):
         numbers, wraps = column in NUMBERS, column == "used by"
         table.add_column(column, justify="right" if numbers else "left", no_wrap=not wraps, overflow="fold")
     for row in sorted(rows, key=lambda row: row.put):
@@ -90,7 +90,7 @@ def ls(store: str, as_json: bool) -> None:
 @store_option
 @json_option
 def verify(digests: tuple[str, ...], store: str, as_json: bool) -> None:
-    """Compare every byte of stored folders with what was put.
+    """Compare every byte of stored folders with what was stored.
 
     DIGEST may be the beginning of one (default: all folders). The exit code is 1 where a file is damaged.
     """
@@ -121,13 +121,13 @@ def _damage(store: Store, digest: str) -> dict[str, str]:
 
 
 def _one(whole: list[str], beginning: str, store: Store) -> str:
-    found = [digest for digest in whole if digest.startswith(beginning)]
-    if len(found) != 1:
-        there = "has no folder" if not found else f"has {len(found)} folders"
+    matches = [digest for digest in whole if digest.startswith(beginning)]
+    if len(matches) != 1:
+        there = "has no folder" if not matches else f"has {len(matches)} folders"
         raise StoreError(
             f"{store.backend.address} {there} whose digest begins with {beginning!r}: see longhaul store ls"
         )
-    return found[0]
+    return matches[0]
 
 
 @store.command()
@@ -141,7 +141,7 @@ def _one(whole: list[str], beginning: str, store: Store) -> str:
     default=DAY / 3600,
     show_default=True,
     metavar="HOURS",
-    help="Keep what was put within so many hours: a running stage may be about to refer to it.",
+    help="Keep what was stored within so many hours: a running stage may be about to refer to it.",
 )
 @click.option("--delete", is_flag=True, help="Delete (default: only show what would be deleted).")
 @json_option
@@ -179,7 +179,7 @@ def _show(planned: Plan, count: int, freed: int, delete: bool) -> None:
     done = "deleted" if delete else "would delete"
     left = f" and {_count(len(planned.leftovers), 'leftover')} of interrupted transfers" if planned.leftovers else ""
     click.echo(f"{done} {_count(count, 'folder')}{left}: {format_size(freed)}")
-    young = f", {planned.young} of them only because they were put recently" if planned.young else ""
+    young = f", {planned.young} of them only because they were stored recently" if planned.young else ""
     click.echo(f"kept {_count(planned.kept, 'folder')}, {format_size(planned.kept_size)}{young}")
     if not delete and (planned.deleted or planned.leftovers):
         click.echo("Nothing was deleted: do it with --delete.")

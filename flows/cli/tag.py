@@ -48,9 +48,9 @@ def tag(
     A tag moves only to a model that passes the gates of a promotion: its accuracy must not be below that of the model
     which the tag names now, on the same problems.
     """
-    for given in (remove, history):
-        if given is not None:
-            _check_name(given)
+    for each in (remove, history):
+        if each is not None:
+            _check_name(each)
     opened = open_store(store)
     if remove:
         _write(opened, remove, None, None, reason, [])

@@ -4,7 +4,7 @@
 
 Metaflow's own way to show what it compiles (`create --only-json`) leaves out CronWorkflow and Sensor, and uploads the
 code package. Here `create` runs as it is; the two edges that it reaches are replaced: the Kubernetes API, which knows
-of nothing and keeps what it is given, and the datastore in S3, which keeps the code package.
+of nothing and records what it is sent, and the datastore in S3, which keeps the code package.
 """
 
 import json
@@ -37,10 +37,10 @@ class _Api:
     def CustomObjectsApi(self) -> "_Api":
         return self
 
-    def get_namespaced_custom_object(self, **asked: Any) -> None:
+    def get_namespaced_custom_object(self, **options: Any) -> None:
         raise _NoSuchObject
 
-    def create_namespaced_custom_object(self, *, body: Mapping[str, Any], namespace: str, **asked: Any) -> None:
+    def create_namespaced_custom_object(self, *, body: Mapping[str, Any], namespace: str, **options: Any) -> None:
         document = {**body, "metadata": {**body["metadata"], "namespace": namespace}}
         path = self.folder / f"{body['kind'].lower()}-{body['metadata']['name']}.json"
         path.write_text(json.dumps(document, indent=1), encoding="utf-8")
@@ -65,7 +65,7 @@ def record(folder: Path, flow: str, arguments: list[str]) -> None:
 
     for owner, name, instead in (
         (argo_client, "KubernetesClient", Client),
-        (argo_workflows_cli, "resolve_token", lambda *asked: TOKEN),
+        (argo_workflows_cli, "resolve_token", lambda *arguments: TOKEN),
         (argo_workflows_cli, "SERVICE_VERSION_CHECK", False),
         (S3Storage, "save_bytes", save_bytes),
         (S3Storage, "is_file", is_file),

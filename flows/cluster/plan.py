@@ -24,13 +24,13 @@ ROOT = Path(__file__).resolve().parents[2]
 SIZES = ROOT / "configs" / "cluster"
 """Sections `cluster` for the sizes that Terraform makes, one file each."""
 LIGHT = StageResources(cpu=1, memory_gb=4, disk_gb=10, hours=1)
-"""What a step gets that is no stage."""
+"""What a step gets that is not a stage."""
 MOST_SHIPPED = 64 << 20
 """Bytes of files that a recipe may send with its code: every pod fetches them."""
 LEAK = re.compile(
     r"\b(localhost|127\.\d+\.\d+\.\d+|0\.0\.0\.0|AWS_ENDPOINT_URL\w*|AWS_(SECRET_)?ACCESS_KEY\w*|AWS_SESSION_TOKEN|moto)\b|\[::1\]"
 )
-"""What must not stand in what is shipped."""
+"""What must not occur in what is shipped."""
 GENERATE_ONLY = ("import", "curation", "long2short/merge", "evaluate")
 """Stages that train nothing."""
 NO_GPUS = ("data",)
@@ -61,9 +61,9 @@ def nodes_of(recipe: Recipe, stage: str) -> int:
 
 
 def for_evaluation(recipe: Recipe) -> Recipe:
-    """The recipe as the evaluation has it, which is on one node: with no more engines than that holds.
+    """The recipe as the evaluation has it, which is on one node: with at most the engines that it has room for.
 
-    Raises CannotDeploy where it is asked to be on several, or where not even one engine fits.
+    Raises CannotDeploy where it is to run on several, or where not even one engine fits.
     """
     resources = (recipe.cluster or ClusterConfig()).resources("evaluate")
     if (resources.nodes or 1) > 1:
@@ -81,16 +81,16 @@ def for_evaluation(recipe: Recipe) -> Recipe:
 
 
 def with_size(recipe: Recipe, size: str | None) -> Recipe:
-    """The recipe with a size's section `cluster`, in which the recipe's own keys go before. Raises CannotDeploy."""
+    """The recipe with a size's section `cluster`, which the recipe's own keys override. Raises CannotDeploy."""
     if size is None:
         return recipe
     path = SIZES / f"{size}.yaml"
-    given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    preset = yaml.safe_load(path.read_text(encoding="utf-8"))
     own = recipe.cluster.model_dump(mode="json", exclude_unset=True) if recipe.cluster is not None else {}
-    stages = {**given["stages"]}
+    stages = {**preset["stages"]}
     for name, stage in own.get("stages", {}).items():
         stages[name] = {**stages.get(name, {}), **stage}
-    section = {**given, **own, "default": {**given["default"], **own.get("default", {})}, "stages": stages}
+    section = {**preset, **own, "default": {**preset["default"], **own.get("default", {})}, "stages": stages}
     try:
         return check_recipe({**recipe.model_dump(mode="json"), "cluster": section}, f"cluster of size {size}")
     except (ConfigRefused, ValidationError) as error:
@@ -119,9 +119,9 @@ def shipped_files(recipe: Recipe) -> dict[str, Path]:
                 "or an s3:// address"
             )
         if not path.exists():
-            raise CannotDeploy(f"{key} is {value}, and there is nothing at this path: mend it")
-        found = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
-        files |= {one.as_posix(): one.absolute() for one in found}
+            raise CannotDeploy(f"{key} is {value}, and there is nothing at this path: correct it")
+        paths = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+        files |= {one.as_posix(): one.absolute() for one in paths}
     size = sum(file.stat().st_size for file in files.values())
     if size > MOST_SHIPPED:
         largest = max(files, key=lambda name: files[name].stat().st_size)
@@ -176,29 +176,29 @@ def compile_environment(recipe: Recipe, own: Mapping[str, str], again: str) -> d
     """The environment in which a flow is compiled. What the recipe does not say is Metaflow's own configuration.
 
     Args:
-        again: the command that runs the recipe again, for whoever is told of a failure.
+        again: the command that runs the recipe again, for reports of failures.
     """
     cluster = recipe.cluster or ClusterConfig()
-    wanted = {ON_CLUSTER: "1"}
+    variables = {ON_CLUSTER: "1"}
     if cluster.namespace:
-        wanted["METAFLOW_KUBERNETES_NAMESPACE"] = cluster.namespace
+        variables["METAFLOW_KUBERNETES_NAMESPACE"] = cluster.namespace
     if recipe.notify is not None:
         words = ["python", "-m", "flows.cli.notify", "--webhook", recipe.notify.webhook, "--recipe", recipe.name]
         words += ["--command", again, "--status", "Failed"]
         # Metaflow evaluates this in the pod that looks at what failed, once the workflow has ended badly.
-        wanted["METAFLOW_ARGO_WORKFLOWS_CAPTURE_ERROR_SCRIPT"] = (
+        variables["METAFLOW_ARGO_WORKFLOWS_CAPTURE_ERROR_SCRIPT"] = (
             f'{shlex.join(words)} --run "argo-$METAFLOW_WORKFLOW_NAME" --failures "$METAFLOW_ARGO_WORKFLOW_FAILURES"'
         )
-    return {**own, **wanted}
+    return {**own, **variables}
 
 
 def check_shipped(document: Mapping[str, Any]) -> None:
     """Raises CannotDeploy for an object that leads a pod to this machine, or carries credentials."""
     for path, text in _texts(document):
-        if found := LEAK.search(text):
+        if leak := LEAK.search(text):
             raise CannotDeploy(
-                f"{document['kind']} {document['metadata']['name']}: {path} has {found.group()!r}, which means nothing "
-                "in a pod or is nobody's to see there: look at Metaflow's configuration and the recipe for it"
+                f"{document['kind']} {document['metadata']['name']}: {path} has {leak.group()!r}, which means nothing "
+                "in a pod or must not be seen there: look for it in Metaflow's configuration and the recipe"
             )
 
 
