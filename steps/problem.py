@@ -7,6 +7,7 @@ difficulty, so they carry a difficulty; and answers that can be evaluated, so th
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -153,22 +154,33 @@ CONVERTERS = {"problem": lambda row, row_id: row, "gsm8k": _from_gsm8k, "humanev
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line numbers (from 1) and objects of a JSONL file, compressed where its name ends in .gz.
 
-    Raises MalformedRow at the first other line.
+    Raises MalformedRow at the first other line, and where the compression is damaged.
     """
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            if b"\\ud" in line.lower():
+                # Half a surrogate pair is read without a word, and fails wherever the text is written or hashed.
+                json.dumps(row, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as error:
+            raise MalformedRow(f"{path}:{number}: not JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise MalformedRow(f"{path}:{number}: expected an object, found {type(row).__name__}")
+        yield number, row
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    number = 0
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                if b"\\ud" in line.lower():
-                    # Half a surrogate pair is read without a word, and fails wherever the text is written or hashed.
-                    json.dumps(row, ensure_ascii=False).encode()
-            except (ValueError, RecursionError) as error:
-                raise MalformedRow(f"{path}:{number}: not JSON ({error})") from error
-            if not isinstance(row, dict):
-                raise MalformedRow(f"{path}:{number}: expected an object, found {type(row).__name__}")
-            yield number, row
+        try:
+            for number, line in enumerate(lines, 1):
+                yield number, line
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise MalformedRow(
+                f"{path}: cannot be decompressed after line {number} ({error}); copy or download the file again"
+            ) from error
 
 
 def _reason(error: Exception) -> str:

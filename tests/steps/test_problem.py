@@ -1,7 +1,9 @@
 """Problems, examples, and the files that hold them."""
 
+import gzip
 import json
 import string
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +161,26 @@ def test_a_gsm8k_answer_without_a_worked_solution_is_read(tmp_path: Path) -> Non
 def test_an_unknown_format_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'gsm9k' is not known; choose one of problem, gsm8k"):
         load_problems(write(tmp_path / "rows.jsonl", ROW), "gsm9k")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole[:-8] + b"\0\0\0\0" + whole[-4:],
+        lambda whole: whole[:10] + b"\xff" * 8 + whole[18:],
+        lambda whole: b"not gzip at all",
+    ],
+    ids=["cut off", "another checksum", "other bytes", "not compressed"],
+)
+def test_a_damaged_compressed_file_is_refused_by_its_name(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    rows = "".join(json.dumps({"problem_id": str(i), "prompt": "?", "response": f"{i}"}) + "\n" for i in range(2000))
+    path = tmp_path / "sft.jsonl.gz"
+    whole = gzip.compress(rows.encode())
+    path.write_bytes(whole)
+    assert len(load_examples(path)) == 2000
+    path.write_bytes(damage(whole))
+    with pytest.raises(
+        MalformedRow, match=r"sft\.jsonl\.gz: cannot be decompressed after line \d+ .*; copy or download"
+    ):
+        load_examples(path)
