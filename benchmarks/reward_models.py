@@ -31,17 +31,16 @@ def train_models(start: NanoStart, folder: Path) -> dict[str, Any]:
     from infra.stages.contract import StageContext
     from steps.configs.reward_models import RewardModelsConfig
     from steps.stages import reward_models
-    from steps.stages.settings import StageSettings
+    from steps.stages.settings import TrainSettings
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     recipe = start.recipe
-    settings: StageSettings[RewardModelsConfig] = StageSettings(
+    settings = TrainSettings(
         own=RewardModelsConfig(),
         engine=recipe.engine,
         trainer=recipe.trainer,
         handover=recipe.handover,
-        evaluation=recipe.evaluation,
         gates=recipe.gates.suite("reward_models"),
     )
     inputs = {"model": start.model, "data": start.data, "prompts": start.prompts}

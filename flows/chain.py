@@ -1,34 +1,45 @@
-"""The stages of the chain: how they follow one another, and the part of the recipe that each depends on.
+"""The chain run with one recipe: what each stage's key is made of, what may be reused, and running what may not."""
 
-Invariant: everything that a stage's key is made of can be told without running or importing a stage, so that a plan and
-the run that follows it decide the same.
-"""
-
-import importlib
+import hashlib
+import json
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
+from flows.cluster.plan import ON_CLUSTER
 from flows.home import HOME, open_store
 from flows.selection import Selection
+from flows.topology import (
+    CHECKS,
+    STAGES,
+    Input,
+    StageSpec,
+    enabled_stages,
+    evaluation_spec,
+    inputs_of,
+    stages_of_step,
+    upstream_of,
+)
 from infra.errors import LonghaulError
 from infra.files import write_text_atomically
+from infra.stages.code_digest import code_digests, digest_of, imported_packages
 from infra.stages.contract import Body, StageContext, StageOutput
-from infra.stages.key import KeyParts
-from infra.stages.runner import Earlier, StageRunner, find_earlier
+from infra.stages.key import UNKNOWN, KeyParts, digest_of_files
+from infra.stages.packages import package_versions
+from infra.stages.reuse import CachedStage
+from infra.stages.runner import StageRunner, StageTask
 from infra.store import records
+from infra.store.evaluation_stages import evaluated_stage, evaluation_stage
 from infra.store.records import StageRecord
-from infra.store.s3 import SCHEME
-from infra.store.source_digest import digest_of_address
-from infra.store.store import Ref, StoreError
+from infra.store.source import Source
+from infra.store.sources import ResolvedSource, bring
+from infra.store.store import Ref
 from steps.recipe import Recipe
-from steps.stages.settings import StageSettings
 
 
-class NotThere(LonghaulError, RuntimeError):
+class StageMissing(LonghaulError, RuntimeError):
     """A stage that is not to be run has no outputs to use; the message names it and the way out."""
 
 
@@ -36,110 +47,8 @@ class DataChanged(LonghaulError, RuntimeError):
     """What a stage reads from outside is not what it was when its key was made; the message names the address."""
 
 
-def _judge(reward: str) -> dict[str, str]:
-    """The reward model that RL with this `reward` depends on, as an input."""
-    return {} if reward == "rules" else {reward: "reward_models"}
-
-
-@dataclass(frozen=True)
-class StageSpec:
-    """A stage as it stands in the chain."""
-
-    name: str
-    section: str
-    """Its own section of the recipe, by its key."""
-    body: str
-    """MODULE:FUNCTION of its body, imported only when it is run."""
-    inputs: Callable[[Recipe], dict[str, str]]
-    """By name, the stage whose output of that name, or else whose model, the input is."""
-    wanted: Callable[[Recipe], bool] = lambda recipe: True
-    """Whether the recipe has this stage."""
-
-    @property
-    def module(self) -> str:
-        """The module of the body."""
-        return self.body.partition(":")[0]
-
-    def load(self) -> Body:
-        """The body."""
-        body: Body = getattr(importlib.import_module(self.module), self.body.partition(":")[2])
-        return body
-
-    def settings(self, recipe: Recipe) -> BaseModel:
-        """What the stage depends on in the recipe."""
-        own: BaseModel = recipe
-        for key in self.section.split("."):
-            own = getattr(own, key)
-        if self.section == "data":
-            return own
-        return StageSettings(
-            own=own,
-            engine=recipe.engine,
-            trainer=recipe.trainer,
-            handover=recipe.handover,
-            evaluation=recipe.evaluation,
-            gates=recipe.gates.suite(self.name),
-        )
-
-
-_PROMPTS = {"data": "data", "prompts": "curation"}
-
-_CHAIN = (
-    StageSpec("data", "data", "steps.stages.data:run", lambda r: {}),
-    StageSpec("import", "import_checkpoint", "steps.stages.import_checkpoint:run", lambda r: {"data": "data"}),
-    StageSpec(
-        "vanilla_sft", "vanilla_sft", "steps.stages.vanilla_sft:run", lambda r: {"model": "import", "data": "data"}
-    ),
-    StageSpec("curation", "curation", "steps.stages.curation:run", lambda r: {"model": "vanilla_sft", "data": "data"}),
-    StageSpec(
-        "long_cot_sft", "long_cot_sft", "steps.stages.long_cot_sft:run", lambda r: {"model": "vanilla_sft", **_PROMPTS}
-    ),
-    StageSpec(
-        "reward_models",
-        "reward_models",
-        "steps.stages.reward_models:run",
-        lambda r: {"model": "long_cot_sft", **_PROMPTS},
-        wanted=lambda r: r.reward_models is not None,
-    ),
-    StageSpec(
-        "rl", "rl", "steps.stages.rl:run", lambda r: {"model": "long_cot_sft", **_PROMPTS, **_judge(r.rl.reward)}
-    ),
-    StageSpec(
-        "long2short/merge",
-        "long2short.merge",
-        "steps.stages.long2short:run_merge",
-        lambda r: {"model": "rl", "short": "vanilla_sft", "data": "data"},
-    ),
-    StageSpec(
-        "long2short/shortest",
-        "long2short.shortest",
-        "steps.stages.long2short:run_shortest",
-        lambda r: {"model": "rl", **_PROMPTS},
-    ),
-    StageSpec(
-        "long2short/dpo", "long2short.dpo", "steps.stages.long2short:run_dpo", lambda r: {"model": "rl", **_PROMPTS}
-    ),
-    StageSpec(
-        "long2short/rl",
-        "long2short.rl",
-        "steps.stages.rl:run",
-        lambda r: {"model": "rl", **_PROMPTS, **_judge(r.long2short.rl.reward)},
-    ),
-)
-
-STAGES: dict[str, StageSpec] = {spec.name: spec for spec in _CHAIN}
-"""Each stage by its name, in the order in which they are told about; a stage stands after all that it depends on."""
-
-
-def wanted_stages(recipe: Recipe) -> list[str]:
-    """The stages that the recipe has, in order."""
-    return [name for name, spec in STAGES.items() if spec.wanted(recipe)]
-
-
-def upstream_of(recipe: Recipe, stage: str) -> set[str]:
-    """All stages that a stage depends on, directly or not."""
-    direct = set(STAGES[stage].inputs(recipe).values())
-    return direct.union(*(upstream_of(recipe, each) for each in direct))
+Known = Mapping[str, StageRecord | None]
+"""Of stages that ran or are reused, their records; None for those that are yet to run."""
 
 
 class Chain:
@@ -150,98 +59,189 @@ class Chain:
         self.name = run
         self.selection = selection or Selection()
         self.store = open_store(recipe.store)
-        self.runner = StageRunner(self.store, run, HOME, recipe.tracking)
-        before = {stage: upstream_of(recipe, stage) for stage in wanted_stages(recipe)}
-        self.selected = self.selection.choose(before)
+        self.runner = StageRunner(self.store, run, HOME, recipe.tracking, recipe.reuse_across_environments)
+        before = {stage: upstream_of(recipe, stage) for stage in enabled_stages(recipe)}
+        evaluations = {stage: name for stage in before if (name := evaluation_stage(stage)) in before}
+        self.selected = self.selection.choose(before, evaluations)
         self.needed = self.selected.union(*(before[stage] for stage in self.selected))
         """What is selected and all before it."""
+        self._resolved: dict[str, dict[str, ResolvedSource]] = {}
+
+    @property
+    def _digests(self) -> Path:
+        """The file that remembers digests of data outside the store."""
+        return HOME / "cache" / "file_digests.json"
 
     @staticmethod
     def order(stage: str) -> int:
         """Place of a stage in the chain."""
         return list(STAGES).index(stage)
 
-    def parts(self, stage: str, keys: Mapping[str, str]) -> KeyParts:
-        """What the stage's key is made of, given the keys of the stages before it."""
+    def parts(self, stage: str, known: Known) -> KeyParts:
+        """What the stage's key is made of, given the records of the stages before it."""
+        return self._parts(STAGES[stage], STAGES[stage].inputs(self.recipe), known)
+
+    def _parts(self, spec: StageSpec, inputs: Mapping[str, Input], known: Known) -> KeyParts:
+        return KeyParts.now(
+            spec.name,
+            spec.key_settings(self.recipe),
+            self.recipe.seed if spec.uses_seed(self.recipe) else None,
+            {name: self._digest(each, known) for name, each in inputs.items()},
+            {key: source.digest for key, source in self.sources(spec).items()},
+            spec.module,
+            self._variables,
+        )
+
+    def gates_key(self, stage: str, known: Known) -> str | None:
+        """The digest of all that decides whether what a stage reads passes its gates."""
         spec = STAGES[stage]
-        upstream = {name: keys[source] for name, source in spec.inputs(self.recipe).items()}
-        settings = spec.settings(self.recipe)
-        return KeyParts.now(stage, settings, self.recipe.seed, upstream, self._sources(stage), spec.module)
+        if spec.check is None:
+            return None
+        return self._gates_key(spec, inputs_of(self.recipe, stage), known)
 
-    def earlier(self, stage: str, parts: KeyParts, read: bool = True) -> Earlier:
-        """What may be used again for a stage: what has its key, or what the run has that was named to be used.
+    def _gates_key(self, spec: StageSpec, inputs: Mapping[str, Input], known: Known) -> str:
+        parts = [
+            spec.suite(self.recipe).model_dump(mode="json"),
+            {name: self._digest(each, known) for name, each in inputs.items()},
+            self._gates_code,
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-        Raises NotThere where that run has no such stage.
+    @cached_property
+    def _gates_code(self) -> list[Any]:
+        """Digest of the gates' code, and the versions of what it computes with."""
+        code = digest_of(code_digests(CHECKS, lambda module: module.startswith("infra.progress")))
+        return [code, package_versions(imported_packages(CHECKS, lambda module: module.startswith("infra.progress")))]
+
+    @cached_property
+    def _variables(self) -> dict[str, str]:
+        """Environment variables that the recipe sets for stages' processes, where it sets them."""
+        cluster = self.recipe.cluster
+        return dict(cluster.environment) if cluster is not None and ON_CLUSTER in os.environ else {}
+
+    def _digest(self, each: Input, known: Known) -> str:
+        record = known[each.stage]
+        if record is None:
+            return UNKNOWN
+        ref = output_of(record, each)
+        return digest_of_files(self.store.manifest(ref.digest), ref.digest, each.files) if each.files else ref.digest
+
+    def sources(self, spec: StageSpec) -> dict[str, ResolvedSource]:
+        """What a stage reads from outside the store, by the recipe's key; looked up once."""
+        if spec.name not in self._resolved:
+            self._resolved[spec.name] = spec.sources(self.recipe, self._digests)
+        return self._resolved[spec.name]
+
+    def reusable(self, stage: str, parts: KeyParts, read: bool = True) -> CachedStage:
+        """What may be reused for a stage: what has its key, or what the run has that was named to be reused.
+
+        Raises StageMissing where that run has no such stage.
         """
         if self.selection.reuse is None or stage in self.selected:
-            return find_earlier(self.store, stage, parts.key, read)
-        found = [
+            return self.runner.find_reusable(parts, read)
+        finished = [
             record
             for record in records.read(self.store, StageRecord, f"stage-runs/{self.selection.reuse}")
             if record.stage == stage and record.failure is None
         ]
-        if not found:
-            raise NotThere(f"run {self.selection.reuse} has no finished stage {stage!r} to use")
-        return Earlier(found[-1], [])
+        if finished:
+            return CachedStage(finished[-1], [])
+        if evaluated_stage(stage) is not None:
+            return CachedStage(None, [])
+        raise StageMissing(f"run {self.selection.reuse} has no finished stage {stage!r} to use")
 
     def run(self, stage: str, done: Mapping[str, StageRecord]) -> StageRecord | None:
-        """Run one stage on the records of earlier ones, or use an earlier run's outputs if its key is the same.
+        """Run one stage on the records of earlier ones, or reuse an earlier run's outputs if its key is the same.
 
         None for a stage that the recipe does not have, and for one that was not selected, is not needed and has no
-        outputs to use. Raises NotThere for one that is needed and has none.
+        outputs to use. Raises StageMissing for one that is needed and has none.
         """
         spec = STAGES[stage]
-        inputs = spec.inputs(self.recipe)
-        if not spec.wanted(self.recipe) or not set(inputs.values()) <= done.keys():
+        inputs = inputs_of(self.recipe, stage)
+        if not spec.enabled(self.recipe) or not {each.stage for each in inputs.values()} <= done.keys():
             return None
-        parts = self.parts(stage, {name: record.key for name, record in done.items()})
+        task = self.task(stage, done)
         if stage in self.selected:
-            refs = {name: output_for(name, done[source]) for name, source in inputs.items()}
-            load = self._read_unchanged(stage, parts) if parts.sources else spec.load
-            return self.runner(parts, load, spec.settings(self.recipe), refs, self.selection.force)
-        earlier = self.earlier(stage, parts)
-        if earlier.record is not None:
-            return self.runner.use_again(earlier.record)
+            return self.runner(task, self.selection.force)
+        cached = self.reusable(stage, task.parts)
+        if cached.record is not None:
+            return self.runner.reuse(cached.record, task)
         if stage in self.needed:
-            raise NotThere(not_there(stage, self.selection, earlier))
+            raise StageMissing(missing(stage, self.selection, cached))
         return None
 
-    def _read_unchanged(self, stage: str, parts: KeyParts) -> Callable[[], Body]:
+    def run_step(self, step: str, done: Mapping[str, StageRecord]) -> list[StageRecord]:
+        """Run the stage that a step of the flow is, and the evaluation of the model that it makes. Returns the records
+        of those that are part of the run."""
+        made: dict[str, StageRecord] = {}
+        for stage in stages_of_step(step):
+            record = self.run(stage, {**done, **made})
+            if record is not None:
+                made[stage] = record
+        return list(made.values())
+
+    def reuse(self, cached: Mapping[str, StageRecord]) -> list[StageRecord]:
+        """Record each stage as reused, whatever else there is to it."""
+        done: dict[str, StageRecord] = {}
+        for stage, record in cached.items():
+            done[stage] = self.runner.reuse(record, self.task(stage, done))
+        return list(done.values())
+
+    def task(self, stage: str, done: Mapping[str, StageRecord]) -> StageTask:
+        """A stage of the chain as it is to be run."""
+        spec, inputs = STAGES[stage], inputs_of(self.recipe, stage)
+        return self._task(stage, spec, self.parts(stage, done), inputs, done)
+
+    def evaluate(self, name: str, model: StageRecord, data: StageRecord) -> StageRecord:
+        """Evaluate the model that a record holds, as the chain does beside the stage that makes it; an evaluation of
+        the same model that is there already is reused.
+
+        Args:
+            name: of the evaluation's own stage: evaluate, or evaluate/STAGE.
+        """
+        spec = evaluation_spec(name, {"model": Input(model.stage)})
+        known = {model.stage: model, "data": data}
+        inputs = {**spec.inputs(self.recipe), **spec.checked}
+        return self.runner(self._task(name, spec, self._parts(spec, inputs, known), inputs, known))
+
+    def _task(
+        self, name: str, spec: StageSpec, parts: KeyParts, inputs: Mapping[str, Input], done: Mapping[str, StageRecord]
+    ) -> StageTask:
+        sources = self.sources(spec)
+
+        def open_sources(folder: Path) -> dict[str, Source]:
+            return {key: bring(source, folder / key) for key, source in sources.items()}
+
+        return StageTask(
+            name=name,
+            parts=parts,
+            settings=spec.settings(self.recipe),
+            load_body=self._read_unchanged(spec, sources) if sources else spec.load,
+            inputs={name: output_of(done[each.stage], each) for name, each in inputs.items()},
+            addresses={key: source.address for key, source in sources.items()},
+            open_sources=open_sources,
+            load_check=spec.load_check if spec.check else None,
+            gates_key=self._gates_key(spec, inputs, done) if spec.check else None,
+        )
+
+    def _read_unchanged(self, spec: StageSpec, sources: Mapping[str, ResolvedSource]) -> Callable[[], Body]:
         """The body of a stage that reads from outside: it raises DataChanged where that is not what its key says."""
 
         def load() -> Body:
-            body = STAGES[stage].load()
+            body = spec.load()
 
             def run(context: StageContext, settings: Any) -> StageOutput:
                 output = body(context, settings)
-                now = self._sources(stage)
-                if changed := [address for address, digest in parts.sources.items() if now.get(address) != digest]:
-                    raise DataChanged(f"{', '.join(changed)} changed while it was read: the next attempt reads it anew")
+                if changed := [source.address for source in sources.values() if source.changed(self._digests)]:
+                    del self._resolved[spec.name]
+                    raise DataChanged(
+                        f"{', '.join(changed)} changed while it was read: the next attempt reads it again"
+                    )
                 return output
 
             return run
 
         return load
-
-    def _sources(self, stage: str) -> dict[str, str]:
-        """Digests of what a stage reads from outside the store, by address; they are part of its key.
-
-        NOTE: of a checkpoint named as on a hub there is none; its name is in the stage's settings.
-        """
-        named: dict[str, str] = {}
-        if stage == "data" and self.recipe.data.files is not None:
-            named = {f"data.files.{name}": path for name, path in self.recipe.data.files.by_name.items()}
-        elif stage == "import":
-            named = {"import_checkpoint.checkpoint": self.recipe.import_checkpoint.checkpoint}
-        cache = HOME / "cache" / "file_digests.json"
-        digests = {}
-        for key, path in named.items():
-            if path.startswith(SCHEME) or Path(path).exists():
-                try:
-                    digests[path] = digest_of_address(path, cache)
-                except StoreError as error:
-                    raise StoreError(f"{key}: {error}") from error
-        return digests
 
     def write_report(self, html: str) -> Path:
         """Write the run's report. Returns its path."""
@@ -250,15 +250,15 @@ class Chain:
         return path
 
 
-def output_for(name: str, record: StageRecord) -> Ref:
-    """The output of a stage that serves as the input of this name: the one of the same name, or else the model."""
-    return record.outputs[name if name in record.outputs else "model"]
+def output_of(record: StageRecord, each: Input) -> Ref:
+    """The output of a finished stage that an input names."""
+    return record.outputs[each.output]
 
 
-def not_there(stage: str, selection: Selection, earlier: Earlier) -> str:
+def missing(stage: str, selection: Selection, cached: CachedStage) -> str:
     """Why a stage that is needed and not selected cannot be had, and what to do."""
-    why = earlier.problems[0] if earlier.problems else "no earlier run made it with this key"
+    reason = cached.problems[0] if cached.problems else "no earlier run made it with this key"
     return (
-        f"stage {stage!r} is needed, is not among those to run ({selection.told}), and cannot be used again: {why}. "
+        f"stage {stage!r} is needed, is not among those to run ({selection.options}), and cannot be reused: {reason}. "
         f"Begin there (--from {stage}), or name a run whose outputs to use (--reuse RUN)"
     )

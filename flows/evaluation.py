@@ -1,8 +1,8 @@
 """Evaluating a finished model anew, and comparing it with the one that a tag names.
 
 Both are evaluated on the data and with the settings that the recipe has now, each as a run of its own with the stages
-`data` and `evaluate`; an evaluation of the same model, data, settings and code is used again. What is compared has
-therefore always been evaluated alike.
+`data` and `evaluate`; an evaluation of the same model, data, settings and code is reused, also the one that the chain
+made beside the model. What is compared has therefore always been evaluated alike.
 """
 
 import json
@@ -12,25 +12,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.chain import STAGES, Chain
+from flows.chain import Chain
 from flows.home import HOME
 from flows.models import ModelNotFound, find_model_record, tagged
 from flows.runs import end_run, start_run
-from infra.configs import HandoverConfig, TrainerConfig
+from flows.topology import MODEL_STAGES
 from infra.files import write_text_atomically
-from infra.stages.contract import Body
-from infra.stages.key import KeyParts
 from infra.store import records
+from infra.store.evaluation_stages import EVALUATE, evaluation_figures
 from infra.store.records import StageRecord
 from infra.store.store import Ref, Store, StoreError
-from steps.configs.evaluation import EvaluationConfig
 from steps.promotion import PromotionCheck, PromotionRules, check_promotion
 from steps.recipe import Recipe
-from steps.stages.settings import StageSettings
 
-STAGE = "evaluate"
-MODULE = "steps.stages.evaluate"
-FINISHED = tuple(STAGES)[tuple(STAGES).index("rl") :]
+FINISHED = tuple(stage for stage in MODEL_STAGES if stage == "rl" or stage.startswith("long2short/"))
 """Stages whose models are finished ones: RL and what follows it, in the chain's order."""
 
 
@@ -51,7 +46,7 @@ class Evaluated:
             "digest": self.model.digest,
             "stage": self.stage,
             "run": self.run,
-            "evaluation": self.record.evaluation,
+            "evaluation": evaluation_figures(self.record),
             "evaluated_in": self.record.reused_from or self.record.run,
         }
 
@@ -159,23 +154,5 @@ def write_comparison(recipe: Recipe, run: str, comparison: Comparison) -> tuple[
 def _evaluated(chain: Chain, model: Ref, made: StageRecord) -> StageRecord:
     data = chain.run("data", {})
     assert data is not None
-    recipe = chain.recipe
-    # Nothing is trained, so how training is configured must not make an evaluation another one.
-    settings: StageSettings[EvaluationConfig] = StageSettings(
-        own=recipe.evaluation,
-        engine=recipe.engine,
-        trainer=TrainerConfig(),
-        handover=HandoverConfig(),
-        evaluation=recipe.evaluation,
-        # The one table that both read is that of the test problems.
-        gates=recipe.gates.suite("import"),
-    )
-    upstream = {"model": made.key, "data": data.key}
-    parts = KeyParts.now(STAGE, settings, recipe.seed, upstream, {}, MODULE)
-    return chain.runner(parts, _body, settings, {"model": model, "data": data.outputs["data"]})
-
-
-def _body() -> Body:
-    from steps.stages.evaluate import run
-
-    return run
+    # A model named by its digest is an output of that name, whatever the stage calls it.
+    return chain.evaluate(EVALUATE, made.model_copy(update={"outputs": {"model": model}}), data)

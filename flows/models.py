@@ -5,6 +5,7 @@ from pathlib import Path
 
 from infra.errors import LonghaulError
 from infra.store import records
+from infra.store.evaluation_stages import evaluation_record, is_evaluation
 from infra.store.records import StageRecord, TagRecord
 from infra.store.store import Ref, Store
 
@@ -40,7 +41,7 @@ def _newest_of_chain(store: Store, keys: Sequence[str]) -> str:
     runs = list(dict.fromkeys(key.split("/")[1] for key in reversed(keys)))
     for run in runs:
         found = records.read(store, StageRecord, f"stage-runs/{run}")
-        if any(record.stage not in ("data", "evaluate") for record in found):
+        if any(record.stage != "data" and not is_evaluation(record.stage) for record in found):
             return run
     return runs[0]
 
@@ -73,6 +74,13 @@ def find_model_record(store: Store, name: str) -> tuple[Ref, StageRecord]:
             if wanted and model is not None and model.digest.startswith(wanted):
                 return model, record
     raise ModelNotFound(f"{name!r} is no folder, stage, RUN:STAGE, tag or digest of a model; {_known(found)}")
+
+
+def find_evaluation(store: Store, made: StageRecord) -> StageRecord:
+    """The record that holds the evaluation of a model, given that of the stage that made it, which it is where there is
+    none."""
+    run = made.reused_from or made.run
+    return evaluation_record(records.read(store, StageRecord, f"stage-runs/{run}"), made.stage) or made
 
 
 def _known(found: Sequence[StageRecord]) -> str:

@@ -1,16 +1,20 @@
 """The plan: what a run would do, stage by stage, and why, before anything runs.
 
 A stage's reason comes from the earlier run of it that is nearest, the one with the fewest differences: what differs is
-why that one's outputs do not do.
+why that one's outputs do not do. Inputs count by their digests: where a stage before runs, and may make the same bytes
+as ever, the plan says with which outcome a stage may be reused.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from flows.chain import STAGES, Chain, NotThere, not_there, wanted_stages
-from infra.stages.key import Difference, KeyParts
-from infra.store.records import StageRecord
+from flows.chain import Chain, StageMissing, missing
+from flows.topology import STAGES, enabled_stages, inputs_of
+from infra.stages.code_digest import definitions
+from infra.stages.key import UNKNOWN, Difference, KeyParts
+from infra.store import records
+from infra.store.records import DefinitionsRecord, StageRecord
 
 REASONS = 3
 """Differences that a reason names; the others are counted."""
@@ -30,10 +34,15 @@ class PlannedStage:
     """`skip`: not selected, not needed, and with no outputs to use."""
     reason: str
     key: str
+    """Where an input is yet to be made, of no use but to tell plans apart."""
     seconds: float | None = None
     """What it would take, by the nearest earlier run; None where it never ran."""
     record: StageRecord | None = None
-    """What would be used again."""
+    """What would be reused."""
+    checks_again: bool = False
+    """Whether its data gates check what a reused stage read, since they changed."""
+    may_reuse: StageRecord | None = None
+    """What would be reused if the inputs that are yet to be made came out as they did for it."""
     differences: tuple[Difference, ...] = ()
     """From the nearest earlier run, where the stage would run."""
 
@@ -45,8 +54,9 @@ class PlannedStage:
             "reason": self.reason,
             "key": self.key,
             "estimated_seconds": self.seconds,
-            "reused_from": (self.record.reused_from or self.record.run) if self.record else None,
-            "differences": [vars(difference) for difference in self.differences],
+            "reused_from": _source(self.record) if self.record else None,
+            "may_be_reused_from": _source(self.may_reuse) if self.may_reuse else None,
+            "differences": [difference.plain() for difference in self.differences],
         }
 
 
@@ -61,63 +71,138 @@ def make_plan(
     Args:
         earlier_runs: for a stage, its earlier successes, newest first.
         last_failure: for a key, the newest execution with it that failed.
-        read: whether the bytes of what would be used again are read and compared, rather than looked for.
+        read: whether the bytes of what would be reused are read and compared, rather than looked for.
 
-    Raises NotThere where a stage is needed, not selected, and has no outputs.
+    Raises StageMissing where a stage is needed, not selected, and has no outputs.
     """
-    keys: dict[str, str] = {}
+    known: dict[str, StageRecord | None] = {}
     plan: list[PlannedStage] = []
-    for stage in wanted_stages(chain.recipe):
-        inputs = STAGES[stage].inputs(chain.recipe)
-        if not set(inputs.values()) <= keys.keys():
-            plan.append(PlannedStage(stage, "skip", f"not selected ({chain.selection.told})", ""))
+    for stage in enabled_stages(chain.recipe):
+        inputs = inputs_of(chain.recipe, stage)
+        if not {each.stage for each in inputs.values()} <= known.keys():
+            plan.append(PlannedStage(stage, "skip", f"not selected ({chain.selection.options})", ""))
             continue
-        planned = _planned(chain, stage, chain.parts(stage, keys), plan, earlier_runs, read)
+        planned = _Planner(chain, stage, known, earlier_runs(stage), read).planned()
         if planned.action == "run" and (failed := last_failure(planned.key)):
-            planned = replace(planned, reason=f"{_told_of(failed)}; {planned.reason}")
+            planned = replace(planned, reason=f"{_failure_reason(failed)}; {planned.reason}")
         plan.append(planned)
         if planned.action != "skip":
-            keys[stage] = planned.record.key if planned.record else planned.key
+            known[stage] = planned.record
     return plan
 
 
-def _planned(
-    chain: Chain,
-    stage: str,
-    parts: KeyParts,
-    before: Sequence[PlannedStage],
-    earlier_runs: Callable[[str], Sequence[StageRecord]],
-    read: bool,
-) -> PlannedStage:
-    selected = stage in chain.selected
-    earlier = chain.earlier(stage, parts, read)
-    record = earlier.record
-    if record is not None and not (selected and chain.selection.force):
-        source = record.reused_from or record.run
-        taken = record.key != parts.key
-        reason = f"taken from run {source} as asked, with another key" if taken else f"same key as in run {source}"
-        return PlannedStage(stage, "reuse", reason, record.key, 0.0, record)
-    if not selected:
-        if stage in chain.needed:
-            raise NotThere(not_there(stage, chain.selection, earlier))
-        return PlannedStage(stage, "skip", f"not selected ({chain.selection.told})", parts.key)
-    runs = earlier_runs(stage)
-    nearest = min(runs, key=lambda run: len(parts.differences(KeyParts.of(run))), default=None)
-    seconds = nearest.seconds if nearest else None
-    if record is not None:
-        return PlannedStage(stage, "run", "asked for (--force)", parts.key, seconds)
-    if earlier.problems:
-        return PlannedStage(stage, "run", earlier.problems[0], parts.key, seconds)
-    if nearest is None:
-        return PlannedStage(stage, "run", "never run before", parts.key)
-    differences = parts.differences(KeyParts.of(nearest))
-    named = [in_the_recipe(difference, stage) for difference in differences]
-    return PlannedStage(
-        stage, "run", _reason(named, STAGES[stage].inputs(chain.recipe), before), parts.key, seconds, None, tuple(named)
-    )
+@dataclass
+class _Planner:
+    """Plans one stage."""
+
+    chain: Chain
+    stage: str
+    known: dict[str, StageRecord | None]
+    earlier: Sequence[StageRecord]
+    read: bool
+
+    def planned(self) -> PlannedStage:
+        """What would happen to the stage. Raises StageMissing."""
+        chain, stage = self.chain, self.stage
+        selected = stage in chain.selected
+        parts = chain.parts(stage, self.known)
+        cached = chain.reusable(stage, parts, self.read)
+        record = cached.record
+        if record is not None and not (selected and chain.selection.force):
+            again = record.key == parts.key and record.gates_key != chain.gates_key(stage, self.known)
+            reason = self._reuse_reason(record, parts)
+            if again:
+                reason += "; its data gates check again: their rules, code or data changed"
+            return PlannedStage(stage, "reuse", reason, record.key, 0.0, record, again)
+        if not selected:
+            if stage in chain.needed and not parts.unknown_inputs:
+                raise StageMissing(missing(stage, chain.selection, cached))
+            return PlannedStage(stage, "skip", f"not selected ({chain.selection.options})", parts.key)
+        nearest = min(self.earlier, key=lambda run: _distance(parts, run), default=None)
+        seconds = nearest.seconds if nearest else None
+        if chain.selection.force and nearest:
+            return PlannedStage(stage, "run", "requested (--force)", parts.key, seconds)
+        if cached.problems:
+            return PlannedStage(stage, "run", cached.problems[0], parts.key, seconds)
+        if nearest is None:
+            return PlannedStage(stage, "run", "never run before", parts.key)
+        differences = [self._named(difference, nearest) for difference in parts.differences(KeyParts.of(nearest))]
+        may_reuse = self._reusable_if_unchanged(parts)
+        reason = self._conditional_reason(parts, may_reuse) if may_reuse else self._reason(differences)
+        return PlannedStage(stage, "run", reason, parts.key, seconds, None, False, may_reuse, tuple(differences))
+
+    def _reuse_reason(self, record: StageRecord, parts: KeyParts) -> str:
+        source = _source(record)
+        if record.key == parts.key:
+            return f"same key as in run {source}"
+        if self.chain.selection.reuse is not None:
+            return f"taken from run {source} as requested, with another key"
+        return f"run {source} made it in another numeric environment, which the recipe allows"
+
+    def _reusable_if_unchanged(self, parts: KeyParts) -> StageRecord | None:
+        """The newest success that differs in nothing but inputs that are yet to be made."""
+        if not parts.unknown_inputs:
+            return None
+        for record in self.earlier:
+            differences = parts.differences(KeyParts.of(record))
+            if all(each.kind == "input" and each.after == UNKNOWN for each in differences):
+                return record
+        return None
+
+    def _conditional_reason(self, parts: KeyParts, may_reuse: StageRecord) -> str:
+        inputs = STAGES[self.stage].inputs(self.chain.recipe)
+        makers = list(dict.fromkeys(inputs[name].stage for name in parts.unknown_inputs))
+        verb = "comes" if len(makers) == 1 else "come"
+        return f"may be reused from run {_source(may_reuse)} if {' and '.join(makers)} {verb} out the same"
+
+    def _named(self, difference: Difference, nearest: StageRecord) -> Difference:
+        """A difference under the recipe's name of a setting, or with what changed in a module."""
+        if difference.kind == "config":
+            return in_the_recipe(difference, self.stage)
+        if difference.kind == "code" and difference.before and difference.after:
+            return replace(difference, detail=self._changed_definitions(difference.name, nearest))
+        return difference
+
+    def _changed_definitions(self, module: str, nearest: StageRecord) -> str:
+        """Names of the functions and constants that changed; '' where that cannot be told."""
+        found = list(records.read(self.chain.store, DefinitionsRecord, f"definitions/{nearest.definitions}"))
+        before = found[-1].modules.get(module) if found and nearest.definitions else None
+        after = definitions({module: ""}).get(module)
+        if before is None or after is None:
+            return ""
+        names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+        return ", ".join(names[:REASONS]) + (f" and {len(names) - REASONS} more" if len(names) > REASONS else "")
+
+    def _reason(self, differences: Sequence[Difference]) -> str:
+        """The differences in words; an input's is what became of the stage that it comes from."""
+        inputs = STAGES[self.stage].inputs(self.chain.recipe)
+        of_inputs = [each for each in differences if each.kind == "input"]
+        words = [str(each) for each in differences if each.kind != "input"]
+        of_code = [str(each) for each in differences if each.kind == "code"]
+        if len(of_code) > REASONS:
+            words = [text for text in words if text not in of_code[REASONS:]]
+            words.append(f"and {len(of_code) - REASONS} more modules of its code")
+        makers = list(dict.fromkeys(inputs[each.name].stage for each in of_inputs if each.name in inputs))
+        words += [f"{maker} {'runs' if self.known[maker] is None else 'made other outputs'}" for maker in makers]
+        words += [str(each) for each in of_inputs if each.name not in inputs]
+        if not words:
+            # The nearest run has this very key, and is no success that could be used.
+            return "its earlier success is not recorded under its key"
+        shown, more = words[: 2 * REASONS], len(words) - 2 * REASONS
+        return "; ".join(shown) + (f"; and {more} more" if more > 0 else "")
 
 
-def _told_of(failed: StageRecord) -> str:
+def _distance(parts: KeyParts, run: StageRecord) -> tuple[bool, int]:
+    """How far an earlier run is from what would run now: one whose key was made by other rules is farthest."""
+    differences = parts.differences(KeyParts.of(run))
+    return any(each.kind == "format" for each in differences), len(differences)
+
+
+def _source(record: StageRecord) -> str:
+    return record.reused_from or record.run
+
+
+def _failure_reason(failed: StageRecord) -> str:
     error = failed.failure.error.partition("\n")[0] if failed.failure else ""
     return f"failed in run {failed.run}: {error if len(error) <= ERROR_LENGTH else error[:ERROR_LENGTH] + '…'}"
 
@@ -128,23 +213,5 @@ def in_the_recipe(difference: Difference, stage: str) -> Difference:
         return difference
     section = STAGES[stage].section
     own = difference.name.removeprefix("own.")
-    name = f"{section}.{own}" if own != difference.name or section == "data" else own
-    return Difference("config", name, difference.before, difference.after)
-
-
-def _reason(differences: Sequence[Difference], inputs: dict[str, str], before: Sequence[PlannedStage]) -> str:
-    """The differences in words; an input's is told by what became of the stage that it comes from."""
-    runs = {planned.stage for planned in before if planned.action == "run"}
-    told = [str(difference) for difference in differences if difference.kind != "input"]
-    told_of_code = [str(d) for d in differences if d.kind == "code"]
-    if len(told_of_code) > REASONS:
-        told = [text for text in told if text not in told_of_code[REASONS:]]
-        told.append(f"and {len(told_of_code) - REASONS} more modules of its code")
-    changed = list(dict.fromkeys(inputs[d.name] for d in differences if d.kind == "input" and d.name in inputs))
-    told += [f"{stage} {'runs' if stage in runs else 'is another'}" for stage in changed]
-    told += [str(d) for d in differences if d.kind == "input" and d.name not in inputs]
-    if not told:
-        # The nearest run has this very key, and is no success that could be used.
-        return "its earlier success is not recorded under its key"
-    shown, more = told[: 2 * REASONS], len(told) - 2 * REASONS
-    return "; ".join(shown) + (f"; and {more} more" if more > 0 else "")
+    name = f"{section}.{own}" if own != difference.name else own
+    return replace(difference, name=name)

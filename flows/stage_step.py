@@ -1,7 +1,8 @@
 """`@stage(name=…)`: a Metaflow step that is a stage of the chain.
 
-Before the step's own code, the stage is run, or used again where its key has outputs already; its record joins the
-artifact `records`, and the step's card shows it. A stage that is not part of the run is passed through.
+Before the step's own code, the stage is run, or reused where its key has outputs already, and after it the evaluation
+of the model that it makes; their records join the artifact `records`, and the step's card shows them. A stage that is
+not part of the run is passed through.
 """
 
 from collections.abc import Generator
@@ -18,10 +19,11 @@ def stage(step_name: str, flow: Any, inputs: Any, attributes: dict[str, Any]) ->
     name = attributes["name"]
     if step_name == "start":
         flow.begin()
-    record = flow.chain.run(name, {each: StageRecord.model_validate(one) for each, one in flow.records.items()})
-    if record is None:
-        flow.html = f"<p>{name} is not part of this run.</p>"
+    done = {each: StageRecord.model_validate(one) for each, one in flow.records.items()}
+    made = flow.chain.run_step(name, done)
+    if made:
+        flow.records = {**flow.records, **{record.stage: record.model_dump(mode="json") for record in made}}
+        flow.draw_card(made)
     else:
-        flow.records = {**flow.records, name: record.model_dump(mode="json")}
-        flow.draw_card([record])
+        flow.html = f"<p>{name} is not part of this run.</p>"
     yield

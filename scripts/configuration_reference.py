@@ -126,9 +126,10 @@ def _changed(value: BaseModel) -> str:
 
 def undescribed() -> list[str]:
     """Keys without a description."""
+    models: list[tuple[str, type[BaseModel]]] = [*sections(), ("test cases", CaseGenerationConfig)]
     return [
         f"{key}.{name}".lstrip(".")
-        for key, model in [*sections(), ("test cases", CaseGenerationConfig)]
+        for key, model in models
         for name, field in model.model_fields.items()
         if not field.description
     ]

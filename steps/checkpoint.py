@@ -8,7 +8,6 @@ Nothing of a checkpoint is ever executed: weights are read from safetensors alon
 checkpoint brings along (`auto_map`) is a reason to refuse it.
 """
 
-import fnmatch
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,27 +23,8 @@ from transformers.core_model_loading import revert_weight_conversion
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from infra.errors import LonghaulError
+from steps.checkpoint_files import INDEX, SINGLE, TOKENIZERS, belongs
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
-TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"), ("vocab.txt",))
-PATTERNS = (
-    "config.json",
-    "generation_config.json",
-    INDEX,
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "additional_chat_templates/*.jinja",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "video_preprocessor_config.json",
-    "LICENSE*",
-    "NOTICE*",
-    *(name for names in TOKENIZERS for name in names),
-)
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 FLOATS = {"BF16", "F16", "F32", "F64"}
 # Caches that old checkpoints saved as weights; transformers computes them itself.
@@ -69,11 +49,6 @@ class CheckedCheckpoint:
     """Rows of the embedding."""
     files: tuple[str, ...]
     """What belongs to the checkpoint, sorted; other files of the folder were not looked at."""
-
-
-def belongs(path: str) -> bool:
-    """Whether a path below a checkpoint's folder can be part of the checkpoint."""
-    return (path.endswith(".safetensors") and "/" not in path) or any(fnmatch.fnmatch(path, p) for p in PATTERNS)
 
 
 def check_checkpoint(folder: Path) -> CheckedCheckpoint:

@@ -55,6 +55,11 @@ def question_form(text: str) -> str | None:
     return next((form for form, pattern in _FORMS.items() if pattern.search(text)), None)
 
 
+def domain_share_limit(problems: Sequence[Problem], max_share: float) -> float:
+    """The largest share of a domain that curation leaves: n domains cannot each hold less than 1/n."""
+    return max(max_share, 1 / max(1, len({problem.domain for problem in problems})))
+
+
 @dataclass(frozen=True)
 class CurationResult:
     """The RL prompt set and how it came about."""

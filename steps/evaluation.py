@@ -10,51 +10,10 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from pydantic import BaseModel
-
+from infra.store.evaluation import DomainResult, EvaluatedResponse, Evaluation
 from steps.configs.evaluation import EvaluationConfig
 from steps.problem import Problem
 from steps.workbench import Workbench
-
-
-class DomainResult(BaseModel):
-    """One domain's share of an evaluation."""
-
-    problems: int
-    accuracy: float
-    mean_tokens: float
-
-
-class Sample(BaseModel):
-    """One response to be read."""
-
-    problem_id: str
-    domain: str
-    prompt: str
-    response: str
-    reward: float
-    reason: str
-    tokens: int
-
-
-class Evaluation(BaseModel):
-    """How a model did on the held-out problems."""
-
-    problems: int
-    samples: int
-    accuracy: float
-    standard_error: float
-    """Of the accuracy, over problems."""
-    mean_tokens: float
-    median_tokens: float
-    p99_tokens: float
-    domains: dict[str, DomainResult]
-    shown: list[Sample]
-
-    @property
-    def headline(self) -> str:
-        """Accuracy and length in a line."""
-        return f"accuracy {self.accuracy:.1%}, {self.mean_tokens:.0f} tokens on average"
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -77,7 +36,7 @@ def evaluate(bench: Workbench, problems: Sequence[Problem], config: EvaluationCo
     rewards = [[s.value for s in scores[i : i + config.samples]] for i in range(0, len(scores), config.samples)]
     lengths = [[len(completion.tokens) for completion in row] for row in completions]
     means = [statistics.fmean(row) for row in rewards]
-    flat = [length for row in lengths for length in row]
+    all_lengths = [length for row in lengths for length in row]
     domains = {}
     for domain in sorted({problem.domain for problem in problems}):
         members = [i for i, problem in enumerate(problems) if problem.domain == domain]
@@ -86,8 +45,8 @@ def evaluate(bench: Workbench, problems: Sequence[Problem], config: EvaluationCo
             accuracy=statistics.fmean(means[i] for i in members),
             mean_tokens=statistics.fmean(length for i in members for length in lengths[i]),
         )
-    shown = [
-        Sample(
+    examples = [
+        EvaluatedResponse(
             problem_id=problems[i].id,
             domain=problems[i].domain,
             prompt=problems[i].text,
@@ -103,9 +62,9 @@ def evaluate(bench: Workbench, problems: Sequence[Problem], config: EvaluationCo
         samples=config.samples,
         accuracy=statistics.fmean(means),
         standard_error=statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else 0.0,
-        mean_tokens=statistics.fmean(flat),
-        median_tokens=statistics.median(flat),
-        p99_tokens=percentile(flat, 0.99),
+        mean_tokens=statistics.fmean(all_lengths),
+        median_tokens=statistics.median(all_lengths),
+        p99_tokens=percentile(all_lengths, 0.99),
         domains=domains,
-        shown=shown,
+        examples=examples,
     )

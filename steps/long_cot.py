@@ -75,7 +75,7 @@ def choose(paths: Sequence[Example], count: int, rng: Random) -> list[Example]:
 def long_cot_sft(
     bench: Workbench, paths: Sequence[Example], problems: Sequence[Problem], config: LongCotConfig
 ) -> LongCotResult:
-    """Verify, choose and train; the trained model is in the bench's trainer and engine."""
+    """Verify, choose and train; the trained model is in the bench's trainer."""
     known = {problem.id: problem for problem in problems}
     own = [path for path in paths if path.problem_id in known]
     scores = bench.scorer.score_many([(known[path.problem_id], path.response) for path in own])
@@ -86,7 +86,6 @@ def long_cot_sft(
     chosen = choose(verified, config.paths, bench.random("long-CoT paths"))
     tokenised = [bench.chat.example(path.prompt, path.response) for path in chosen]
     train(bench.trainer, tokenised, config.phase, bench.random("long-CoT SFT"), "long-CoT SFT", bench.log)
-    bench.hand_over()
     counts = Counter(name for path in chosen for name in behaviours(path.response))
     chosen_scores = [right[id(path)] for path in chosen]
     return LongCotResult(len(paths), len(own), len(verified), chosen, chosen_scores, dict(counts))

@@ -6,6 +6,7 @@ The rules compare evaluations, and only those made alike: on the same held-out p
 from dataclasses import dataclass
 from typing import Any
 
+from infra.store.evaluation_stages import is_evaluation
 from infra.store.records import StageRecord
 
 
@@ -40,33 +41,38 @@ def check_promotion(new: StageRecord, tagged: StageRecord, rules: PromotionRules
         return [_cannot(f"stage {missing.stage} of run {missing.run} has no evaluation")]
     for name, one, other in (
         ("held-out problems", _problems(new), _problems(tagged)),
-        ("evaluation settings", new.config.get("evaluation"), tagged.config.get("evaluation")),
+        ("evaluation settings", _settings(new), _settings(tagged)),
     ):
         if one != other:
             return [_cannot(f"the two models were evaluated with other {name}: evaluate both alike")]
-    least = theirs["accuracy"] - rules.accuracy_drop
+    least = theirs.accuracy - rules.accuracy_drop
     checks = [
         PromotionCheck(
             "accuracy",
-            ours["accuracy"],
+            ours.accuracy,
             least,
             # Rounding of a difference must not refuse what is equal.
-            ours["accuracy"] >= least - 1e-9,
-            f"accuracy {ours['accuracy']:.1%}, the tagged model has {theirs['accuracy']:.1%}",
+            ours.accuracy >= least - 1e-9,
+            f"accuracy {ours.accuracy:.1%}, the tagged model has {theirs.accuracy:.1%}",
         )
     ]
     if rules.token_growth is not None:
-        most = theirs["mean_tokens"] * (1 + rules.token_growth)
-        reason = f"{ours['mean_tokens']:.0f} tokens on average, the tagged model has {theirs['mean_tokens']:.0f}"
-        checks.append(
-            PromotionCheck("mean_tokens", ours["mean_tokens"], most, ours["mean_tokens"] <= most + 1e-9, reason)
-        )
+        most = theirs.mean_tokens * (1 + rules.token_growth)
+        reason = f"{ours.mean_tokens:.0f} tokens on average, the tagged model has {theirs.mean_tokens:.0f}"
+        checks.append(PromotionCheck("mean_tokens", ours.mean_tokens, most, ours.mean_tokens <= most + 1e-9, reason))
     return checks
 
 
 def _problems(record: StageRecord) -> Any:
+    if record.key_format > 1:
+        return record.upstream.get("data")
     data = record.inputs.get("data")
     return data.digest if data else None
+
+
+def _settings(record: StageRecord) -> Any:
+    """Of an evaluation they are its own; in a record of format 1 they stand beside those of the stage."""
+    return record.config.get("own" if is_evaluation(record.stage) else "evaluation")
 
 
 def _cannot(reason: str) -> PromotionCheck:

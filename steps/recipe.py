@@ -46,6 +46,11 @@ class Recipe(BaseModel):
         description="Where artifacts and records live: a folder or s3://bucket/prefix. Default: the folder `store` in "
         "LONGHAUL_HOME.",
     )
+    reuse_across_environments: bool = Field(
+        False,
+        description="Reuse stages that were run in another numeric environment (processor, GPU, threads, variables of "
+        "numeric libraries); the record says in what it differs. Otherwise they run again.",
+    )
     data: DataConfig = Field(description="The data sets.")
     import_checkpoint: ImportConfig = Field(description="The checkpoint that training starts from.")
     engine: EngineConfig = Field(EngineConfig(), description="The rollout engine, vLLM.")

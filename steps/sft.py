@@ -64,7 +64,7 @@ def rejection_sample(
 def vanilla_sft(
     bench: Workbench, examples: Sequence[Example], problems: Sequence[Problem], config: SftConfig
 ) -> SftResult:
-    """Both phases; the trained model is in the bench's trainer and engine."""
+    """Both phases; the trained model is in the bench's trainer."""
     first, second = config.phases
     tokenised = [bench.chat.example(example.prompt, example.response) for example in examples]
     train(bench.trainer, tokenised, first, bench.random("sft phase 1"), "SFT phase 1", bench.log)
@@ -77,6 +77,5 @@ def vanilla_sft(
     tokenised += [bench.chat.example(example.prompt, example.response) for example, _ in expanded]
     bench.trainer.reset_optimizer()
     train(bench.trainer, tokenised, second, bench.random("sft phase 2"), "SFT phase 2", bench.log)
-    bench.hand_over()
     added, scores = [example for example, _ in expanded], [score for _, score in expanded]
     return SftResult(len(examples), added, scores, len(chosen) * config.expansion.samples)

@@ -41,7 +41,6 @@ def deploy(config_path: str, settings: tuple[str, ...], size: str | None, dry_ru
     and the evaluation that follows it, with the recipe's schedule. Nothing runs before the scheduled time or
     `argo submit --from workflowtemplate/posttrain`.
     """
-    from flows.chain import wanted_stages
     from flows.cli.overrides import apply_overrides
     from flows.cluster.plan import (
         check_deployable,
@@ -50,11 +49,12 @@ def deploy(config_path: str, settings: tuple[str, ...], size: str | None, dry_ru
         redirected_endpoints,
         with_size,
     )
+    from flows.topology import enabled_stages
     from steps.recipe import check_recipe, load_recipe
 
     recipe = with_size(load_recipe(Path(config_path)), size)
     recipe = check_recipe(apply_overrides(recipe.model_dump(mode="json"), settings), config_path)
-    check_deployable(recipe, wanted_stages(recipe))
+    check_deployable(recipe, enabled_stages(recipe))
     flows = {CHAIN: recipe, EVALUATION: for_evaluation(recipe)}
     if out is not None and not dry_run:
         fail("--out is for what --dry-run compiles: give both, or none")

@@ -141,7 +141,7 @@ def run(retries: int, as_json: bool, **options: Any) -> None:
 
     leave_name(name)
     try:
-        if any(one.action == "run" for one in stages) or not _reuse_all(chain, stages):
+        if any(one.action == "run" or one.checks_again for one in stages) or not _reuse_all(chain, stages):
             _run_flow(folder, recipe, name, selection, retries, as_json, end_with)
         end_run(chain.store, name, "succeeded")
     except StoreError as error:
@@ -196,7 +196,7 @@ def _reuse_all(chain: "Chain", stages: "list[PlannedStage]") -> bool:
                 chain.store.verify(ref)
     except StoreError:
         return False
-    reused = [chain.runner.use_again(record) for record in cached]
+    reused = chain.reuse({one.stage: one.record for one in stages if one.record is not None})
     chain.write_report(render_report(chain.recipe.name, reused))
     return True
 

@@ -96,7 +96,7 @@ def show(run: str, store: str, as_json: bool) -> None:
             did = f"failed: {record.failure.error}"
         elif record.reused_from:
             did = f"reused from {record.reused_from}"
-        accuracy = (record.evaluation or {}).get("accuracy")
+        accuracy = record.evaluation.accuracy if record.evaluation else None
         table.add_row(
             Text(printable(record.stage)),
             Text(printable(did), "red" if record.failure else ""),
@@ -159,7 +159,7 @@ def _opened(store: str) -> "Iterator[LineageIndex]":
 def _stage_differences(one: "RunDetail", two: "RunDetail") -> dict[str, list[dict[str, Any]]]:
     """By stage of either run; a stage that only one has is one difference."""
     from flows.plan import in_the_recipe
-    from infra.stages.key import KeyParts
+    from infra.stages.key import KeyParts, other_bytes
 
     before = {record.stage: record for record in one.stages}
     after = {record.stage: record for record in two.stages}
@@ -167,7 +167,8 @@ def _stage_differences(one: "RunDetail", two: "RunDetail") -> dict[str, list[dic
     for stage in dict.fromkeys([*before, *after]):
         if stage in before and stage in after:
             differences = KeyParts.of(after[stage]).differences(KeyParts.of(before[stage]))
-            changes[stage] = [vars(in_the_recipe(difference, stage)) for difference in differences]
+            differences = differences or other_bytes(before[stage], after[stage])
+            changes[stage] = [in_the_recipe(difference, stage).plain() for difference in differences]
         else:
             there = {"before": "ran" if stage in before else None, "after": "ran" if stage in after else None}
             changes[stage] = [{"kind": "stage", "name": "the stage", **there}]
@@ -186,8 +187,8 @@ def _figures(detail: "RunDetail", stage: str) -> Mapping[str, float]:
         return {}
     # The figures of `evaluate/rl` are shown once, as those of `rl`.
     shown_elsewhere = evaluated_stage(stage) in {record.stage for record in detail.stages}
-    evaluation = {} if shown_elsewhere else evaluation_of(detail.stages, stage) or {}
-    figures: dict[str, Any] = {name: evaluation.get(name) for name in EVALUATED}
+    evaluation = None if shown_elsewhere else evaluation_of(detail.stages, stage)
+    figures: dict[str, Any] = {name: getattr(evaluation, name) for name in EVALUATED} if evaluation else {}
     figures |= {f"training {name}" if name in EVALUATED else name: value for name, value in record.metrics.items()}
     return {name: value for name, value in figures.items() if _is_number(value)} | {"seconds": record.seconds}
 

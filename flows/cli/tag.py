@@ -63,7 +63,7 @@ def tag(
 
 
 def _promote(store: Any, model: str, name: str, limits: tuple[float, float | None], force: bool, reason: str) -> None:
-    from flows.models import find_model_record, tagged
+    from flows.models import find_evaluation, find_model_record, tagged
     from steps.promotion import PromotionRules, check_promotion
 
     _check_name(name)
@@ -74,7 +74,8 @@ def _promote(store: Any, model: str, name: str, limits: tuple[float, float | Non
     checks = []
     if now is not None and now.model is not None and now.model.digest != ref.digest:
         _, current = find_model_record(store, now.model.digest)
-        checks = check_promotion(record, current, PromotionRules(*limits))
+        new, old = find_evaluation(store, record), find_evaluation(store, current)
+        checks = check_promotion(new, old, PromotionRules(*limits))
     refused = [check for check in checks if not check.passed]
     if refused and not force:
         fail(

@@ -12,9 +12,9 @@ from typing import Any
 from metaflow import FlowMutator, environment, kubernetes, retry, timeout  # type: ignore[attr-defined]
 from metaflow.packaging_sys import ContentType
 
-from flows.chain import wanted_stages
 from flows.cluster.multi_node_steps import STEPS_ON_NODES, WORK
 from flows.cluster.plan import LIGHT, ON_CLUSTER, nodes_of, shipped_files
+from flows.topology import enabled_stages
 from infra.cluster.config import ClusterConfig, StageResources
 from steps.recipe import Recipe, check_recipe
 
@@ -71,7 +71,7 @@ def _stage_of(step: Any, recipe: Recipe) -> str | None:
     step is passed through, and no GPU should wait for that."""
     for name, _, _, attributes in step.decorator_specs:
         if name.rpartition(".")[2] in ("stage", WORK):
-            return str(attributes["name"]) if attributes["name"] in wanted_stages(recipe) else None
+            return str(attributes["name"]) if attributes["name"] in enabled_stages(recipe) else None
     return None
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from metaflow import current, user_step_decorator
 
-from flows.chain import STAGES, Chain
+from flows.chain import Chain
 from flows.cluster.plan import GENERATE_ONLY, nodes_of
+from flows.topology import inputs_of
 from infra.cluster.group import JOIN_S, Node, lead
 from infra.cluster.member import serve
-from infra.stages.runner import find_earlier
 from infra.store.records import StageRecord
 
 FEWEST = 2
@@ -33,11 +33,11 @@ def _done(flow: Any) -> dict[str, StageRecord]:
 
 
 def _runs(chain: Chain, stage: str, done: Mapping[str, StageRecord]) -> bool:
-    """Whether a stage is not used again or passed through."""
-    if stage not in chain.selected or not set(STAGES[stage].inputs(chain.recipe).values()) <= done.keys():
+    """Whether a stage is neither reused nor passed through."""
+    needed = {each.stage for each in inputs_of(chain.recipe, stage).values()}
+    if stage not in chain.selected or not needed <= done.keys():
         return False
-    parts = chain.parts(stage, {name: record.key for name, record in done.items()})
-    return chain.selection.force or find_earlier(chain.store, stage, parts.key, read=False).record is None
+    return chain.selection.force or chain.runner.find_reusable(chain.parts(stage, done), read=False).record is None
 
 
 @user_step_decorator
@@ -54,9 +54,8 @@ def stage_on_nodes(step_name: str, flow: Any, inputs: Any, attributes: dict[str,
             if recipe.engine.workers > 1:
                 ranks = 0 if name in GENERATE_ONLY else recipe.trainer.ranks
                 group.start_rollout(recipe.engine.workers, ranks, recipe.handover.share_device)
-            record = flow.chain.run(name, _done(flow))
-        if record is not None:
-            flow.records = {**flow.records, name: record.model_dump(mode="json")}
+            made = flow.chain.run_step(name, _done(flow))
+        flow.records = {**flow.records, **{record.stage: record.model_dump(mode="json") for record in made}}
     yield
 
 
@@ -64,4 +63,5 @@ def join_nodes(flow: Any, inputs: Sequence[Any]) -> None:
     """Continue with the results of the first node of a stage: it comes first."""
     flow.merge_artifacts(inputs, exclude=["records", "html"])
     flow.records = inputs[0].records
-    flow.draw_card([StageRecord.model_validate(one) for one in list(flow.records.values())[-1:]])
+    # A step's stage, and the evaluation of its model.
+    flow.draw_card([StageRecord.model_validate(one) for one in list(flow.records.values())[-2:]])

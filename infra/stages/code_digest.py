@@ -1,36 +1,61 @@
-"""The digest of the code that a stage reaches: its module, all of ours that those import, and files that they name.
+"""What code a stage reaches: its module, all of the project's that those import, files that they name, and packages.
 
-Formatting, comments, docstrings and the descriptions of settings do not change it; a changed constant does. Nothing is
-imported to compute it: a plan must not wait for torch and vLLM, and a dependency that is missing must not make the
-digest another one.
+Formatting, comments, docstrings and the descriptions of settings do not change a digest; a changed constant does.
+Imports for types alone (`if TYPE_CHECKING`) do not count, and neutral modules (infra/stages/neutral.py) are left out
+with all that they import. Nothing is imported to compute it: a plan must not wait for torch and vLLM, and a dependency
+that is missing must not change the digest.
 """
 
 import ast
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
 
-OURS = ("flows", "steps", "infra")
+from infra.stages.neutral import is_neutral
+
+PROJECT = ("flows", "steps", "infra")
 _ROOT = Path(__file__).resolve().parents[2]
+
+DEFINITION_DIGITS = 12
+"""Hex digits of a definition's digest: it is only compared with that of the same definition at another time."""
 
 
 def _source(module: str) -> Path | None:
-    """The file of a module of ours; None where the name is that of something else, a class for instance."""
+    """The file of a module of the project; None where the name is that of something else, a class for instance."""
     path = _ROOT.joinpath(*module.split("."))
     return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None)
 
 
-def _names(tree: ast.AST, package: str) -> tuple[set[str], set[str]]:
-    """Names that a tree in `package` may import from ours, wherever the import stands; and all its strings.
+def _is_for_types(node: ast.AST) -> bool:
+    """Whether a node is a block `if TYPE_CHECKING:`."""
+    test = node.test if isinstance(node, ast.If) else None
+    return "TYPE_CHECKING" in (getattr(test, "id", None), getattr(test, "attr", None))
+
+
+def _walk(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes of a tree that count when it runs."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if _is_for_types(child):
+            assert isinstance(child, ast.If)
+            for other in child.orelse:
+                yield from _walk(other)
+        else:
+            yield from _walk(child)
+
+
+def _names(tree: ast.AST, package: str) -> tuple[set[str], set[str], set[str]]:
+    """Names that a tree in `package` may import from the project, wherever the import stands; the first parts of the
+    others that it imports; and all its strings.
 
     A string that names a module counts as an import: that is how a process of its own is started (`python -m`).
     """
     names: set[str] = set()
     strings: set[str] = set()
-    for node in ast.walk(tree):
+    for node in _walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -39,32 +64,36 @@ def _names(tree: ast.AST, package: str) -> tuple[set[str], set[str]]:
             names.update(f"{source}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             strings.add(node.value)
+    foreign = {name.split(".")[0] for name in names} - set(PROJECT)
     names |= {string for string in strings if "." in string}
-    return {name for name in names if name.split(".")[0] in OURS and name.replace(".", "").isidentifier()}, strings
+    inside = {name for name in names if name.split(".")[0] in PROJECT and name.replace(".", "").isidentifier()}
+    return inside, foreign, strings
 
 
 def _files_beside(strings: set[str], module: Path) -> list[Path]:
     """What strings in a module name in its folder: files (programs, templates), and folders of data with all that is in
-    them. A package of ours is no data: what is reached of it is imported."""
-    found: list[Path] = []
+    them. A package of the project is no data: what is reached of it is imported."""
+    files: list[Path] = []
     for path in module.parent.iterdir():
         if path.name not in strings:
             continue
         if path.is_file():
-            found.append(path)
+            files.append(path)
         elif path.is_dir() and not (path / "__init__.py").exists():
-            found += [file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
-    return sorted(found)
+            files += [file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    return sorted(files)
 
 
-def _without_documentation(tree: ast.AST) -> ast.AST:
-    """The tree without docstrings, and without the descriptions of settings (`Field(description=…)`)."""
+def _without_documentation(tree: ast.Module) -> ast.Module:
+    """The tree without docstrings, imports for types, and the descriptions of settings (`Field(description=…)`)."""
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
             # A string that stands as a statement documents what is beside it, and does nothing.
             node.body = [  # type: ignore[attr-defined]
-                s for s in body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))
+                s
+                for s in body
+                if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant)) and not _is_for_types(s)
             ] or [ast.Pass()]
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Field":
             node.keywords = [keyword for keyword in node.keywords if keyword.arg != "description"]
@@ -73,9 +102,11 @@ def _without_documentation(tree: ast.AST) -> ast.AST:
 
 @dataclass(frozen=True)
 class _Module:
-    """What a module of ours reaches."""
+    """What a module of the project reaches."""
 
     imports: set[str]
+    packages: set[str]
+    """First parts of what it imports from elsewhere."""
     files: list[Path]
 
 
@@ -83,27 +114,28 @@ class _Module:
 def _read(name: str, path: Path, modified: int) -> _Module:
     """Once for each state of a file: stages share most of their modules."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    imports, strings = _names(ast.parse(path.read_text(encoding="utf-8")), package)
-    return _Module(imports, _files_beside(strings, path))
+    imports, packages, strings = _names(ast.parse(path.read_text(encoding="utf-8")), package)
+    return _Module(imports, packages, _files_beside(strings, path))
 
 
 def _module(name: str, path: Path) -> _Module:
     return _read(name, path, path.stat().st_mtime_ns)
 
 
-def reached_modules(module: str) -> list[str]:
-    """`module` and every module of ours that it imports, directly or not, sorted."""
-    found: set[str] = set()
+def reached_modules(module: str, leave_out: Callable[[str], bool] = is_neutral) -> list[str]:
+    """`module` and every module of the project that it imports, directly or not, sorted; without those that are left
+    out, which are by default the neutral ones."""
+    reached: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        path = None if name in found else _source(name)
+        path = None if name in reached or leave_out(name) else _source(name)
         if path is None:
             continue
-        found.add(name)
+        reached.add(name)
         parent = name.rpartition(".")[0]
         waiting += [*_module(name, path).imports, *([parent] if parent else [])]
-    return sorted(found)
+    return sorted(reached)
 
 
 @cache
@@ -116,17 +148,54 @@ def _content(path: Path, modified: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def code_digests(module: str) -> dict[str, str]:
+def code_digests(module: str, leave_out: Callable[[str], bool] = is_neutral) -> dict[str, str]:
     """SHA-256 of each module that `module` reaches, by its name, and of each file that those name, by its path below
     the project."""
     digests = {}
-    for name in reached_modules(module):
+    for name in reached_modules(module, leave_out):
         path = _source(name)
         assert path is not None
         digests[name] = _content(path, path.stat().st_mtime_ns)
         for file in _module(name, path).files:
             digests[file.relative_to(_ROOT).as_posix()] = _content(file, file.stat().st_mtime_ns)
     return digests
+
+
+def imported_packages(module: str, leave_out: Callable[[str], bool] = is_neutral) -> set[str]:
+    """First parts of the names that `module` and those that it reaches import from outside the project."""
+    packages: set[str] = set()
+    for name in reached_modules(module, leave_out):
+        path = _source(name)
+        assert path is not None
+        packages |= _module(name, path).packages
+    return packages
+
+
+def definitions(modules: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Of each Python module among those with digests, a digest of each function, class and constant at its top
+    level."""
+    sources = {name: _source(name) for name in modules if "/" not in name}
+    return {name: _definitions(path, path.stat().st_mtime_ns) for name, path in sources.items() if path is not None}
+
+
+@cache
+def _definitions(path: Path, modified: int) -> dict[str, str]:
+    tree = _without_documentation(ast.parse(path.read_text(encoding="utf-8")))
+    texts: dict[str, str] = {}
+    for node in tree.body:
+        for name in _defined(node):
+            texts[name] = texts.get(name, "") + ast.dump(node)
+    return {name: hashlib.sha256(text.encode()).hexdigest()[:DEFINITION_DIGITS] for name, text in texts.items()}
+
+
+def _defined(node: ast.stmt) -> list[str]:
+    """What a statement at a module's top level defines, for people; `(statements)` for what has no name."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return ["(imports)"]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name)] or ["(statements)"]
 
 
 def digest_of(digests: Mapping[str, str]) -> str:

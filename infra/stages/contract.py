@@ -1,15 +1,19 @@
-"""What a stage's body is given, and what it gives back.
+"""What a stage's body is given, and what it returns.
 
 A body knows no store, tracker or workflow: it reads folders, writes folders, and says how it went. What runs it is
-`infra/stages/runner.py`.
+infra/stages/runner.py.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from infra.gates.result import GateResult
+from infra.store.evaluation import Evaluation
+from infra.store.source import Source
+
+if TYPE_CHECKING:
+    from infra.gates.result import GateResult
 
 
 @dataclass
@@ -22,11 +26,13 @@ class StageContext:
     folder: Path
     """Empty scratch folder; outputs are written below it."""
     checkpoints: Path
-    """What a stage keeps here it finds again if it is killed and run once more with the same key; gone once it is
+    """What a stage keeps here is there again if it is killed and run once more with the same key; gone once it is
     done."""
     log: Callable[[dict[str, Any]], None]
     """Takes the metrics of one step."""
-    gates: list[GateResult] = field(default_factory=list)
+    sources: dict[str, Source] = field(default_factory=dict)
+    """What is read from outside the store, by the recipe's key that names it."""
+    gates: "list[GateResult]" = field(default_factory=list)
     """Results of the data gates so far, also of the one that stopped the stage."""
 
 
@@ -37,10 +43,13 @@ class StageOutput:
     outputs: dict[str, tuple[str, Path]]
     """Kind and folder of each output, by name."""
     metrics: dict[str, Any]
-    evaluation: dict[str, Any] | None = None
+    evaluation: Evaluation | None = None
     headline: str = ""
     """One line on how it went."""
 
 
 Body = Callable[[StageContext, Any], StageOutput]
-"""A stage: from its context and its configuration to its outputs."""
+"""A stage: from its context and its settings to its outputs."""
+
+Check = Callable[[StageContext, Any], None]
+"""The gates on what a stage reads: raises GateFailed (infra.gates.result) where a rule stops the stage."""

@@ -1,7 +1,7 @@
 """Running a stage, or finding that it need not run.
 
 A stage whose key (infra/stages/key.py) has a record of success with its outputs whole is not run again. Whatever
-happens is recorded: what ran, what was used again and from which run, and what failed and how.
+happens is recorded: what ran, what was reused and from which run, and what failed and how.
 """
 
 import fcntl
@@ -15,64 +15,45 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
-from infra.errors import LonghaulError
 from infra.files import write_text_atomically
 from infra.gates.page import render_page
+from infra.gates.result import GateResult
 from infra.progress.logs import quiet_to
 from infra.progress.tasks import say, stage_progress
 from infra.stages.checkpoint_mirror import mirrored
-from infra.stages.code_digest import digest_of
+from infra.stages.code_digest import definitions, digest_of
 from infra.stages.code_version import code_version
-from infra.stages.contract import Body, StageContext, StageOutput
+from infra.stages.contract import Body, Check, StageContext, StageOutput
 from infra.stages.key import KeyParts
+from infra.stages.numeric_environment import environment_differences
+from infra.stages.reuse import CachedStage, compare_bytes, find_reusable
 from infra.store import records
 from infra.store.local import LocalBackend
-from infra.store.records import Failure, StageRecord
+from infra.store.records import DefinitionsRecord, Failure, OtherBytes, PortableKeyRecord, StageRecord
+from infra.store.source import Source
 from infra.store.store import Ref, Store, StoreError
 from infra.tracking.tracker import Tracker, TrackingConfig
 
 
-class KeyClaimed(LonghaulError, RuntimeError):
-    """A record stands under the key of another stage: the store was written to by something else."""
-
-
 @dataclass(frozen=True)
-class Earlier:
-    """What a store holds under a key."""
+class StageTask:
+    """A stage as it is to be run, or found to be there."""
 
-    record: StageRecord | None
-    """The newest success whose outputs are there; None where the stage has to run."""
-    problems: list[str]
-    """Why newer successes cannot be used, newest first."""
-
-
-def find_earlier(store: Store, stage: str, key: str, read: bool = True) -> Earlier:
-    """An earlier success with this key.
-
-    `read` compares every byte of the outputs with their manifests; otherwise it is enough that they are there. Raises
-    KeyClaimed, and StoreError for records of a newer version.
-    """
-    problems: list[str] = []
-    for record in reversed(list(records.read(store, StageRecord, f"stages/{key}"))):
-        if record.stage != stage:
-            raise KeyClaimed(
-                f"key {key[:12]} is claimed by two stages, {stage!r} and {record.stage!r} (run {record.run}): remove "
-                f"the record of the one that does not belong there from {store.backend.address}/records/stages/{key}"
-            )
-        for ref in record.outputs.values():
-            try:
-                if read:
-                    store.verify(ref)
-                else:
-                    store.manifest(ref.digest)
-            except StoreError as error:
-                problems.append(f"the outputs of run {record.run} cannot be used again: {error}")
-                break
-        else:
-            return Earlier(record, problems)
-    return Earlier(None, problems)
+    name: str
+    parts: KeyParts
+    settings: Any
+    load_body: Callable[[], Body]
+    """Called only to run it: that may import an engine."""
+    inputs: Mapping[str, Ref] = field(default_factory=dict)
+    """What body and gates read."""
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    """Of what is read from outside the store, by the recipe's key that names it."""
+    open_sources: Callable[[Path], dict[str, Source]] = lambda folder: {}
+    """Brings that to this machine, downloads below the folder."""
+    load_check: Callable[[], Check] | None = None
+    """The gates on what the stage reads; None where there are none."""
+    gates_key: str | None = None
+    """Digest of their rules, their code and what they read."""
 
 
 @dataclass
@@ -82,7 +63,10 @@ class _Attempt:
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     clock: float = field(default_factory=time.perf_counter)
     history: list[dict[str, Any]] = field(default_factory=list)
-    context: StageContext | None = None
+    gates: list[GateResult] = field(default_factory=list)
+    note: Callable[[str], None] = lambda text: None
+    """Shows a line about the stage."""
+    tracker: Tracker = field(init=False)
     output: StageOutput | None = None
     outputs: dict[str, Ref] = field(default_factory=dict)
 
@@ -96,40 +80,77 @@ class StageRunner:
     home: Path
     """Where scratch folders, logs and offline tracking go."""
     tracking: TrackingConfig
+    any_environment: bool = False
+    """Reuse what was made in another numeric environment."""
 
-    def __call__(
-        self,
-        parts: KeyParts,
-        load_body: Callable[[], Body],
-        config: BaseModel,
-        inputs: Mapping[str, Ref],
-        force: bool = False,
-    ) -> StageRecord:
-        """Run a stage, or use an earlier run's outputs; with `force`, run it in any case.
+    def __call__(self, task: StageTask, force: bool = False) -> StageRecord:
+        """Run a stage, or reuse an earlier run's outputs; with `force`, run it in any case.
 
-        `load_body` is called only to run it: that may import an engine. Raises what the body raises, once the failure
-        is recorded.
+        Where outputs are reused and the gates are not what they were, they check again what the stage reads. Raises
+        what body and gates raise, once the failure is recorded.
         """
-        stage, key = parts.stage, parts.key
-        with self._alone(stage, key):
-            earlier = Earlier(None, []) if force else find_earlier(self.store, stage, key)
-            for problem in earlier.problems:
-                say(f"{stage}: {problem}")
-            if earlier.record is not None:
-                return self.use_again(earlier.record)
-            record = self._run(parts, load_body, config, dict(inputs))
-            records.write(self.store, f"stages/{key}", record)
-            records.write(self.store, f"stage-runs/{self.run}", record)
-            shutil.rmtree(self._checkpoints(key), ignore_errors=True)
+        with self._exclusive(task.name, task.parts.key):
+            cached = CachedStage(None, []) if force else self.find_reusable(task.parts)
+            for problem in cached.problems:
+                say(f"{task.name}: {problem}")
+            if cached.record is not None:
+                return self._checked_again(task, self.reused(cached.record, task))
+            record = self._run(task)
+            if record.other_bytes is not None:
+                say(
+                    f"{task.name}: the same key as in run {record.other_bytes.run}, but other bytes: "
+                    f"{', '.join(record.other_bytes.outputs)}. Later runs reuse that run's outputs; name this one to "
+                    f"use it (--reuse {self.run})"
+                )
+            self._record_success(task, record)
+            shutil.rmtree(self._checkpoints(task.parts.key), ignore_errors=True)
         return record
 
-    def use_again(self, record: StageRecord) -> StageRecord:
-        """Record that this run uses what `record` made."""
-        source = record.reused_from or record.run
-        reused = record.model_copy(update={"reused_from": source, "run": self.run})
-        say(f"{record.stage}: reused from run {source} (key {record.key[:12]})")
+    def find_reusable(self, parts: KeyParts, read: bool = True) -> CachedStage:
+        """An earlier success with this key (see infra.stages.reuse.find_reusable)."""
+        return find_reusable(self.store, parts, read, self.any_environment)
+
+    def reused(self, record: StageRecord, task: StageTask) -> StageRecord:
+        """The record of this run's reusing what `record` made."""
+        other = (
+            [] if record.key == task.parts.key else environment_differences(record.environment, task.parts.environment)
+        )
+        update = {"reused_from": record.reused_from or record.run, "run": self.run, "stage": task.name}
+        return record.model_copy(update=update | {"reused_despite": other})
+
+    def reuse(self, record: StageRecord, task: StageTask) -> StageRecord:
+        """Record that this run reuses what `record` made, whatever its key."""
+        reused = self.reused(record, task)
+        say(f"{task.name}: reused from run {reused.reused_from} (key {record.key[:12]})")
+        for difference in reused.reused_despite:
+            say(f"{task.name}: made in another numeric environment: {difference}")
         records.write(self.store, f"stage-runs/{self.run}", reused)
         return reused
+
+    def _checked_again(self, task: StageTask, reused: StageRecord) -> StageRecord:
+        """What is reused, with results of the gates as they are now."""
+        check = None if task.gates_key == reused.gates_key else task.load_check
+        if check is None:
+            return self.reuse(reused, task)
+        attempt = _Attempt()
+        with self._attempt(task, attempt) as context:
+            check()(context, task.settings)
+        names = {gate.gate for gate in attempt.gates}
+        others = [gate for gate in reused.gates if gate["gate"] not in names]
+        gates = [*(asdict(gate) for gate in attempt.gates), *others]
+        checked = reused.model_copy(update={"gates": gates, "gates_key": task.gates_key})
+        records.write(self.store, f"stages/{reused.key}", checked)
+        return self.reuse(checked, task)
+
+    def _record_success(self, task: StageTask, record: StageRecord) -> None:
+        parts, name = task.parts, f"definitions/{record.definitions}"
+        if not self.store.list_records(name):
+            records.write(self.store, name, DefinitionsRecord(modules=definitions(parts.modules)))
+        if parts.environment:
+            entry = PortableKeyRecord(key=parts.key, stage=parts.stage)
+            records.write(self.store, f"portable-keys/{parts.portable_key}", entry)
+        records.write(self.store, f"stages/{parts.key}", record)
+        records.write(self.store, f"stage-runs/{self.run}", record)
 
     def _checkpoints(self, key: str) -> Path:
         return self.home / "checkpoints" / key
@@ -141,8 +162,8 @@ class StageRunner:
         return mirrored(self.store.backend, key, self._checkpoints(key), self.store.cache)
 
     @contextmanager
-    def _alone(self, stage: str, key: str) -> Iterator[None]:
-        """Wait while another process on this machine runs the stage with the same key: its outputs can be used then.
+    def _exclusive(self, stage: str, key: str) -> Iterator[None]:
+        """Wait while another process on this machine runs the stage with the same key: its outputs can be reused then.
 
         The lock goes when its holder does, however that ends.
         """
@@ -156,35 +177,49 @@ class StageRunner:
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _run(
-        self, parts: KeyParts, load_body: Callable[[], Body], config: BaseModel, inputs: dict[str, Ref]
-    ) -> StageRecord:
-        stage = parts.stage
-        attempt = _Attempt()
-        scratch = self.home / "scratch" / parts.key
+    def _run(self, task: StageTask) -> StageRecord:
+        attempt, parts = _Attempt(), task.parts
+        with self._attempt(task, attempt) as context:
+            if task.load_check is not None:
+                task.load_check()(context, task.settings)
+            with self._reachable_checkpoints(parts.key):
+                output = attempt.output = task.load_body()(context, task.settings)
+            if output.headline:
+                attempt.note(output.headline)
+            attempt.outputs = {name: self.store.put(path, kind) for name, (kind, path) in output.outputs.items()}
+            attempt.tracker.outputs(attempt.outputs)
+            attempt.tracker.summary(output.metrics)
+        return self._record(task, attempt, other_bytes=compare_bytes(self.store, parts.key, attempt.outputs))
+
+    @contextmanager
+    def _attempt(self, task: StageTask, attempt: _Attempt) -> Iterator[StageContext]:
+        """Make what a body or a check needs, record how it failed, and clear up."""
+        stage, key = task.name, task.parts.key
+        scratch = self.home / "scratch" / key
         shutil.rmtree(scratch, ignore_errors=True)  # left by a process that was killed
         scratch.mkdir(parents=True)
         beside = self.home / "runs" / self.run / stage.replace("/", "-")
         log = beside.with_suffix(".log")
         try:
-            with stage_progress(stage) as shown, quiet_to(log), self._tracker(parts, inputs) as tracker:
+            with stage_progress(stage) as shown, quiet_to(log), self._tracker(task) as attempt.tracker:
+                attempt.note = shown.note
 
                 def log_metrics(metrics: dict[str, Any]) -> None:
-                    tracker.log(metrics, len(attempt.history))
+                    attempt.tracker.log(metrics, len(attempt.history))
                     attempt.history.append(metrics)
 
-                folders = {name: self.store.fetch(ref) for name, ref in inputs.items()}
-                attempt.context = StageContext(parts.seed, folders, scratch, self._checkpoints(parts.key), log_metrics)
-                with self._reachable_checkpoints(parts.key):
-                    output = attempt.output = load_body()(attempt.context, config)
-                if output.headline:
-                    shown.note(output.headline)
-                attempt.outputs = {name: self.store.put(path, kind) for name, (kind, path) in output.outputs.items()}
-                tracker.outputs(attempt.outputs)
-                tracker.summary(output.metrics)
+                yield StageContext(
+                    seed=task.parts.seed or 0,
+                    inputs={name: self.store.fetch(ref) for name, ref in task.inputs.items()},
+                    folder=scratch,
+                    checkpoints=self._checkpoints(key),
+                    log=log_metrics,
+                    sources=task.open_sources(scratch / "downloads"),
+                    gates=attempt.gates,
+                )
         except BaseException as error:
-            told = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
-            failed = self._record(parts, inputs, attempt, Failure(error=told, log=str(log)))
+            message = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+            failed = self._record(task, attempt, Failure(error=message, log=str(log)))
             try:
                 records.write(self.store, f"stage-runs/{self.run}", failed)
             except StoreError as lost:
@@ -193,64 +228,74 @@ class StageRunner:
             raise
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-            if attempt.context is not None and attempt.context.gates:
-                page = render_page(attempt.context.gates, f"Data gates of {stage}, run {self.run}")
+            if attempt.gates:
+                page = render_page(attempt.gates, f"Data gates of {stage}, run {self.run}")
                 write_text_atomically(beside.with_name(f"{beside.name}-gates.html"), page)
-        return self._record(parts, inputs, attempt)
 
-    def _tracker(self, parts: KeyParts, inputs: Mapping[str, Ref]) -> Tracker:
-        version = code_version()
+    def _tracker(self, task: StageTask) -> Tracker:
+        version, parts = code_version(), task.parts
         lineage = {
             "run": self.run,
-            "stage": parts.stage,
+            "stage": task.name,
             "key": parts.key,
             "seed": parts.seed,
             "code": digest_of(parts.modules),
             "commit": version.commit,
             "diff": version.diff,
-            "inputs": {name: ref.digest for name, ref in inputs.items()},
+            "inputs": {name: ref.digest for name, ref in task.inputs.items()},
             "settings": parts.config,
         }
         return Tracker(
             self.tracking,
-            run_name=f"{self.run}-{parts.stage}",
+            run_name=f"{self.run}-{task.name}",
             group=self.run,
-            job_type=parts.stage,
+            job_type=task.name,
             config=lineage,
             folder=self.home / "wandb",
             run_id=self._tracking_id(parts),
         )
 
     def _tracking_id(self, parts: KeyParts) -> str:
-        """The same when a stage is tried again, so that its tracked run goes on."""
+        """The same when a stage is tried again, so that its tracked run continues."""
         return f"{self.run}-{parts.key[:12]}"
 
     def _record(
-        self, parts: KeyParts, inputs: dict[str, Ref], attempt: _Attempt, failure: Failure | None = None
+        self,
+        task: StageTask,
+        attempt: _Attempt,
+        failure: Failure | None = None,
+        other_bytes: OtherBytes | None = None,
     ) -> StageRecord:
-        version = code_version()
+        version, parts, output = code_version(), task.parts, attempt.output
+        code = digest_of(parts.modules)
         return StageRecord(
-            stage=parts.stage,
+            stage=task.name,
             key=parts.key,
+            key_format=parts.format,
             run=self.run,
             started=attempt.started,
             seconds=time.perf_counter() - attempt.clock,
             peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             seed=parts.seed,
             config=parts.config,
-            inputs=inputs,
+            inputs=dict(task.inputs),
             upstream=parts.upstream,
-            sources=parts.sources,
+            sources={address: parts.sources[name] for name, address in task.addresses.items()},
+            source_digests=parts.sources,
             outputs={} if failure else attempt.outputs,
-            code=digest_of(parts.modules),
+            code=code,
             modules=parts.modules,
+            definitions=code,
             commit=version.commit,
             diff=version.diff,
             packages=parts.packages,
-            gates=[asdict(gate) for gate in attempt.context.gates] if attempt.context else [],
-            metrics=attempt.output.metrics if attempt.output else {},
+            environment=parts.environment,
+            gates_key=task.gates_key,
+            gates=[asdict(gate) for gate in attempt.gates],
+            metrics=output.metrics if output else {},
             history=attempt.history,
-            evaluation=attempt.output.evaluation if attempt.output else None,
+            evaluation=output.evaluation if output else None,
             tracking_id=None if self.tracking.mode == "disabled" else self._tracking_id(parts),
+            other_bytes=other_bytes,
             failure=failure,
         )

@@ -8,6 +8,7 @@ has no outputs. Older records hold the evaluation of the model that they made th
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+from infra.store.evaluation import Evaluation
 from infra.store.records import StageRecord
 
 EVALUATE = "evaluate"
@@ -53,10 +54,10 @@ def evaluation_record(records: Iterable[StageRecord], stage: str) -> StageRecord
 def evaluation_figures(record: StageRecord | None) -> dict[str, Any]:
     """The evaluation that a record holds as plain data, with accuracies from 0 to 1 and lengths in tokens; empty where
     it holds none."""
-    return (record.evaluation if record else None) or {}
+    return record.evaluation.model_dump() if record and record.evaluation else {}
 
 
-def evaluation_of(records: Iterable[StageRecord], stage: str) -> dict[str, Any] | None:
+def evaluation_of(records: Iterable[StageRecord], stage: str) -> Evaluation | None:
     """How the model of a stage did, from a run's records; None where it was not evaluated."""
     record = evaluation_record(records, stage)
     return record.evaluation if record else None

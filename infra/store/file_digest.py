@@ -5,14 +5,15 @@ What is read again is what has another size, time of change or inode; a base mod
 
 import hashlib
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from infra.files import write_text_atomically
 
 
-def digest_of_path(path: Path, cache: Path) -> str:
-    """SHA-256 of a file's bytes; of a folder, of its files' paths and bytes.
+def digest_of_path(path: Path, cache: Path, belongs: Callable[[str], bool] = lambda path: True) -> str:
+    """SHA-256 of a file's bytes; of a folder, of paths and bytes of those files that belong, by their paths below it.
 
     `cache` is a JSON file that remembers. Raises OSError where a file cannot be read.
     """
@@ -21,7 +22,8 @@ def digest_of_path(path: Path, cache: Path) -> str:
         known = json.loads(cache.read_text(encoding="utf-8"))
     new: dict[str, str] = {}
     digest = hashlib.sha256()
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else []
+    files = [file for file in inside if belongs(file.relative_to(path).as_posix())] if path.is_dir() else [path]
     for file in files:
         status = file.stat()
         seen = f"{file.resolve()} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"

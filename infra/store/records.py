@@ -1,9 +1,11 @@
 """The records that a store keeps of runs: JSON, added and never changed, from which all lineage is derived.
 
-    stages/<key>       a stage that succeeded, under its key: what a later run may use again
-    stage-runs/<run>   each stage that the run ran, used again, or failed at
-    runs/<run>         the run's start and end
-    tags/<tag>         what a tag was set to, one record for each time
+    stages/<key>             a stage that succeeded, under its key: what a later run may reuse
+    stage-runs/<run>         each stage that the run ran, reused, or failed at
+    runs/<run>               the run's start and end
+    tags/<tag>               what a tag was set to, one record for each time
+    portable-keys/<key>      keys of stages that differ from this one in the numeric environment alone
+    definitions/<digest>     digests of the functions and constants in the modules that stages' code reached
 
 Whoever copies a store's bucket copies its lineage. A record says its format; one from a newer version is refused rather
 than half understood.
@@ -15,9 +17,10 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from infra.store.evaluation import Evaluation
 from infra.store.store import Corrupted, Ref, Store, StoreError
 
-FORMAT = 1
+FORMAT = 2
 """The newest format of records that this version reads, and the one that it writes."""
 
 
@@ -40,42 +43,72 @@ class Failure(BaseModel):
     """The file, on the machine that it ran on, that holds what the engines printed."""
 
 
+class OtherBytes(BaseModel):
+    """Outputs that are not those of an earlier success with the same key."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    run: str
+    """The earlier run."""
+    outputs: list[str]
+    """Names of the outputs whose digests differ."""
+
+
 class StageRecord(Record):
     """What a stage ran with and what it made."""
 
     stage: str
     key: str
+    key_format: int = 1
+    """By which rules the key was made (infra/stages/key.py)."""
     run: str
     started: str
     """UTC, ISO 8601."""
     seconds: float
     peak_memory_mb: float
-    seed: int
+    seed: int | None
+    """None where the stage uses none."""
     config: dict[str, Any]
+    """The settings that the stage uses."""
     inputs: dict[str, Ref]
     upstream: dict[str, str]
-    """Keys of the stages that the inputs come from, by input name."""
+    """By input name, the digest of what the stage reads of it; in keys of format 1, the key of the stage that made
+    it."""
     sources: dict[str, str] = {}
-    """SHA-256 of what was read from outside the store, by address."""
+    """Digest of what was read from outside the store, by address."""
+    source_digests: dict[str, str] = {}
+    """The same digests by the recipe's keys that name the addresses: these are in the stage's key."""
     outputs: dict[str, Ref]
     code: str
     """Digest of `modules`."""
     modules: dict[str, str] = {}
     """Digest of each module and file of ours that the stage reaches, by module name or path below the project."""
+    definitions: str | None = None
+    """Name of the record of the modules' functions and constants (`definitions/<digest>`)."""
     commit: str | None
     diff: str | None = None
     """SHA-256 of what differs from the commit in files that git tracks; None where nothing does."""
     packages: dict[str, str]
+    """Versions of the packages that the stage's code imports."""
+    environment: dict[str, str] = {}
+    """What of the machine shapes numbers (infra/stages/numeric_environment.py)."""
+    gates_key: str | None = None
+    """Digest of the rules and the code of the gates on what the stage reads."""
     gates: list[dict[str, Any]]
-    """Results of the data gates (`dataclasses.asdict` of infra.gates.GateResult)."""
+    """Results of the data gates (`dataclasses.asdict` of infra.gates.result.GateResult)."""
     metrics: dict[str, Any]
     history: list[dict[str, Any]]
     """Metrics over the stage's steps, as they were logged."""
-    evaluation: dict[str, Any] | None
+    evaluation: Evaluation | None
+    """In the record of an evaluation; records of format 1 have it beside the model that they made."""
     tracking_id: str | None = None
     """Id of the stage's run in the tracker; None where nothing was tracked."""
     reused_from: str | None = None
-    """The run whose outputs are used again; all figures are of that run."""
+    """The run whose outputs are reused; all figures are of that run."""
+    reused_despite: list[str] = []
+    """In what the numeric environment of the reused run differs from this run's, where the recipe allows that."""
+    other_bytes: OtherBytes | None = None
+    """Set where the stage ran and made something else than an earlier success with the same key."""
     failure: Failure | None = None
     """None where the stage succeeded. A stage that failed has no outputs."""
 
@@ -114,6 +147,20 @@ class TagRecord(Record):
     """What the promotion was checked against: rule, value, limit, passed."""
 
 
+class PortableKeyRecord(Record):
+    """A key of a stage; the name of the record is the digest of its parts without the numeric environment."""
+
+    key: str
+    stage: str
+
+
+class DefinitionsRecord(Record):
+    """What stood in the modules that a stage reached."""
+
+    modules: dict[str, dict[str, str]]
+    """By module, the digest of each function, class and constant at its top level, shortened."""
+
+
 RecordT = TypeVar("RecordT", bound=Record)
 
 KINDS: dict[str, type[Record]] = {
@@ -122,7 +169,7 @@ KINDS: dict[str, type[Record]] = {
     "runs": RunRecord,
     "tags": TagRecord,
 }
-"""The type of the records below each first part of a name."""
+"""The type of the records that lineage is derived from, below each first part of a name."""
 
 
 def parse_record(kind: type[RecordT], raw: dict[str, Any], where: str) -> RecordT:

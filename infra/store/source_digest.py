@@ -5,7 +5,7 @@ Of an object it holds path, size and ETag, S3's name for its bytes: a listing is
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from infra.store.file_digest import digest_of_path
@@ -20,11 +20,14 @@ def digest_of_addresses(addresses: Iterable[str], cache: Path) -> str:
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
-def digest_of_address(address: str, cache: Path) -> str:
-    """Of one address. Raises StoreError where nothing is there, or it cannot be read."""
+def digest_of_address(address: str, cache: Path, belongs: Callable[[str], bool] = lambda path: True) -> str:
+    """Of one address; of a folder, of those files that belong.
+
+    Raises StoreError where nothing is there, or it cannot be read.
+    """
     if not address.startswith(SCHEME):
         try:
-            return digest_of_path(Path(address), cache)
+            return digest_of_path(Path(address), cache, belongs)
         except OSError as error:
             raise StoreError(f"{address} cannot be read: {error.strerror or error}") from error
     # The address may be an object's own, or a prefix with objects below it.
@@ -35,5 +38,5 @@ def digest_of_address(address: str, cache: Path) -> str:
         files = {name: beside[name]} if name in beside else {}
     if not files:
         raise StoreError(f"{address}: there is nothing at this address")
-    listing = {path: [file.size, file.etag] for path, file in files.items()}
+    listing = {path: [file.size, file.etag] for path, file in files.items() if belongs(path)}
     return hashlib.sha256(json.dumps(listing, sort_keys=True).encode()).hexdigest()

@@ -34,30 +34,34 @@ _EXAMPLES = Table(_EXAMPLE_COLUMNS, {**_HELD_OUT, "max_tokens": "number"})
 _PAIRS = Table(frozenset(("id", "chosen", "rejected")), {})
 _LABELLED = Table(frozenset(("id", "reference", "answer", "form", "right")), {})
 _LEDGER = Table(frozenset(("id", "problem_id", "started", "ended", "outcome")), {})
-_RL: Tables = {"test problems": _TEST, "RL prompts": _PROBLEMS, "ledger": _LEDGER}
+_PROMPTS: Tables = {"test problems": _TEST, "RL prompts": _PROBLEMS}
 
-TABLES: dict[str, Tables] = {
-    "import": {"test problems": _TEST},
-    "vanilla_sft": {
-        "test problems": _TEST,
-        "SFT examples": _EXAMPLES,
-        "problems to expand on": _PROBLEMS,
-        "expanded examples": _EXAMPLES,
-    },
-    "curation": {"test problems": _TEST, "train problems": _PROBLEMS, "curated prompts": _CURATED},
-    "long_cot_sft": {
-        "test problems": _TEST,
-        "long paths": _EXAMPLES,
-        "RL prompts": _PROBLEMS,
-        "chosen paths": _EXAMPLES,
-    },
-    "reward_models": {"test problems": _TEST, "RL prompts": _PROBLEMS, "labelled answers": _LABELLED},
-    "rl": _RL,
-    "long2short/merge": {"test problems": _TEST},
-    "long2short/shortest": {"test problems": _TEST, "RL prompts": _PROBLEMS},
-    "long2short/dpo": {"test problems": _TEST, "RL prompts": _PROBLEMS, "preference pairs": _PAIRS},
-    "long2short/rl": _RL,
+READ: dict[str, Tables] = {
+    "evaluate": {"test problems": _TEST},
+    "vanilla_sft": {"test problems": _TEST, "SFT examples": _EXAMPLES, "problems to expand on": _PROBLEMS},
+    "curation": {"test problems": _TEST, "train problems": _PROBLEMS},
+    "long_cot_sft": {"test problems": _TEST, "long paths": _EXAMPLES, "RL prompts": _PROBLEMS},
+    "reward_models": _PROMPTS,
+    "rl": _PROMPTS,
+    "long2short/shortest": _PROMPTS,
+    "long2short/dpo": _PROMPTS,
+    "long2short/rl": _PROMPTS,
 }
+"""The tables that each stage reads, by the names of their gates. They are checked before the stage's body runs, and
+again by themselves where the rules change."""
+
+MADE: dict[str, Tables] = {
+    "vanilla_sft": {"expanded examples": _EXAMPLES},
+    "curation": {"curated prompts": _CURATED},
+    "long_cot_sft": {"chosen paths": _EXAMPLES},
+    "reward_models": {"labelled answers": _LABELLED},
+    "rl": {"ledger": _LEDGER},
+    "long2short/dpo": {"preference pairs": _PAIRS},
+    "long2short/rl": {"ledger": _LEDGER},
+}
+"""The tables that stages make. Only the stage itself can check them, so that their rules are in its key."""
+
+TABLES: dict[str, Tables] = {stage: {**READ[stage], **MADE.get(stage, {})} for stage in READ}
 """The tables of each stage, by the names of their gates: what it reads, then what it makes.
 
 Parameters: `math_answers` and `program_tests` are the verifiers' parsers, `data_folder` is where images lie,
@@ -134,5 +138,5 @@ class GatesConfig(BaseModel):
         return own
 
     def suite(self, stage: str) -> Suite:
-        """The suite of a stage: it is part of the stage's settings, so that other rules make another key."""
+        """The suite of a stage: of evaluations, that of all of them."""
         return self._resolved[stage]

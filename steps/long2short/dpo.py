@@ -48,6 +48,15 @@ class Pair:
         return self.responses.example(self.worse)
 
 
+def pair_table(chat: Chat, pairs: Sequence[Pair]) -> dict[str, list[Any]]:
+    """Preference pairs, by columns: the chosen response and the rejected one."""
+    return {
+        "id": list(range(len(pairs))),
+        "chosen": [chat.text(pair.chosen.response) for pair in pairs],
+        "rejected": [chat.text(pair.rejected.response) for pair in pairs],
+    }
+
+
 def preference_pairs(responses: Sequence[Responses], config: DpoConfig, rng: Random) -> list[Pair]:
     """Pairs of each problem that has a right response and a longer one to reject."""
     pairs = []
@@ -141,7 +150,7 @@ def sample_pairs(bench: Workbench, problems: Sequence[Problem], config: DpoConfi
 
 
 def dpo(bench: Workbench, pairs: Sequence[Pair], config: DpoConfig) -> dict[str, Any]:
-    """Optimise; the model is in the bench's trainer and engine. Returns what the stage reports."""
+    """Optimise; the model is in the bench's trainer. Returns what the stage reports."""
     bench.resume_training()
     steps = [pairs[i : i + config.pairs_per_step] for i in range(0, len(pairs), config.pairs_per_step)]
     prepared = [
@@ -164,7 +173,6 @@ def dpo(bench: Workbench, pairs: Sequence[Pair], config: DpoConfig) -> dict[str,
                 bench.log({"dpo/loss": result.loss, "dpo/agreement": agreement / count})
                 progress.advance(1)
             progress.note(f"epoch {epoch + 1}: {agreed / len(pairs):.0%} of pairs agreed with")
-    bench.hand_over()
     return {"pairs": len(pairs), "agreement": agreed / len(pairs)}
 
 

@@ -28,9 +28,8 @@ def shortest_examples(responses: Sequence[Responses]) -> list[TokenExample]:
 def shortest_rejection_sampling(
     bench: Workbench, responses: Sequence[Responses], config: ShortestConfig
 ) -> dict[str, Any]:
-    """Choose and fine-tune; the model is in the bench's trainer and engine. Returns what the stage reports."""
+    """Choose and fine-tune; the model is in the bench's trainer. Returns what the stage reports."""
     examples = shortest_examples(responses)
     bench.resume_training()
     train(bench.trainer, examples, config.phase, bench.random("shortest"), "shortest", bench.log)
-    bench.hand_over()
     return {"examples": len(examples)}

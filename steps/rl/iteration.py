@@ -152,7 +152,7 @@ def reinforce(
     config: RlConfig,
     checkpoints: Checkpoints,
 ) -> RlState:
-    """Run the iterations that are left; the trained policy is in the bench's trainer, and handed over to its engine.
+    """Run the iterations that are left; the trained policy is in the bench's trainer.
 
     Returns where RL stands at the end: each iteration's metrics, and the ledger of prompts. An iteration whose loss is
     not finite is tried once more from where it began; a second time it ends RL. Raises LossNotFinite.
@@ -188,5 +188,4 @@ def reinforce(
             progress.note(f"accuracy {metrics.accuracy or 0:.2f}, {metrics.response_tokens or 0:.0f} tokens")
     if not any(metrics.groups_done for metrics in run.history):
         say("no group was finished: raise rl.token_budget or rl.iterations")
-    bench.hand_over()
     return run.state

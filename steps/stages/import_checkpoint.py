@@ -1,23 +1,21 @@
-"""The import stage: check the pretrained checkpoint, store it, and measure where it starts from."""
+"""The import stage: check the pretrained checkpoint, and store it.
+
+longhaul run --config configs/nano.yaml --only import
+"""
 
 from typing import Any
 
 from infra.progress.tasks import say
 from infra.stages.contract import StageContext, StageOutput
 from steps.configs.import_checkpoint import ImportConfig
-from steps.evaluation import evaluate
 from steps.import_checkpoint import import_checkpoint
-from steps.stages.common import held_out, workbench
-from steps.stages.settings import StageSettings
+from steps.stages.settings import Settings
 
 
-def run(context: StageContext, settings: StageSettings[ImportConfig]) -> StageOutput:
+def run(context: StageContext, settings: Settings[ImportConfig]) -> StageOutput:
     """Raises CheckpointRefused naming the file."""
-    model = context.folder / "model"
-    result = import_checkpoint(settings.own, model, say)
-    test = held_out(context, settings)
-    with workbench(context, settings, model) as bench:
-        evaluation = evaluate(bench, test, settings.evaluation)
+    source = context.sources["import_checkpoint.checkpoint"]
+    result = import_checkpoint(source, settings.own, context.folder / "model", say)
     metrics: dict[str, Any] = {
         "source": result.source,
         "architecture": result.architecture,
@@ -25,4 +23,5 @@ def run(context: StageContext, settings: StageSettings[ImportConfig]) -> StageOu
         "context_length": result.context_length,
         "left_out": list(result.left_out),
     }
-    return StageOutput({"model": ("model", model)}, metrics, evaluation.model_dump(), evaluation.headline)
+    headline = f"{result.architecture}, {result.parameters:,} parameters"
+    return StageOutput({"model": ("model", context.folder / "model")}, metrics, headline=headline)

@@ -1,23 +1,27 @@
-"""The long-CoT SFT stage."""
+"""The long-CoT SFT stage.
+
+longhaul run --config configs/nano.yaml --only long_cot_sft
+"""
 
 from infra.stages.contract import StageContext, StageOutput
 from steps.configs.long_cot import LongCotConfig
+from steps.gates.gates import Gates
 from steps.long_cot import long_cot_sft
-from steps.problem import save_rows
+from steps.problem import load_examples, load_problems, save_rows
 from steps.samples import example_rows, keep_samples
-from steps.stages.common import finished, gate_examples, gated_examples, gated_problems, held_out, workbench
-from steps.stages.settings import StageSettings
+from steps.stages.common import trained, workbench
+from steps.stages.settings import TrainSettings
 
 
-def run(context: StageContext, settings: StageSettings[LongCotConfig]) -> StageOutput:
+def run(context: StageContext, settings: TrainSettings[LongCotConfig]) -> StageOutput:
     """Outputs the model and the verified paths it was trained on, as data and as samples."""
-    test = held_out(context, settings)
-    with workbench(context, settings, context.inputs["model"]) as bench:
-        row, data = settings.own.phase.sequence_length, context.inputs["data"]
-        paths = gated_examples(context, settings, data / "long_cot.jsonl", "long paths", test, bench.chat, row)
-        problems = gated_problems(context, settings, context.inputs["prompts"] / "problems.jsonl", "RL prompts", test)
+    paths = load_examples(context.inputs["data"] / "long_cot.jsonl")
+    problems = load_problems(context.inputs["prompts"] / "problems.jsonl")
+    phase = settings.own.phase
+    with workbench(context, settings) as bench:
         result = long_cot_sft(bench, paths, problems, settings.own)
-        gate_examples(context, settings, "chosen paths", result.chosen, test, bench.chat, row)
+        with Gates(context, settings.gates) as gates:
+            gates.examples("chosen paths", result.chosen, bench.chat, phase.sequence_length)
         save_rows(context.folder / "paths" / "long_cot.jsonl", result.chosen)
         metrics = {
             "candidates": result.candidates,
@@ -26,9 +30,9 @@ def run(context: StageContext, settings: StageSettings[LongCotConfig]) -> StageO
             "chosen": len(result.chosen),
             "behaviours": result.behaviours,
         }
-        rows = example_rows(bench.chat, result.chosen, settings.own.phase.epochs, result.scores)
+        rows = example_rows(bench.chat, result.chosen, phase.epochs, result.scores)
         outputs = {
             "paths": ("dataset", context.folder / "paths"),
             "samples": keep_samples(context.folder, rows),
         }
-        return finished(context, bench, settings, test, metrics, outputs)
+        return trained(context, bench, metrics, outputs, f"{len(result.chosen)} of {len(paths)} paths")

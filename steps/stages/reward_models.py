@@ -1,4 +1,7 @@
-"""The stage of the reward models (§2.3.5). It makes no policy, and so has no evaluation but its spot check."""
+"""The stage of the reward models (§2.3.5). It makes no policy, and so has no evaluation but its spot check.
+
+longhaul run --config RECIPE --only reward_models
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -9,14 +12,14 @@ from infra.stages.contract import StageContext, StageOutput
 from infra.training.ranks import open_trainer
 from steps.chat import Chat
 from steps.configs.reward_models import RewardModelsConfig
-from steps.gates import labelled_frame, pass_gate
-from steps.problem import save_rows
+from steps.gates.gates import Gates
+from steps.problem import load_problems, save_rows
 from steps.reward_models import Checked, check, label_answers, train_classic, train_cot, written_judgement
-from steps.rewards.labelled import Labelled
+from steps.rewards.labelled import Labelled, labelled_table
 from steps.rewards.load import open_reward_model
 from steps.samples import keep_samples
-from steps.stages.common import gated_problems, held_out, workbench
-from steps.stages.settings import StageSettings
+from steps.stages.common import workbench
+from steps.stages.settings import TrainSettings
 
 
 class LabelledRow(BaseModel):
@@ -32,17 +35,16 @@ class LabelledRow(BaseModel):
     cot_rm: bool | None = None
 
 
-def run(context: StageContext, settings: StageSettings[RewardModelsConfig]) -> StageOutput:
+def run(context: StageContext, settings: TrainSettings[RewardModelsConfig]) -> StageOutput:
     """Outputs `classic_rm`, `cot_rm`, the labelled answers (`train.jsonl`, `spot_check.jsonl`), and the samples: what
     each of the two was trained on.
     """
-    test = held_out(context, settings)
-    problems = gated_problems(context, settings, context.inputs["prompts"] / "problems.jsonl", "RL prompts", test)
+    problems = load_problems(context.inputs["prompts"] / "problems.jsonl")
     folders = {name: context.folder / name for name in ("classic_rm", "cot_rm")}
-    with workbench(context, settings, context.inputs["model"]) as bench:
+    with workbench(context, settings) as bench:
         answers = label_answers(bench, problems, settings.own)
-        frame = labelled_frame([*answers.train, *answers.spot_check])
-        pass_gate(context, settings.gates, "labelled answers", frame, {})
+        with Gates(context, settings.gates) as gates:
+            gates.table("labelled answers", labelled_table([*answers.train, *answers.spot_check]))
         trainer = open_trainer(bench.model, settings.trainer, context.seed, head="value")
         train_classic(bench, trainer, answers, settings.own, folders["classic_rm"])
         cot = train_cot(bench, answers, settings.own, folders["cot_rm"])

@@ -1,4 +1,8 @@
-"""The RL stage, and long2short RL, which is the same with other settings."""
+"""The RL stage, and long2short RL, which is the same with other settings.
+
+longhaul run --config configs/nano.yaml --only rl
+longhaul run --config configs/nano.yaml --only long2short/rl
+"""
 
 import json
 from collections.abc import Sequence
@@ -6,15 +10,16 @@ from collections.abc import Sequence
 from infra.lineage.sample_row import KIND
 from infra.stages.contract import StageContext, StageOutput
 from steps.configs.rl import RlConfig
-from steps.gates import ledger_frame, pass_gate
-from steps.problem import Problem, save_rows
+from steps.gates.gates import Gates
+from steps.problem import Problem, load_problems, save_rows
 from steps.rewards.load import open_reward_model
 from steps.rewards.reward_model import RewardModel
 from steps.rl.checkpoint import Checkpoints
 from steps.rl.iteration import reinforce
+from steps.rl.ledger import ledger_table
 from steps.rl.metrics import stage_metrics
-from steps.stages.common import finished, gated_problems, held_out, workbench
-from steps.stages.settings import StageSettings
+from steps.stages.common import trained, workbench
+from steps.stages.settings import TrainSettings
 
 
 def judged_by(problems: Sequence[Problem], config: RlConfig) -> list[Problem]:
@@ -24,16 +29,14 @@ def judged_by(problems: Sequence[Problem], config: RlConfig) -> list[Problem]:
     return [p.model_copy(update={"verifier": config.reward}) if p.verifier == "math" else p for p in problems]
 
 
-def run(context: StageContext, settings: StageSettings[RlConfig]) -> StageOutput:
+def run(context: StageContext, settings: TrainSettings[RlConfig]) -> StageOutput:
     """Outputs the policy after the last iteration, the ledger of the prompts that it was trained on, and the samples:
     a file of responses for each iteration.
 
     The input `classic_rm` or `cot_rm` is there where `reward` names it. What the policy is evaluated by are the rules.
     """
-    test = held_out(context, settings)
     prompts = context.inputs["prompts"]
-    problems = gated_problems(context, settings, prompts / "problems.jsonl", "RL prompts", test)
-    problems = judged_by(problems, settings.own)
+    problems = judged_by(load_problems(prompts / "problems.jsonl"), settings.own)
     pass_rates = json.loads((prompts / "pass_rates.json").read_text())
 
     def reward_models() -> dict[str, RewardModel]:
@@ -41,10 +44,11 @@ def run(context: StageContext, settings: StageSettings[RlConfig]) -> StageOutput
         return {} if reward == "rules" else {reward: open_reward_model(context.inputs[reward], settings.engine)}
 
     checkpoints = Checkpoints(context.checkpoints)
-    with workbench(context, settings, context.inputs["model"], reward_models) as bench:
+    with workbench(context, settings, reward_models) as bench:
         state = reinforce(bench, problems, pass_rates, settings.own, checkpoints)
-        pass_gate(context, settings.gates, "ledger", ledger_frame(state.ledger), {})
+        with Gates(context, settings.gates) as gates:
+            gates.table("ledger", ledger_table(state.ledger))
         save_rows(context.folder / "ledger" / "ledger.jsonl", state.ledger)
         metrics = stage_metrics(state.history) | {"verdicts": dict(bench.scorer.counts)}
         outputs = {"ledger": ("dataset", context.folder / "ledger"), "samples": (KIND, checkpoints.samples)}
-        return finished(context, bench, settings, test, metrics, outputs)
+        return trained(context, bench, metrics, outputs, f"{len(state.history)} iterations, {len(state.ledger)} groups")

@@ -1,25 +1,40 @@
-"""What a stage depends on in the recipe: its own section, and those that it shares with others."""
+"""What of the recipe a stage uses: its own section, and those that it shares with others.
 
-from typing import Generic, TypeVar
+A setting is in a stage's key only where it stands in the stage's settings: a stage that trains nothing is not run again
+for another `trainer.micro_batch_tokens`.
+"""
 
-from pydantic import BaseModel, ConfigDict, SerializeAsAny
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from infra.configs import EngineConfig, HandoverConfig, TrainerConfig
-from infra.gates.suites import Suite
-from steps.configs.evaluation import EvaluationConfig
 
-SettingsT = TypeVar("SettingsT", bound=BaseModel)
+if TYPE_CHECKING:
+    from infra.gates.suites import Suite
+
+OwnT = TypeVar("OwnT", covariant=True)
 
 
-class StageSettings(BaseModel, Generic[SettingsT]):
-    """A stage's own section of the recipe, and the sections that it shares with others."""
+@dataclass(frozen=True)
+class Settings(Generic[OwnT]):
+    """Of a stage that neither generates nor trains."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    own: OwnT
+    """The stage's own section of the recipe."""
+    gates: "Suite"
+    """The rules of the stage's data gates."""
 
-    own: SerializeAsAny[SettingsT]
+
+@dataclass(frozen=True)
+class GenerateSettings(Settings[OwnT]):
+    """Of a stage that generates."""
+
     engine: EngineConfig
+
+
+@dataclass(frozen=True)
+class TrainSettings(GenerateSettings[OwnT]):
+    """Of a stage that trains, and generates."""
+
     trainer: TrainerConfig
     handover: HandoverConfig
-    evaluation: EvaluationConfig
-    gates: Suite
-    """The rules of the stage's data gates."""

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from flows.chain import STAGES
 from flows.cli.evaluate import evaluate
 from flows.evaluation import Evaluated, compare, evaluate_model, newest_model
 from flows.models import ModelNotFound
+from flows.topology import STAGES
 from infra.stages.contract import StageContext, StageOutput
 from infra.store import records
 from infra.store.open import open_store
@@ -22,7 +22,7 @@ from infra.store.records import StageRecord, TagRecord
 from steps.promotion import PromotionRules
 from steps.report.evaluation_page import render_evaluation
 from tests.flows.homes import in_home
-from tests.flows.made_up_chain import chain, evaluation, finish, recipe
+from tests.flows.made_up_chain import chain, evaluation, finish, made_record, recipe
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +47,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         assert (context.inputs["data"] / "test.jsonl").exists()
         return StageOutput({}, {}, evaluation(json.loads(text)["accuracy"]))
 
-    monkeypatch.setattr("flows.evaluation._body", lambda: body)
+    monkeypatch.setattr("steps.stages.evaluate.run", body)
     return evaluated
 
 
@@ -57,23 +57,9 @@ def add_model(store: Path, folder: Path, run: str, accuracy: float, stage: str =
     place = folder / run
     place.mkdir(parents=True, exist_ok=True)
     (place / "content.json").write_text(json.dumps({"accuracy": accuracy, "run": run}))
-    parts = made.parts(stage, {each: run for each in STAGES})
-    record = StageRecord(
-        **vars(parts) | {"upstream": {}},
-        key=f"{run}-{stage.replace('/', '-')}",
-        run=run,
-        started="2026-01-01T00:00:00+00:00",
-        seconds=1.0,
-        peak_memory_mb=1.0,
-        inputs={},
-        outputs={"model": made.store.put(place, "model")},
-        code="",
-        commit=None,
-        gates=[],
-        metrics={},
-        history=[],
-        evaluation=None,
-    )
+    parts = made.parts(stage, dict.fromkeys(STAGES))
+    outputs = {"model": made.store.put(place, "model")}
+    record = made_record(parts, run, stage, outputs, key=f"{run}-{stage.replace('/', '-')}", upstream={})
     records.write(made.store, f"stages/{record.key}", record)
     records.write(made.store, f"stage-runs/{run}", record)
     return record
@@ -153,7 +139,7 @@ def test_the_evaluation_is_a_run_that_lineage_leads_to_from_the_model(
     store = tmp_path / "store"
     made = add_model(store, tmp_path / "made", "run-1", 0.6)
     evaluated = evaluate_model(recipe(store), "evaluation-1", "run-1:rl", ["evaluate"])
-    assert evaluated.record.upstream["model"] == made.key
+    assert evaluated.record.upstream["model"] == made.outputs["model"].digest
     index = LineageIndex.of(open_store(store), home)
     index.sync(open_store(store))
     assert index.run("evaluation-1").row.status == "succeeded"
@@ -168,7 +154,7 @@ def test_a_failure_is_recorded_told_in_a_line_and_kept_whole(
     def body(context: StageContext, settings: Any) -> StageOutput:
         raise RuntimeError("the engine\x1b[31m broke")
 
-    monkeypatch.setattr("flows.evaluation._body", lambda: body)
+    monkeypatch.setattr("steps.stages.evaluate.run", body)
     store = tmp_path / "store"
     add_model(store, tmp_path / "made", "run-1", 0.6)
     done = longhaul_evaluate(store)
@@ -185,7 +171,7 @@ def test_a_failure_is_recorded_told_in_a_line_and_kept_whole(
 def test_what_models_write_cannot_get_out_of_the_page() -> None:
     hostile = "</pre><script>alert(1)</script>\u202e\x1b[2J"
     shown = {"problem_id": hostile, "domain": hostile, "prompt": hostile, "response": hostile, "reason": hostile}
-    figures = evaluation(0.5) | {"shown": [shown | {"reward": 1.0, "tokens": 3}]}
+    figures = evaluation(0.5).model_dump() | {"examples": [shown | {"reward": 1.0, "tokens": 3}]}
     model = {"digest": "a" * 64, "stage": hostile, "run": hostile, "evaluation": figures, "evaluated_in": hostile}
     page = render_evaluation(
         "nano", {"model": model, "tag": hostile, "tagged": model, "checks": [], "verdict": hostile}

@@ -1,4 +1,4 @@
-"""The plan: which stages would run, which would be used again, and why."""
+"""The plan: which stages would run, which would be reused, and why."""
 
 import json
 import shutil
@@ -9,18 +9,22 @@ import boto3
 import pytest
 
 import flows.chain
-from flows.chain import STAGES, Chain, DataChanged, NotThere
+from flows.chain import Chain, DataChanged, StageMissing
 from flows.plan import PlannedStage, make_plan
 from flows.selection import Selection, SelectionRefused
+from flows.topology import MODEL_STAGES, STAGES, inputs_of
 from infra.lineage.index import LineageIndex
 from infra.stages.contract import StageContext, StageOutput
 from infra.store import records
-from infra.store.records import Failure, StageRecord
+from infra.store.evaluation_stages import evaluation_stage
+from infra.store.records import DefinitionsRecord, Failure, StageRecord
 from infra.store.store import StoreError
 from tests.flows.made_up_chain import SECONDS, chain, finish
 from tests.infra.store.store_common import s3_place
 
 SHORT = ["long2short/merge", "long2short/shortest", "long2short/dpo", "long2short/rl"]
+EVALUATIONS = [evaluation_stage(stage) for stage in MODEL_STAGES]
+RL_AND_AFTER = [each for stage in ("rl", *SHORT) for each in (stage, evaluation_stage(stage))]
 
 
 @pytest.fixture
@@ -63,21 +67,20 @@ def test_a_first_run_runs_all(tmp_path: Path, store: Path) -> None:
 
 def test_a_changed_key_is_named_with_both_values_and_what_follows_runs(store: Path) -> None:
     planned = plan(chain(store, "rl.tau=0.25"))
-    assert runs(planned) == ["rl", *SHORT]
+    assert runs(planned) == RL_AND_AFTER
     assert planned["rl"].reason == "rl.tau changed: 0.1 → 0.25"
-    assert planned["long2short/dpo"].reason == "rl runs"
+    assert planned["long2short/dpo"].reason == "may be reused from run run-1 if rl comes out the same"
     assert planned["rl"].seconds == SECONDS
 
 
 def test_a_key_of_a_shared_section_is_named_as_in_the_recipe(store: Path) -> None:
-    planned = plan(chain(store, "evaluation.samples=3"))
-    assert planned["data"].action == "reuse"
-    assert planned["import"].reason == "evaluation.samples changed: 2 → 3"
-    assert planned["vanilla_sft"].reason == "evaluation.samples changed: 2 → 3; import runs"
+    planned = plan(chain(store, "trainer.weight_decay=0.1"))
+    assert planned["vanilla_sft"].reason == "trainer.weight_decay changed: 0.0 → 0.1"
+    assert planned["rl"].reason == "trainer.weight_decay changed: 0.0 → 0.1; long_cot_sft runs; curation runs"
 
 
 def test_one_branch_alone_runs(store: Path) -> None:
-    assert runs(plan(chain(store, "long2short.dpo.beta=0.3"))) == ["long2short/dpo"]
+    assert runs(plan(chain(store, "long2short.dpo.beta=0.3"))) == ["long2short/dpo", "evaluate/long2short/dpo"]
 
 
 def test_the_seed_and_data_from_outside_are_reasons(store: Path, tmp_path: Path) -> None:
@@ -88,7 +91,7 @@ def test_the_seed_and_data_from_outside_are_reasons(store: Path, tmp_path: Path)
     finish(chain(store, f"import_checkpoint.checkpoint={other}", run="run-2"), tmp_path / "made")
     (other / "config.json").write_text((other / "config.json").read_text() + " ")
     planned = plan(chain(store, f"import_checkpoint.checkpoint={other}"))
-    assert planned["import"].reason == f"{other} changed"
+    assert planned["import"].reason == "import_checkpoint.checkpoint changed"
     assert planned["data"].action == "reuse"
 
 
@@ -101,12 +104,12 @@ def test_a_changed_object_is_named_and_one_that_is_absent_with_its_key(store: Pa
     files = {name: f"{place}/{name}.jsonl" for name in ("train", "test", "sft", "long_cot")}
     from_s3 = [f"data={json.dumps({'files': files})}"]
     planned = plan(chain(store, *from_s3))
-    assert "data.files.train changed: nothing → s3://" in planned["data"].reason
+    assert "data.files.train is new" in planned["data"].reason
     assert "nothing → nothing" not in planned["data"].reason
     finish(chain(store, *from_s3, run="run-2"), store.parent / "made")
     assert runs(plan(chain(store, *from_s3))) == []
     client.put_object(Bucket=bucket, Key=f"{key}/sft.jsonl", Body=b"after!")
-    assert plan(chain(store, *from_s3))["data"].reason == f"{place}/sft.jsonl changed"
+    assert plan(chain(store, *from_s3))["data"].reason == "data.files.sft changed"
     client.delete_object(Bucket=bucket, Key=f"{key}/sft.jsonl")
     with pytest.raises(StoreError, match=rf"data\.files\.sft: {place}/sft.jsonl: there is nothing at this address"):
         plan(chain(store, *from_s3))
@@ -148,7 +151,7 @@ def test_a_changed_module_is_named(store: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(infra.stages.key, "code_digests", changed)
     planned = plan(chain(store))
-    assert runs(planned) == ["rl", *SHORT]
+    assert set(runs(planned)) == set(RL_AND_AFTER)
     assert planned["rl"].reason == "steps.rl.objective changed"
 
 
@@ -167,32 +170,33 @@ def test_outputs_that_are_gone_or_damaged_run_again_and_say_so(store: Path) -> N
     assert plan(made)["long_cot_sft"].action == "reuse"
     found = plan(made, read=True)["long_cot_sft"]
     assert found.action == "run"
-    assert "outputs of run run-1 cannot be used again" in found.reason and "content.json" in found.reason
+    assert "outputs of run run-1 cannot be reused" in found.reason and "content.json" in found.reason
     shutil.rmtree(content.parent.parent)
     assert "has no folder" in plan(made)["long_cot_sft"].reason
 
 
 def test_a_stage_alone_needs_what_is_before_it(store: Path) -> None:
     planned = plan(chain(store, "rl.tau=0.25", only="rl"))
-    assert runs(planned) == ["rl"]
+    assert runs(planned) == ["rl", "evaluate/rl"]
     assert [planned[stage].action for stage in SHORT] == ["skip"] * 4
-    with pytest.raises(NotThere, match=r"'long_cot_sft' is needed.*--only rl.*--from long_cot_sft.*--reuse RUN"):
+    with pytest.raises(StageMissing, match=r"'long_cot_sft' is needed.*--only rl.*--from long_cot_sft.*--reuse RUN"):
         plan(chain(store, "rl.tau=0.25", "long_cot_sft.paths=61", only="rl"))
 
 
 def test_another_runs_outputs_stand_in_whatever_their_keys(store: Path) -> None:
     planned = plan(chain(store, "long_cot_sft.paths=61", only="rl", reuse="run-1"))
-    assert planned["long_cot_sft"].reason == "taken from run run-1 as asked, with another key"
+    assert planned["long_cot_sft"].reason == "taken from run run-1 as requested, with another key"
     assert planned["rl"].action == "reuse", "its inputs are those of run-1, and so is its key"
-    with pytest.raises(NotThere, match="run no-such-run has no finished stage 'data'"):
+    with pytest.raises(StageMissing, match="run no-such-run has no finished stage 'data'"):
         plan(chain(store, only="rl", reuse="no-such-run"))
 
 
 def test_from_and_until_choose_a_part_and_force_runs_it(store: Path) -> None:
     planned = plan(chain(store, start="long_cot_sft", until="rl", force=True))
-    assert runs(planned) == ["long_cot_sft", "rl"]
-    assert planned["rl"].reason == "asked for (--force)"
-    assert runs(plan(chain(store, start="long2short/dpo", force=True))) == ["long2short/dpo"]
+    assert runs(planned) == ["long_cot_sft", "evaluate/long_cot_sft", "rl", "evaluate/rl"]
+    assert planned["rl"].reason == "requested (--force)"
+    alone = plan(chain(store, start="long2short/dpo", force=True))
+    assert runs(alone) == ["long2short/dpo", "evaluate/long2short/dpo"]
 
 
 @pytest.mark.parametrize(
@@ -218,7 +222,7 @@ def test_a_key_that_two_stages_claim_is_refused(store: Path) -> None:
     made = chain(store)
     record = next(r for r in records.read(made.store, StageRecord, "stages") if r.stage == "rl")
     records.write(made.store, f"stages/{record.key}", record.model_copy(update={"stage": "curation"}))
-    from infra.stages.runner import KeyClaimed
+    from infra.stages.reuse import KeyClaimed
 
     with pytest.raises(KeyClaimed, match="claimed by two stages, 'rl' and 'curation'"):
         plan(made)
@@ -227,18 +231,18 @@ def test_a_key_that_two_stages_claim_is_refused(store: Path) -> None:
 def test_every_stage_stands_after_what_it_depends_on(tmp_path: Path) -> None:
     made = chain(tmp_path, "reward_models={}", "rl.reward=cot_rm", "long2short.rl.reward=classic_rm")
     order = list(STAGES)
-    for name, spec in STAGES.items():
-        assert all(order.index(source) < order.index(name) for source in spec.inputs(made.recipe).values())
-    assert STAGES["rl"].inputs(made.recipe)["cot_rm"] == "reward_models"
+    for name in STAGES:
+        assert all(order.index(each.stage) < order.index(name) for each in inputs_of(made.recipe, name).values())
+    assert STAGES["rl"].inputs(made.recipe)["cot_rm"].stage == "reward_models"
 
 
 def test_what_failed_with_the_same_key_is_told(store: Path) -> None:
     made = chain(store, "rl.tau=0.25", run="run-2")
     before = plan(made)["rl"]
     earlier = next(r for r in records.read(made.store, StageRecord, "stages") if r.stage == "rl")
-    changed = made.parts("rl", {one.stage: one.record.key for one in plan(made).values() if one.record})
+    changed = made.parts("rl", {one.stage: one.record for one in plan(made).values() if one.record})
     failure = Failure(error="LossNotFinite: the loss is nan\nand more")
-    failed = earlier.model_copy(update={**vars(changed), "key": changed.key, "run": "run-2", "failure": failure})
+    failed = earlier.model_copy(update={"key": changed.key, "run": "run-2", "failure": failure})
     records.write(made.store, "stage-runs/run-2", failed)
     told = plan(made)["rl"].reason
     assert told == f"failed in run run-2: LossNotFinite: the loss is nan; {before.reason}"
@@ -247,3 +251,53 @@ def test_what_failed_with_the_same_key_is_told(store: Path) -> None:
     found = index.last_failure(before.key)
     assert found is not None and found.run == "run-2"
     assert index.last_failure(earlier.key) is None
+
+
+def test_more_evaluation_samples_retrain_nothing(store: Path) -> None:
+    planned = plan(chain(store, "evaluation.samples=3"))
+    assert runs(planned) == EVALUATIONS
+    assert planned["evaluate/rl"].reason == "evaluation.samples changed: 2 → 3"
+
+
+def test_what_follows_a_stage_that_made_the_same_bytes_is_reused(store: Path, tmp_path: Path) -> None:
+    finish(chain(store, "vanilla_sft.expansion.samples=3", run="run-2"), tmp_path / "made", same=["vanilla_sft"])
+    finish(chain(store, "vanilla_sft.expansion.samples=4", run="run-3"), tmp_path / "made", same=["vanilla_sft"])
+    made = chain(store, "vanilla_sft.expansion.samples=5")
+    planned = plan(made)
+    assert planned["curation"].may_reuse is not None
+    assert planned["curation"].plain()["may_be_reused_from"] == "run-3"
+    task = made.task("vanilla_sft", {one.stage: one.record for one in planned.values() if one.record})
+    earlier = next(
+        record
+        for record in records.read(made.store, StageRecord, "stages")
+        if record.stage == "vanilla_sft" and record.run == "run-3"
+    )
+    again = earlier.model_copy(update={"key": task.parts.key, "run": "run-4", "config": task.parts.config})
+    records.write(made.store, f"stages/{again.key}", again)
+    assert runs(plan(made)) == [], "the model came out the same: nothing after it runs"
+
+
+def test_a_change_of_the_rules_of_keys_is_one_reason_and_not_a_list_of_modules(store: Path) -> None:
+    made = chain(store)
+    for record in list(records.read(made.store, StageRecord, "stages")):
+        old = record.model_copy(update={"key_format": 1, "modules": {}, "upstream": {"model": record.key}})
+        records.write(made.store, f"stages/old-{record.key}", old)
+        shutil.rmtree(store / "records" / "stages" / record.key)
+    planned = plan(made)
+    assert {one.reason.partition(";")[0] for one in planned.values()} == {
+        "stage keys are made by other rules now (format 1 → 2)"
+    }
+
+
+def test_a_changed_function_is_named(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = chain(store)
+    record = next(r for r in records.read(made.store, StageRecord, "stages") if r.stage == "rl")
+    name = f"definitions/{record.definitions}"
+    before = next(records.read(made.store, DefinitionsRecord, name))
+    before.modules["steps.rl.objective"] = {**before.modules["steps.rl.objective"], "surrogate_loss": "0", "_GONE": "0"}
+    modules = {**record.modules, "steps.rl.objective": "0" * 64}
+    shutil.rmtree(store / "records" / "stages" / record.key)
+    records.write(made.store, name, before)
+    records.write(made.store, "stages/other", record.model_copy(update={"modules": modules, "key": "other"}))
+    reason = plan(made)["rl"].reason
+    assert reason.startswith("steps.rl.objective changed (") and "_GONE" in reason

@@ -6,11 +6,14 @@ import boto3
 import pytest
 from pydantic import ValidationError
 
-from infra.stages.contract import StageContext
+from flows.topology import STAGES
+from infra.stages.contract import StageContext, StageOutput
+from infra.store.sources import bring
 from infra.store.store import StoreError
 from steps.configs.data import DataConfig, FilesConfig, NanoWorldConfig
 from steps.nano_world.world import generate
 from steps.problem import MalformedRow
+from steps.recipe import load_recipe
 from steps.stages.data import run
 from tests.infra.store.store_common import contents, s3_place
 
@@ -33,29 +36,34 @@ def put(address: str, data: bytes) -> None:
     boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=data)
 
 
-def context(folder: Path) -> StageContext:
+def convert(folder: Path, files: FilesConfig) -> StageOutput:
+    """The stage, given what lies at the files' addresses."""
     folder.mkdir()
-    return StageContext(0, {}, folder, folder / "checkpoints", lambda metrics: None)
+    recipe = load_recipe(Path("configs/smoke.yaml")).model_copy(update={"data": DataConfig(files=files)})
+    spec = STAGES["data"]
+    sources = {key: bring(one, folder / key) for key, one in spec.sources(recipe, folder / "digests.json").items()}
+    context = StageContext(0, {}, folder, folder / "checkpoints", lambda metrics: None, sources)
+    return run(context, spec.settings(recipe))
 
 
 def test_files_from_s3_are_the_same_as_from_a_folder(uploaded: FilesConfig, tmp_path: Path) -> None:
-    output = run(context(tmp_path / "scratch"), DataConfig(files=uploaded))
+    output = convert(tmp_path / "scratch", uploaded)
     local = FilesConfig(**{name: str(tmp_path / "made" / f"{name}.jsonl") for name in NAMES})
-    same = run(context(tmp_path / "other"), DataConfig(files=local))
+    same = convert(tmp_path / "other", local)
     assert contents(output.outputs["data"][1]) == contents(same.outputs["data"][1])
     assert output.metrics == same.metrics
 
 
 def test_an_object_that_is_not_there_is_named(uploaded: FilesConfig, tmp_path: Path) -> None:
     files = uploaded.model_copy(update={"sft": uploaded.sft + "l"})
-    with pytest.raises(StoreError, match=r"sft\.jsonll: there is no such object"):
-        run(context(tmp_path / "scratch"), DataConfig(files=files))
+    with pytest.raises(StoreError, match=r"data\.files\.sft: .*sft\.jsonll: there is nothing at this address"):
+        convert(tmp_path / "scratch", files)
 
 
 def test_a_malformed_row_is_told_with_the_objects_address(uploaded: FilesConfig, tmp_path: Path) -> None:
     put(uploaded.train, b"{}\n")
     with pytest.raises(MalformedRow, match=f"^{uploaded.train}:1: "):
-        run(context(tmp_path / "scratch"), DataConfig(files=uploaded))
+        convert(tmp_path / "scratch", uploaded)
 
 
 @pytest.mark.parametrize("address", ["s3://bucket", "s3://bucket/", "s3:/bucket/key", "s3://bucket/folder/", "s3:///a"])

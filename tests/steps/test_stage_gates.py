@@ -19,25 +19,17 @@ from infra.gates.suites import check_rules
 from steps.chat import Chat
 from steps.configs.data import NanoWorldConfig
 from steps.configs.gates import SHIPPED, TABLES, GatesConfig, every_shipped_rule, shipped_suite
-from steps.curation import balance
-from steps.gates import (
-    domain_share_limit,
-    example_frame,
-    held_out_parameters,
-    labelled_frame,
-    ledger_frame,
-    pair_frame,
-    pass_gate,
-    problem_frame,
-    problem_parameters,
-)
-from steps.gates import tests_fault as fault_of_tests
+from steps.curation import balance, domain_share_limit
+from steps.gates.gates import Gates
+from steps.gates.parsers import parsers
+from steps.gates.parsers import tests_fault as fault_of_tests
+from steps.gates.tables import example_frame, frame_of, held_out_parameters, problem_frame
 from steps.nano_world.world import NanoWorld, generate
-from steps.problem import Example, FunctionTests, Part, Problem
+from steps.problem import Example, FunctionTests, Part, Problem, save_rows
 from steps.recipe import load_recipe
-from steps.rewards.labelled import Labelled
+from steps.rewards.labelled import Labelled, labelled_table
 from steps.rewards.math.pool import MathPool
-from steps.rl.ledger import LedgerEntry
+from steps.rl.ledger import LedgerEntry, ledger_table
 
 CHECKPOINT = Path("steps/nano_world/checkpoint")
 SUITE = every_shipped_rule()
@@ -59,6 +51,7 @@ def pool() -> Iterator[MathPool]:
 
 @pytest.fixture
 def context(tmp_path: Path) -> Any:
+    save_rows(tmp_path / "test.jsonl", TEST)
     return SimpleNamespace(gates=[], inputs={"data": tmp_path})
 
 
@@ -76,8 +69,17 @@ TEST = [problem(100), problem(101, prompt="Ann has 3 red balls and 4 blue balls 
 
 
 def found(gate: str, frame: pd.DataFrame, folder: Path = Path("."), **more: Any) -> GateResult:
-    with problem_parameters(folder) as parameters:
-        return SUITE.run(gate, frame, parameters | held_out_parameters(TEST) | {"max_tokens": 64} | more)
+    pool = MathPool(workers=1)
+    try:
+        known = parsers(pool) | {"data_folder": str(folder), "max_tokens": 64} | held_out_parameters(TEST)
+        return SUITE.run(gate, frame, known | more)
+    finally:
+        pool.close()
+
+
+def pair_frame(pairs: list[tuple[str, str]]) -> pd.DataFrame:
+    chosen, rejected = [list(column) for column in zip(*pairs, strict=True)]
+    return frame_of({"id": list(range(len(pairs))), "chosen": chosen, "rejected": rejected})
 
 
 def only_broken(result: GateResult) -> dict[str, Any]:
@@ -110,9 +112,9 @@ def test_the_frames_have_the_columns_that_suites_may_name() -> None:
     frames = {
         "RL prompts": problem_frame(TEST),
         "SFT examples": example_frame([example()], chat),
-        "ledger": ledger_frame([]),
+        "ledger": frame_of(ledger_table([])),
         "preference pairs": pair_frame([("a", "b")]),
-        "labelled answers": labelled_frame([Labelled(problem(), "0", "plain", True)]),
+        "labelled answers": frame_of(labelled_table([Labelled(problem(), "0", "plain", True)])),
     }
     for tables in TABLES.values():
         for gate, frame in frames.items():
@@ -142,11 +144,8 @@ def test_one_broken_problem_stops_the_stage_and_is_named(
     problems = [problem(place, **(broken if place == 5 else {})) for place in range(12)]
     if "image" in str(broken):
         problems[5] = problems[5].model_copy(update={"prompt": (Part(type="text", text="What?"), *problems[5].prompt)})
-    with (
-        problem_parameters(context.inputs["data"]) as parameters,
-        pytest.raises(GateFailed, match=r"gate 'RL prompts' failed") as error,
-    ):
-        pass_gate(context, SUITE, "RL prompts", problem_frame(problems), parameters | held_out_parameters(TEST))
+    with Gates(context, SUITE) as gates, pytest.raises(GateFailed, match=r"gate 'RL prompts' failed") as error:
+        gates.problems("RL prompts", problems)
     only = only_broken(error.value.result)
     assert only["expectation"] == expectation
     assert 5 in [one["row"] for one in only["examples"]]
@@ -179,12 +178,12 @@ def test_one_bad_cell_fails_the_gate_and_is_found(column: str, value: Any, expec
 
 def test_a_reworded_test_problem_warns_and_the_stage_goes_on(context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr("steps.gates.say", said.append)
+    monkeypatch.setattr("steps.gates.gates.say", said.append)
     reworded = "Ann has 3 red balls and 4 blue balls in a box. How many balls has she?"
     other_numbers = "Ann has 5 red balls and 9 blue balls in a box. How many balls has she got?"
     problems = [problem(0), problem(1, prompt=reworded), problem(2, prompt=other_numbers)]
-    with problem_parameters(context.inputs["data"]) as parameters:
-        pass_gate(context, SUITE, "RL prompts", problem_frame(problems), parameters | held_out_parameters(TEST))
+    with Gates(context, SUITE) as gates:
+        gates.problems("RL prompts", problems)
     (result,) = context.gates
     assert result.outcome == "warned"
     only = only_broken(result)
@@ -226,7 +225,7 @@ def test_equal_chosen_and_rejected_responses_are_named() -> None:
 def test_a_ledger_that_cannot_be_is_named_and_one_of_dropped_groups_warns() -> None:
     def gate(*entries: tuple[int, int, Any]) -> GateResult:
         ledger = [LedgerEntry(problem_id="p", started=s, ended=e, outcome=outcome) for s, e, outcome in entries]
-        return found("ledger", ledger_frame(ledger))
+        return found("ledger", frame_of(ledger_table(ledger)))
 
     assert gate((0, 0, "trained"), (0, 2, "stale")).outcome == "passed"
     assert [one["row"] for one in only_broken(gate((0, 0, "trained"), (2, 1, "trained")))["examples"]] == [1]
@@ -237,7 +236,8 @@ def test_a_ledger_that_cannot_be_is_named_and_one_of_dropped_groups_warns() -> N
 
 def test_labels_of_one_kind_warn() -> None:
     def gate(rights: list[bool]) -> GateResult:
-        return found("labelled answers", labelled_frame([Labelled(problem(), "0", "plain", right) for right in rights]))
+        answers = [Labelled(problem(), "0", "plain", right) for right in rights]
+        return found("labelled answers", frame_of(labelled_table(answers)))
 
     assert gate([True, False, True]).outcome == "passed"
     one_sided = gate([True] * 20)
@@ -298,22 +298,21 @@ def test_the_tests_of_programs_are_well_formed(
     assert told is None if fault is None else told is not None and told.startswith(fault)
 
 
-def test_the_nano_world_passes_its_gates_without_a_warning_and_quickly(world: NanoWorld) -> None:
+def test_the_nano_world_passes_its_gates_without_a_warning_and_quickly(world: NanoWorld, pool: MathPool) -> None:
     chat = Chat(CHECKPOINT)
-    with problem_parameters(Path(".")) as parameters:
-        parameters |= held_out_parameters(world.test) | {"max_tokens": 384}
-        frames = {
-            "test problems": problem_frame(world.test),
-            "train problems": problem_frame(world.train),
-            "SFT examples": example_frame(world.sft, chat),
-            "long paths": example_frame(world.long_cot, chat),
-        }
-        for gate, frame in frames.items():
-            assert SUITE.run(gate, frame, parameters).outcome == "passed", gate
-        started = time.perf_counter()
-        SUITE.run("train problems", frames["train problems"], parameters)
-        # Measured: 0.3 s. Every stage does this.
-        assert time.perf_counter() - started < 3
+    parameters = parsers(pool) | {"data_folder": ".", "max_tokens": 384} | held_out_parameters(world.test)
+    frames = {
+        "test problems": problem_frame(world.test),
+        "train problems": problem_frame(world.train),
+        "SFT examples": example_frame(world.sft, chat),
+        "long paths": example_frame(world.long_cot, chat),
+    }
+    for gate, frame in frames.items():
+        assert SUITE.run(gate, frame, parameters).outcome == "passed", gate
+    started = time.perf_counter()
+    SUITE.run("train problems", frames["train problems"], parameters)
+    # Measured: 0.3 s. Every stage does this.
+    assert time.perf_counter() - started < 3
 
 
 def test_a_smaller_world_passes_too() -> None:

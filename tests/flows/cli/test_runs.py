@@ -39,10 +39,10 @@ def test_the_plan_is_told_as_json_and_as_a_table(longhaul: Commands) -> None:
     told = json.loads(longhaul.of_recipe("plan", "--set", "rl.tau=0.5", "--json").output)
     rl = next(one for one in told["stages"] if one["stage"] == "rl")
     assert (rl["action"], rl["reason"]) == ("run", "rl.tau changed: 0.25 → 0.5")
-    assert [one["action"] for one in told["stages"]].count("reuse") == 5
+    assert [one["action"] for one in told["stages"]].count("reuse") == 8
     table = longhaul.of_recipe("plan", "--set", "rl.tau=0.5").output
     assert "rl.tau changed: 0.25 → 0.5" in table
-    assert "5 of 10 stages run, about 5 min 00 s by earlier runs" in table
+    assert "10 of 18 stages run, about 10 min 00 s by earlier runs" in table
 
 
 def test_an_estimate_is_part_of_planning_and_says_where_it_cannot_fit(longhaul: Commands) -> None:
@@ -88,7 +88,8 @@ def test_runs_are_listed_and_shown(longhaul: Commands) -> None:
 def test_two_runs_are_compared_by_what_went_in_and_came_out(longhaul: Commands) -> None:
     told = json.loads(longhaul("diff", "run-1", "run-2", "--json").output)
     changed = {one["stage"]: one["differences"] for one in told["stages"] if one["differences"]}
-    assert list(changed) == ["rl", "long2short/merge", "long2short/shortest", "long2short/dpo", "long2short/rl"]
+    stages = ["rl", "long2short/merge", "long2short/shortest", "long2short/dpo", "long2short/rl"]
+    assert list(changed) == [each for stage in stages for each in (stage, f"evaluate/{stage}")]
     assert changed["rl"] == [{"kind": "config", "name": "rl.tau", "before": 0.1, "after": 0.25}]
     rl = next(one for one in told["stages"] if one["stage"] == "rl")
     assert [figures["accuracy"] for figures in rl["figures"]] == [0.5, 0.6]

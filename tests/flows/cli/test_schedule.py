@@ -21,6 +21,7 @@ from click.testing import CliRunner, Result
 from flows.cli.notify import notify, read_failures
 from flows.cli.schedule import Jobs, schedule
 from flows.notify import report_failure
+from flows.topology import STAGES
 from infra.scheduling.config import ScheduleConfig
 from infra.scheduling.state import Kept, ScheduleFolder
 from infra.store import records
@@ -156,7 +157,7 @@ def test_a_schedule_runs_what_it_says(tmp_path: Path) -> None:
 def test_schedule_and_webhook_are_in_no_stages_key(tmp_path: Path) -> None:
     plain = chain(tmp_path / "store")
     more = chain(tmp_path / "store", "schedule={cron: '0 3 * * 1'}", "notify={webhook: HOOK}")
-    keys = dict.fromkeys(("model", "data", "curation", "import", "long_cot_sft", "vanilla_sft", "rl"), "key")
+    keys = dict.fromkeys(STAGES)
     for stage in ("data", "rl", "long2short/dpo"):
         assert plain.parts(stage, keys).key == more.parts(stage, keys).key
 

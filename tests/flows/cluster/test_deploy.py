@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.chain import STAGES, wanted_stages
 from flows.cli.overrides import apply_overrides
 from flows.cluster.multi_node_steps import STEPS_ON_NODES
 from flows.cluster.plan import CannotDeploy, check_deployable, check_shipped, nodes_of, with_size
+from flows.topology import STAGES, enabled_stages
 from infra.stages.code_digest import code_digests
 from steps.recipe import check_recipe, load_recipe
 from tests.flows.cluster import argo
@@ -106,7 +106,7 @@ def test_the_large_recipes_can_be_deployed(name: str, size: str, tmp_path: Path)
     assert recipe.data.files
     files = [f"data.files.{key}=s3://artifacts/data/{key}.jsonl" for key in recipe.data.files.by_name]
     recipe = check_recipe(apply_overrides(recipe.model_dump(mode="json"), [*ON_CLUSTER, *files]), name)
-    stages = wanted_stages(recipe)
+    stages = enabled_stages(recipe)
     check_deployable(recipe, stages)
     template = compile_flow(recipe, "post_train.py", tmp_path)["WorkflowTemplate"]
     argo.check(template, "argo-workflows.json", f"{WORKFLOW}.WorkflowTemplate")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.chain import STAGES, wanted_stages
 from flows.cluster.multi_node_steps import STEPS_ON_NODES
 from flows.cluster.plan import CannotDeploy, for_evaluation, nodes_of, shipped_files
+from flows.topology import STAGES, STEPS, enabled_stages
 from steps.recipe import check_recipe, load_recipe
 from tests.flows.cluster.deployments import FOUR_NODES, ON_CLUSTER, ROOT, recipe_with, run_deploy
 
@@ -69,7 +69,7 @@ def test_a_stage_fills_the_nodes_that_its_ranks_and_workers_need(
 
 def test_all_stages_of_the_chain_but_data_can_fill_several_nodes() -> None:
     recipe = recipe_with()
-    assert set(STEPS_ON_NODES) == set(STAGES) - {"data"} and set(wanted_stages(recipe)) <= set(STAGES)
+    assert set(STEPS_ON_NODES) == set(STEPS) - {"data"} and set(enabled_stages(recipe)) <= set(STAGES)
 
 
 @pytest.mark.parametrize(

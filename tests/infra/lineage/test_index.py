@@ -14,6 +14,7 @@ from infra.store.records import FORMAT, Failure, StageRecord, write
 from infra.store.store import Store, StoreError
 from tests.infra.lineage.records import (
     CHAIN,
+    EVALUATION,
     NO_MODEL,
     History,
     Opened,
@@ -248,7 +249,7 @@ def test_hostile_texts_are_kept_and_found(opened: Opened, store: Store) -> None:
         inputs={HOSTILE: ref("dataset", 2)},
         sources={HOSTILE: HOSTILE},
         gates=[{"gate": HOSTILE, "checks": [HOSTILE]}, {"rows": float("nan"), "checks": "none"}],
-        evaluation={"accuracy": HOSTILE, "mean_tokens": float("inf")},
+        evaluation=EVALUATION | {"accuracy": float("inf")},
         seed=2**70,
         key=HOSTILE,
         commit=HOSTILE,

@@ -11,7 +11,7 @@ from infra.cluster.connection import NodeLost
 from infra.files import write_text_atomically
 from infra.stages.contract import Body, StageContext, StageOutput
 from infra.stages.key import KeyParts
-from infra.stages.runner import StageRunner
+from infra.stages.runner import StageRunner, StageTask
 from infra.store.open import open_store
 from infra.tracking.tracker import TrackingConfig
 
@@ -40,12 +40,13 @@ def counts(lost_at: int | None) -> Body:
 def test_a_stage_that_lost_a_node_goes_on_elsewhere_from_its_last_checkpoint(s3: None, tmp_path: Path) -> None:
     boto3.client("s3").create_bucket(Bucket="checkpoints")
     address = f"s3://checkpoints/{uuid.uuid4().hex}"
-    parts = KeyParts.now("counts", Iterations(), 0, {}, {}, "infra.stages.contract")
+    parts = KeyParts.now("counts", {}, 0, {}, {}, "infra.stages.contract")
 
     def attempt(machine: str, lost_at: int | None) -> int:
         store = open_store(address, tmp_path / machine / "cache")
         runner = StageRunner(store, "run", tmp_path / machine, TrackingConfig(mode="disabled"))
-        began: int = runner(parts, lambda: counts(lost_at), Iterations(), {}).metrics["began"]
+        task = StageTask("counts", parts, Iterations(), lambda: counts(lost_at))
+        began: int = runner(task).metrics["began"]
         return began
 
     with pytest.raises(NodeLost):

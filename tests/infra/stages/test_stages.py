@@ -4,18 +4,22 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
+from infra.gates.result import GateFailed, GateResult
 from infra.stages.contract import Body, StageContext, StageOutput
 from infra.stages.key import KeyParts
-from infra.stages.runner import KeyClaimed, StageRunner, find_earlier
+from infra.stages.reuse import KeyClaimed, find_reusable
+from infra.stages.runner import StageRunner, StageTask
 from infra.store import records
 from infra.store.open import open_store
-from infra.store.records import StageRecord
+from infra.store.records import OtherBytes, StageRecord, parse_record
 from infra.store.store import StoreError
 from infra.tracking.tracker import TrackingConfig
 
@@ -51,12 +55,13 @@ class Stages:
         self.loaded += 1
         return write
 
-    def __call__(
-        self, text: str, seed: int = 0, force: bool = False, stage: str = "write", **sources: str
-    ) -> StageRecord:
+    def task(self, text: str, seed: int = 0, stage: str = "write", **sources: str) -> StageTask:
         settings = Settings(text=text)
-        parts = KeyParts.now(stage, settings, seed, {}, sources, "infra.stages.contract")
-        return self.runner(parts, self.load, settings, {}, force)
+        parts = KeyParts.now(stage, settings.model_dump(), seed, {}, sources, "infra.stages.contract")
+        return StageTask(stage, parts, settings, self.load, addresses={name: f"/{name}" for name in sources})
+
+    def __call__(self, text: str, force: bool = False, **parts: Any) -> StageRecord:
+        return self.runner(self.task(text, **parts), force)
 
     def recorded(self, name: str) -> list[StageRecord]:
         return list(records.read(self.runner.store, StageRecord, name))
@@ -94,11 +99,116 @@ def test_force_runs_a_stage_in_any_case(stages: Stages) -> None:
     assert stages.loaded == 2
 
 
+def clock(context: StageContext, settings: Settings) -> StageOutput:
+    """A stage that makes something else each time."""
+    out = context.folder / "out"
+    out.mkdir()
+    (out / "text").write_text(str(time.perf_counter_ns()))
+    return StageOutput({"text": ("dataset", out)}, {})
+
+
+def test_other_bytes_under_the_same_key_are_reported_and_not_what_is_reused(
+    stages: Stages, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages.load = lambda: clock  # type: ignore[method-assign]
+    first = stages("a")
+    assert first.other_bytes is None
+    stages.runner = replace(stages.runner, run="run-2")
+    forced = stages("a", force=True)
+    assert forced.other_bytes == OtherBytes(run="run-1", outputs=["text"])
+    assert "write: the same key as in run run-1, but other bytes: text" in capsys.readouterr().err
+    assert stages("a").outputs == first.outputs, "a forced run must not silently replace what is reused"
+    shutil.rmtree(Path(first.outputs["text"].address).parent)
+    assert stages("a").outputs == forced.outputs, "where nothing else is left it may be reused"
+
+
+def test_the_same_bytes_under_the_same_key_are_nothing_to_report(stages: Stages) -> None:
+    stages("a")
+    assert stages("a", force=True).other_bytes is None
+
+
+def test_another_environment_is_reused_only_where_allowed_and_the_record_says_so(stages: Stages) -> None:
+    task = stages.task("a")
+    here = replace(task, parts=replace(task.parts, environment={"threads": "1", "processor": "A"}))
+    there = replace(task, parts=replace(task.parts, environment={"threads": "2", "processor": "A"}))
+    assert stages.runner(here).reused_from is None
+    assert stages.runner.find_reusable(there.parts).record is None
+    anywhere = replace(stages.runner, any_environment=True)
+    reused = anywhere(there)
+    assert reused.reused_from == "run-1"
+    assert reused.reused_despite == ["threads: 1 → 2"]
+    other = replace(task, parts=replace(there.parts, config={"text": "b"}))
+    assert anywhere.find_reusable(other.parts).record is None
+
+
+class GateStage:
+    """A stage with gates on what it reads; a file in the home makes them fail."""
+
+    def __init__(self, stages: Stages) -> None:
+        self.stages = stages
+        self.checks = 0
+
+    def check(self, context: StageContext, settings: Settings) -> None:
+        self.checks += 1
+        failed = (self.stages.runner.home / "gate fails").exists()
+        rule = {
+            "expectation": "rows",
+            "column": None,
+            "rule": "there are rows",
+            "severity": "stop",
+            "success": not failed,
+        }
+        found: dict[str, Any] = {"unexpected": None, "examples": [], "observed": None, "error": None}
+        context.gates.append(GateResult.of("input", self.checks, [rule | found]))
+        if failed:
+            raise GateFailed("rows are missing")
+
+    def __call__(self, gates_key: str) -> StageRecord:
+        task = replace(self.stages.task("a"), load_check=lambda: self.check, gates_key=gates_key)
+        return self.stages.runner(task)
+
+
+def test_gates_that_changed_check_again_and_the_stage_is_reused(stages: Stages) -> None:
+    stage = GateStage(stages)
+    assert [stage("rules 1").reused_from, stage("rules 1").reused_from] == [None, "run-1"]
+    assert stage.checks == 1
+    again = stage("rules 2")
+    assert (stage.checks, stages.loaded) == (2, 1), "the gates alone run again"
+    assert (again.reused_from, again.gates_key) == ("run-1", "rules 2")
+    assert [gate["rows"] for gate in again.gates] == [2], "the record has the newest results"
+    stage("rules 2")
+    assert stage.checks == 2, "gates that passed do not run again either"
+
+
+def test_gates_that_fail_on_what_a_reused_stage_read_stop_it(stages: Stages) -> None:
+    stage = GateStage(stages)
+    stage("rules 1")
+    (stages.runner.home / "gate fails").touch()
+    with pytest.raises(GateFailed):
+        stage("rules 2")
+    failed = stages.recorded("stage-runs/run-1")[-1]
+    assert failed.failure is not None and failed.gates[0]["passed"] is False
+    (stages.runner.home / "gate fails").unlink()
+    assert stage("rules 2").reused_from == "run-1"
+
+
+def test_a_record_of_format_1_reads_and_says_that_its_key_was_made_by_other_rules(stages: Stages) -> None:
+    record = stages("a").model_dump(mode="json")
+    for name in ("key_format", "source_digests", "definitions", "environment", "gates_key", "other_bytes"):
+        del record[name]
+    figures = dict.fromkeys(("accuracy", "standard_error", "mean_tokens", "median_tokens", "p99_tokens"), 0.5)
+    evaluation = {"problems": 1, "samples": 1, **figures, "domains": {}, "shown": []}
+    old = parse_record(StageRecord, {**record, "format": 1, "evaluation": evaluation}, "a record")
+    assert old.evaluation is not None and old.evaluation.accuracy == 0.5
+    (difference,) = stages.task("a").parts.differences(KeyParts.of(old))
+    assert str(difference) == "stage keys are made by other rules now (format 1 → 2)"
+
+
 def test_a_record_tells_code_inputs_and_packages(stages: Stages) -> None:
     record = stages("a", data="d" * 64)
-    assert {"infra.stages.contract", "infra.gates.result"} <= record.modules.keys()
-    assert record.sources == {"data": "d" * 64}
-    assert "torch" in record.packages
+    assert {"infra.stages.contract", "infra.store.evaluation"} <= record.modules.keys()
+    assert (record.sources, record.source_digests) == ({"/data": "d" * 64}, {"data": "d" * 64})
+    assert {"python", "pydantic"} == record.packages.keys()
     assert record.history == [{"parts": 1}]
     assert KeyParts.of(record).key == record.key
 
@@ -120,7 +230,7 @@ def test_damaged_outputs_are_made_anew_and_the_stored_copy_is_healed(
     text.write_text("b")
     again = stages("a")
     assert again.reused_from is None
-    assert "write: the outputs of run run-1 cannot be used again" in capsys.readouterr().err
+    assert "write: the outputs of run run-1 cannot be reused" in capsys.readouterr().err
     assert again.outputs == first.outputs
     stages.runner.store.verify(again.outputs["text"])
     assert stages("a").reused_from == "run-1"
@@ -136,7 +246,7 @@ def test_a_stage_that_failed_finds_its_checkpoint_and_leaves_nothing_but_a_recor
     assert failed.failure is not None
     assert failed.failure.error == "RuntimeError: out of luck"
     assert failed.outputs == {} and failed.history == [{"parts": 1}]
-    assert find_earlier(stages.runner.store, "write", failed.key).record is None
+    assert find_reusable(stages.runner.store, KeyParts.of(failed)).record is None
     (home / "fail").unlink()
     assert stages("a").metrics == {"resumed": True}
     assert stages("b").metrics == {"resumed": False}
@@ -155,7 +265,7 @@ def test_a_record_of_a_newer_version_is_refused_with_its_version(stages: Stages)
     record = stages("a")
     newer: dict[str, Any] = {**record.model_dump(mode="json"), "format": 99, "unheard_of": 1}
     stages.runner.store.write_record(f"stages/{record.key}", newer)
-    with pytest.raises(StoreError, match=r"newer version of Longhaul \(format 99; this one reads up to 1\)"):
+    with pytest.raises(StoreError, match=r"newer version of Longhaul \(format 99; this one reads up to 2\)"):
         stages("a")
 
 
@@ -176,7 +286,7 @@ import time
 from pathlib import Path
 from infra.stages.contract import StageOutput
 from infra.stages.key import KeyParts
-from infra.stages.runner import StageRunner
+from infra.stages.runner import StageRunner, StageTask
 from infra.store.open import open_store
 from infra.tracking.tracker import TrackingConfig
 
@@ -189,8 +299,8 @@ def slow(context, settings):
 store = open_store({str(tmp_path / "store")!r})
 home, tracking = Path({str(tmp_path)!r}), TrackingConfig(mode="disabled")
 runner = StageRunner(store, "r", home, tracking)
-parts = KeyParts.now("slow", tracking, 0, {{}}, {{}}, "infra.files")
-print(runner(parts, lambda: slow, tracking, {{}}).model_dump_json())
+parts = KeyParts.now("slow", {{}}, 0, {{}}, {{}}, "infra.stages.contract")
+print(runner(StageTask("slow", parts, None, lambda: slow)).model_dump_json())
 """
     both = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     found = [json.loads(process.communicate(timeout=60)[0]) for process in both]

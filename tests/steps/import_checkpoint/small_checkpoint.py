@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,11 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from transformers.modeling_utils import PreTrainedModel
+
+from infra.store.sources import bring, resolve_source
+from steps.checkpoint_files import belongs
+from steps.configs.import_checkpoint import ImportConfig
+from steps.import_checkpoint import ImportResult, import_checkpoint
 
 CONTEXT = 64
 SMALL: dict[str, Any] = {
@@ -77,3 +83,11 @@ class Bomb:
 def only_a_pickle(base: Path) -> None:
     (base / "model.safetensors").unlink()
     (base / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(base / "exploded")))
+
+
+def import_at(config: ImportConfig, destination: Path, report: Callable[[str], None] = print) -> ImportResult:
+    """Import what lies at the address that a configuration names."""
+    with tempfile.TemporaryDirectory() as aside:
+        cache = Path(aside) / "digests.json"
+        source = resolve_source("folder", config.checkpoint, cache, config.revision, belongs)
+        return import_checkpoint(bring(source, Path(aside) / "downloads"), config, destination, report)

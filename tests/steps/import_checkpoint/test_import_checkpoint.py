@@ -1,6 +1,5 @@
 """Import from a folder, on a tiny real checkpoint."""
 
-import hashlib
 import os
 import pickle
 from collections.abc import Callable
@@ -14,9 +13,9 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2MoeConfig
 
-from infra.store.store import Manifest
+from infra.store.store import Manifest, StoreError
 from steps.configs.import_checkpoint import ImportConfig
-from steps.import_checkpoint import CheckpointRefused, check_checkpoint, import_checkpoint
+from steps.import_checkpoint import CheckpointRefused, check_checkpoint
 from tests.steps.import_checkpoint.small_checkpoint import (
     CONTEXT,
     KEPT,
@@ -24,6 +23,7 @@ from tests.steps.import_checkpoint.small_checkpoint import (
     Bomb,
     edit,
     edit_weights,
+    import_at,
     names,
     only_a_pickle,
     save_model,
@@ -33,12 +33,10 @@ from tests.steps.import_checkpoint.small_checkpoint import (
 
 def test_a_whole_checkpoint_is_imported_unchanged_and_described(base: Path, tmp_path: Path) -> None:
     lines: list[str] = []
-    result = import_checkpoint(ImportConfig(checkpoint=str(base)), tmp_path / "model", lines.append)
+    result = import_at(ImportConfig(checkpoint=str(base)), tmp_path / "model", lines.append)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     assert names(tmp_path / "model") == KEPT | {"model.safetensors"}
-    assert {f.path: f.sha256 for f in result.files} == {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in base.iterdir()
-    }
+    assert Manifest.of(tmp_path / "model") == Manifest.of(base)
     assert result.architecture == "Qwen2ForCausalLM"
     assert result.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert (result.context_length, result.original_context_length) == (CONTEXT, CONTEXT)
@@ -48,7 +46,7 @@ def test_a_whole_checkpoint_is_imported_unchanged_and_described(base: Path, tmp_
 
 
 def test_shards_of_an_index_are_imported_and_untied_weights_count_twice(sharded: Path, tmp_path: Path) -> None:
-    result = import_checkpoint(ImportConfig(checkpoint=str(sharded)), tmp_path / "model")
+    result = import_at(ImportConfig(checkpoint=str(sharded)), tmp_path / "model")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     assert len(list(sharded.glob("*.safetensors"))) > 2
     assert Manifest.of(tmp_path / "model") == Manifest.of(sharded)
@@ -82,7 +80,7 @@ def test_pickles_beside_safetensors_are_left_out_and_never_loaded(base: Path, tm
         (base / name).write_bytes(bomb)
     (base / "modeling_evil.py").write_text(f"open({str(tmp_path / 'exploded')!r}, 'w')")
     save_file({"x": torch.ones(1)}, base / "consolidated.safetensors")
-    result = import_checkpoint(ImportConfig(checkpoint=str(base)), tmp_path / "model")
+    result = import_at(ImportConfig(checkpoint=str(base)), tmp_path / "model")
     left_out = ("consolidated.safetensors", "modeling_evil.py", "onnx/", "optimizer.pt", "pytorch_model.bin")
     assert result.left_out == (*left_out, "training_args.bin")
     assert names(tmp_path / "model") == KEPT | {"model.safetensors"}
@@ -93,7 +91,7 @@ def test_a_folder_of_links_is_imported_as_files(base: Path, tmp_path: Path) -> N
     (tmp_path / "links").mkdir()
     for path in base.iterdir():
         (tmp_path / "links" / path.name).symlink_to(path)
-    import_checkpoint(ImportConfig(checkpoint=str(tmp_path / "links")), tmp_path / "model")
+    import_at(ImportConfig(checkpoint=str(tmp_path / "links")), tmp_path / "model")
     assert not any(path.is_symlink() for path in (tmp_path / "model").iterdir())
     assert Manifest.of(tmp_path / "model") == Manifest.of(base)
 
@@ -169,7 +167,7 @@ def test_a_checkpoint_that_is_not_whole_is_refused_and_the_file_named(base: Path
     damage, message = REFUSED[case]
     damage(base)
     with pytest.raises(CheckpointRefused, match=message):
-        import_checkpoint(ImportConfig(checkpoint=str(base)), tmp_path / "model")
+        import_at(ImportConfig(checkpoint=str(base)), tmp_path / "model")
     assert names(tmp_path) == {"base", *(f"base/{name}" for name in names(base))}, "nothing may be left behind"
 
 
@@ -211,7 +209,7 @@ def test_shards_that_disagree_with_their_index_are_refused(sharded: Path) -> Non
 
 def test_a_raised_context_runs_beyond_the_old_length_with_the_new_rope_base(base: Path, tmp_path: Path) -> None:
     config = ImportConfig(checkpoint=str(base), context_length=4 * CONTEXT, rope_theta=1e6)
-    result = import_checkpoint(config, tmp_path / "model")
+    result = import_at(config, tmp_path / "model")
     assert (result.context_length, result.original_context_length) == (4 * CONTEXT, CONTEXT)
     tokens = torch.arange(3 * CONTEXT)[None] % 64
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
@@ -221,7 +219,8 @@ def test_a_raised_context_runs_beyond_the_old_length_with_the_new_rope_base(base
     assert model.model.rotary_emb.inv_freq[-1].item() == pytest.approx(1e6 ** (-6 / 8))
     assert AutoTokenizer.from_pretrained(tmp_path / "model").model_max_length == 4 * CONTEXT
     again = ImportConfig(checkpoint=str(tmp_path / "model"), context_length=4 * CONTEXT, rope_theta=1e6)
-    assert import_checkpoint(again, tmp_path / "again").files == result.files
+    import_at(again, tmp_path / "again")
+    assert Manifest.of(tmp_path / "again") == Manifest.of(tmp_path / "model")
 
 
 @pytest.mark.parametrize(
@@ -241,7 +240,7 @@ def test_a_context_that_would_damage_the_model_is_refused(
 ) -> None:
     edited("config.json", **change)(base)
     with pytest.raises(CheckpointRefused, match=message):
-        import_checkpoint(ImportConfig(checkpoint=str(base), **settings), tmp_path / "model")
+        import_at(ImportConfig(checkpoint=str(base), **settings), tmp_path / "model")
 
 
 def test_settings_that_do_not_fit_together_are_refused_when_they_are_read(base: Path, tmp_path: Path) -> None:
@@ -254,9 +253,9 @@ def test_settings_that_do_not_fit_together_are_refused_when_they_are_read(base: 
     ):
         with pytest.raises(ValidationError):
             ImportConfig.model_validate(settings)
-    with pytest.raises(CheckpointRefused, match="revision 'main' is for a checkpoint on the hub"):
-        import_checkpoint(ImportConfig(checkpoint=str(base), revision="main"), tmp_path / "model")
-    with pytest.raises(CheckpointRefused, match="not a folder"):
-        import_checkpoint(ImportConfig(checkpoint=str(tmp_path / "absent")), tmp_path / "model")
+    with pytest.raises(StoreError, match="revision 'main' is for a checkpoint on the hub"):
+        import_at(ImportConfig(checkpoint=str(base), revision="main"), tmp_path / "model")
+    with pytest.raises(StoreError, match="not a folder"):
+        import_at(ImportConfig(checkpoint=str(tmp_path / "absent")), tmp_path / "model")
     with pytest.raises(FileExistsError, match="base exists already"):
-        import_checkpoint(ImportConfig(checkpoint=str(base)), base)
+        import_at(ImportConfig(checkpoint=str(base)), base)

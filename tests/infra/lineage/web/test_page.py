@@ -308,13 +308,10 @@ def test_records_of_unexpected_shapes_break_no_page(tmp_path: Path) -> None:
         ],
         "metrics": {"a": [1, {"b": None}], "c": {}, "d": True},
         "history": [{"x": "text", "y": None}, {"x": 1, "z": [2]}, {"y": True}],
-        "evaluation": {"accuracy": "high", "domains": [1], "shown": {"a": 1}, "mean_tokens": None},
         "config": {"own": None, "list": [{"a": 1}], "": {"": 1}},
     }
     history.add_run(FIRST, **odd)
-    history.add_run(
-        SECOND, minutes=10, **(odd | {"evaluation": {"domains": {"d": 3, "e": {}}, "shown": [3, {"a": 1}]}})
-    )
+    history.add_run(SECOND, minutes=10, **odd, evaluation=None)
     site = empty_site(tmp_path, history)
     visitor = client(site)
     tabs = ("stages", "curves", "evaluation", "gates", "configuration")

@@ -1,0 +1,331 @@
+"""The stages of the chain: how they follow one another, and what of the recipe and of their inputs each uses.
+
+Everything that a stage's key is made of can be told from here without importing a stage, so that a plan and the run
+that follows it decide the same.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from infra.gates.suites import Suite
+from infra.stages.contract import Body, Check
+from infra.store.backend import StoreError
+from infra.store.evaluation_stages import EVALUATE, evaluation_stage
+from infra.store.sources import Kind, ResolvedSource, resolve_source
+from steps.checkpoint_files import belongs
+from steps.configs.gates import MADE
+from steps.recipe import Recipe
+from steps.stages.settings import GenerateSettings, Settings, TrainSettings
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a stage reads of another."""
+
+    stage: str
+    output: str = "model"
+    files: tuple[str, ...] = ()
+    """Those of the output's files that the stage reads, folders ending in `/`; all of them where none is named."""
+
+
+Inputs = dict[str, Input]
+
+
+def data(*files: str) -> Inputs:
+    """The input `data` with these files, and the images that they name."""
+    return {"data": Input("data", "data", (*files, "images/"))}
+
+
+PROMPTS: Inputs = {"prompts": Input("curation", "prompts")}
+HELD_OUT = data("test.jsonl")
+"""What gates compare training data with."""
+
+
+def model_of(stage: str) -> Inputs:
+    """The input `model`: the one that a stage made."""
+    return {"model": Input(stage)}
+
+
+def judge(reward: str) -> Inputs:
+    """The reward model that RL with this `reward` depends on."""
+    return {} if reward == "rules" else {reward: Input("reward_models", reward)}
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """A stage as it stands in the chain."""
+
+    name: str
+    section: str
+    """Its own section of the recipe, by its key."""
+    body: str
+    """MODULE:FUNCTION of its body, imported only when it is run."""
+    settings_type: type[Settings[Any]]
+    inputs: Callable[[Recipe], Inputs]
+    """What the body reads, by name."""
+    check: str | None = None
+    """The function of steps/gates/inputs.py that checks what the stage reads."""
+    checked: Inputs = field(default_factory=dict)
+    """What that function reads besides."""
+    uses_seed: Callable[[Recipe], bool] = lambda recipe: True
+    unused: Callable[[Recipe], set[str]] = lambda recipe: set()
+    """Settings that the stage does not use as the recipe has it."""
+    enabled: Callable[[Recipe], bool] = lambda recipe: True
+    """Whether the recipe has this stage."""
+
+    @property
+    def module(self) -> str:
+        """The module of the body."""
+        return self.body.partition(":")[0]
+
+    def load(self) -> Body:
+        """The body."""
+        body: Body = getattr(importlib.import_module(self.module), self.body.partition(":")[2])
+        return body
+
+    def load_check(self) -> Check:
+        """The gates on what the stage reads."""
+        assert self.check is not None
+        check: Check = getattr(importlib.import_module(CHECKS), self.check)
+        return check
+
+    def suite(self, recipe: Recipe) -> Suite:
+        """The rules of its gates. All evaluations have the same."""
+        kind = self.name.partition("/")[0] if self.name.startswith(f"{EVALUATE}/") else self.name
+        return recipe.gates.suite(kind) if self.check else Suite({})
+
+    def settings(self, recipe: Recipe) -> Settings[Any]:
+        """What the body is given."""
+        own: Any = recipe
+        for key in self.section.split("."):
+            own = getattr(own, key)
+        shared = {"engine": recipe.engine, "trainer": recipe.trainer, "handover": recipe.handover}
+        fields = self.settings_type.__dataclass_fields__
+        chosen = {name: section for name, section in shared.items() if name in fields}
+        return self.settings_type(own=own, gates=self.suite(recipe), **chosen)
+
+    def key_settings(self, recipe: Recipe) -> dict[str, Any]:
+        """Those settings that can change what the stage makes, as plain data.
+
+        Of its gates only the rules on tables that it makes itself, without their wording: the others are checked by
+        themselves where they change. What names data outside the store counts by what it names.
+        """
+        settings = self.settings(recipe)
+        unused = self.unused(recipe)
+        plain = {
+            name: section.model_dump(mode="json")
+            for name in self.settings_type.__dataclass_fields__
+            if name not in unused and isinstance(section := getattr(settings, name), BaseModel) and name != "gates"
+        }
+        for key in OUTSIDE.get(self.name, ()):
+            _drop(plain["own"], key.removeprefix(f"{self.section}.").split("."))
+        rules = {
+            gate: [rule.model_dump(mode="json", exclude={"description"}) for rule in settings.gates.root[gate]]
+            for gate in MADE.get(self.name, {})
+            if gate in settings.gates
+        }
+        return plain | ({"gates": rules} if rules else {})
+
+    def sources(self, recipe: Recipe, cache: Path) -> dict[str, ResolvedSource]:
+        """What the stage reads from outside the store, as it is now, by the recipe's key that names it.
+
+        Raises StoreError naming the key.
+        """
+        if self.name == "data" and recipe.data.files is not None:
+            named = {f"data.files.{name}": address for name, address in recipe.data.files.by_name.items()}
+            return {key: _resolved(key, "file", address, cache) for key, address in named.items()}
+        if self.name == "import":
+            key, own = "import_checkpoint.checkpoint", recipe.import_checkpoint
+            return {key: _resolved(key, "folder", own.checkpoint, cache, own.revision, belongs)}
+        return {}
+
+
+CHECKS = "steps.gates.inputs"
+
+OUTSIDE = {
+    "data": ("data.files.train", "data.files.test", "data.files.sft", "data.files.long_cot"),
+    "import": ("import_checkpoint.checkpoint", "import_checkpoint.revision"),
+}
+"""By stage, the keys of the recipe that say where data outside the store lie."""
+
+
+def _resolved(key: str, kind: Kind, address: str, *more: Any) -> ResolvedSource:
+    try:
+        return resolve_source(kind, address, *more)
+    except StoreError as error:
+        raise StoreError(f"{key}: {error}") from error
+
+
+def _drop(settings: dict[str, Any], path: list[str]) -> None:
+    for part in path[:-1]:
+        settings = settings.get(part) or {}
+    settings.pop(path[-1], None)
+
+
+def _own_inputs(inputs: Inputs) -> Callable[[Recipe], Inputs]:
+    return lambda recipe: inputs
+
+
+def _with_judge(stage: str, reward: Callable[[Recipe], str]) -> Callable[[Recipe], Inputs]:
+    return lambda recipe: {**model_of(stage), **PROMPTS, **judge(reward(recipe))}
+
+
+_MAKERS = (
+    StageSpec(
+        "data",
+        "data",
+        "steps.stages.data:run",
+        Settings,
+        _own_inputs({}),
+        uses_seed=lambda recipe: recipe.data.nano_world is not None,
+    ),
+    StageSpec(
+        "import",
+        "import_checkpoint",
+        "steps.stages.import_checkpoint:run",
+        Settings,
+        _own_inputs({}),
+        uses_seed=lambda recipe: False,
+    ),
+    StageSpec(
+        "vanilla_sft",
+        "vanilla_sft",
+        "steps.stages.vanilla_sft:run",
+        TrainSettings,
+        _own_inputs({**model_of("import"), **data("sft.jsonl", "train.jsonl")}),
+        "vanilla_sft",
+        data("sft.jsonl", "train.jsonl", "test.jsonl"),
+        unused=lambda recipe: set() if recipe.vanilla_sft.expansion.problems else {"engine", "handover"},
+    ),
+    StageSpec(
+        "curation",
+        "curation",
+        "steps.stages.curation:run",
+        GenerateSettings,
+        _own_inputs({**model_of("vanilla_sft"), **data("train.jsonl")}),
+        "curation",
+        data("train.jsonl", "test.jsonl"),
+    ),
+    StageSpec(
+        "long_cot_sft",
+        "long_cot_sft",
+        "steps.stages.long_cot_sft:run",
+        TrainSettings,
+        _own_inputs({**model_of("vanilla_sft"), **PROMPTS, **data("long_cot.jsonl")}),
+        "long_cot_sft",
+        data("long_cot.jsonl", "test.jsonl"),
+        unused=lambda recipe: {"engine", "handover"},
+    ),
+    StageSpec(
+        "reward_models",
+        "reward_models",
+        "steps.stages.reward_models:run",
+        TrainSettings,
+        _own_inputs({**model_of("long_cot_sft"), **PROMPTS}),
+        "prompts",
+        HELD_OUT,
+        enabled=lambda recipe: recipe.reward_models is not None,
+    ),
+    StageSpec(
+        "rl",
+        "rl",
+        "steps.stages.rl:run",
+        TrainSettings,
+        _with_judge("long_cot_sft", lambda recipe: recipe.rl.reward),
+        "prompts",
+        HELD_OUT,
+    ),
+    StageSpec(
+        "long2short/merge",
+        "long2short.merge",
+        "steps.stages.merge:run",
+        Settings,
+        _own_inputs({**model_of("rl"), "short": Input("vanilla_sft")}),
+        uses_seed=lambda recipe: False,
+    ),
+    StageSpec(
+        "long2short/shortest",
+        "long2short.shortest",
+        "steps.stages.shortest:run",
+        TrainSettings,
+        _own_inputs({**model_of("rl"), **PROMPTS}),
+        "prompts",
+        HELD_OUT,
+    ),
+    StageSpec(
+        "long2short/dpo",
+        "long2short.dpo",
+        "steps.stages.dpo:run",
+        TrainSettings,
+        _own_inputs({**model_of("rl"), **PROMPTS}),
+        "prompts",
+        HELD_OUT,
+    ),
+    StageSpec(
+        "long2short/rl",
+        "long2short.rl",
+        "steps.stages.rl:run",
+        TrainSettings,
+        _with_judge("rl", lambda recipe: recipe.long2short.rl.reward),
+        "prompts",
+        HELD_OUT,
+    ),
+)
+
+MODEL_STAGES = tuple(spec.name for spec in _MAKERS if spec.name not in ("data", "curation", "reward_models"))
+"""The stages that make a model. Each is followed by its evaluation."""
+
+
+def evaluation_spec(name: str, inputs: Inputs) -> StageSpec:
+    """A stage that evaluates the model which `inputs` name."""
+    return StageSpec(
+        name,
+        "evaluation",
+        "steps.stages.evaluate:run",
+        GenerateSettings,
+        _own_inputs({**inputs, **HELD_OUT}),
+        "evaluate",
+        HELD_OUT,
+    )
+
+
+def _chain() -> Iterator[StageSpec]:
+    for spec in _MAKERS:
+        yield spec
+        if spec.name in MODEL_STAGES:
+            yield evaluation_spec(evaluation_stage(spec.name), model_of(spec.name))
+
+
+STAGES: dict[str, StageSpec] = {spec.name: spec for spec in _chain()}
+"""Each stage by its name, in the order in which they are shown; a stage stands after all that it depends on."""
+
+
+def enabled_stages(recipe: Recipe) -> list[str]:
+    """The stages that the recipe has, in order."""
+    return [name for name, spec in STAGES.items() if spec.enabled(recipe)]
+
+
+def inputs_of(recipe: Recipe, stage: str) -> Inputs:
+    """What body and gates of a stage read, by name."""
+    spec = STAGES[stage]
+    return {**spec.inputs(recipe), **spec.checked}
+
+
+def upstream_of(recipe: Recipe, stage: str) -> set[str]:
+    """All stages that a stage depends on, directly or not."""
+    direct = {each.stage for each in inputs_of(recipe, stage).values()}
+    return direct.union(*(upstream_of(recipe, each) for each in direct))
+
+
+STEPS = tuple(spec.name for spec in _MAKERS)
+"""The stages that are steps of the flow. An evaluation runs in the step of the stage whose model it is of."""
+
+
+def stages_of_step(step: str) -> list[str]:
+    """The stages that a step of the flow runs, in order."""
+    return [stage for stage in (step, evaluation_stage(step)) if stage in STAGES]

@@ -1,0 +1,49 @@
+"""How a model did on the held-out problems, as a stage's record holds it. A type without behaviour."""
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+
+
+class DomainResult(BaseModel):
+    """One domain's share of an evaluation."""
+
+    problems: int
+    accuracy: float
+    """Share of right responses, from 0 to 1, averaged over problems."""
+    mean_tokens: float
+
+
+class EvaluatedResponse(BaseModel):
+    """One response to be read."""
+
+    problem_id: str
+    domain: str
+    prompt: str
+    response: str
+    reward: float
+    reason: str
+    tokens: int
+
+
+class Evaluation(BaseModel):
+    """How a model did on the held-out problems."""
+
+    model_config = ConfigDict(serialize_by_alias=False)
+
+    problems: int
+    samples: int
+    """Responses for each problem."""
+    accuracy: float
+    """Share of right responses (pass@1), from 0 to 1, averaged over problems."""
+    standard_error: float
+    """Of the accuracy, over problems."""
+    mean_tokens: float
+    median_tokens: float
+    p99_tokens: float
+    domains: dict[str, DomainResult] = {}
+    examples: list[EvaluatedResponse] = Field([], validation_alias=AliasChoices("examples", "shown"))
+    """Some responses to be read. Records of format 1 call them `shown`."""
+
+    @property
+    def headline(self) -> str:
+        """Accuracy and length in a line."""
+        return f"accuracy {self.accuracy:.1%}, {self.mean_tokens:.0f} tokens on average"

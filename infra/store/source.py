@@ -1,0 +1,16 @@
+"""Data from outside the store, as a stage reads them. A type without behaviour."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Source:
+    """What lies at an address, on this machine."""
+
+    path: Path
+    """A file or folder. It is not the stage's own: copy what is to last."""
+    address: str
+    """Where it comes from: an absolute path, an s3:// address, or hf://owner/name@commit."""
+    left_out: tuple[str, ...] = ()
+    """Files at the address that were not brought."""

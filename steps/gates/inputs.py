@@ -1,0 +1,56 @@
+"""The gates on what each stage reads, before its body runs.
+
+They are no part of the stage: where its outputs are reused and rules changed meanwhile, these check alone.
+"""
+
+from infra.stages.contract import StageContext
+from steps.chat import Chat
+from steps.configs.evaluation import EvaluationConfig
+from steps.configs.long_cot import LongCotConfig
+from steps.configs.sft import SftConfig
+from steps.gates.gates import Gates
+from steps.problem import load_examples, load_problems
+from steps.stages.settings import Settings
+
+
+def evaluate(context: StageContext, settings: Settings[EvaluationConfig]) -> None:
+    """What models are evaluated on."""
+    with Gates(context, settings.gates) as gates:
+        gates.test_problems()
+
+
+def vanilla_sft(context: StageContext, settings: Settings[SftConfig]) -> None:
+    """Examples, and problems to expand on."""
+    data = context.inputs["data"]
+    room = min(phase.sequence_length for phase in settings.own.phases)
+    with Gates(context, settings.gates) as gates:
+        gates.test_problems()
+        gates.examples("SFT examples", load_examples(data / "sft.jsonl"), Chat(context.inputs["model"]), room)
+        gates.problems("problems to expand on", load_problems(data / "train.jsonl"))
+
+
+def curation(context: StageContext, settings: Settings[object]) -> None:
+    """Problems that are offered."""
+    with Gates(context, settings.gates) as gates:
+        gates.test_problems()
+        gates.problems("train problems", load_problems(context.inputs["data"] / "train.jsonl"))
+
+
+def long_cot_sft(context: StageContext, settings: Settings[LongCotConfig]) -> None:
+    """Long reasoning paths, and curated prompts."""
+    paths = load_examples(context.inputs["data"] / "long_cot.jsonl")
+    with Gates(context, settings.gates) as gates:
+        gates.test_problems()
+        gates.examples("long paths", paths, Chat(context.inputs["model"]), settings.own.phase.sequence_length)
+        _prompts(context, gates)
+
+
+def prompts(context: StageContext, settings: Settings[object]) -> None:
+    """Curated prompts: what RL, reward models, shortest rejection sampling and DPO sample responses to."""
+    with Gates(context, settings.gates) as gates:
+        gates.test_problems()
+        _prompts(context, gates)
+
+
+def _prompts(context: StageContext, gates: Gates) -> None:
+    gates.problems("RL prompts", load_problems(context.inputs["prompts"] / "problems.jsonl"))

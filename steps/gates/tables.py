@@ -1,0 +1,82 @@
+"""The tables of problems and supervised examples, as gates check them. Which columns and parameters there are stands in
+steps/configs/gates.py; what is made here is that and no more.
+
+Tables of what a single stage makes (preference pairs, a ledger) stand beside it, as plain columns.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from steps.chat import Chat
+from steps.problem import Example, Problem
+
+Columns = Mapping[str, Sequence[Any]]
+"""A table: the values of each column, in the same order of rows."""
+
+
+def problem_frame(problems: Sequence[Problem]) -> pd.DataFrame:
+    """Problems; `answer` is there where the rules of mathematics judge by it, `tests` where programs are run."""
+    return pd.DataFrame(
+        {
+            "id": [problem.id for problem in problems],
+            "text": [problem.text for problem in problems],
+            "verifier": [problem.verifier for problem in problems],
+            "difficulty": [problem.difficulty for problem in problems],
+            "domain": [problem.domain for problem in problems],
+            "discipline": [problem.discipline for problem in problems],
+            "source": [problem.source for problem in problems],
+            "licence": [problem.licence for problem in problems],
+            "digest": [problem.digest for problem in problems],
+            "answer": _objects(problem.answer if problem.verifier == "math" else None for problem in problems),
+            "tests": _objects((p.tests, p.function) if p.verifier == "code" else None for p in problems),
+            "images": _objects(tuple(problem.images) or None for problem in problems),
+        }
+    )
+
+
+def example_frame(examples: Sequence[Example], chat: Chat) -> pd.DataFrame:
+    """Supervised examples, named by their place, from 1, and problem; `tokens` counts prompt and response together."""
+    return pd.DataFrame(
+        {
+            "id": [f"{place}:{example.problem_id}" for place, example in enumerate(examples, 1)],
+            "prompt": [example.prompt for example in examples],
+            "response": [example.response for example in examples],
+            "kind": [example.kind for example in examples],
+            "source": [example.source for example in examples],
+            "licence": [example.licence for example in examples],
+            "digest": [_digest(example.prompt) for example in examples],
+            "tokens": [len(chat.example(example.prompt, example.response).tokens) for example in examples],
+        }
+    )
+
+
+def _digest(prompt: str) -> str:
+    """The digest of a problem with this prompt."""
+    return Problem.model_construct(id="", prompt=prompt, verifier="math").digest
+
+
+def held_out_parameters(problems: Sequence[Problem]) -> dict[str, Any]:
+    """What rules need to know of the problems that are held out.
+
+    A question about an image is another one with another image, so that its words alone say nothing about near
+    repetition.
+    """
+    return {
+        "held_out_digests": frozenset(problem.digest for problem in problems),
+        "held_out_texts": [(problem.id, problem.text) for problem in problems if not problem.images],
+    }
+
+
+def frame_of(columns: Columns) -> pd.DataFrame:
+    """A table of plain columns. Numbers stay numbers, and all else what it is: None does not become NaN, nor True 1."""
+    numbers = {name: all(type(value) in (int, float) for value in values) for name, values in columns.items()}
+    return pd.DataFrame(
+        {name: pd.Series(list(values), dtype=None if numbers[name] else object) for name, values in columns.items()}
+    )
+
+
+def _objects(values: Iterable[Any]) -> pd.Series:
+    """A column that keeps values as they are: None does not become NaN, nor True a number."""
+    return pd.Series(list(values), dtype=object)

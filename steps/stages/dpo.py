@@ -1,0 +1,28 @@
+"""The stage of direct preference optimisation (§2.4).
+
+longhaul run --config configs/nano.yaml --only long2short/dpo
+"""
+
+from infra.stages.contract import StageContext, StageOutput
+from steps.configs.dpo import DpoConfig
+from steps.gates.gates import Gates
+from steps.long2short.dpo import dpo, pair_table, preference_rows, sample_pairs
+from steps.problem import load_problems
+from steps.samples import keep_samples
+from steps.stages.common import trained, workbench
+from steps.stages.settings import TrainSettings
+
+
+def run(context: StageContext, settings: TrainSettings[DpoConfig]) -> StageOutput:
+    """Prefer the shortest right response to longer ones."""
+    problems = load_problems(context.inputs["prompts"] / "problems.jsonl")
+    with workbench(context, settings) as bench:
+        pairs = sample_pairs(bench, problems, settings.own)
+        with Gates(context, settings.gates) as gates:
+            gates.table("preference pairs", pair_table(bench.chat, pairs))
+        metrics = dpo(bench, pairs, settings.own)
+        rows = preference_rows(bench.chat, pairs, settings.own.epochs)
+        samples = {"samples": keep_samples(context.folder, rows)}
+        return trained(
+            context, bench, metrics, samples, f"{metrics['agreement']:.0%} of {len(pairs)} pairs agreed with"
+        )
