@@ -14,7 +14,7 @@ process. The last line is JSON:
 Equal on both sides: the newest nano run's long-CoT model in float32, its curated prompts drawn evenly, k, the longest
 response, temperature, optimizer steps per iteration, a learning rate so small that lengths do not change, one pass over
 the old policy's log-probabilities, no gradient checkpointing, our verifiers as the reward, an OpenMP thread per core.
-Optimizer steps have the same number of sequences: TRL's exactly, ours on average (see `groups_done`), because long
+Optimizer steps have the same number of sequences: exactly in TRL, on average in Longhaul (see `groups_done`), as long
 responses continue in the next iteration; `oversampling` keeps enough of them in flight.
 
 Different:
@@ -28,7 +28,7 @@ Different:
 - TRL gets the settings that were fastest among those tried, by the processor time of one short run each: 28 sequences
   per pass (14 and 56 take 5 % more), a KV cache that grows (a static one: 8 % more), malloc that keeps freed memory
   (without: a quarter more), and libiomp (libgomp collapses when another process uses the cores). It trains on padded
-  rows only; ours are packed.
+  rows only; Longhaul's are packed.
 """
 
 import argparse

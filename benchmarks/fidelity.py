@@ -118,10 +118,10 @@ def main() -> None:
     began = time.monotonic()
     runs = all_runs(arguments, start)
     draw(runs, CONTEXTS, arguments.figure)
-    found = findings(runs, CONTEXTS)
-    for name, text in found["sentences"].items():
+    results = findings(runs, CONTEXTS)
+    for name, text in results["sentences"].items():
         print(f"- {name}: {text}")
-    print(json.dumps({**found["figures"], "seconds": time.monotonic() - began, "machine": machine()}))
+    print(json.dumps({**results["figures"], "seconds": time.monotonic() - began, "machine": machine()}))
 
 
 if __name__ == "__main__":

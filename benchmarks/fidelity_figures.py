@@ -102,11 +102,11 @@ def findings(runs: Runs, contexts: Sequence[int]) -> dict[str, Any]:
     partial, full = (curve(runs[name], "tokens", "accuracy") for name in (BASE, "full rollouts"))
     tokens = min(partial[0][-1], full[0][-1])
     equal = [at(c[0], c[1], tokens) for c in (partial, full)]
-    spread = [final(runs[name], "accuracy")[1] for name in (BASE, "full rollouts")]
+    deviation = [final(runs[name], "accuracy")[1] for name in (BASE, "full rollouts")]
     sentences["partial against full rollouts"] = (
-        f"at {tokens / 1e3:.0f}k tokens {percent(equal[0], spread[0])} against {percent(equal[1], spread[1])}"
+        f"at {tokens / 1e3:.0f}k tokens {percent(equal[0], deviation[0])} against {percent(equal[1], deviation[1])}"
     )
-    figures["partial"] = {"tokens": tokens, "accuracy": equal, "deviation": spread}
+    figures["partial"] = {"tokens": tokens, "accuracy": equal, "deviation": deviation}
     return {"sentences": sentences, "figures": figures}
 
 
@@ -121,10 +121,10 @@ def draw(runs: Runs, contexts: Sequence[int], path: Path) -> None:
 
     def lines(axes: Axes, names: Mapping[str, str], x: str, y: str, scale: float = 1.0) -> None:
         for name, label in names.items():
-            xs, ys, spread = curve(runs[name], x, y)
+            xs, ys, deviation = curve(runs[name], x, y)
             xs = [value / scale for value in xs]
             (line,) = axes.plot(xs, ys, marker="o", markersize=3, label=label)
-            low, high = ([v + side * s for v, s in zip(ys, spread, strict=True)] for side in (-1, 1))
+            low, high = ([v + side * s for v, s in zip(ys, deviation, strict=True)] for side in (-1, 1))
             axes.fill_between(xs, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
         if len(names) > 1:
             axes.legend(fontsize=8, frameon=False)

@@ -231,7 +231,7 @@ def measure(checkpoint: str, rounds: int, folder: Path, tell: Callable[[str], No
     """All figures; each part's are printed as soon as they exist."""
     began = time.perf_counter()
     bench = Bench(checkpoint, folder)
-    found: dict[str, Any] = {"device": bench.name, "model": checkpoint, "machine": machine()}
+    results: dict[str, Any] = {"device": bench.name, "model": checkpoint, "machine": machine()}
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "training": bench.training,
         "handover": bench.handover,
@@ -240,9 +240,9 @@ def measure(checkpoint: str, rounds: int, folder: Path, tell: Callable[[str], No
     if rounds:
         parts["partial"] = lambda: bench.partial(rounds)
     for part, work in parts.items():
-        found[part] = work()
-        tell(f"{time.perf_counter() - began:4.0f} s  {part}: {json.dumps(found[part])}\n")
-    return found
+        results[part] = work()
+        tell(f"{time.perf_counter() - began:4.0f} s  {part}: {json.dumps(results[part])}\n")
+    return results
 
 
 def main() -> None:

@@ -74,7 +74,7 @@ def profile_iterations(start: NanoStart, iterations: int) -> dict[str, Any]:
     taken: list[Any] = []
     step = Trainer.step
 
-    def kept(trainer: Trainer, batches: Any, *others: Any) -> Any:
+    def recorded(trainer: Trainer, batches: Any, *others: Any) -> Any:
         taken.append((batches, *others))
         return step(trainer, batches, *others)
 
@@ -87,7 +87,7 @@ def profile_iterations(start: NanoStart, iterations: int) -> dict[str, Any]:
         assert isinstance(bench.engine, Engine)
         run = RlRun(bench, start.problems, start.pass_rates, recipe.rl, checkpoints)
         seconds, tokens = [], 0.0
-        setattr(Trainer, "step", kept)  # noqa: B010  (mypy refuses an assignment to a method)
+        setattr(Trainer, "step", recorded)  # noqa: B010  (mypy refuses an assignment to a method)
         bench.hand_over()
         with (
             profile.of(bench.engine.llm.llm_engine, "step", "generation"),
@@ -133,8 +133,8 @@ def against_plain(trainer: Any, taken: list[Any], temperature: float) -> dict[st
 
     def logprobs(rows: Any) -> Any:
         logits = model(input_ids=rows.tokens, position_ids=rows.positions, use_cache=False).logits[:, :-1].float()
-        flat = (logits / temperature).flatten(0, 1)
-        return -torch.nn.functional.cross_entropy(flat, rows.tokens[:, 1:].flatten(), reduction="none").view(
+        flattened = (logits / temperature).flatten(0, 1)
+        return -torch.nn.functional.cross_entropy(flattened, rows.tokens[:, 1:].flatten(), reduction="none").view(
             len(rows.tokens), -1
         )
 
@@ -154,13 +154,13 @@ def against_plain(trainer: Any, taken: list[Any], temperature: float) -> dict[st
     for turn in range(4):
         for batches, loss, _, heat in taken:
             tokens = sum(int(rows.tokens.numel()) for rows in batches)
-            ours = seconds(trainer.step, batches, loss, 1e-6, heat)
-            theirs = seconds(plain, batches, loss)
+            own = seconds(trainer.step, batches, loss, 1e-6, heat)
+            other = seconds(plain, batches, loss)
             with torch.no_grad():
                 only_forward = seconds(lambda batches=batches: [logprobs(rows) for rows in batches])
             if turn:  # the first one warms up
-                ratios.append(ours / theirs)
-                speeds.append(tokens / theirs)
+                ratios.append(own / other)
+                speeds.append(tokens / other)
                 forward.append(tokens / only_forward)
     return {
         "deepspeed_overhead": statistics.median(ratios),
@@ -240,28 +240,28 @@ def main() -> None:
         done = subprocess.run([*command, "--part", *arguments], stdout=subprocess.PIPE, text=True, check=True)
         return json.loads(done.stdout.splitlines()[-1])
 
-    found = part("profile")
-    mean_length = round(found["generated_tokens"] / found["in_flight"])
-    speed = part("engine", "--size", str(found["in_flight"]), str(mean_length))
+    results = part("profile")
+    mean_length = round(results["generated_tokens"] / results["in_flight"])
+    speed = part("engine", "--size", str(results["in_flight"]), str(mean_length))
     floor = {
-        "generation": found["generated_tokens"] / speed,
-        "reference pass": found["trained_tokens"] / found["forward_tokens_per_second"],
-        "optimizer steps": found["trained_tokens"] / found["plain_tokens_per_second"],
+        "generation": results["generated_tokens"] / speed,
+        "reference pass": results["trained_tokens"] / results["forward_tokens_per_second"],
+        "optimizer steps": results["trained_tokens"] / results["plain_tokens_per_second"],
     }
     print("| part | seconds | share | floor |")
     print("|---|---:|---:|---:|")
-    for name, spent in sorted(found["parts"].items(), key=lambda row: -row[1]):
+    for name, spent in sorted(results["parts"].items(), key=lambda row: -row[1]):
         at_least = f"{floor[name]:.2f}" if name in floor else "–"
-        print(f"| {name} | {spent:.2f} | {spent / found['iteration_seconds']:.1%} | {at_least} |")
+        print(f"| {name} | {spent:.2f} | {spent / results['iteration_seconds']:.1%} | {at_least} |")
     summary = {
-        "handover_share": found["parts"]["hand-over"] / found["iteration_seconds"],
-        "deepspeed_overhead": found["deepspeed_overhead"],
-        "iteration_over_floor": found["iteration_seconds"] / sum(floor.values()),
+        "handover_share": results["parts"]["hand-over"] / results["iteration_seconds"],
+        "deepspeed_overhead": results["deepspeed_overhead"],
+        "iteration_over_floor": results["iteration_seconds"] / sum(floor.values()),
         "startup_seconds": startup_seconds(command),
         "floor_seconds": floor,
         "engine_tokens_per_second": speed,
     }
-    print(json.dumps({**summary, **found, "machine": machine()}))
+    print(json.dumps({**summary, **results, "machine": machine()}))
 
 
 if __name__ == "__main__":

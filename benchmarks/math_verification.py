@@ -72,8 +72,8 @@ def mixed(count: int) -> list[tuple[Problem, str]]:
 def nano_world(count: int) -> list[tuple[Problem, str]]:
     """Mathematical problems of the nano world with their own short answers."""
     rng = random.Random(0)
-    found = (make_task(rng, domain) for domain in itertools.cycle(d for d in DOMAINS if d != "programs"))
-    return [(task.problem, task.short) for task in itertools.islice(found, count)]
+    results = (make_task(rng, domain) for domain in itertools.cycle(d for d in DOMAINS if d != "programs"))
+    return [(task.problem, task.short) for task in itertools.islice(results, count)]
 
 
 def gsm8k(file: Path) -> list[tuple[Problem, str]]:

@@ -24,20 +24,20 @@ def goals(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The figures that the recipe has goals for."""
     accuracy = {stage: row["accuracy"] for stage, row in rows.items()}
     short = {stage: row for stage, row in rows.items() if stage.startswith("long2short/")}
-    kept = {
+    retained = {
         stage: {
             "accuracy_share": row["accuracy"] / accuracy["rl"],
             "token_share": row["mean_tokens"] / rows["rl"]["mean_tokens"],
         }
         for stage, row in short.items()
     }
-    within = [stage for stage, shares in kept.items() if shares["accuracy_share"] >= 0.95]
-    best = min(within, key=lambda stage: kept[stage]["token_share"], default=None)
+    within = [stage for stage, shares in retained.items() if shares["accuracy_share"] >= 0.95]
+    best = min(within, key=lambda stage: retained[stage]["token_share"], default=None)
     return {
         "rises_at_each_stage": all(accuracy[a] < accuracy[b] for a, b in itertools.pairwise(RISING)),
         "rl_gain_points": 100 * (accuracy["rl"] - accuracy["long_cot_sft"]),
         "best_long2short": best,
-        "best_long2short_shares": kept.get(best or ""),
+        "best_long2short_shares": retained.get(best or ""),
         "stage_seconds": sum(row["seconds"] for row in rows.values()),
         "peak_memory_mb": max(row["peak_memory_mb"] for row in rows.values()),
     }

@@ -136,26 +136,26 @@ def compare(engine: Any, lengths: list[int], longest: int, rounds: int) -> dict[
     batches, flow = Lengths(lengths), Lengths(lengths)
     in_flight = [flow.new() for _ in range(IN_FLIGHT)]
 
-    def go_on(steps: Steps) -> None:
+    def resumed(steps: Steps) -> None:
         nonlocal in_flight
         iteration(engine, in_flight, budget, steps)
         in_flight = [response for response in in_flight if response.left > 0]
         in_flight = [*in_flight, *(flow.new() for _ in range(IN_FLIGHT - len(in_flight)))]
 
     for _ in range(BUDGETS_IN_LONGEST):
-        go_on(Steps())  # until the number of long ones in flight is what it will be on average
+        resumed(Steps())  # until the number of long ones in flight is what it will be on average
     for _ in range(rounds):
         iteration(engine, [batches.new() for _ in range(IN_FLIGHT)], longest, waiting)
         for _ in range(4):
-            go_on(partial)
+            resumed(partial)
     latency = [statistics.median(steps.seconds) for steps in (waiting, partial)]
     speed = [steps.generated / sum(steps.seconds) for steps in (waiting, partial)]
-    flat = [steps.generated / steps.flat_cost for steps in (waiting, partial)]
+    flattened = [steps.generated / steps.flat_cost for steps in (waiting, partial)]
     idle = [sum(n < IN_FLIGHT / 4 for n in steps.running) / len(steps.running) for steps in (waiting, partial)]
     return {
         "iteration_latency_ratio": latency[0] / latency[1],
         "tokens_per_second_ratio": speed[1] / speed[0],
-        "flat_step_speedup": flat[1] / flat[0],
+        "flat_step_speedup": flattened[1] / flattened[0],
         "iteration_seconds": {"waiting": latency[0], "partial": latency[1]},
         "tokens_per_second": {"waiting": speed[0], "partial": speed[1]},
         "steps_under_a_quarter_full": {"waiting": idle[0], "partial": idle[1]},
@@ -211,23 +211,23 @@ def main() -> None:
         config = EngineConfig(context=1280, max_sequences=IN_FLIGHT, kv_cache_mb=768)
         engine = Engine(endless(start.model, Path(folder), 1280), config)
         iteration(engine, [Lengths([32]).new() for _ in range(8)], 32, Steps())
-        found = {
+        matches = {
             "lognormal": compare(engine, lognormal, 1024, arguments.rounds),
             "nano_world": compare(engine, nano, 320, arguments.rounds),
         }
         engine.close()
-    for name, figures in found.items():
+    for name, figures in matches.items():
         print(
             f"{name}: an iteration {figures['iteration_latency_ratio']:.2f} times faster, "
             f"{figures['tokens_per_second_ratio']:.2f} times the tokens per second, "
             f"{figures['flat_step_speedup']:.2f} times with a constant step time"
         )
     keys = ("iteration_latency_ratio", "tokens_per_second_ratio", "flat_step_speedup")
-    summary: dict[str, Any] = {key: found["lognormal"][key] for key in keys}
+    summary: dict[str, Any] = {key: matches["lognormal"][key] for key in keys}
     summary |= {f"accuracy_{way}": result["points"][-1]["accuracy"] for way, result in results.items()}
     summary |= {"accuracy_at_start": results["waiting"]["points"][0]["accuracy"]}
     summary |= {"tokens": {way: result["points"][-1]["tokens"] for way, result in results.items()}}
-    print(json.dumps({**summary, **found, "flat_up_to": FLAT_UP_TO, "in_flight": IN_FLIGHT, "machine": machine()}))
+    print(json.dumps({**summary, **matches, "flat_up_to": FLAT_UP_TO, "in_flight": IN_FLIGHT, "machine": machine()}))
 
 
 if __name__ == "__main__":

@@ -184,13 +184,13 @@ class Worker:
 
     def processes(self) -> set[str]:
         """Processes of its users, and children of this process, zombies included."""
-        found = set()
+        leftovers = set()
         for process in psutil.process_iter(["pid", "ppid", "uids", "status", "cmdline"]):
             info = process.info
             child = info["ppid"] == os.getpid() and info["pid"] not in self.others
             if child or (info["uids"] and info["uids"].real in self.users):
-                found.add(f"{info['pid']} ({info['status']}): {' '.join(info['cmdline'] or [])[:100]}")
-        return found
+                leftovers.add(f"{info['pid']} ({info['status']}): {' '.join(info['cmdline'] or [])[:100]}")
+        return leftovers
 
     def control_groups(self) -> set[str]:
         """Control groups of its slots, which are named after their user or its process."""
@@ -203,26 +203,26 @@ class Worker:
 
     def files(self) -> set[str]:
         """Files and folders that boxes could leave: owned by its users, with our name, or unfinished images."""
-        found = set()
+        leftovers = set()
         for folder in {Path(tempfile.gettempdir()), Path("/tmp"), Path("/dev/shm")}:
             for path in folder.iterdir() if folder.is_dir() else ():
                 if "longhaul" in path.name or path.lstat().st_uid in self.users:
-                    found.add(str(path))
-        return found | {str(path) for path in (CACHE / "sandbox").glob(".*")}
+                    leftovers.add(str(path))
+        return leftovers | {str(path) for path in (CACHE / "sandbox").glob(".*")}
 
     def left(self, before: dict[str, set[str]] | None = None) -> dict[str, set[str]]:
         """What exists, or what is new compared with `before` and stays: other sandboxes' things come and go."""
         looks = {"processes": self.processes, "control groups": self.control_groups}
         looks |= {"mounts": self.mounts, "files": self.files}
-        found = {name: look() for name, look in looks.items()}
+        leftovers = {name: look() for name, look in looks.items()}
         if before is None:
-            return found
-        found = {name: found[name] - before[name] for name in found}
+            return leftovers
+        leftovers = {name: leftovers[name] - before[name] for name in leftovers}
         for _ in range(10):
-            if any(found.values()):
+            if any(leftovers.values()):
                 time.sleep(1)
-                found = {name: found[name] & look() for name, look in looks.items()}
-        return found
+                leftovers = {name: leftovers[name] & look() for name, look in looks.items()}
+        return leftovers
 
 
 def main() -> None:
@@ -248,7 +248,7 @@ def main() -> None:
         sys.exit("the process ended before its runs did")
     process.join()
     users = frozenset(measured["users"]) if os.geteuid() == 0 else frozenset()
-    left = {name: sorted(found) for name, found in Worker(process.pid or 0, users, others).left(before).items()}
+    left = {name: sorted(leftovers) for name, leftovers in Worker(process.pid or 0, users, others).left(before).items()}
     early, late = measured["at_a_tenth"], measured["at_the_end"]
     grown = {name: late[name] - early[name] for name, most in GROWTH.items() if late[name] - early[name] > most}
     faults = {name: things for name, things in (left | {"grown": grown, "wrong": measured["wrong"]}).items() if things}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # importing them takes seconds, which most tests do not need
     from infra.inference.engine import Engine
     from infra.training.trainer import Trainer
 
-# A test process is not started anew for a preloaded library: results do not depend on it.
+# A test process is not restarted for a preloaded library: results do not depend on it.
 os.environ.update({name: value for name, value in engine_environment().items() if name != "LD_PRELOAD"})
 
 # The same examples each time: a test fails for a change, not by chance. HYPOTHESIS_PROFILE=default looks for new ones.

@@ -14,11 +14,11 @@ def own_environment() -> dict[str, str]:
 def running_below(parent: int | None = None) -> list[tuple[psutil.Process, list[str]]]:
     """The processes that run below `parent` (below the tests' own by default), with their command lines. They may
     end at any moment."""
-    found = []
+    results = []
     for process in psutil.Process(parent).children(recursive=True):
         try:
             if process.status() != psutil.STATUS_ZOMBIE:
-                found.append((process, process.cmdline()))
+                results.append((process, process.cmdline()))
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             pass  # ended in between
-    return found
+    return results

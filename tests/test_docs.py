@@ -83,23 +83,23 @@ def test_files_that_are_named_exist() -> None:
 
 def commands(text: str) -> Iterator[str]:
     """What follows `longhaul` wherever it is a command: in code of Markdown, and in other files' comments and texts."""
-    for found in COMMAND.finditer(text):
-        before = text[text.rfind("\n", 0, found.start()) + 1 : found.start()]
+    for match in COMMAND.finditer(text):
+        before = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
         in_code = before.count("`") % 2 == 1
         if in_code or not before.strip() or before.rstrip().endswith(("bin/", "$", "#", ";")):
-            yield re.split(r"\s{2,}", found.group(1))[0]
+            yield re.split(r"\s{2,}", match.group(1))[0]
 
 
 def wrong_with(words: list[str]) -> str | None:
-    """What is wrong with a command line of ours, its first words being commands."""
+    """What is wrong with a command line of the project, its first words being commands."""
     command: click.Command = main
     while isinstance(command, click.Group):
         if not words or not re.fullmatch(r"[a-z][a-z-]*", words[0]):
             return None  # a group alone, as in `longhaul lineage`
-        found = command.get_command(click.Context(command), words[0])
-        if found is None:
+        subcommand = command.get_command(click.Context(command), words[0])
+        if subcommand is None:
             return f"no command {words[0]!r}"
-        command, words = found, words[1:]
+        command, words = subcommand, words[1:]
     known = {name for each in command.params for name in (*each.opts, *each.secondary_opts)} | {"-h", "--help"}
     unknown = [name for word in words for name in OPTION.findall(word) if name not in known]
     return f"no option {', '.join(unknown)}" if unknown else None

@@ -134,9 +134,9 @@ def test_a_model_is_traced_to_its_data_its_prompts_and_its_gates(
     home: Home, first_run: subprocess.CompletedProcess[str]
 ) -> None:
     def ask(*question: str) -> dict[str, Any]:
-        asked = home.longhaul("lineage", *question, "--store", str(home.store), "--json")
-        assert asked.returncode == 0, asked.stderr[-2000:]
-        return json.loads(asked.stdout)
+        done = home.longhaul("lineage", *question, "--store", str(home.store), "--json")
+        assert done.returncode == 0, done.stderr[-2000:]
+        return json.loads(done.stdout)
 
     run = min(path.parent.name for path in home.folder.glob("runs/*/report.html"))
     nodes = {node["id"] for node in ask("upstream", f"{run}:rl")["nodes"]}
@@ -303,7 +303,7 @@ def test_a_run_that_fails_says_at_which_stage_and_why(home: Home) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "reported"),
     [
         ("steps.checkpoint.CheckpointRefused: it is empty", "CheckpointRefused: it is empty"),
         ("ValueError: no such thing", "ValueError: no such thing"),
@@ -312,13 +312,13 @@ def test_a_run_that_fails_says_at_which_stage_and_why(home: Home) -> None:
         ("Loading: it is on its way", "the flow failed"),
     ],
 )
-def test_without_a_record_the_log_says_why_a_run_failed(line: str, told: str, home: Home, tmp_path: Path) -> None:
+def test_without_a_record_the_log_says_why_a_run_failed(line: str, reported: str, home: Home, tmp_path: Path) -> None:
     recipe = check_recipe(
         {**load_recipe(ROOT / "configs" / "smoke.yaml").model_dump(mode="json"), "store": str(tmp_path)}, "test"
     )
     log = tmp_path / "log"
     log.write_text(f"2026-11-26 [1/rl/2 (pid 3)] Traceback\n2026-11-26 [1/rl/2 (pid 3)] {line}\nWorkflow failed.\n")
-    assert _error_of(recipe, "run", log) == (None, told)
+    assert _error_of(recipe, "run", log) == (None, reported)
 
 
 def test_the_flow_runs_by_itself_and_says_what_is_wrong_with_a_configuration(home: Home, tmp_path: Path) -> None:

@@ -56,12 +56,12 @@ def run(task: str, model: Path, tmp_path: Path) -> Any:
 def differences(completions: Sequence[Completion], trainer: Trainer) -> Tensor:
     """[tokens]: how far the engine's log-probabilities of what it sampled for `requests()` are from the trainer's."""
     examples = [TokenExample([*PROMPTS[c.index], *c.tokens], len(PROMPTS[c.index])) for c in completions]
-    found = []
+    results = []
     for rows in pack(examples, 128, 8):
         (trained,) = trainer.reference_logprobs([rows])
         sampled = rows.on_responses([c.logprobs for c in completions])
-        found.append((trained - sampled)[rows.owners >= 0].abs())
-    return torch.cat(found)
+        results.append((trained - sampled)[rows.owners >= 0].abs())
+    return torch.cat(results)
 
 
 def mismatch(engine: Engine, trainer: Trainer) -> float:

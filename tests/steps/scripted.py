@@ -40,12 +40,12 @@ class ScriptedEngine:
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """The last request's completion first: no caller may count on the order."""
-        asked: defaultdict[tuple[int, ...], int] = defaultdict(int)
+        turn: defaultdict[tuple[int, ...], int] = defaultdict(int)
         completions = []
         for index, request in enumerate(requests):
             prompt = tuple(request.tokens)
-            answer = self._script(str(self._chat.tokenizer.decode([*prompt], skip_special_tokens=False)), asked[prompt])
-            asked[prompt] += 1
+            answer = self._script(str(self._chat.tokenizer.decode([*prompt], skip_special_tokens=False)), turn[prompt])
+            turn[prompt] += 1
             answer = Answer(answer) if isinstance(answer, str) else answer
             tokens = self._chat.encode(answer.text) + [self._chat.end_token] * (answer.ended == "stop")
             assert len(tokens) <= request.max_tokens, "the script answers with more tokens than the request allows"
@@ -82,7 +82,7 @@ class RecordingTrainer:
             planes = (rows.tokens.tolist(), rows.positions.tolist(), rows.owners.tolist())
             for tokens, positions, owners in zip(*planes, strict=True):
                 starts = [place for place, position in enumerate(positions) if position == 0]
-                # Padding goes on from the last example, which ends with its last response token.
+                # Padding continues the last example, which ends with its last response token.
                 used = max(place for place, owner in enumerate(owners) if owner >= 0) + 2
                 for begin, end in pairwise([*starts, used]):
                     texts.append(str(self.chat.tokenizer.decode(tokens[begin:end])))

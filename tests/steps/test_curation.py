@@ -86,12 +86,12 @@ def test_no_domain_holds_more_than_its_share_and_the_rarest_stays_whole(
     counts: dict[str, int], share: float, seed: int
 ) -> None:
     given_problems = problems(counts)
-    kept = balance(given_problems, share, Random(seed))
-    assert [p for p in given_problems if p in kept] == kept
-    left = Counter(problem.domain for problem in kept)
+    retained = balance(given_problems, share, Random(seed))
+    assert [p for p in given_problems if p in retained] == retained
+    left = Counter(problem.domain for problem in retained)
     assert left.keys() == counts.keys()
     possible = max(share, 1 / max(1, len(counts)))
-    assert all(count <= possible * len(kept) + 1e-6 for count in left.values())
+    assert all(count <= possible * len(retained) + 1e-6 for count in left.values())
     if counts:
         assert left[min(counts, key=counts.__getitem__)] == min(counts.values())
 
@@ -141,11 +141,11 @@ def offered() -> list[Problem]:
     ]
 
 
-def answers(prompt: str, asked: int) -> str:
+def answers(prompt: str, turn: int) -> str:
     name = next(name for name in RIGHT if OFFERED[name] in prompt)
     if prompt.endswith("\\boxed{"):
-        return "2}" if name == "sum-guessed" and asked == 1 else "5}"
-    return "\\boxed{2}" if asked < RIGHT[name] else "\\boxed{5}"
+        return "2}" if name == "sum-guessed" and turn == 1 else "5}"
+    return "\\boxed{2}" if turn < RIGHT[name] else "\\boxed{5}"
 
 
 SMALL = CurationConfig(samples=4, guesses=2, max_prompt_tokens=100, max_pass_rate=0.75, max_domain_share=0.5)

@@ -57,9 +57,9 @@ RESPONSES = {"one": [("2", 20), ("2", 30)], "two": [("2", 40), ("3", 50)], "thre
 def test_accuracy_its_error_and_lengths_are_as_counted_by_hand(base: Path) -> None:
     chat = Chat(base)
 
-    def script(prompt: str, asked: int) -> Answer:
+    def script(prompt: str, turn: int) -> Answer:
         name = next(name for name in RESPONSES if f"{name} = ?" in prompt)
-        answer, tokens = RESPONSES[name][asked]
+        answer, tokens = RESPONSES[name][turn]
         return Answer(of_length(chat, answer, tokens)) if answer else Answer("y" * tokens, "length")
 
     with scripted_bench(base, script) as (bench, engine, _):
@@ -79,7 +79,7 @@ def test_accuracy_its_error_and_lengths_are_as_counted_by_hand(base: Path) -> No
 
 def test_one_problem_has_no_error_and_two_long_responses_of_two_hundred_are_beyond_the_percentile(base: Path) -> None:
     chat = Chat(base)
-    with scripted_bench(base, lambda prompt, asked: of_length(chat, "2", 20 + asked)) as (bench, _, _):
+    with scripted_bench(base, lambda prompt, turn: of_length(chat, "2", 20 + turn)) as (bench, _, _):
         result = evaluate(bench, [problem("one")], EvaluationConfig(samples=200, max_response_tokens=300))
     assert (result.accuracy, result.standard_error) == (1, 0)
     # Lengths are 20 to 219; 198 of them are at most 217.

@@ -17,12 +17,12 @@ from tests.steps.scripted import scripted_bench
 WORDS = {"planning": "Plan: 3 steps.", "evaluation": "Check: 7.", "reflection": "Wait: 7.", "exploration": "Try 7."}
 
 
-def path(*shown: str, number: int = 0) -> Example:
-    return Example(problem_id=str(number), prompt="?", response=" ".join(["7 + 1 = 8", *(WORDS[s] for s in shown)]))
+def path(*written: str, number: int = 0) -> Example:
+    return Example(problem_id=str(number), prompt="?", response=" ".join(["7 + 1 = 8", *(WORDS[s] for s in written)]))
 
 
 PATHS = st.lists(st.sets(st.sampled_from(sorted(BEHAVIOURS))), max_size=30).map(
-    lambda sets: [path(*sorted(shown), number=i) for i, shown in enumerate(sets)]
+    lambda sets: [path(*sorted(names), number=i) for i, names in enumerate(sets)]
 )
 
 
@@ -78,7 +78,7 @@ OFFERED = [
 
 
 def test_wrong_paths_and_those_of_problems_that_curation_removed_are_not_trained_on(base: Path) -> None:
-    with scripted_bench(base, lambda prompt, asked: "") as (bench, engine, trainer):
+    with scripted_bench(base, lambda prompt, turn: "") as (bench, engine, trainer):
         result = long_cot_sft(bench, OFFERED, CURATED, CONFIG)
     assert (result.candidates, result.of_curated_problems, result.verified) == (5, 4, 3)
     # Of the three right ones, the two that show a behaviour are chosen.
@@ -91,7 +91,7 @@ def test_wrong_paths_and_those_of_problems_that_curation_removed_are_not_trained
 
 
 def test_paths_of_which_none_can_be_used_are_refused(base: Path) -> None:
-    with scripted_bench(base, lambda prompt, asked: "") as (bench, _, trainer):
+    with scripted_bench(base, lambda prompt, turn: "") as (bench, _, trainer):
         with pytest.raises(ValueError, match="none of the paths belongs to a curated problem and is right"):
             long_cot_sft(bench, [OFFERED[1], OFFERED[3]], CURATED, CONFIG)
         assert trainer.steps == []

@@ -45,15 +45,15 @@ def test_packed_log_probabilities_equal_those_of_an_example_alone(
     tiny_model: Qwen2ForCausalLM, rows_at_once: int
 ) -> None:
     examples = some_examples()
-    wanted = [alone(tiny_model, example) for example in examples]
+    expected = [alone(tiny_model, example) for example in examples]
     sums = torch.zeros(len(examples))
     for rows in pack(examples, ROW, rows_at_once):
         logprobs = packed_logprobs(tiny_model, rows)
-        laid = rows.on_responses([values.tolist() for values in wanted])
+        laid = rows.on_responses([values.tolist() for values in expected])
         inside = rows.owners >= 0
         torch.testing.assert_close(logprobs[inside], laid[inside], atol=1e-5, rtol=0)
         sums += rows.per_example(logprobs, len(examples))
-    torch.testing.assert_close(sums, torch.stack([values.sum() for values in wanted]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(sums, torch.stack([values.sum() for values in expected]), atol=1e-4, rtol=0)
 
 
 def test_packed_gradients_equal_those_of_examples_alone(tiny_model: Qwen2ForCausalLM) -> None:
@@ -69,8 +69,8 @@ def test_packed_gradients_equal_those_of_examples_alone(tiny_model: Qwen2ForCaus
     for example, weight in zip(examples, weights, strict=True):
         single = single + alone(tiny_model, example).sum() * weight
     torch.testing.assert_close(packed, single, atol=1e-4, rtol=1e-5)
-    for ours, theirs in zip(gradients(packed), gradients(single), strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    for own, other in zip(gradients(packed), gradients(single), strict=True):
+        torch.testing.assert_close(own, other, atol=1e-4, rtol=1e-4)
 
 
 def test_changing_an_example_leaves_its_neighbours_in_the_row_alone(tiny_model: Qwen2ForCausalLM) -> None:
@@ -100,17 +100,17 @@ def test_the_check_would_see_a_leak(tiny_model: Qwen2ForCausalLM) -> None:
 def test_every_response_token_is_packed_once_and_predicted_from_the_token_before(
     examples: list[TokenExample], rows_at_once: int
 ) -> None:
-    found: dict[int, list[int]] = {}
+    actual: dict[int, list[int]] = {}
     for rows in pack(examples, ROW, rows_at_once):
         assert rows.tokens.shape == rows.positions.shape and rows.tokens.shape[0] <= rows_at_once
         assert rows.tokens.shape[1] <= ROW and rows.owners.shape[1] == rows.tokens.shape[1] - 1
         for row, t in torch.nonzero(rows.owners >= 0).tolist():
             owner = int(rows.owners[row, t])
-            place = len(found.setdefault(owner, []))
+            place = len(actual.setdefault(owner, []))
             # The prediction at t is of the response's next token, and stands where its example says.
             assert int(rows.positions[row, t]) == examples[owner].prompt_length - 1 + place
-            found[owner].append(int(rows.tokens[row, t + 1]))
-    assert found == {i: list(e.tokens[e.prompt_length :]) for i, e in enumerate(examples)}
+            actual[owner].append(int(rows.tokens[row, t + 1]))
+    assert actual == {i: list(e.tokens[e.prompt_length :]) for i, e in enumerate(examples)}
 
 
 @given(EXAMPLES, st.integers(1, 4))

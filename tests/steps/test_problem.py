@@ -65,17 +65,17 @@ def test_digest_sees_full_width_digits_as_digits() -> None:
     assert problem(prompt="１２ + 3?").digest == problem(prompt="12 + 3?").digest
 
 
-def test_the_same_question_about_another_image_is_another_problem() -> None:
-    def asked(image: str) -> Problem:
+def test_the_same_question_about_another_image_is_a_different_problem() -> None:
+    def with_image(image: str) -> Problem:
         return problem(prompt=[{"type": "text", "text": "How many?"}, {"type": "image", "image": image}])
 
-    assert asked("a.png").digest == asked("a.png").digest
-    assert len({asked("a.png").digest, asked("b.png").digest, problem(prompt="How many?").digest}) == 3
+    assert with_image("a.png").digest == with_image("a.png").digest
+    assert len({with_image("a.png").digest, with_image("b.png").digest, problem(prompt="How many?").digest}) == 3
 
 
 def test_a_prompt_that_is_one_image_is_a_prompt() -> None:
-    shown = problem(prompt=[{"type": "image", "image": "a.png"}])
-    assert (shown.text, shown.images) == ("", ["a.png"])
+    pictured = problem(prompt=[{"type": "image", "image": "a.png"}])
+    assert (pictured.text, pictured.images) == ("", ["a.png"])
 
 
 @pytest.mark.parametrize(

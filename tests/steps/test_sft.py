@@ -26,8 +26,8 @@ ANSWERS = [
 EXPANSION = ExpansionConfig(problems=2, samples=6, keep=2, max_response_tokens=40)
 
 
-def answers(prompt: str, asked: int) -> Answer:
-    return ANSWERS[asked] if "one = ?" in prompt else Answer("No: \\boxed{5}")
+def answers(prompt: str, turn: int) -> Answer:
+    return ANSWERS[turn] if "one = ?" in prompt else Answer("No: \\boxed{5}")
 
 
 def test_only_whole_right_and_different_answers_are_retained_and_no_more_than_asked_for(base: Path) -> None:

@@ -22,8 +22,8 @@ def phase(**settings: Any) -> PhaseConfig:
 
 def test_the_rate_is_warmed_up_and_then_falls_in_a_line_to_its_end() -> None:
     rates = [learning_rate(phase(warmup_share=0.2), step, 11) for step in range(11)]
-    wanted = [1e-5, 2e-5, 2e-5, 1.775e-5, 1.55e-5, 1.325e-5, 1.1e-5, 8.75e-6, 6.5e-6, 4.25e-6, 2e-6]
-    assert rates == pytest.approx(wanted, rel=1e-9)
+    expected = [1e-5, 2e-5, 2e-5, 1.775e-5, 1.55e-5, 1.325e-5, 1.1e-5, 8.75e-6, 6.5e-6, 4.25e-6, 2e-6]
+    assert rates == pytest.approx(expected, rel=1e-9)
 
 
 @given(st.integers(1, 300), st.floats(0, 0.99))

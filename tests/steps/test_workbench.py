@@ -16,7 +16,7 @@ class Parts:
 
     def __init__(self, model: Path) -> None:
         self.opened: list[str] = []
-        with scripted_bench(model, lambda prompt, asked: "") as (_, engine, trainer):
+        with scripted_bench(model, lambda prompt, turn: "") as (_, engine, trainer):
             self.parts: dict[str, Any] = {"engine": engine, "trainer": trainer, "scorer": Scorer()}
 
     def open(self, name: str) -> Any:
@@ -51,7 +51,7 @@ def test_the_trainer_is_opened_before_the_engine_for_a_hand_over(parts: Parts, b
 
 
 def test_a_part_that_is_handed_in_ready_is_not_closed(base: Path) -> None:
-    with scripted_bench(base, lambda prompt, asked: "") as (bench, engine, trainer):
+    with scripted_bench(base, lambda prompt, turn: "") as (bench, engine, trainer):
         assert isinstance(bench.engine, ScriptedEngine) and isinstance(bench.trainer, RecordingTrainer)
     assert not engine.closed and not trainer.closed
 
@@ -64,7 +64,11 @@ def test_opened_parts_are_closed_when_the_stage_fails(parts: Parts, base: Path) 
 
 
 def test_completions_come_in_the_order_of_the_prompts_with_seeds_of_their_own(base: Path) -> None:
-    with scripted_bench(base, lambda prompt, asked: f"{'first' in prompt} {asked}", seed=3) as (bench, engine, _):
+    with scripted_bench(base, lambda prompt, turn: f"{'first' in prompt} {turn}", seed=3) as (
+        bench,
+        engine,
+        _,
+    ):
         prompts = [bench.chat.prompt("the first"), bench.chat.prompt("the second")]
         rows = bench.sample(prompts, samples=2, max_tokens=20, temperature=0.5, name="some")
         again = bench.sample(prompts, samples=2, max_tokens=20, temperature=0.5, name="some")

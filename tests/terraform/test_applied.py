@@ -42,11 +42,11 @@ def cloud_plans(applied: Terraform, mine: Path) -> dict[str, dict[str, Any]]:
 def platform_plans(applied: Terraform, cloud_plans: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The platform on top of it, the same way."""
     root = "stacks/platform"
-    given = json.loads(applied.run("stacks/cloud", "output", "-json", "platform_input").stdout)
+    values = json.loads(applied.run("stacks/cloud", "output", "-json", "platform_input").stdout)
     # What a simulation cannot know, and the platform stack rightly refuses.
-    given["cloud"]["cluster"] |= {"endpoint": "https://simulated.eks.amazonaws.com", "certificate_authority": "c2lt"}
-    given["cloud"] |= {"registry": REGISTRY, "repositories": {"gpu": f"{REGISTRY}/longhaul/gpu"}}
-    (applied.folder / root / "cloud.auto.tfvars.json").write_text(json.dumps(given), encoding="utf-8")
+    values["cloud"]["cluster"] |= {"endpoint": "https://simulated.eks.amazonaws.com", "certificate_authority": "c2lt"}
+    values["cloud"] |= {"registry": REGISTRY, "repositories": {"gpu": f"{REGISTRY}/longhaul/gpu"}}
+    (applied.folder / root / "cloud.auto.tfvars.json").write_text(json.dumps(values), encoding="utf-8")
     applied.ready_to_apply(root)
     first = applied.plan(root)
     applied.run(root, "apply", "-auto-approve", "-no-color")
@@ -79,7 +79,7 @@ def test_checkov_finds_nothing_that_is_not_explained(
     stack: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """A first plan knows no key yet, and a simulated resource has made-up values: a finding counts if both have it."""
-    found = []
+    actual = []
     for name, plan in request.getfixturevalue(f"{stack}_plans").items():
         file = tmp_path / f"{name}.json"
         file.write_text(json.dumps(plan), encoding="utf-8")
@@ -88,5 +88,5 @@ def test_checkov_finds_nothing_that_is_not_explained(
         report = json.loads(done.stdout)
         assert report["summary"]["passed"] > 50, report["summary"]
         checks = report["results"]["failed_checks"]
-        found.append({f"{check['check_id']} {check['resource']}: {check['check_name']}" for check in checks})
-    assert found[0] & found[1] == set()
+        actual.append({f"{check['check_id']} {check['resource']}: {check['check_name']}" for check in checks})
+    assert actual[0] & actual[1] == set()

@@ -58,10 +58,12 @@ def test_metaflow_knows_every_setting_of_the_output() -> None:
 
     config = Path(metaflow.__file__).with_name("metaflow_config.py").read_text(encoding="utf-8")
     known = {f"METAFLOW_{name}" for name in re.findall(r"from_conf\(\s*\"(\w+)\"", config)}
-    told = set(re.findall(r"^\s+(METAFLOW_\w+)\s+=", (SOURCE / "stacks/platform/outputs.tf").read_text(), re.MULTILINE))
-    assert len(told) > 20
-    assert told <= known, told - known
-    assert set(REQUIRED) <= told
+    reported = set(
+        re.findall(r"^\s+(METAFLOW_\w+)\s+=", (SOURCE / "stacks/platform/outputs.tf").read_text(), re.MULTILINE)
+    )
+    assert len(reported) > 20
+    assert reported <= known, reported - known
+    assert set(REQUIRED) <= reported
 
 
 def rendered() -> dict[str, dict]:
@@ -69,10 +71,10 @@ def rendered() -> dict[str, dict]:
     values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 
     def value(match: re.Match[str]) -> str:
-        found = values
+        value = values
         for part in match[1].split("."):
-            found = found[part]
-        return f'"{found}"' if match[2] else str(found)
+            value = value[part]
+        return f'"{value}"' if match[2] else str(value)
 
     resources = {}
     for file in (CHART / "templates").glob("*.yaml"):
@@ -83,7 +85,7 @@ def rendered() -> dict[str, dict]:
     return resources
 
 
-def test_the_chart_renders_what_metaflow_is_told() -> None:
+def test_the_chart_renders_the_names_that_metaflow_gets() -> None:
     resources = rendered()
     assert set(resources) == {"EventBus", "EventSource", "SecretProviderClass"}
     source = resources["EventSource"]
@@ -104,9 +106,9 @@ def test_the_chart_takes_the_password_as_the_pods_own_role() -> None:
 
 def test_terraform_gives_the_chart_every_value() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
-    given = (SOURCE / "stacks/platform/resources.tf").read_text(encoding="utf-8")
+    resources = (SOURCE / "stacks/platform/resources.tf").read_text(encoding="utf-8")
     for name in [*values, *values["events"], *values["databaseSecret"]]:
-        assert re.search(rf"\b{name}\s+= ", given), f"resources.tf does not give {name}"
+        assert re.search(rf"\b{name}\s+= ", resources), f"resources.tf does not give {name}"
 
 
 def test_files_are_formatted(terraform: Terraform) -> None:

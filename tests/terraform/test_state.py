@@ -68,9 +68,9 @@ def test_state_is_kept_in_the_bucket_and_one_at_a_time(
     options = ["-backend-config=backend.hcl", *(f"-backend-config={option}" for option in ON_LOOPBACK)]
     apart.run(root, "init", "-no-color", *options, env=s3_server)
     apart.run(root, "apply", "-auto-approve", "-no-color", "-var=input=one", env=s3_server)
-    kept = client.get_object(Bucket=bucket, Key="test.tfstate")
-    assert b"terraform_data" in kept["Body"].read()
-    assert kept["ServerSideEncryption"] == "aws:kms"
+    state = client.get_object(Bucket=bucket, Key="test.tfstate")
+    assert b"terraform_data" in state["Body"].read()
+    assert state["ServerSideEncryption"] == "aws:kms"
 
     # Somebody else is at it.
     client.put_object(

@@ -1,5 +1,5 @@
 # One KMS key with yearly rotation. Who may use it is said by IAM policies in this account, and by nothing else, but for
-# services of AWS that have no role of ours: they are named here.
+# services of AWS that have no role in this stack: they are named here.
 
 data "aws_caller_identity" "this" {}
 data "aws_partition" "this" {}

@@ -40,12 +40,12 @@ variable "cloud" {
 
   validation {
     condition     = startswith(var.cloud.cluster.endpoint, "https://")
-    error_message = "cloud.cluster.endpoint must be an https address: write the file anew with `terraform -chdir=../cloud output -json platform_input > cloud.auto.tfvars.json`."
+    error_message = "cloud.cluster.endpoint must be an https address: write the file again with `terraform -chdir=../cloud output -json platform_input > cloud.auto.tfvars.json`."
   }
 
   validation {
     condition     = startswith(var.cloud.artifacts.metaflow_root, "s3://") && startswith(var.cloud.artifacts.store, "s3://")
-    error_message = "cloud.artifacts must hold s3:// addresses: write the file anew with `terraform -chdir=../cloud output -json platform_input > cloud.auto.tfvars.json`."
+    error_message = "cloud.artifacts must hold s3:// addresses: write the file again with `terraform -chdir=../cloud output -json platform_input > cloud.auto.tfvars.json`."
   }
 }
 

@@ -26,15 +26,15 @@ def configure(*options: str | Path) -> Result:
     return CliRunner().invoke(cloud, ["configure", *map(str, options)])
 
 
-def given(folder: Path, settings: object) -> Path:
-    file = folder / "given.json"
+def settings_file(folder: Path, settings: object) -> Path:
+    file = folder / "settings.json"
     file.write_text(json.dumps(settings), encoding="utf-8")
     return file
 
 
 def test_metaflow_reads_what_was_written(tmp_path: Path, home: Path) -> None:
     settings = {**CONFIGURATION, "METAFLOW_KUBERNETES_NAMESPACE": "runs", "METAFLOW_DEFAULT_DATASTORE": "s3"}
-    result = configure("--file", given(tmp_path, settings), "--profile", "cluster")
+    result = configure("--file", settings_file(tmp_path, settings), "--profile", "cluster")
     assert result.exit_code == 0, result.output
     assert "export METAFLOW_PROFILE=cluster" in result.output
     program = "from metaflow import metaflow_config as c; print(c.KUBERNETES_NAMESPACE, c.DEFAULT_DATASTORE)"
@@ -48,18 +48,18 @@ def test_another_profile_is_not_overwritten_unasked(tmp_path: Path, home: Path) 
     there = home / "config_longhaul.json"
     home.mkdir()
     there.write_text('{"METAFLOW_SERVICE_HEADERS": "{}"}', encoding="utf-8")
-    result = configure("--file", given(tmp_path, CONFIGURATION))
+    result = configure("--file", settings_file(tmp_path, CONFIGURATION))
     assert result.exit_code == 1
     assert "METAFLOW_SERVICE_HEADERS" in result.output and "--force" in result.output
     assert there.read_text(encoding="utf-8") == '{"METAFLOW_SERVICE_HEADERS": "{}"}'
-    assert configure("--file", given(tmp_path, CONFIGURATION), "--force").exit_code == 0
+    assert configure("--file", settings_file(tmp_path, CONFIGURATION), "--force").exit_code == 0
     assert json.loads(there.read_text(encoding="utf-8")) == CONFIGURATION
 
 
 def test_the_same_again_changes_nothing(tmp_path: Path, home: Path) -> None:
-    assert configure("--file", given(tmp_path, CONFIGURATION)).exit_code == 0
+    assert configure("--file", settings_file(tmp_path, CONFIGURATION)).exit_code == 0
     before = (home / "config_longhaul.json").stat()
-    result = configure("--file", given(tmp_path, CONFIGURATION))
+    result = configure("--file", settings_file(tmp_path, CONFIGURATION))
     assert result.exit_code == 0 and "is up to date" in result.output
     assert (home / "config_longhaul.json").stat().st_mtime_ns == before.st_mtime_ns
 
@@ -67,7 +67,7 @@ def test_the_same_again_changes_nothing(tmp_path: Path, home: Path) -> None:
 def test_a_broken_profile_is_not_overwritten_unasked(tmp_path: Path, home: Path) -> None:
     home.mkdir()
     (home / "config_longhaul.json").write_text("{half", encoding="utf-8")
-    result = configure("--file", given(tmp_path, CONFIGURATION))
+    result = configure("--file", settings_file(tmp_path, CONFIGURATION))
     assert result.exit_code == 1 and "not JSON" in result.output
     assert (home / "config_longhaul.json").read_text(encoding="utf-8") == "{half"
 
@@ -87,7 +87,7 @@ def test_a_broken_profile_is_not_overwritten_unasked(tmp_path: Path, home: Path)
 def test_nothing_is_written_of_what_metaflow_could_not_use(
     tmp_path: Path, home: Path, settings: object, said: str
 ) -> None:
-    result = configure("--file", given(tmp_path, settings))
+    result = configure("--file", settings_file(tmp_path, settings))
     assert result.exit_code == 1 and said in result.output
     assert "\x1b[2J" not in result.output
     assert not home.exists()
@@ -103,18 +103,18 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path: Path, home: Path) -> None
 
 @pytest.mark.parametrize("profile", ["../elsewhere", "", ".hidden", "a/b"])
 def test_a_profile_stays_in_metaflows_folder(tmp_path: Path, profile: str) -> None:
-    result = configure("--file", given(tmp_path, CONFIGURATION), "--profile", profile)
+    result = configure("--file", settings_file(tmp_path, CONFIGURATION), "--profile", profile)
     assert result.exit_code == 1 and "--profile" in result.output
 
 
-def test_a_home_that_cannot_be_written_is_told(tmp_path: Path, home: Path) -> None:
+def test_a_home_that_cannot_be_written_is_reported(tmp_path: Path, home: Path) -> None:
     home.write_text("a file", encoding="utf-8")
-    result = configure("--file", given(tmp_path, CONFIGURATION))
+    result = configure("--file", settings_file(tmp_path, CONFIGURATION))
     assert result.exit_code == 1 and "METAFLOW_HOME" in result.output
 
 
 def test_two_sources_are_refused(tmp_path: Path) -> None:
-    result = configure("--file", given(tmp_path, CONFIGURATION), "--terraform", tmp_path)
+    result = configure("--file", settings_file(tmp_path, CONFIGURATION), "--terraform", tmp_path)
     assert result.exit_code == 1 and "not both" in result.output
 
 

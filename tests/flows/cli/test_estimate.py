@@ -14,24 +14,24 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 
 
 def test_an_estimate_is_printed_as_tables_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    found = make_estimate(load_recipe(CONFIGS / "qwen-1.5b-8gpu.yaml"), None, None, 2.5, ["sft_examples=5000"])
-    print_estimate(found)
-    shown = capsys.readouterr()
-    assert "8 × h100" in shown.out and "at 2.50 USD" in shown.out and shown.err == ""
-    assert "long2short/shortest" in shown.out and "…" not in shown.out, "a column is cut off at 80 characters"
-    print_estimate(found, as_json=True)
+    actual = make_estimate(load_recipe(CONFIGS / "qwen-1.5b-8gpu.yaml"), None, None, 2.5, ["sft_examples=5000"])
+    print_estimate(actual)
+    displayed = capsys.readouterr()
+    assert "8 × h100" in displayed.out and "at 2.50 USD" in displayed.out and displayed.err == ""
+    assert "long2short/shortest" in displayed.out and "…" not in displayed.out, "a column is cut off at 80 characters"
+    print_estimate(actual, as_json=True)
     plain = json.loads(capsys.readouterr().out)
     assert plain["figures"]["sft_examples"] == {"value": 5000, "source": "given"}
     assert plain["fits"] and plain["cost"] == pytest.approx(plain["hours"] * 8 * 2.5)
 
 
 def test_what_cannot_run_ends_with_its_reasons(capsys: pytest.CaptureFixture[str]) -> None:
-    found = make_estimate(load_recipe(CONFIGS / "report.yaml"), "l40s", 32, None, [])
+    actual = make_estimate(load_recipe(CONFIGS / "report.yaml"), "l40s", 32, None, [])
     with pytest.raises(SystemExit) as ended:
-        print_estimate(found, as_json=True)
-    told = capsys.readouterr()
-    assert ended.value.code == 1 and "cannot run: training (rows of" in told.err
-    assert json.loads(told.out)["problems"] == list(found.problems)
+        print_estimate(actual, as_json=True)
+    reported = capsys.readouterr()
+    assert ended.value.code == 1 and "cannot run: training (rows of" in reported.err
+    assert json.loads(reported.out)["problems"] == list(actual.problems)
 
 
 def test_the_nano_recipe_is_estimated_on_this_machine(capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,22 +51,22 @@ def test_upstream_is_a_tree_down_to_the_files(ask: Asking) -> None:
     assert "\x1b" not in result.stdout
     assert "\u202e" not in result.stdout
     assert "[bold]" in result.stdout
-    found = ask.json("upstream", "production", "--depth", "1")
-    assert [node["kind"] for node in found["nodes"]] == ["tag", "artifact"]
+    actual = ask.json("upstream", "production", "--depth", "1")
+    assert [node["kind"] for node in actual["nodes"]] == ["tag", "artifact"]
 
 
 def test_downstream_of_a_file_reaches_runs_and_tags(ask: Asking) -> None:
-    found = ask.json("downstream", "train.jsonl")
-    labels = {(node["kind"], node["label"]) for node in found["nodes"]}
+    actual = ask.json("downstream", "train.jsonl")
+    labels = {(node["kind"], node["label"]) for node in actual["nodes"]}
     assert {("run", "first"), ("run", "second"), ("tag", "production")} <= labels
     assert "nodes downstream" in ask("downstream", "train.jsonl").stdout
 
 
 def test_models_that_saw_a_file_are_listed(ask: Asking) -> None:
-    found = ask.json("saw", "train.jsonl")
-    assert len(found["models"]) == 8 + 6
+    actual = ask.json("saw", "train.jsonl")
+    assert len(actual["models"]) == 8 + 6
     assert "production" in ask("saw", "train.jsonl").stdout
-    last = found["models"][0]["digest"]
+    last = actual["models"][0]["digest"]
     assert "no model saw" in ask("saw", last).stdout
 
 
@@ -77,23 +77,23 @@ def test_what_is_called_nothing_is_taken_for_a_prompt(ask: Asking) -> None:
 
 
 def test_differences_of_two_models_are_a_table(ask: Asking) -> None:
-    found = ask.json("diff", "first:rl", "second:rl")
-    by_stage = {stage["stage"]: stage for stage in found["stages"]}
+    actual = ask.json("diff", "first:rl", "second:rl")
+    by_stage = {stage["stage"]: stage for stage in actual["stages"]}
     change = next(each for each in by_stage["rl"]["changes"] if each["what"] == "config")
     assert (change["name"], change["before"], change["after"]) == ("engine.dtype", "float32", None)
-    shown = ask("diff", "first:rl", "second:rl").stdout
-    assert "own.learning_rate" in shown
-    assert "the same execution" in shown
+    displayed = ask("diff", "first:rl", "second:rl").stdout
+    assert "own.learning_rate" in displayed
+    assert "the same execution" in displayed
 
 
-def test_what_would_rerun_is_told_with_its_reason_and_time(ask: Asking) -> None:
-    found = ask.json("rerun", "train.jsonl")
-    assert found["run"] == "second"
-    assert len(found["stages"]) == 10 + 8  # the stages and the evaluations of their models
-    assert found["seconds"] == 18 * 30
-    shown = ask("rerun", "train.jsonl", "--run", "first").stdout
-    assert "18 stages would rerun, about 9 min 00 s" in shown
-    assert "model from rl" in shown
+def test_what_would_rerun_is_listed_with_its_reason_and_time(ask: Asking) -> None:
+    actual = ask.json("rerun", "train.jsonl")
+    assert actual["run"] == "second"
+    assert len(actual["stages"]) == 10 + 8  # the stages and the evaluations of their models
+    assert actual["seconds"] == 18 * 30
+    displayed = ask("rerun", "train.jsonl", "--run", "first").stdout
+    assert "18 stages would rerun, about 9 min 00 s" in displayed
+    assert "model from rl" in displayed
 
 
 def test_the_index_tells_what_it_added_and_how_fast(ask: Asking) -> None:
@@ -103,7 +103,7 @@ def test_the_index_tells_what_it_added_and_how_fast(ask: Asking) -> None:
     assert f"{first['total']} records added" in ask("index", "--rebuild").stdout
 
 
-def test_a_corrupted_record_is_told_and_the_rest_answered(ask: Asking) -> None:
+def test_a_corrupted_record_is_reported_and_the_rest_answered(ask: Asking) -> None:
     broken = next((ask.store / "records" / "runs" / "second").glob("*.json"))
     broken.write_text("{")
     result = ask("upstream", "production")
@@ -114,17 +114,17 @@ def test_a_corrupted_record_is_told_and_the_rest_answered(ask: Asking) -> None:
 
 @pytest.mark.parametrize("form", ["openlineage", "mermaid", "json"])
 def test_exports_are_written_to_a_file_or_shown(ask: Asking, form: str, tmp_path: Path) -> None:
-    shown = ask("export", "--format", form, "--run", "first")
-    assert shown.exit_code == 0, shown.output
+    displayed = ask("export", "--format", form, "--run", "first")
+    assert displayed.exit_code == 0, displayed.output
     out = tmp_path / "out" / "lineage.txt"
     assert ask("export", "--format", form, "--run", "first", "--out", str(out)).exit_code == 0
-    assert out.read_text() == shown.stdout
+    assert out.read_text() == displayed.stdout
     if form == "openlineage":
-        assert {json.loads(line)["eventType"] for line in shown.stdout.splitlines()} == {"START", "COMPLETE"}
+        assert {json.loads(line)["eventType"] for line in displayed.stdout.splitlines()} == {"START", "COMPLETE"}
     elif form == "mermaid":
-        assert shown.stdout.startswith("flowchart LR")
+        assert displayed.stdout.startswith("flowchart LR")
     else:
-        assert len(json.loads(shown.stdout)["nodes"]) > 20
+        assert len(json.loads(displayed.stdout)["nodes"]) > 20
 
 
 def test_parts_of_an_export_exclude_each_other(ask: Asking) -> None:

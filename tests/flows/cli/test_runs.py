@@ -35,11 +35,11 @@ def longhaul(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
     return Commands(tmp_path)
 
 
-def test_the_plan_is_told_as_json_and_as_a_table(longhaul: Commands) -> None:
-    told = json.loads(longhaul.of_recipe("plan", "--set", "rl.tau=0.5", "--json").output)
-    rl = next(one for one in told["stages"] if one["stage"] == "rl")
+def test_the_plan_is_printed_as_json_and_as_a_table(longhaul: Commands) -> None:
+    reported = json.loads(longhaul.of_recipe("plan", "--set", "rl.tau=0.5", "--json").output)
+    rl = next(one for one in reported["stages"] if one["stage"] == "rl")
     assert (rl["action"], rl["reason"]) == ("run", "rl.tau changed: 0.25 → 0.5")
-    assert [one["action"] for one in told["stages"]].count("reuse") == 8
+    assert [one["action"] for one in reported["stages"]].count("reuse") == 8
     table = longhaul.of_recipe("plan", "--set", "rl.tau=0.5").output
     assert "rl.tau changed: 0.25 → 0.5" in table
     assert "10 of 18 stages run, about 10 min 00 s by earlier runs" in table
@@ -79,19 +79,19 @@ def test_runs_are_listed_and_shown(longhaul: Commands) -> None:
         ["run-2", "succeeded"],
         ["run-1", "succeeded"],
     ]
-    shown = longhaul("show", "run-2").output
-    assert "long2short/dpo" in shown and "60.0%" in shown
+    displayed = longhaul("show", "run-2").output
+    assert "long2short/dpo" in displayed and "60.0%" in displayed
     missing = longhaul("show", "run-9")
     assert missing.exit_code == 1 and "there is no run 'run-9'" in missing.output
 
 
 def test_two_runs_are_compared_by_what_went_in_and_came_out(longhaul: Commands) -> None:
-    told = json.loads(longhaul("diff", "run-1", "run-2", "--json").output)
-    changed = {one["stage"]: one["differences"] for one in told["stages"] if one["differences"]}
+    reported = json.loads(longhaul("diff", "run-1", "run-2", "--json").output)
+    changed = {one["stage"]: one["differences"] for one in reported["stages"] if one["differences"]}
     stages = ["rl", "long2short/merge", "long2short/shortest", "long2short/dpo", "long2short/rl"]
     assert list(changed) == [each for stage in stages for each in (stage, f"evaluate/{stage}")]
     assert changed["rl"] == [{"kind": "config", "name": "rl.tau", "before": 0.1, "after": 0.25}]
-    rl = next(one for one in told["stages"] if one["stage"] == "rl")
+    rl = next(one for one in reported["stages"] if one["stage"] == "rl")
     assert [figures["accuracy"] for figures in rl["figures"]] == [0.5, 0.6]
     table = longhaul("diff", "run-1", "run-2").output
     assert "rl.tau" in table and "+0.1" in table

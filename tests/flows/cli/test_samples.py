@@ -46,13 +46,13 @@ class Command:
         for iteration in range(2):
             rows = [rollout(iteration, number) for number in range(30)]
             write_samples(folder / "samples" / f"{iteration:06d}.parquet", rows)
-        stored = store.put(folder / "samples", KIND)
-        rl = stage_record("rl", "run-1", outputs={"model": ref("model", 1), "samples": stored})
+        saved = store.put(folder / "samples", KIND)
+        rl = stage_record("rl", "run-1", outputs={"model": ref("model", 1), "samples": saved})
         merged = stage_record("long2short/merge", "run-1", inputs={"model": rl.outputs["model"]}, minutes=1)
         for record in (rl, merged):
             records.write(store, f"stages/{record.key}", record)
             records.write(store, "stage-runs/run-1", record)
-        self.digest, self.model = stored.digest, rl.outputs["model"].digest
+        self.digest, self.model = saved.digest, rl.outputs["model"].digest
 
     def __call__(self, *arguments: str, code: int = 0) -> Result:
         result = CliRunner().invoke(samples, [*arguments, "--store", str(self.folder)], env={"COLUMNS": "200"})
@@ -61,55 +61,55 @@ class Command:
         return result
 
     def rows(self, *arguments: str) -> list[dict[str, Any]]:
-        told = json.loads(self(*arguments, "--json").output)
-        assert told["samples"] == self.digest
-        return told["rows"]
+        reported = json.loads(self(*arguments, "--json").output)
+        assert reported["samples"] == self.digest
+        return reported["rows"]
 
 
 @pytest.fixture
-def asked(tmp_path: Path) -> Command:
+def command(tmp_path: Path) -> Command:
     return Command(tmp_path)
 
 
-def test_iterations_are_told_by_default_whatever_the_model_is_called(asked: Command) -> None:
-    for name in ("rl", "run-1:rl", asked.model[:10]):
-        assert [(one["iteration"], one["prompts"], one["responses"]) for one in asked.rows(name)] == [
+def test_iterations_are_listed_by_default_whatever_the_model_is_called(command: Command) -> None:
+    for name in ("rl", "run-1:rl", command.model[:10]):
+        assert [(one["iteration"], one["prompts"], one["responses"]) for one in command.rows(name)] == [
             (0, 15, 30),
             (1, 15, 30),
         ]
-    assert "trained 30" in asked("rl").output
+    assert "trained 30" in command("rl").output
 
 
-def test_responses_of_an_iteration_are_shown_in_pages_and_cannot_drive_the_terminal(asked: Command) -> None:
-    shown = asked("rl", "--iteration", "1").output
-    assert "iteration 1 · problem p0 · role rollout · outcome trained · reward 0.000 · because right" in shown
-    assert "policies 0 (4 tokens), 1 (6 tokens)" in shown
-    assert "\ufffd[2J\ufffd]0;owned\ufffd [red]so[/red] \ufffd 7" in shown
-    assert "1 to 20 of 30; --offset 20 shows the next" in shown
-    assert "21 to 30 of 30\n" in asked("rl", "--iteration", "1", "--offset", "20").output
-    assert [row["tokens"] for row in asked.rows("rl", "--iteration", "0", "--order=-tokens", "--limit", "2")] == [
+def test_responses_of_an_iteration_are_shown_in_pages_and_cannot_drive_the_terminal(command: Command) -> None:
+    displayed = command("rl", "--iteration", "1").output
+    assert "iteration 1 · problem p0 · role rollout · outcome trained · reward 0.000 · because right" in displayed
+    assert "policies 0 (4 tokens), 1 (6 tokens)" in displayed
+    assert "\ufffd[2J\ufffd]0;owned\ufffd [red]so[/red] \ufffd 7" in displayed
+    assert "1 to 20 of 30; --offset 20 shows the next" in displayed
+    assert "21 to 30 of 30\n" in command("rl", "--iteration", "1", "--offset", "20").output
+    assert [row["tokens"] for row in command.rows("rl", "--iteration", "0", "--order=-tokens", "--limit", "2")] == [
         39,
         38,
     ]
 
 
-def test_a_prompt_is_found_in_every_iteration(asked: Command) -> None:
-    found = asked.rows("rl", "--prompt", "how much is  3 + 1?")
-    assert [(row["iteration"], row["problem_id"]) for row in found] == [(0, "p3")] * 2 + [(1, "p3")] * 2
-    assert "none of 0" in asked("rl", "--prompt", "what else?").output
+def test_a_prompt_is_found_in_every_iteration(command: Command) -> None:
+    actual = command.rows("rl", "--prompt", "how much is  3 + 1?")
+    assert [(row["iteration"], row["problem_id"]) for row in actual] == [(0, "p3")] * 2 + [(1, "p3")] * 2
+    assert "none of 0" in command("rl", "--prompt", "what else?").output
 
 
-def test_prompts_are_summed_up(asked: Command) -> None:
-    assert {row["responses"] for row in asked.rows("rl", "--prompts")} == {4}
-    assert "How much is 3 + 1?" in asked("rl", "--prompts").output
+def test_prompts_are_summed_up(command: Command) -> None:
+    assert {row["responses"] for row in command.rows("rl", "--prompts")} == {4}
+    assert "How much is 3 + 1?" in command("rl", "--prompts").output
 
 
-def test_sql_is_answered_and_reaches_nothing_else(asked: Command) -> None:
+def test_sql_is_answered_and_reaches_nothing_else(command: Command) -> None:
     sql = "SELECT stop, count(*) AS n FROM samples GROUP BY stop"
-    assert asked.rows("rl", "--sql", sql) == [{"stop": "end", "n": 60}]
-    assert asked.rows("rl", "--sql", "SELECT response FROM samples", "--limit", "1") == [{"response": HOSTILE}]
-    assert "\ufffd[2J" in asked("rl", "--sql", "SELECT response FROM samples").output
-    refused = asked("rl", "--sql", f"SELECT * FROM read_text('{asked.folder}')", code=1)
+    assert command.rows("rl", "--sql", sql) == [{"stop": "end", "n": 60}]
+    assert command.rows("rl", "--sql", "SELECT response FROM samples", "--limit", "1") == [{"response": HOSTILE}]
+    assert "\ufffd[2J" in command("rl", "--sql", "SELECT response FROM samples").output
+    refused = command("rl", "--sql", f"SELECT * FROM read_text('{command.folder}')", code=1)
     assert (
         "disabled by configuration" in refused.output and "The columns of samples: number, problem_id" in refused.output
     )
@@ -125,5 +125,5 @@ def test_sql_is_answered_and_reaches_nothing_else(asked: Command) -> None:
         (["rl", "--iteration", "0", "--order", "\x1b[2J"], "the order is one of number, iteration"),
     ],
 )
-def test_what_cannot_be_answered_is_one_clear_message(asked: Command, arguments: list[str], message: str) -> None:
-    assert message in asked(*arguments, code=1).output
+def test_what_cannot_be_answered_is_one_clear_message(command: Command, arguments: list[str], message: str) -> None:
+    assert message in command(*arguments, code=1).output

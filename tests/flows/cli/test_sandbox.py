@@ -25,7 +25,7 @@ def program(tmp_path: Path) -> Path:
     return tmp_path / "program.py"
 
 
-def test_a_program_s_output_is_shown_and_its_end_is_told(program: Path, tmp_path: Path) -> None:
+def test_a_program_s_output_and_its_end_are_printed(program: Path, tmp_path: Path) -> None:
     program.write_text("import sys\nprint('é', input())\nprint('oops', file=sys.stderr)")
     (tmp_path / "in").write_text("first\nsecond\n")
     done = sandbox("run", program, "--stdin", tmp_path / "in")

@@ -46,14 +46,14 @@ def templates(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def jobset(template: Mapping[str, Any]) -> dict[str, Any]:
     """The JobSet that a template makes, with values in place of Argo's expressions."""
     text = template["resource"]["manifest"].replace("{{=asInt(inputs.parameters.workerCount)}}", "3")
-    found: dict[str, Any] = yaml.safe_load(TEMPLATE_EXPRESSION.sub("filled-in", text))
-    return found
+    results: dict[str, Any] = yaml.safe_load(TEMPLATE_EXPRESSION.sub("filled-in", text))
+    return results
 
 
 def manifest(template: Mapping[str, Any]) -> dict[str, Any]:
     """The JobSet that a template makes, with Argo's expressions as they are."""
-    found: dict[str, Any] = yaml.safe_load(_quoted(template["resource"]["manifest"]))
-    return found
+    results: dict[str, Any] = yaml.safe_load(_quoted(template["resource"]["manifest"]))
+    return results
 
 
 def without_nothing(value: Any) -> Any:
@@ -98,19 +98,19 @@ def _settled(value: Any) -> Any:
         return [_settled(one) for one in value]
     if not isinstance(value, dict):
         return value
-    found = {}
+    results = {}
     for name, one in value.items():
         if name == "manifest":
-            found[name] = _settled(without_nothing(yaml.safe_load(_quoted(one))))
+            results[name] = _settled(without_nothing(yaml.safe_load(_quoted(one))))
         elif name == "command":
             step = re.search(r"(python \S+\.py (?:--\S+ )*step .*?)\) 1>>", one[-1])
-            found[name] = [f"… {step[1]} …" if step else "…"]
+            results[name] = [f"… {step[1]} …" if step else "…"]
         elif name == "env":
             # Metaflow's own, which say what Metaflow's configuration says.
-            found[name] = [_settled(each) for each in one if not each["name"].startswith(("METAFLOW_", "ARGO_"))]
+            results[name] = [_settled(each) for each in one if not each["name"].startswith(("METAFLOW_", "ARGO_"))]
         else:
-            found[name] = _settled(one)
-    return found
+            results[name] = _settled(one)
+    return results
 
 
 def _quoted(manifest: str) -> str:

@@ -24,12 +24,12 @@ WORKFLOW = "posttrain-x7k2p"
 def fill(text: str, inputs: Mapping[str, str], parameters: Mapping[str, str]) -> str:
     """A text with Argo's expressions replaced by their values."""
 
-    def value(found: re.Match[str]) -> str:
-        expression = found[1]
-        if given := re.fullmatch(r"=toBase64\(workflow\.parameters\['(\w+)'\]\)", expression):
-            return base64.b64encode(parameters[given[1]].encode()).decode()
-        if given := re.fullmatch(r"inputs\.parameters\.([\w-]+)", expression):
-            return inputs[given[1]]
+    def value(match: re.Match[str]) -> str:
+        expression = match[1]
+        if inner := re.fullmatch(r"=toBase64\(workflow\.parameters\['(\w+)'\]\)", expression):
+            return base64.b64encode(parameters[inner[1]].encode()).decode()
+        if inner := re.fullmatch(r"inputs\.parameters\.([\w-]+)", expression):
+            return inputs[inner[1]]
         if expression.startswith("=asInt"):
             return expression
         known = {"workflow.name": WORKFLOW, "workflow.creationTimestamp": "2026-11-01T03:00:00Z", "retries": "0"}

@@ -16,11 +16,11 @@ DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 def stages() -> dict[str, str]:
     """The text of each build stage, with that of the stages that it stands on."""
     text = re.sub(r"^#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE)
-    found: dict[str, str] = {}
+    results: dict[str, str] = {}
     for part in text.split("FROM ")[1:]:
         base, _, name = part.splitlines()[0].split()
-        found[name] = found.get(base, "") + part
-    return found
+        results[name] = results.get(base, "") + part
+    return results
 
 
 def test_both_targets_run_as_the_user_that_pods_run_as(stages: dict[str, str]) -> None:

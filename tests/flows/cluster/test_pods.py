@@ -43,7 +43,7 @@ def events() -> Iterator[tuple[str, list[dict[str, Any]]]]:
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, *told: Any) -> None:
+        def log_message(self, *arguments: Any) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Webhook)
@@ -75,8 +75,8 @@ class Workflow:
 
     def run(self, step: str, parameters: dict[str, str]) -> str:
         """Run a step's pod. Returns what it printed."""
-        given = {one["name"]: one["value"] for one in self.tasks[step].get("arguments", {}).get("parameters", ())}
-        inputs = {name: self._filled(value) for name, value in given.items()}
+        values = {one["name"]: one["value"] for one in self.tasks[step].get("arguments", {}).get("parameters", ())}
+        inputs = {name: self._filled(value) for name, value in values.items()}
         return self._run(step, self.templates[step]["container"], inputs, parameters, {})
 
     def run_on_nodes(self, step: str, parameters: dict[str, str]) -> None:
@@ -153,11 +153,11 @@ def test_every_pod_does_its_part_and_they_pass_the_chain_on_through_s3_alone(
         workflow.run(step, until)
     store = open_store(workflow.store)
     stages = list(records.read(store, StageRecord, "stages"))
-    found = {one.stage: one for one in stages}
-    assert len(stages) == len(found), "a stage ran more than once"
-    assert set(found) == {"data", "import", "vanilla_sft"}
-    assert found["vanilla_sft"].inputs["model"] == found["import"].outputs["model"]
-    for record in found.values():
+    actual = {one.stage: one for one in stages}
+    assert len(stages) == len(actual), "a stage ran more than once"
+    assert set(actual) == {"data", "import", "vanilla_sft"}
+    assert actual["vanilla_sft"].inputs["model"] == actual["import"].outputs["model"]
+    for record in actual.values():
         assert record.run.endswith(f"argo-{WORKFLOW}")
         for ref in record.outputs.values():
             store.verify(ref)

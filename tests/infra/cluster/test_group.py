@@ -97,8 +97,8 @@ def test_workers_on_two_nodes_of_one_ray_sample_what_one_engine_samples(engine: 
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         assert processes[0].wait(30) == 0
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found == {"nodes": 2, "tokens": [one.tokens for one in engine.generate_all(requests())]}
+    actual = json.loads(done.stdout.splitlines()[-1])
+    assert actual == {"nodes": 2, "tokens": [one.tokens for one in engine.generate_all(requests())]}
 
 
 def test_a_node_that_dies_ends_the_attempt_wherever_the_first_is(base: Path) -> None:
@@ -138,9 +138,9 @@ def ranks_below(pid: int) -> list[psutil.Process]:
     return [one for one, words in below if words[-1:] == [RANK] and "torch.distributed.run" not in words]
 
 
-def wait_for(found: Any, patience: float = 60) -> Any:
+def wait_for(condition: Any, patience: float = 60) -> Any:
     until = time.monotonic() + patience
-    while not (there := found()) and time.monotonic() < until:
+    while not (there := condition()) and time.monotonic() < until:
         time.sleep(0.1)
     return there
 
@@ -166,8 +166,8 @@ def test_the_other_nodes_fail_where_the_first_fails() -> None:
     with others(first) as processes:
         with pytest.raises(ValueError), lead(first, 60):
             raise ValueError("the loss is not finite")
-        told = processes[0].communicate(timeout=20)[0]
-        assert "GroupEnded: the first node failed: ValueError: the loss is not finite" in told
+        reported = processes[0].communicate(timeout=20)[0]
+        assert "GroupEnded: the first node failed: ValueError: the loss is not finite" in reported
         assert processes[0].returncode == 3
 
 

@@ -96,13 +96,13 @@ def test_overlap_is_found_exactly_when_the_sets_meet(held_out: set[int], train: 
         assert [each["id"] for each in only["examples"]] == [f"p{i}" for i in sorted(held_out & train)][:5]
 
 
-def test_a_rule_that_only_warns_lets_the_stage_go_on_and_is_told() -> None:
+def test_a_rule_that_only_warns_lets_the_stage_continue_and_is_reported() -> None:
     warning = {**RULES[4], "severity": "warn"}
     result = suite(RULES[1], warning).run("train", problems(), {"held_out": frozenset(), "most": 4})
     assert (result.passed, result.outcome) == (True, "warned")
     result.raise_if_failed()
-    (told,) = result.broken("warn")
-    assert told.startswith("difficulty is at most 4") and "'p5', 'p11'" in told
+    (reported,) = result.broken("warn")
+    assert reported.startswith("difficulty is at most 4") and "'p5', 'p11'" in reported
     assert result.broken("stop") == []
     both = suite({**RULES[1]}, warning).run("train", broken(problems(), 3, "id", "p8"), {"held_out": (), "most": 4})
     assert (both.passed, both.outcome, len(both.broken("stop"))) == (False, "failed", 1)
@@ -134,7 +134,7 @@ def test_a_missing_column_and_a_wrong_type_fail_with_the_reason() -> None:
     assert "Traceback" not in json.dumps(result.checks)
 
 
-def test_a_rule_of_ours_that_cannot_be_evaluated_fails_with_the_reason() -> None:
+def test_a_custom_rule_that_cannot_be_evaluated_fails_with_the_reason() -> None:
     rule = {"type": "expect_column_token_lengths_to_be_between", "kwargs": {"column": "text"}}
     (check,) = suite(rule).run("train", problems(), {}).checks
     assert not check["success"] and "could not convert string to float" in check["error"]

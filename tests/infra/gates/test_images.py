@@ -64,8 +64,8 @@ def test_a_whole_image_decodes_from_a_file_and_from_a_uri(tmp_path: Path, format
 def test_a_broken_or_oversized_image_is_refused_with_the_reason(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "one").write_bytes(content)
     for address in ("one", as_uri(content)):
-        told = fault(address, tmp_path)
-        assert told is not None and reason in told
+        reported = fault(address, tmp_path)
+        assert reported is not None and reason in reported
 
 
 def test_only_regular_files_below_the_folder_are_read(tmp_path: Path) -> None:
@@ -89,5 +89,5 @@ def test_only_regular_files_below_the_folder_are_read(tmp_path: Path) -> None:
         "data:image/png;base64,@@@": "broken base64",
     }
     for address, reason in refused.items():
-        told = fault(address, inside)
-        assert told is not None and reason in told, address
+        reported = fault(address, inside)
+        assert reported is not None and reason in reported, address

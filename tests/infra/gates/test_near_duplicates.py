@@ -25,8 +25,8 @@ def similarity(one: str, other: str, size: int = 3) -> float:
 def test_a_copy_with_one_word_changed_is_found_with_its_similarity(text: list[str], data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(text) - 1))
     altered = " ".join([*text[:place], "0altered0", *text[place + 1 :]])
-    found = NearDuplicates([("other", "quite another question"), ("it", " ".join(text))], 0.8).find([altered])
-    assert found == [Twin("it", similarity(altered, " ".join(text)))]
+    actual = NearDuplicates([("other", "quite another question"), ("it", " ".join(text))], 0.8).find([altered])
+    assert actual == [Twin("it", similarity(altered, " ".join(text)))]
 
 
 @settings(max_examples=60, deadline=None)
@@ -42,10 +42,10 @@ def test_case_space_and_punctuation_do_not_make_another_text(text: list[str], rn
 @given(st.lists(TEXT, min_size=1, max_size=5), TEXT)
 def test_a_text_that_is_less_alike_is_not_found(known: list[list[str]], text: list[str]) -> None:
     collection = [(str(place), " ".join(one)) for place, one in enumerate(known)]
-    asked = " ".join(text)
-    (found,) = NearDuplicates(collection, 0.8).find([asked])
-    closest = max(similarity(asked, one) for _, one in collection)
-    assert (found is None) == (closest < 0.8)
+    query = " ".join(text)
+    (actual,) = NearDuplicates(collection, 0.8).find([query])
+    closest = max(similarity(query, one) for _, one in collection)
+    assert (actual is None) == (closest < 0.8)
 
 
 def test_a_number_is_one_word_and_other_numbers_can_make_another_text() -> None:
@@ -62,8 +62,8 @@ def test_a_number_is_one_word_and_other_numbers_can_make_another_text() -> None:
 
 def test_texts_without_spaces_are_compared_by_their_characters() -> None:
     known = [("han", "一个盒子里有三个红球和五个蓝球，随机取出两个球，求两个球颜色相同的概率是多少")]
-    asked = "一个盒子里有三个红球和五个蓝球，随机取出两个球。求两个球颜色相同的概率是几"
-    (twin,) = NearDuplicates(known, 0.8).find([asked])
+    query = "一个盒子里有三个红球和五个蓝球，随机取出两个球。求两个球颜色相同的概率是几"
+    (twin,) = NearDuplicates(known, 0.8).find([query])
     assert twin is not None and twin.name == "han"
 
 
@@ -103,10 +103,10 @@ def test_ten_thousand_texts_against_a_thousand_take_seconds() -> None:
     rng = random.Random(0)
     vocabulary = ["".join(rng.choices("abcdefghij", k=5)) for _ in range(5000)]
     known = [(str(place), " ".join(rng.choices(vocabulary, k=40))) for place in range(1000)]
-    asked = [" ".join(rng.choices(vocabulary, k=40)) for _ in range(10_000)]
+    queries = [" ".join(rng.choices(vocabulary, k=40)) for _ in range(10_000)]
     for place in range(0, 1000, 10):
-        asked[place] = known[place][1] + " please"
+        queries[place] = known[place][1] + " please"
     started = time.perf_counter()
-    found = NearDuplicates(known, 0.8).find(asked)
+    actual = NearDuplicates(known, 0.8).find(queries)
     assert time.perf_counter() - started < 15
-    assert [place for place, twin in enumerate(found) if twin] == list(range(0, 1000, 10))
+    assert [place for place, twin in enumerate(actual) if twin] == list(range(0, 1000, 10))

@@ -46,11 +46,11 @@ def hostile() -> list[GateResult]:
     return [GateResult.of(HOSTILE, 4, checks)]
 
 
-def test_each_outcome_is_told_in_words_and_not_by_colour_alone() -> None:
+def test_each_outcome_is_named_in_words_and_not_by_colour_alone() -> None:
     page = render_page(results(), "rl")
     assert "Data gates: 2 passed, 1 warned, 1 failed." in page
-    for told in ("<h1>rl</h1>", "twice", "it is there again", "no column &#39;id&#39;", "2 broke it", "and more"):
-        assert told in page
+    for reported in ("<h1>rl</h1>", "twice", "it is there again", "no column &#39;id&#39;", "2 broke it", "and more"):
+        assert reported in page
     assert page.count("<!DOCTYPE html>") == 1
     assert render_html([]).count("No gate has run.") == 1
     assert "No rule." in render_html([GateResult("empty", True, 0, [])])
@@ -92,13 +92,13 @@ def test_the_page_asks_for_nothing_obeys_nothing_and_fits_its_window(
     file.write_text(render_page(made(), HOSTILE if made is hostile else "long2short/rl"), encoding="utf-8")
     context = browser.new_context(viewport={"width": width, "height": 700}, color_scheme=scheme)
     tab = context.new_page()
-    asked: list[str] = []
+    requested: list[str] = []
     complaints: list[str] = []
-    tab.on("request", lambda request: asked.append(request.url))
+    tab.on("request", lambda request: requested.append(request.url))
     tab.on("console", lambda message: complaints.append(message.text))
     tab.goto(file.as_uri())
     tab.screenshot(path=tmp_path / "page.png", full_page=True)
-    assert asked == [file.as_uri()]
+    assert requested == [file.as_uri()]
     assert complaints == []
     assert tab.evaluate("window.taken") is None
     assert tab.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")

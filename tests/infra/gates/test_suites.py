@@ -156,11 +156,11 @@ REFUSED: dict[str, tuple[str, list[str]]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_bad_suite_is_refused_with_what_is_wrong_and_what_would_be_right(tmp_path: Path, case: str) -> None:
-    text, told = REFUSED[case]
+    text, reported = REFUSED[case]
     with pytest.raises(SuiteRefused) as error:
         load(tmp_path, text, f"named:\n  - {{type: {UNIQUE}, kwargs: {{column: id}}}}\n")
     assert str(tmp_path / "rl.yaml") in str(error.value)
-    for part in told:
+    for part in reported:
         assert part in str(error.value)
 
 

@@ -48,12 +48,14 @@ class Made:
         records.write(self.store, f"stage-runs/{run}", record)
         return record
 
-    def saw(self, prompt: str) -> tuple[list[str], list[str]]:
+    def models_of(self, prompt: str) -> tuple[list[str], list[str]]:
         """RUN:STAGE of the models that were trained on a prompt, and of those that came from them."""
         self.index.sync(self.store)
-        found = models_that_saw_prompt(self.index, self.store, prompt)
-        assert not found.problems
-        trained, descended = ([f"{row.run}:{row.stage}" for row in rows] for rows in (found.trained, found.descended))
+        results = models_that_saw_prompt(self.index, self.store, prompt)
+        assert not results.problems
+        trained, descended = (
+            [f"{row.run}:{row.stage}" for row in rows] for rows in (results.trained, results.descended)
+        )
         return sorted(trained), sorted(descended)
 
 
@@ -67,35 +69,35 @@ def made(tmp_path: Path, opened: Callable[[], LineageIndex]) -> Made:
     return made
 
 
-def test_the_models_trained_on_a_prompt_and_those_made_from_them_are_told_apart(made: Made) -> None:
-    assert made.saw("one") == (["a:vanilla_sft"], ["a:rl", "b:rl"])
-    assert made.saw("two") == (["a:rl", "a:vanilla_sft"], ["b:rl"])
-    assert made.saw("three") == (["a:rl"], [])
-    assert made.saw("  ONE\n") == made.saw(prompt_digest("one")) == made.saw("one")
+def test_models_trained_on_a_prompt_and_those_made_from_them_are_listed_apart(made: Made) -> None:
+    assert made.models_of("one") == (["a:vanilla_sft"], ["a:rl", "b:rl"])
+    assert made.models_of("two") == (["a:rl", "a:vanilla_sft"], ["b:rl"])
+    assert made.models_of("three") == (["a:rl"], [])
+    assert made.models_of("  ONE\n") == made.models_of(prompt_digest("one")) == made.models_of("one")
 
 
 def test_a_prompt_whose_responses_were_all_dropped_trained_nothing_but_is_listed(made: Made) -> None:
-    assert made.saw("four") == ([], [])
+    assert made.models_of("four") == ([], [])
     (use,) = models_that_saw_prompt(made.index, made.store, "four").uses
     assert (use.responses, use.times_trained, use.mean_reward) == (2, 0, 0.5)
     assert [node.id for node in use.executions] == ["execution:b:rl"]
 
 
 def test_a_prompt_that_nothing_saw_has_no_uses(made: Made) -> None:
-    assert made.saw("'; DROP TABLE lineage_prompts; --\0") == ([], [])
+    assert made.models_of("'; DROP TABLE lineage_prompts; --\0") == ([], [])
     assert models_that_saw_prompt(made.index, made.store, "five").uses == ()
 
 
 def test_samples_are_read_once_and_new_ones_are_found(made: Made) -> None:
-    before = made.saw("three")
+    before = made.models_of("three")
     for each in (made.folder / "store" / "objects").rglob("*.parquet"):
         each.chmod(0o644)
         each.unlink()
-    assert made.saw("three") == before
+    assert made.models_of("three") == before
     made.index.rebuild(made.store)
-    assert made.saw("three") == before
+    assert made.models_of("three") == before
     made.stage("c", "long2short/dpo", made.samples("three", "six"), minutes=9)
-    assert made.saw("three") == (sorted([*before[0], "c:long2short/dpo"]), [])
+    assert made.models_of("three") == (sorted([*before[0], "c:long2short/dpo"]), [])
 
 
 def test_samples_that_cannot_be_read_are_named_and_tried_again(made: Made) -> None:
@@ -107,7 +109,7 @@ def test_samples_that_cannot_be_read_are_named_and_tried_again(made: Made) -> No
     (problem,) = models_that_saw_prompt(made.index, made.store, "three").problems
     assert str(file) in problem
     file.write_bytes(whole)
-    assert made.saw("three") == (["a:rl"], [])
+    assert made.models_of("three") == (["a:rl"], [])
 
 
 def test_two_processes_that_read_the_same_samples_count_them_once(
@@ -126,17 +128,17 @@ def test_two_processes_that_read_the_same_samples_count_them_once(
     assert read_new_samples(made.index, made.store) == ()
     (use,) = models_that_saw_prompt(made.index, made.store, "one").uses
     assert (use.responses, use.times_trained) == (2, 2)
-    assert made.saw("two") == (["a:rl", "a:vanilla_sft"], ["b:rl"])
+    assert made.models_of("two") == (["a:rl", "a:vanilla_sft"], ["b:rl"])
 
 
 def test_samples_of_the_former_store_count_only_where_this_one_holds_them_too(made: Made, tmp_path: Path) -> None:
-    assert made.saw("two") == (["a:rl", "a:vanilla_sft"], ["b:rl"])
+    assert made.models_of("two") == (["a:rl", "a:vanilla_sft"], ["b:rl"])
     other = Made(tmp_path / "other", made.index)
     other.index.rebuild(other.store)
     assert models_that_saw_prompt(other.index, other.store, "two").uses == ()
     # The same bytes as before, and so not read again.
     same = other.stage("c", "rl", other.samples("two", "three")).outputs["samples"]
-    assert other.saw("two") == (["c:rl"], [])
+    assert other.models_of("two") == (["c:rl"], [])
     (use,) = models_that_saw_prompt(other.index, other.store, "two").uses
     assert use.samples == same.digest
     assert [node.id for node in use.executions] == ["execution:c:rl"]

@@ -66,9 +66,9 @@ ROWS = [[rollout(iteration, number) for number in range(40)] for iteration in ra
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Ref]:
+def in_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Ref]:
     # The folder's name holds what SQL and file patterns act on.
-    place = tmp_path_factory.mktemp("stored")
+    place = tmp_path_factory.mktemp("in_store")
     for iteration, rows in enumerate(ROWS):
         write_samples(place / "samples" / f"{iteration:06d}.parquet", rows)
     store = open_store(place / "it's [a] st*re")
@@ -134,43 +134,43 @@ def test_an_iteration_that_handed_nothing_out_is_a_file_without_rows(tmp_path: P
     assert samples_of(store, ref) == iterations_of(store, ref) == prompts_of(store, ref) == []
 
 
-def test_samples_come_in_the_order_of_training_with_every_column(stored: tuple[Store, Ref]) -> None:
-    found = samples_of(*stored, limit=None)
-    flat = [row for rows in ROWS for row in rows]
-    assert [list(row) for row in found] == [SCHEMA.names] * len(flat)
-    assert [(row["iteration"], row["number"], row["response"]) for row in found] == [
-        (row.iteration, number % 40, row.response) for number, row in enumerate(flat)
+def test_samples_come_in_the_order_of_training_with_every_column(in_store: tuple[Store, Ref]) -> None:
+    actual = samples_of(*in_store, limit=None)
+    flattened = [row for rows in ROWS for row in rows]
+    assert [list(row) for row in actual] == [SCHEMA.names] * len(flattened)
+    assert [(row["iteration"], row["number"], row["response"]) for row in actual] == [
+        (row.iteration, number % 40, row.response) for number, row in enumerate(flattened)
     ]
-    assert found[40]["policies"] == [{"iteration": 0, "tokens": 5}, {"iteration": 1, "tokens": 7}]
+    assert actual[40]["policies"] == [{"iteration": 0, "tokens": 5}, {"iteration": 1, "tokens": 7}]
 
 
-def test_samples_are_chosen_ordered_and_paged(stored: tuple[Store, Ref]) -> None:
+def test_samples_are_chosen_ordered_and_paged(in_store: tuple[Store, Ref]) -> None:
     chosen = [row for row in ROWS[1] if row.outcome == "trained"]
     longest = sorted((row.tokens for row in chosen), reverse=True)
     pages = [
-        samples_of(*stored, iteration=1, outcome="trained", order="-tokens", limit=10, offset=offset)
+        samples_of(*in_store, iteration=1, outcome="trained", order="-tokens", limit=10, offset=offset)
         for offset in range(0, 40, 10)
     ]
     assert [row["tokens"] for page in pages for row in page] == longest
-    assert count_of(*stored, iteration=1, outcome="trained") == len(chosen)
-    assert {row["prompt"] for row in samples_of(*stored, prompt="  PROMPT\n7")} == {"prompt 7"}
-    assert samples_of(*stored, prompt=prompt_digest("prompt 7")) == samples_of(*stored, prompt="prompt 7")
-    assert samples_of(*stored, outcome="' OR 1=1 --") == []
+    assert count_of(*in_store, iteration=1, outcome="trained") == len(chosen)
+    assert {row["prompt"] for row in samples_of(*in_store, prompt="  PROMPT\n7")} == {"prompt 7"}
+    assert samples_of(*in_store, prompt=prompt_digest("prompt 7")) == samples_of(*in_store, prompt="prompt 7")
+    assert samples_of(*in_store, outcome="' OR 1=1 --") == []
     # The stale ones have no reward, and come last whichever way.
-    assert [row["reward"] for row in samples_of(*stored, order="-reward", limit=None)][-24:] == [None] * 24
+    assert [row["reward"] for row in samples_of(*in_store, order="-reward", limit=None)][-24:] == [None] * 24
     for order in ("reward; DROP TABLE samples", "response", ""):
         with pytest.raises(SamplesError, match="the order is one of number, iteration"):
-            samples_of(*stored, order=order)
+            samples_of(*in_store, order=order)
 
 
-def test_iterations_are_summed_up(stored: tuple[Store, Ref]) -> None:
-    for iteration, (found, rows) in enumerate(zip(iterations_of(*stored), ROWS, strict=True)):
-        assert found.pop("mean_reward") == pytest.approx(fmean(r.reward for r in rows if r.reward is not None))
-        assert found.pop("mean_total_reward") == pytest.approx(
+def test_iterations_are_summed_up(in_store: tuple[Store, Ref]) -> None:
+    for iteration, (actual, rows) in enumerate(zip(iterations_of(*in_store), ROWS, strict=True)):
+        assert actual.pop("mean_reward") == pytest.approx(fmean(r.reward for r in rows if r.reward is not None))
+        assert actual.pop("mean_total_reward") == pytest.approx(
             fmean(r.total_reward for r in rows if r.total_reward is not None)
         )
-        assert found.pop("mean_tokens") == pytest.approx(fmean(r.tokens for r in rows))
-        assert found == {
+        assert actual.pop("mean_tokens") == pytest.approx(fmean(r.tokens for r in rows))
+        assert actual == {
             "iteration": iteration,
             "prompts": 10,
             "responses": 40,
@@ -181,19 +181,19 @@ def test_iterations_are_summed_up(stored: tuple[Store, Ref]) -> None:
         }
 
 
-def test_prompts_are_summed_up_from_their_first_iteration_to_their_last(stored: tuple[Store, Ref]) -> None:
-    found = {row["problem_id"]: row for row in prompts_of(*stored)}
-    assert len(found) == 10
+def test_prompts_are_summed_up_from_their_first_iteration_to_their_last(in_store: tuple[Store, Ref]) -> None:
+    actual = {row["problem_id"]: row for row in prompts_of(*in_store)}
+    assert len(actual) == 10
 
     def mean(iteration: int) -> float:
         return fmean(row.reward or 0.0 for row in ROWS[iteration] if row.problem_id == "p2")
 
-    two = found["p2"]
+    two = actual["p2"]
     assert (two["prompt"], two["prompt_digest"]) == ("prompt 2", prompt_digest("prompt 2"))
     assert (two["responses"], two["times_trained"], two["iterations"]) == (12, 12, 3)
     assert (two["first_reward"], two["last_reward"]) == (mean(0), mean(2))
-    assert (found["p4"]["times_trained"], found["p4"]["first_reward"]) == (0, None)
-    assert [row["problem_id"] for row in prompts_of(*stored, order="-problem_id", limit=2)] == ["p9", "p8"]
+    assert (actual["p4"]["times_trained"], actual["p4"]["first_reward"]) == (0, None)
+    assert [row["problem_id"] for row in prompts_of(*in_store, order="-problem_id", limit=2)] == ["p9", "p8"]
 
 
 def test_outside_rl_there_is_one_iteration_without_a_number(tmp_path: Path) -> None:
@@ -206,10 +206,10 @@ def test_outside_rl_there_is_one_iteration_without_a_number(tmp_path: Path) -> N
     assert [row["times_trained"] for row in prompts_of(store, ref)] == [3]
 
 
-def test_free_sql_is_answered(stored: tuple[Store, Ref]) -> None:
+def test_free_sql_is_answered(in_store: tuple[Store, Ref]) -> None:
     sql = "SELECT iteration, count(*) AS n FROM samples WHERE outcome = 'stale' GROUP BY 1 ORDER BY 1"
-    assert query(*stored, sql) == [{"iteration": iteration, "n": 8} for iteration in range(3)]
-    assert query(*stored, "FROM samples", most=5) == samples_of(*stored, limit=5)
+    assert query(*in_store, sql) == [{"iteration": iteration, "n": 8} for iteration in range(3)]
+    assert query(*in_store, "FROM samples", most=5) == samples_of(*in_store, limit=5)
 
 
 @pytest.mark.parametrize(
@@ -240,14 +240,14 @@ def test_free_sql_is_answered(stored: tuple[Store, Ref]) -> None:
     ],
 )
 def test_free_sql_has_no_way_to_files_settings_or_variables(
-    stored: tuple[Store, Ref], tmp_path: Path, sql: str
+    in_store: tuple[Store, Ref], tmp_path: Path, sql: str
 ) -> None:
     secret_frame = pa.table({"secret": [1]})
     (tmp_path / "secret").write_text("secret")
     pq.write_table(secret_frame, tmp_path / "secret.parquet")
     names = {"secret": tmp_path / "secret", "parquet": tmp_path / "secret.parquet", "out": tmp_path / "out"}
     with pytest.raises(SamplesError):
-        query(*stored, sql.format(**names))
+        query(*in_store, sql.format(**names))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["secret", "secret.parquet"]
 
 
@@ -260,7 +260,7 @@ def in_format_1(path: Path) -> None:
 
 @pytest.mark.parametrize("old", [1, 2, 3])
 def test_samples_of_format_1_read_as_todays_also_beside_files_of_today(
-    stored: tuple[Store, Ref], tmp_path: Path, old: int
+    in_store: tuple[Store, Ref], tmp_path: Path, old: int
 ) -> None:
     for iteration, rows in enumerate(ROWS):
         path = tmp_path / "samples" / f"{iteration:06d}.parquet"
@@ -269,12 +269,12 @@ def test_samples_of_format_1_read_as_todays_also_beside_files_of_today(
             in_format_1(path)
     store = open_store(tmp_path / "store")
     ref = store.put(tmp_path / "samples", KIND)
-    assert samples_of(store, ref, limit=None) == samples_of(*stored, limit=None)
-    assert iterations_of(store, ref) == iterations_of(*stored)
-    assert prompts_of(store, ref) == prompts_of(*stored)
-    assert prompts_in(store, ref) == prompts_in(*stored)
+    assert samples_of(store, ref, limit=None) == samples_of(*in_store, limit=None)
+    assert iterations_of(store, ref) == iterations_of(*in_store)
+    assert prompts_of(store, ref) == prompts_of(*in_store)
+    assert prompts_in(store, ref) == prompts_in(*in_store)
     sql = "SELECT sum(times_trained)::BIGINT AS n FROM samples"
-    assert query(store, ref, sql) == query(*stored, sql)
+    assert query(store, ref, sql) == query(*in_store, sql)
 
 
 def changed(tmp_path: Path, change: Any, names: Sequence[str] = ("000000.parquet",)) -> tuple[Store, Ref]:
@@ -294,8 +294,8 @@ def test_samples_of_a_newer_version_are_refused(tmp_path: Path) -> None:
         iterations_of(*changed(tmp_path, newer))
 
 
-def test_what_holds_no_samples_is_refused(tmp_path: Path, stored: tuple[Store, Ref]) -> None:
-    store, ref = stored
+def test_what_holds_no_samples_is_refused(tmp_path: Path, in_store: tuple[Store, Ref]) -> None:
+    store, ref = in_store
     with pytest.raises(SamplesError, match="is of kind 'model', and samples are of kind 'samples'"):
         iterations_of(store, ref.model_copy(update={"kind": "model"}))
     with pytest.raises(Corrupted, match="is no file of samples"):
@@ -328,7 +328,7 @@ def test_a_file_damaged_after_it_was_read_is_a_store_error_until_it_is_whole_aga
     assert samples_of(store, ref) == before
 
 
-def test_samples_in_s3_are_read_as_local_ones(s3: None, tmp_path: Path, stored: tuple[Store, Ref]) -> None:
+def test_samples_in_s3_are_read_as_local_ones(s3: None, tmp_path: Path, in_store: tuple[Store, Ref]) -> None:
     import boto3
 
     boto3.client("s3").create_bucket(Bucket="samples")
@@ -336,5 +336,5 @@ def test_samples_in_s3_are_read_as_local_ones(s3: None, tmp_path: Path, stored: 
         write_samples(tmp_path / "samples" / f"{iteration:06d}.parquet", rows)
     store = open_store("s3://samples/store", tmp_path / "cache")
     ref = store.put(tmp_path / "samples", KIND)
-    assert iterations_of(store, ref) == iterations_of(*stored)
-    assert samples_of(store, ref, iteration=2) == samples_of(*stored, iteration=2)
+    assert iterations_of(store, ref) == iterations_of(*in_store)
+    assert samples_of(store, ref, iteration=2) == samples_of(*in_store, iteration=2)

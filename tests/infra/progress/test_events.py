@@ -63,20 +63,20 @@ def environment(**extra: str) -> dict[str, str]:
 
 def in_terminal(program: str, **extra: str) -> str:
     """What a program shows in a real pseudo-terminal."""
-    ours, theirs = pty.openpty()
+    primary, secondary = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", program], stdin=theirs, stdout=theirs, stderr=theirs, env=environment(**extra)
+        [sys.executable, "-c", program], stdin=secondary, stdout=secondary, stderr=secondary, env=environment(**extra)
     )
-    os.close(theirs)
-    shown = b""
+    os.close(secondary)
+    displayed = b""
     try:
-        while chunk := os.read(ours, 65536):
-            shown += chunk
+        while chunk := os.read(primary, 65536):
+            displayed += chunk
     except OSError:  # Linux's way to say that the other end is closed
         pass
-    os.close(ours)
-    assert process.wait(timeout=60) == 0, shown.decode()
-    return shown.decode()
+    os.close(primary)
+    assert process.wait(timeout=60) == 0, displayed.decode()
+    return displayed.decode()
 
 
 def test_without_a_terminal_there_are_plain_lines_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,28 +213,28 @@ def test_a_reader_outlives_truncation_replacement_and_rubbish(tmp_path: Path) ->
 
 
 def test_a_terminal_gets_bars_and_text_as_it_is() -> None:
-    shown = in_terminal(PROGRAM)
-    assert "━" in shown and "4/4" in shown and "responses" in shown
-    assert "accuracy [bold]0.41" in shown
-    assert "said [red]this [31m" in shown
-    assert "rl: done in 0." in shown and ", headline" in shown
-    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1  # the cursor is given back
+    displayed = in_terminal(PROGRAM)
+    assert "━" in displayed and "4/4" in displayed and "responses" in displayed
+    assert "accuracy [bold]0.41" in displayed
+    assert "said [red]this [31m" in displayed
+    assert "rl: done in 0." in displayed and ", headline" in displayed
+    assert displayed.count("\x1b[?25l") == displayed.count("\x1b[?25h") == 1  # the cursor is given back
 
 
 def test_a_dumb_terminal_gets_plain_lines() -> None:
-    shown = in_terminal(PROGRAM, TERM="dumb")
-    assert "\x1b" not in shown and "rollout: 4/4 responses" in shown
+    displayed = in_terminal(PROGRAM, TERM="dumb")
+    assert "\x1b" not in displayed and "rollout: 4/4 responses" in displayed
 
 
 def test_bars_stay_on_the_terminal_while_engines_are_quiet(tmp_path: Path) -> None:
     log = tmp_path / "engine.log"
     quiet = "\n".join("    " + line for line in PROGRAM.splitlines())
-    shown = in_terminal(
+    displayed = in_terminal(
         f"from pathlib import Path\nfrom infra.progress.logs import quiet_to\n"
         f"with quiet_to(Path({str(log)!r})):\n    print('engine noise')\n{quiet}\n"
     )
-    assert "4/4" in shown and "━" in shown
-    assert "engine noise" not in shown
+    assert "4/4" in displayed and "━" in displayed
+    assert "engine noise" not in displayed
     assert log.read_text() == "engine noise\n"
 
 
@@ -279,12 +279,12 @@ def test_the_view_draws_bars_on_a_terminal(tmp_path: Path) -> None:
         event("stage_done", 63, task="", stage="rl", note="[blue]headline"),
     ):
         sink.handle(each)
-    shown = in_terminal(
+    displayed = in_terminal(
         f"from pathlib import Path\nfrom infra.progress.view import ProgressView\n"
         f"with ProgressView(Path({str(path)!r})):\n    pass\n"
     )
-    assert "8/8" in shown and "[red]<script> [31m" in shown
-    assert "rl: done in 1 min 3 s, [blue]headline" in shown
+    assert "8/8" in displayed and "[red]<script> [31m" in displayed
+    assert "rl: done in 1 min 3 s, [blue]headline" in displayed
 
 
 def test_threads_may_advance_one_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,13 +53,13 @@ def pins(file: Path) -> dict[str, str]:
 
 
 def test_the_service_s_packages_are_pinned_as_everywhere_and_complete() -> None:
-    wanted, all_of_ours = pins(DEPLOY / "requirements.txt"), pins(ROOT / "requirements" / "cpu.txt")
-    assert wanted and wanted.items() <= all_of_ours.items()
-    for name in wanted:
+    expected, all_pins = pins(DEPLOY / "requirements.txt"), pins(ROOT / "requirements" / "cpu.txt")
+    assert expected and expected.items() <= all_pins.items()
+    for name in expected:
         for text in importlib.metadata.requires(name) or []:
             needed = Requirement(text)
             if needed.marker is None or needed.marker.evaluate({"extra": "", "python_version": "3.11"}):
-                assert needed.name.lower().replace("_", "-") in wanted, f"{name} needs {needed}"
+                assert needed.name.lower().replace("_", "-") in expected, f"{name} needs {needed}"
 
 
 def test_what_the_image_copies_and_installs_is_enough_to_run_programs(dockerfile: str, tmp_path: Path) -> None:
@@ -150,9 +150,9 @@ def test_the_token_comes_from_a_secret_by_a_file(pod: dict[str, Any]) -> None:
 def test_the_service_takes_the_pod_s_arguments(pod: dict[str, Any]) -> None:
     (container,) = pod["containers"]
     known = {option for parameter in serve.params for option in parameter.opts}
-    given = arguments(container)
-    assert known >= set(given) and given["--host"] == "0.0.0.0"
-    assert {port["containerPort"] for port in container["ports"]} == {int(given["--port"])}
+    flags = arguments(container)
+    assert known >= set(flags) and flags["--host"] == "0.0.0.0"
+    assert {port["containerPort"] for port in container["ports"]} == {int(flags["--port"])}
 
 
 def test_pods_are_rolled_over_and_restarted_without_a_gap(manifests: dict[str, Any], pod: dict[str, Any]) -> None:
@@ -171,8 +171,8 @@ def test_pods_are_rolled_over_and_restarted_without_a_gap(manifests: dict[str, A
 
 def test_the_container_s_memory_holds_all_slots_and_the_queue(pod: dict[str, Any]) -> None:
     (container,) = pod["containers"]
-    given, config = arguments(container), ServiceConfig()
-    slots, queue = int(given["--slots"]), int(given["--queue"])
+    flags, config = arguments(container), ServiceConfig()
+    slots, queue = int(flags["--slots"]), int(flags["--queue"])
     most = slots * (config.maxima.memory_mb + config.maxima.file_mb + 48) + (slots + queue) * config.max_body_mb
     assert most * MIB <= int(container["resources"]["limits"]["memory"].removesuffix("Gi")) * 1024 * MIB
     assert int(container["resources"]["requests"]["cpu"]) == slots

@@ -233,7 +233,7 @@ def test_a_setuid_program_is_none_in_a_box(sandbox: Sandbox) -> None:
     assert sandbox.run(program, "", LIMITS).stdout in ("1 True 1 []\n", f"1 True 1 [{os.getgid()}]\n")
 
 
-def test_neither_the_environment_nor_descriptors_of_ours_are_inside(
+def test_neither_the_environment_nor_descriptors_of_the_service_are_inside(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("A_SECRET", "hunter2")

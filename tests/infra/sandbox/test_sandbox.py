@@ -248,11 +248,11 @@ def test_an_unknown_language_is_refused_with_those_there_are(sandbox: Sandbox) -
 
 
 def test_one_box_runs_a_program_on_one_input_after_another(sandbox: Sandbox) -> None:
-    asked = []
+    requested = []
 
     def inputs() -> Iterator[str]:
         for number in range(10):
-            asked.append(number)
+            requested.append(number)
             yield f"{number}\n"
 
     program = "x = int(input())\nassert x != 3, 'three'\nprint(2 * x)"
@@ -261,7 +261,7 @@ def test_one_box_runs_a_program_on_one_input_after_another(sandbox: Sandbox) -> 
     failed = next(results)
     results.close()
     assert outputs == ["0\n", "2\n", "4\n"] and failed.exit_code == 1 and "three" in failed.stderr
-    assert asked == [0, 1, 2, 3]
+    assert requested == [0, 1, 2, 3]
 
 
 def test_a_run_that_is_killed_does_not_end_those_after_it(sandbox: Sandbox) -> None:
@@ -291,20 +291,20 @@ while not os.path.exists(own):
 time.sleep(0.1)
 print(len(before), sizes() == before)
 """
-    found = [result.stdout for result in sandbox.run_each(program, ["1\n", "2\n"], SHORT)]
-    assert found == ["0 True\n", "1 True\n"]
+    actual = [result.stdout for result in sandbox.run_each(program, ["1\n", "2\n"], SHORT)]
+    assert actual == ["0 True\n", "1 True\n"]
 
 
 def test_two_programs_talk_to_each_other_and_to_nobody_else(sandbox: Sandbox) -> None:
     first = "import sys\nprint('ping', flush=True)\nsys.exit(0 if input() == 'PING' else 1)"
     second = "print(input().upper(), flush=True)"
-    asked, answered = sandbox.run_joined(first, second, SHORT)
-    assert (asked.exit_code, answered.exit_code, asked.stdout, answered.stdout) == (0, 0, "", "")
+    asking, answering = sandbox.run_joined(first, second, SHORT)
+    assert (asking.exit_code, answering.exit_code, asking.stdout, answering.stdout) == (0, 0, "", "")
 
 
 def test_a_program_that_says_nothing_to_the_other_meets_its_time(sandbox: Sandbox) -> None:
-    asked, answered = sandbox.run_joined("input()", "import time\ntime.sleep(60)", SHORT)
-    assert answered.ended == "time" and asked.wall_seconds < 4
+    asking, answering = sandbox.run_joined("input()", "import time\ntime.sleep(60)", SHORT)
+    assert answering.ended == "time" and asking.wall_seconds < 4
 
 
 CPP = """

@@ -89,8 +89,8 @@ def test_run_each_runs_each_input_and_stops_where_the_reader_does(url: str, clie
 def test_two_programs_can_be_joined(client: SandboxClient) -> None:
     asks = "import sys\nprint(open('n').read(), flush=True)\nsys.stderr.write(input())"
     answers = "print(int(input()) ** 2, flush=True)"
-    asked, answered = client.run_joined(asks, answers, SHORT, first_files={"n": b"12"})
-    assert (asked.stdout, asked.stderr, asked.ended, answered.ended) == ("", "144", "finished", "finished")
+    asking, answering = client.run_joined(asks, answers, SHORT, first_files={"n": b"12"})
+    assert (asking.stdout, asking.stderr, asking.ended, answering.ended) == ("", "144", "finished", "finished")
 
 
 def test_joined_programs_take_two_slots() -> None:
@@ -346,7 +346,7 @@ def test_a_token_comes_from_a_file_or_the_environment(tmp_path: Path, monkeypatc
     assert read_token(None) is None
 
 
-def test_told_to_terminate_the_process_finishes_its_run_and_ends_with_0() -> None:
+def test_a_process_that_is_terminated_finishes_its_run_and_ends_with_0() -> None:
     command = [sys.executable, "-m", "flows.cli.sandbox", "serve", "--port", "0", "--slots", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout

@@ -15,13 +15,13 @@ BERLIN = "Europe/Berlin"
 
 def times(text: str, timezone: str, after: datetime, count: int) -> list[str]:
     """UTC, as 'DD HH:MM'."""
-    cron, found = Cron.parse(text), []
+    cron, results = Cron.parse(text), []
     for _ in range(count):
         time = cron.next(timezone, after)
         assert time is not None and time.utcoffset() == timedelta(0)
-        found.append(f"{time:%d %H:%M}")
+        results.append(f"{time:%d %H:%M}")
         after = time
-    return found
+    return results
 
 
 def test_a_time_that_spring_skips_comes_an_hour_later_and_not_twice() -> None:
@@ -105,20 +105,20 @@ def expressions(draw: st.DrawFn) -> str:
 
 def allowed(field: str, least: int, most: int) -> set[int]:
     """What a field allows, by another way than the module's."""
-    found: set[int] = set()
+    results: set[int] = set()
     for part in field.split(","):
         span, _, step = part.partition("/")
         low, dash, high = span.partition("-")
         first = least if span == "*" else int(low)
         last = int(high) if dash else most if span == "*" or step else first
-        found |= {value for value in range(first, last + 1) if (value - first) % int(step or 1) == 0}
-    return found
+        results |= {value for value in range(first, last + 1) if (value - first) % int(step or 1) == 0}
+    return results
 
 
 def holds(text: str, time: datetime) -> bool:
     fields = text.split()
     minute, hour, day, month, weekday = (allowed(f, *limits) for f, limits in zip(fields, FIELDS, strict=True))
-    # FIELDS ends at 28 so that a day never is too late for its month; the field itself goes on to 31.
+    # FIELDS ends at 28 so that a day never is too late for its month; the field itself ends at 31.
     day |= allowed(fields[2], 1, 31)
     days = time.day in day, (time.weekday() + 1) % 7 in weekday
     both = fields[2].startswith("*") or fields[4].startswith("*")

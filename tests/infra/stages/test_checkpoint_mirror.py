@@ -47,8 +47,8 @@ def save(folder: Path, iteration: int) -> None:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    return {path: data for path, data in found.items() if not path.rpartition("/")[2].startswith(".")}
+    results = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {path: data for path, data in results.items() if not path.rpartition("/")[2].startswith(".")}
 
 
 def test_a_stage_that_moves_goes_on_from_its_last_checkpoint(backend: Backend, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_store_that_refuses_does_not_stop_the_stage(tmp_path: Path, monkeypatc
     monkeypatch.setattr(checkpoint_mirror, "say", messages.append)
     refused = threading.Event()
 
-    def incoming(*asked: Any) -> Any:
+    def incoming(*arguments: Any) -> Any:
         refused.set()
         raise StoreError("503")
 

@@ -53,8 +53,8 @@ def tree(tmp_path: Path) -> ModuleType:
 
 
 def digest(tree: ModuleType, module: str) -> str:
-    found: str = tree.digest_of(tree.code_digests(module))
-    return found
+    digest: str = tree.digest_of(tree.code_digests(module))
+    return digest
 
 
 def change(tmp_path: Path, name: str, old: str, new: str) -> None:

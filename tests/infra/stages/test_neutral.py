@@ -36,10 +36,10 @@ def hands_back(value: Any) -> list[str]:
     if inspect.isclass(value):
         # What makes the handle, and what enters it, returns the handle.
         methods = {name: each for name, each in vars(value).items() if name == "__exit__" or not name.startswith("_")}
-        found = [f"{value.__name__}.{name}" for name, each in methods.items() if not isinstance(each, FunctionType)]
+        results = [f"{value.__name__}.{name}" for name, each in methods.items() if not isinstance(each, FunctionType)]
         for each in methods.values():
-            found += hands_back(each) if isinstance(each, FunctionType) else []
-        return found
+            results += hands_back(each) if isinstance(each, FunctionType) else []
+        return results
     returned = get_type_hints(inspect.unwrap(value))["return"]
     if hasattr(value, "__wrapped__") and get_origin(returned) is Iterator:
         # A function made a context manager.
@@ -74,8 +74,8 @@ def _number() -> int:
 
 
 @pytest.mark.parametrize(
-    ("value", "found"),
+    ("value", "actual"),
     [(_number, ["_number"]), (_counting, ["_Counter.count"]), (_Counter, ["_Counter.count"])],
 )
-def test_a_value_handed_back_is_noticed(value: Any, found: list[str]) -> None:
-    assert hands_back(value) == found
+def test_a_value_handed_back_is_noticed(value: Any, actual: list[str]) -> None:
+    assert hands_back(value) == actual

@@ -72,7 +72,7 @@ def test_a_server_that_does_not_answer_is_an_error_of_the_store(
     [
         ("AES256", "", {"ServerSideEncryption": "AES256"}),
         ("aws:kms", "", {"ServerSideEncryption": "aws:kms"}),
-        ("aws:kms", "alias/ours", {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/ours"}),
+        ("aws:kms", "alias/longhaul", {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/longhaul"}),
     ],
 )
 def test_everything_is_encrypted_as_the_environment_says(
@@ -110,8 +110,12 @@ def test_what_was_stored_without_encryption_is_sent_again_with_it(
     ("kind", "key", "message"),
     [
         ("aes256", "", "LONGHAUL_S3_SSE=aes256: expected one of AES256, aws:kms, aws:kms:dsse"),
-        ("", "alias/ours", "LONGHAUL_S3_SSE_KMS_KEY_ID=alias/ours needs LONGHAUL_S3_SSE=aws:kms, which is not set"),
-        ("AES256", "alias/ours", "needs LONGHAUL_S3_SSE=aws:kms, which is AES256"),
+        (
+            "",
+            "alias/longhaul",
+            "LONGHAUL_S3_SSE_KMS_KEY_ID=alias/longhaul needs LONGHAUL_S3_SSE=aws:kms, which is not set",
+        ),
+        ("AES256", "alias/longhaul", "needs LONGHAUL_S3_SSE=aws:kms, which is AES256"),
     ],
 )
 def test_an_encryption_that_cannot_be_is_refused_before_anything_is_sent(

@@ -213,7 +213,9 @@ def test_a_source_that_changes_between_reading_and_sending_never_appears(
     assert uploads(store) == []
 
 
-def test_a_dropped_upload_of_the_same_file_is_begun_anew(proxy: FaultyProxy, store: Store, folder: Path) -> None:
+def test_a_dropped_upload_of_the_same_file_is_begun_from_scratch(
+    proxy: FaultyProxy, store: Store, folder: Path
+) -> None:
     """As when another writer of the same bytes completes or drops the upload that this one has joined."""
     proxy.faults = [Fault("500", "PUT", "partNumber=3")]
     with pytest.raises(StoreError, match="InternalError"):

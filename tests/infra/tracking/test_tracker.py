@@ -39,14 +39,14 @@ def test_what_is_logged_offline_is_read_back_from_the_run(
             run.summary({"outputs": {"model": "e4f5"}, "accuracy": 0.5})
         assert requests == []
     assert history(tmp_path) == [{"_step": step, "rl/accuracy": step / 4, "rl/tokens": 100 * step} for step in range(3)]
-    found = records(tmp_path)
-    (started,) = [each.run for each in found if each.HasField("run")]
+    actual = records(tmp_path)
+    (started,) = [each.run for each in actual if each.HasField("run")]
     assert (started.run_id, started.display_name, started.run_group) == ("run-1", "run rl", "run")
     assert (started.project, started.job_type) == ("longhaul", "long2short/rl")
     config = items(started.config.update)
     assert (config["key"], config["inputs"], config["settings"]) == ("0a1b", {"model": "c2d3"}, {"tau": 0.1})
     summary: dict[str, Any] = {}
-    for each in found:
+    for each in actual:
         if each.HasField("summary"):
             summary |= items(each.summary.update)
     assert summary["accuracy"] == 0.5
@@ -122,9 +122,9 @@ def test_a_run_file_that_was_cut_off_anywhere_is_read_up_to_there(sizes: list[in
     written = [record_type(num=number, uuid=rng.choice("ab") * size) for number, size in enumerate(sizes)]
     data = in_blocks([each.SerializeToString() for each in written])
     assert list(offline_runs.records(data)) == written
-    found = list(offline_runs.records(data[: max(7, len(data) - cut)]))
-    assert found == written[: len(found)]
-    assert len(found) >= len(written) - cut  # each takes a byte at least
+    actual = list(offline_runs.records(data[: max(7, len(data) - cut)]))
+    assert actual == written[: len(actual)]
+    assert len(actual) >= len(written) - cut  # each takes a byte at least
 
 
 def in_blocks(texts: list[bytes]) -> bytes:
@@ -147,14 +147,14 @@ def in_blocks(texts: list[bytes]) -> bytes:
 
 
 def test_outputs_are_artifacts_that_refer_to_the_store_and_nothing_of_them_is_read(tmp_path: Path) -> None:
-    stored = tmp_path / "st ore[#1]" / "content"
-    stored.mkdir(parents=True)
-    os.mkfifo(stored / "weights é.bin")  # whoever reads it waits for ever
-    local = MODEL.model_copy(update={"kind": "dataset", "digest": "b" * 64, "address": str(stored), "files": 1})
+    saved = tmp_path / "st ore[#1]" / "content"
+    saved.mkdir(parents=True)
+    os.mkfifo(saved / "weights é.bin")  # whoever reads it waits for ever
+    local = MODEL.model_copy(update={"kind": "dataset", "digest": "b" * 64, "address": str(saved), "files": 1})
     with tracker(tmp_path) as run:
         run.outputs({"model": MODEL, "led/ger": local})
-    found = records(tmp_path)
-    logged = [each.artifact for each in found if each.HasField("artifact")]
+    actual = records(tmp_path)
+    logged = [each.artifact for each in actual if each.HasField("artifact")]
     assert [(each.name, each.type) for each in logged] == [
         ("long2short-rl-model", "model"),
         ("long2short-rl-led-ger", "dataset"),
@@ -162,9 +162,9 @@ def test_outputs_are_artifacts_that_refer_to_the_store_and_nothing_of_them_is_re
     assert [json.loads(each.metadata) for each in logged] == [MODEL.model_dump(), local.model_dump()]
     (model,), (file,) = (each.manifest.contents for each in logged)
     assert (model.ref, model.size) == (MODEL.address, 0)
-    assert file.path == "weights é.bin" and url2pathname(urlparse(file.ref).path) == str(stored / "weights é.bin")
+    assert file.path == "weights é.bin" and url2pathname(urlparse(file.ref).path) == str(saved / "weights é.bin")
     summary: dict[str, Any] = {}
-    for each in found:
+    for each in actual:
         if each.HasField("summary"):
             summary |= items(each.summary.update)
     assert summary["outputs"] == {"model": MODEL.digest, "led/ger": "b" * 64}
@@ -198,9 +198,9 @@ with tracker(Path({str(tmp_path)!r})) as run:
     )
     assert done.returncode == -signal.SIGKILL
     (path,) = (tmp_path / "wandb").glob("*/*.wandb")
-    kept = [items(each.history.item) for each in parsed(path.read_bytes()) if each.HasField("history")]
+    retained = [items(each.history.item) for each in parsed(path.read_bytes()) if each.HasField("history")]
     # The library holds the newest row back until the next step begins.
-    assert [row["_step"] for row in kept][:4] == [0, 1, 2, 3]
+    assert [row["_step"] for row in retained][:4] == [0, 1, 2, 3]
 
 
 def test_disabled_writes_nothing_and_does_not_load_the_library(tmp_path: Path) -> None:

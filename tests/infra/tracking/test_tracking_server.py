@@ -54,13 +54,13 @@ def test_a_server_that_refuses_the_run_is_an_error(
     assert set(requests) == {"POST /graphql"}
 
 
-@pytest.mark.parametrize("trouble", ["nobody listens", "the server is broken"])
+@pytest.mark.parametrize("problem", ["nobody listens", "the server is broken"])
 def test_a_server_that_does_not_answer_leaves_an_offline_run_and_a_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, trouble: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, problem: str
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     with server(503, monkeypatch):
-        if trouble == "nobody listens":
+        if problem == "nobody listens":
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
                 address = f"http://127.0.0.1:{free.getsockname()[1]}"

@@ -37,9 +37,9 @@ def records(folder: Path) -> list[Any]:
     (path,) = (folder / "wandb").glob("*run-*/*.wandb")
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        found = parsed(path.read_bytes())
-        if any(each.HasField("exit") for each in found):
-            return found
+        results = parsed(path.read_bytes())
+        if any(each.HasField("exit") for each in results):
+            return results
         time.sleep(0.01)
     raise AssertionError(f"{path} has no end")
 
@@ -54,7 +54,7 @@ def parsed(data: bytes) -> list[Any]:
 
     record_type: Any = vars(wandb_internal_pb2)["Record"]  # its stubs lack it
 
-    at, whole, found = 7, b"", []
+    at, whole, results = 7, b"", []
     while at + 7 <= len(data):
         left = 32768 - at % 32768
         _, length, kind = struct.unpack("<IHB", data[at : at + 7])
@@ -64,9 +64,9 @@ def parsed(data: bytes) -> list[Any]:
         whole += data[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):
-            found.append(record_type.FromString(whole))
+            results.append(record_type.FromString(whole))
             whole = b""
-    return found
+    return results
 
 
 def items(rows: Any) -> dict[str, Any]:

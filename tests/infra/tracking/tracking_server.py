@@ -13,7 +13,7 @@ PROJECT = {"id": "UHJvamVjdA==", "name": "longhaul", "entity": {"id": "RW50aXR5"
 
 
 @dataclass
-class Kept:
+class TrackedRun:
     """What the server was sent of one run."""
 
     history: list[str] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Kept:
         return [{k: v for k, v in row.items() if k == "_step" or not k.startswith("_")} for row in rows]
 
 
-class Runs(dict[str, Kept]):
+class Runs(dict[str, TrackedRun]):
     """What the server keeps, by the run's id."""
 
     def answer(self, query: str, values: dict[str, Any], address: str) -> dict[str, Any]:
@@ -43,17 +43,17 @@ class Runs(dict[str, Kept]):
         }
         if "UpsertBucket" in query:
             new = values["name"] not in self
-            kept = self.setdefault(values["name"], Kept())
-            kept.config = values.get("config") or kept.config
-            bucket |= {"config": "{}", "historyLineCount": len(kept.history)}
+            run = self.setdefault(values["name"], TrackedRun())
+            run.config = values.get("config") or run.config
+            bucket |= {"config": "{}", "historyLineCount": len(run.history)}
             return {"upsertBucket": {"bucket": bucket, "inserted": new}}
         if "RunResumeStatus" in query:
             if values["name"] not in self:
                 return {"model": {**PROJECT, "bucket": None}}
-            kept = self[values["name"]]
-            bucket |= {"historyLineCount": len(kept.history), "historyTail": json.dumps(kept.history[-1:])}
+            run = self[values["name"]]
+            bucket |= {"historyLineCount": len(run.history), "historyTail": json.dumps(run.history[-1:])}
             bucket |= {"eventsLineCount": 0, "eventsTail": "[]", "logLineCount": 0, "tags": []}
-            bucket |= {"summaryMetrics": json.dumps(kept.summary), "config": kept.config, "wandbConfig": '{"t":{}}'}
+            bucket |= {"summaryMetrics": json.dumps(run.summary), "config": run.config, "wandbConfig": '{"t":{}}'}
             return {"model": {**PROJECT, "bucket": bucket}}
         if "CreateRunFiles" in query:
             files = [{"name": name, "uploadUrl": f"{address}/files/{name}"} for name in values["files"]]
@@ -94,15 +94,15 @@ def tracking_server() -> Iterator[tuple[str, Runs]]:
             body = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
             answer: dict[str, Any] = {}
             if self.path == "/graphql":
-                asked = json.loads(body)
-                answer = {"data": runs.answer(asked["query"], asked.get("variables") or {}, address)}
+                request = json.loads(body)
+                answer = {"data": runs.answer(request["query"], request.get("variables") or {}, address)}
             elif self.path.endswith("/file_stream"):
                 runs.stream(self.path.split("/")[-2], json.loads(body).get("files") or {})
-            told = json.dumps(answer).encode()
+            sent = json.dumps(answer).encode()
             self.send_response(200)
-            self.send_header("Content-Length", str(len(told)))
+            self.send_header("Content-Length", str(len(sent)))
             self.end_headers()
-            self.wfile.write(told)
+            self.wfile.write(sent)
 
         do_GET = do_PUT = do_POST
 

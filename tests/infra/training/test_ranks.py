@@ -35,15 +35,15 @@ def ranks(base: Path, request: pytest.FixtureRequest) -> Iterator[TrainerRanks]:
 
 def test_two_ranks_take_the_steps_of_one(ranks: TrainerRanks, trainer: Trainer, base: Path) -> None:
     trainer.load_weights(base)
-    wanted, weights = trained(trainer)
+    expected, weights = trained(trainer)
     before = trainer.reference_logprobs(ROWS)
     trainer.load_weights(base)
-    found, same = trained(ranks)
+    actual, same = trained(ranks)
     after = ranks.reference_logprobs(ROWS)
     ranks.load_weights(base)
-    for ours, theirs in zip(found, wanted, strict=True):
-        assert ours.loss == pytest.approx(theirs.loss, rel=1e-5)
-        assert ours.gradient_norm == pytest.approx(theirs.gradient_norm, rel=1e-5)
+    for own, others in zip(actual, expected, strict=True):
+        assert own.loss == pytest.approx(others.loss, rel=1e-5)
+        assert own.gradient_norm == pytest.approx(others.gradient_norm, rel=1e-5)
     assert same.keys() == weights.keys()
     # Where a gradient is all but zero, the sign of Adam's step hangs on the order of additions: 3e-4 is three steps.
     assert max((same[name] - weights[name]).abs().max().item() for name in weights) < 5e-5

@@ -18,16 +18,16 @@ def test_trainer_ranks_on_two_nodes_take_the_steps_of_one(
     zero_stage: Literal[2, 3], trainer: Trainer, base: Path, tmp_path: Path
 ) -> None:
     trainer.load_weights(base)
-    wanted, weights = trained(trainer)
+    expected, weights = trained(trainer)
     trainer.load_weights(base)
     first = new_node()
     with others(first) as processes:
         with lead(first, 60):
             for _ in range(2):  # a stage may open a second trainer
                 ranks = TrainerRanks(base, TrainerConfig(ranks=2, zero_stage=zero_stage), seed=0)
-                found, same = trained(ranks)
+                actual, same = trained(ranks)
                 ranks.load_weights(ranks.save(tmp_path / "model"))
                 ranks.close()
         assert processes[0].wait(20) == 0
-    assert [one.loss for one in found] == pytest.approx([one.loss for one in wanted], rel=1e-5)
+    assert [one.loss for one in actual] == pytest.approx([one.loss for one in expected], rel=1e-5)
     assert max((same[name] - weights[name]).abs().max().item() for name in weights) < 5e-5

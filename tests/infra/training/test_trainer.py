@@ -102,33 +102,33 @@ SPARING = [{"gradient_checkpointing": True}, {"logit_chunk_tokens": 16}]
 def kept_bytes(trainer: Trainer) -> int:
     """What a forward pass keeps for the backward pass, the weights left out."""
     own = {parameter.data_ptr() for parameter in trainer.engine.module.parameters()}
-    kept: dict[int, int] = {}
+    retained: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
         if tensor.untyped_storage().data_ptr() not in own:
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            retained[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         trainer.logprobs(ROWS[0].tokens, ROWS[0].positions)
-    return sum(kept.values())
+    return sum(retained.values())
 
 
 @pytest.mark.parametrize("sparing", SPARING, ids=lambda keys: next(iter(keys)))
 def test_what_saves_memory_computes_the_same_step(sparing: dict[str, int], trainer: Trainer, base: Path) -> None:
     trainer.load_weights(base)
-    wanted = trainer.reference_logprobs(ROWS, temperature=0.7)
+    expected = trainer.reference_logprobs(ROWS, temperature=0.7)
     step = trainer.step(ROWS, response_loss(ROWS), learning_rate=1e-3, temperature=0.7)
-    stepped, kept = weights(trainer), kept_bytes(trainer)
+    stepped, retained = weights(trainer), kept_bytes(trainer)
     trainer.load_weights(base)
     other = Trainer(base, TrainerConfig.model_validate(sparing), seed=0)
-    found = other.reference_logprobs(ROWS, temperature=0.7)
-    assert all(torch.allclose(one, two, atol=1e-5) for one, two in zip(found, wanted, strict=True))
+    actual = other.reference_logprobs(ROWS, temperature=0.7)
+    assert all(torch.allclose(one, two, atol=1e-5) for one, two in zip(actual, expected, strict=True))
     same = other.step(ROWS, response_loss(ROWS), learning_rate=1e-3, temperature=0.7)
     assert (same.loss, same.gradient_norm) == pytest.approx((step.loss, step.gradient_norm), rel=1e-5)
     assert weights(other).keys() == stepped.keys()
     assert all(torch.allclose(tensor, stepped[name], atol=1e-5) for name, tensor in other.weights())
-    assert kept_bytes(other) < (0.6 if "gradient_checkpointing" in sparing else 0.95) * kept
+    assert kept_bytes(other) < (0.6 if "gradient_checkpointing" in sparing else 0.95) * retained
 
 
 def test_a_checkpoint_saved_from_a_chunked_head_is_whole(base: Path, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_both_ends_speak_the_protocol_and_an_engine_that_stays_away_ends_the_upd
     command = [sys.executable, "-m", checkpoint_engine_process.__name__, str(base), str(tmp_path / "log")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=own_environment())
     assert done.returncode == 0, (tmp_path / "log").read_text()[-2000:]
-    found = json.loads(done.stdout)
-    assert "did not take the weights" in found["refused"]
-    assert min(found["before"]) > 1e-2
-    assert max(found["after"]) < 1e-4
+    actual = json.loads(done.stdout)
+    assert "did not take the weights" in actual["refused"]
+    assert min(actual["before"]) > 1e-2
+    assert max(actual["after"]) < 1e-4

@@ -179,11 +179,11 @@ def test_a_bfloat16_engine_follows_its_trainer(task: str, base: Path, tmp_path: 
     between 16 and 32 are a multiple of 1/8 in bfloat16, so that rounding the last one alone moves a log-probability by
     up to 1/16.
     """
-    found: Rounded = run(task, base, tmp_path)
-    assert found["mean_before"] > 1, "training changed nothing, so that the test shows nothing"
-    assert found["largest"] < 0.5
-    assert found["mean"] < 0.04
-    assert run("sample_bfloat16", tmp_path / "model", tmp_path) == found["sampled"]
+    actual: Rounded = run(task, base, tmp_path)
+    assert actual["mean_before"] > 1, "training changed nothing, so that the test shows nothing"
+    assert actual["largest"] < 0.5
+    assert actual["mean"] < 0.04
+    assert run("sample_bfloat16", tmp_path / "model", tmp_path) == actual["sampled"]
 
 
 def test_cached_prefixes_of_old_weights_do_not_leak_into_new_ones(

@@ -52,7 +52,7 @@ def test_suites_in_the_recipe_go_before_the_folders_and_survive_a_dump(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("name", "suite", "told"),
+    ("name", "suite", "reported"),
     [
         ("r1", {}, ["r1.yaml: no stage has this suite", "long2short/rl"]),
         ("rl", {"train problems": []}, ["rl.yaml", "'train problems'", "RL prompts, ledger, test problems"]),
@@ -61,12 +61,12 @@ def test_suites_in_the_recipe_go_before_the_folders_and_survive_a_dump(tmp_path:
     ],
 )
 def test_a_bad_file_of_ones_own_is_refused_when_the_recipe_is_read(
-    tmp_path: Path, name: str, suite: Any, told: list[str]
+    tmp_path: Path, name: str, suite: Any, reported: list[str]
 ) -> None:
     write(tmp_path, name, suite)
     with pytest.raises(ValidationError) as error:
         GatesConfig(folder=str(tmp_path))
-    for part in told:
+    for part in reported:
         assert part in str(error.value)
 
 

@@ -64,9 +64,9 @@ def changed(name: str, changes: dict[str, Any]) -> Recipe:
 
 @pytest.mark.parametrize("stage", MEASURED)
 def test_a_nano_stage_takes_what_was_measured_within_a_factor_of_two(stage: str, nano: Estimate) -> None:
-    (found,) = [one for one in nano.stages if one.stage == stage]
+    (actual,) = [one for one in nano.stages if one.stage == stage]
     seconds, _ = MEASURED[stage]
-    assert seconds / 2 < found.seconds < 2 * seconds
+    assert seconds / 2 < actual.seconds < 2 * seconds
 
 
 def test_the_nano_run_takes_what_was_measured_within_a_quarter(nano: Estimate) -> None:
@@ -75,9 +75,9 @@ def test_the_nano_run_takes_what_was_measured_within_a_quarter(nano: Estimate) -
 
 @pytest.mark.parametrize("stage", [stage for stage, (_, tokens) in MEASURED.items() if tokens])
 def test_a_nano_stage_generates_what_was_measured_within_fifteen_percent(stage: str, nano: Estimate) -> None:
-    (found,) = [one for one in nano.stages if one.stage == stage]
+    (actual,) = [one for one in nano.stages if one.stage == stage]
     # A stage that is nothing but an evaluation is as long as its model's responses are, which differ more.
-    assert found.generated == pytest.approx(MEASURED[stage][1], rel=0.15)
+    assert actual.generated == pytest.approx(MEASURED[stage][1], rel=0.15)
 
 
 @pytest.mark.parametrize("stage", STEPS)
@@ -118,7 +118,7 @@ def test_weights_are_counted_as_the_model_has_them(family: str, tied: bool) -> N
     assert from_config(config.to_dict(), "config.json").parameters == count
 
 
-def test_a_model_whose_shape_cannot_be_told_is_refused_with_the_way_out(tmp_path: Path) -> None:
+def test_a_model_of_unknown_shape_is_refused_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(ShapeUnknown, match=r"none of the known ones .*longhaul run --until import"):
         shape_of("someone/unknown-model")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "mixtral"}))
@@ -137,7 +137,7 @@ def test_a_layer_keeps_as_many_bytes_for_the_backward_pass_as_the_formula_says(d
         "num_key_value_heads": 2,
         "intermediate_size": 512,
     }
-    kept: dict[int, float] = {}
+    retained: dict[int, float] = {}
     for layers in (1, 3):
         config = Qwen2Config(**sizes, num_hidden_layers=layers, vocab_size=64)
         model = Qwen2ForCausalLM(config)
@@ -154,9 +154,9 @@ def test_a_layer_keeps_as_many_bytes_for_the_backward_pass_as_the_formula_says(d
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             packed = torch.arange(64)[None].repeat(4, 4)  # four examples in each row
             model(input_ids=packed, position_ids=packed, use_cache=False)
-        kept[layers] = sum(tensor.untyped_storage().nbytes() for tensor in storages.values())
+        retained[layers] = sum(tensor.untyped_storage().nbytes() for tensor in storages.values())
     shape = from_config(config.to_dict(), "config.json")
-    per_token = (kept[3] - kept[1]) / 2 / (4 * 256)
+    per_token = (retained[3] - retained[1]) / 2 / (4 * 256)
     mask = 256 * dtype.itemsize
     assert activation_bytes(shape, dtype.itemsize) + mask == pytest.approx(per_token, rel=1e-6)
 
@@ -189,7 +189,7 @@ def test_a_trainer_holds_between_steps_what_the_formula_says(dtype: str, stage: 
 
 def test_sharding_takes_from_each_rank_what_zero_says() -> None:
     # The ZeRO paper's own example (arXiv 1910.02054, figure 1): 7.5B weights in half precision on 64 ranks take 120,
-    # 31.4, 16.6 and 1.9 GB with float32 weights and averages; the float32 gradients of a step are ours.
+    # 31.4, 16.6 and 1.9 GB with float32 weights and averages; the float32 gradients of a step are Longhaul's own.
     shape, held = replace(SEVEN_B, vocabulary=135_926), []
     assert shape.parameters == pytest.approx(7.5e9, rel=1e-3)
     for stage in (0, 1, 2, 3):
@@ -221,11 +221,11 @@ def test_a_response_of_full_context_takes_the_kv_cache_that_its_heads_need() -> 
     ],
 )
 def test_a_shipped_recipe_fits_the_machine_that_it_is_for(config: str, gpu: str, gpus: int) -> None:
-    found = estimate(load_recipe(CONFIGS / f"{config}.yaml"), gpu, gpus)
-    assert found.problems == ()
-    assert found.placement.gpus == gpus and found.engine.capacity > found.at_once
-    assert all(phase.total < 0.95 * found.device.memory for phase in found.phases)
-    json.dumps(found.plain(), allow_nan=False)
+    actual = estimate(load_recipe(CONFIGS / f"{config}.yaml"), gpu, gpus)
+    assert actual.problems == ()
+    assert actual.placement.gpus == gpus and actual.engine.capacity > actual.at_once
+    assert all(phase.total < 0.95 * actual.device.memory for phase in actual.phases)
+    json.dumps(actual.plain(), allow_nan=False)
 
 
 def test_the_small_model_fits_with_the_same_settings() -> None:
@@ -234,7 +234,7 @@ def test_the_small_model_fits_with_the_same_settings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "changes", "told"),
+    ("config", "changes", "reported"),
     [
         ("report", {}, r"training \(rows of vanilla_sft.phases.1, 131,072 tokens\) takes .*mask.*larger GPU"),
         ("qwen-7b-4nodes", {"trainer.gradient_checkpointing": False}, r"activations .*trainer.gradient_checkpointing"),
@@ -252,21 +252,21 @@ def test_the_small_model_fits_with_the_same_settings() -> None:
     ],
 )
 def test_what_cannot_fit_is_refused_by_what_is_too_big_and_the_keys_that_help(
-    config: str, changes: dict[str, Any], told: str
+    config: str, changes: dict[str, Any], reported: str
 ) -> None:
-    found = estimate(changed(f"{config}.yaml", changes), "h100")
-    assert not found.fits
-    assert any(re.search(told, problem) for problem in found.problems), found.problems
+    actual = estimate(changed(f"{config}.yaml", changes), "h100")
+    assert not actual.fits
+    assert any(re.search(reported, problem) for problem in actual.problems), actual.problems
 
 
 def test_fewer_gpus_than_the_recipe_asks_for_are_refused() -> None:
-    found = estimate(load_recipe(CONFIGS / "qwen-1.5b-8gpu.yaml"), "h100", 4)
-    assert "there are 4 GPUs" in found.problems[0] and "give --gpus 8" in found.problems[0]
+    actual = estimate(load_recipe(CONFIGS / "qwen-1.5b-8gpu.yaml"), "h100", 4)
+    assert "there are 4 GPUs" in actual.problems[0] and "give --gpus 8" in actual.problems[0]
 
 
-def test_gpus_that_nobody_uses_are_told() -> None:
-    found = estimate(load_recipe(CONFIGS / "qwen-1.5b-8gpu.yaml"), "h100", 32)
-    assert found.fits and found.placement.described.endswith("24 do nothing")
+def test_gpus_that_nobody_uses_are_reported() -> None:
+    actual = estimate(load_recipe(CONFIGS / "qwen-1.5b-8gpu.yaml"), "h100", 32)
+    assert actual.fits and actual.placement.described.endswith("24 do nothing")
 
 
 def test_trainer_and_workers_on_one_node_without_turns_are_taken_to_share_its_memory() -> None:
@@ -296,13 +296,13 @@ def test_the_estimate_has_room_where_a_deployment_has(
     changes |= {"handover.share_device": shared, "engine.gpu_memory_share": 0.3}
     cluster = {"default": {"gpus": 8}, "stages": {"rl": {"nodes": nodes}}}
     recipe = changed("qwen-7b-4nodes.yaml", changes | {"cluster": cluster})
-    found = [one for one in estimate(recipe, "h100", 8 * nodes).problems if "GPUs" in one]
+    actual = [one for one in estimate(recipe, "h100", 8 * nodes).problems if "GPUs" in one]
     if refused:
-        assert refused in found[0]
+        assert refused in actual[0]
         with pytest.raises(CannotDeploy, match="rl has"):
             nodes_of(recipe, "rl")
     else:
-        assert found == [] and nodes_of(recipe, "rl") == nodes
+        assert actual == [] and nodes_of(recipe, "rl") == nodes
 
 
 def test_several_nodes_are_whole_ones() -> None:
@@ -330,8 +330,8 @@ def test_an_engine_s_batches_are_no_longer_than_asked_where_prompts_are_cut() ->
 
 
 def test_cost_is_hours_times_gpus_times_price() -> None:
-    found = estimate(load_recipe(CONFIGS / "qwen-1.5b-8gpu.yaml"), "h100", 8, price=2.0)
-    assert found.cost == pytest.approx(found.seconds / 3600 * 16)
+    actual = estimate(load_recipe(CONFIGS / "qwen-1.5b-8gpu.yaml"), "h100", 8, price=2.0)
+    assert actual.cost == pytest.approx(actual.seconds / 3600 * 16)
 
 
 def test_what_is_given_goes_before_what_is_assumed() -> None:

@@ -19,9 +19,9 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 SEVEN_B = KNOWN["Qwen/Qwen2.5-7B"]
 
 
-@given(mean=st.floats(1, 900), spread=st.floats(0.2, 1.5))
-def test_lengths_have_the_mean_that_is_asked_for(mean: float, spread: float) -> None:
-    assert capped_mean(centre_of(mean, spread, 1000), spread, 1000) == pytest.approx(mean, rel=1e-6)
+@given(mean=st.floats(1, 900), deviation=st.floats(0.2, 1.5))
+def test_lengths_have_the_mean_that_is_asked_for(mean: float, deviation: float) -> None:
+    assert capped_mean(centre_of(mean, deviation, 1000), deviation, 1000) == pytest.approx(mean, rel=1e-6)
 
 
 @settings(max_examples=20, deadline=None)
@@ -45,20 +45,20 @@ def test_rollouts_keep_their_books(budget: int, mean: float, oversampling: float
         learning_rate=1e-6,
         final_learning_rate=1e-6,
     )
-    found = simulate(config, mean, 0.6)
-    assert found == simulate(config, mean, 0.6)
+    actual = simulate(config, mean, 0.6)
+    assert actual == simulate(config, mean, 0.6)
     rounding = 1 + 1e-9
-    assert found.trained_tokens <= found.tokens * rounding
-    assert found.tokens <= found.requests * budget * rounding and found.longest <= budget * rounding
-    assert found.done <= min(config.groups, found.started) * rounding
-    assert found.requests <= config.in_flight * config.responses * rounding
+    assert actual.trained_tokens <= actual.tokens * rounding
+    assert actual.tokens <= actual.requests * budget * rounding and actual.longest <= budget * rounding
+    assert actual.done <= min(config.groups, actual.started) * rounding
+    assert actual.requests <= config.in_flight * config.responses * rounding
 
 
 def test_a_budget_that_no_response_reaches_fills_every_batch() -> None:
     config = load_recipe(CONFIGS / "nano.yaml").long2short.rl
-    found = simulate(config, 56, 0.6)
-    assert (found.done, found.prefixes) == (config.groups, 0)
-    assert found.tokens == pytest.approx(config.groups * config.responses * 56, rel=0.05)
+    actual = simulate(config, 56, 0.6)
+    assert (actual.done, actual.prefixes) == (config.groups, 0)
+    assert actual.tokens == pytest.approx(config.groups * config.responses * 56, rel=0.05)
 
 
 def test_responses_that_all_run_at_once_take_as_many_steps_as_the_longest() -> None:
@@ -73,7 +73,7 @@ def test_responses_that_all_run_at_once_take_as_many_steps_as_the_longest() -> N
     assert crowded.sequences == 16, "what the KV cache has no room for waits"
 
 
-def test_ranks_that_find_no_micro_batch_are_told() -> None:
+def test_ranks_without_a_micro_batch_are_reported() -> None:
     config = TrainerConfig(dtype="bfloat16", ranks=8, zero_stage=1, micro_batch_tokens=8192)
     full = training_time(SEVEN_B, config, device("h100"), 1, 8 * 8192, 8192)
     assert full.busy == 1

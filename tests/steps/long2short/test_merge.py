@@ -26,9 +26,9 @@ def test_the_average_is_exact_in_float32(tmp_path: Path) -> None:
     long, short = checkpoint(tmp_path / "long", {"w": a}), checkpoint(tmp_path / "short", {"w": b})
     merge_weights(long, short, 0.7, tmp_path / "merged")
     merged = load_file(tmp_path / "merged" / "model-1.safetensors")
-    wanted = 0.7 * a.double() + 0.3 * b.double()
+    expected = 0.7 * a.double() + 0.3 * b.double()
     assert merged["w"].dtype == torch.float32
-    torch.testing.assert_close(merged["w"].double(), wanted, atol=1e-7, rtol=1e-6)
+    torch.testing.assert_close(merged["w"].double(), expected, atol=1e-7, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("weight", "which"), [(1.0, "long"), (0.0, "short")])

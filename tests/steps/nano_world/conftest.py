@@ -1,4 +1,4 @@
-"""The nano base's tokenizer, trained anew."""
+"""The nano base's tokenizer, trained from scratch."""
 
 import pytest
 from transformers import PreTrainedTokenizerFast

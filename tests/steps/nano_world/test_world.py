@@ -102,18 +102,18 @@ def test_answers_of_unsuitable_prompts_are_right() -> None:
 
 
 def boxed(response: str) -> str | None:
-    found = re.findall(r"\\boxed\{([^}]*)\}", response)
-    return found[-1] if found else None
+    results = re.findall(r"\\boxed\{([^}]*)\}", response)
+    return results[-1] if results else None
 
 
 @settings(max_examples=200)
 @given(SEEDS, st.integers(1, 10))
 def test_chains_stay_in_bounds_and_give_the_answer_that_their_words_ask_for(seed: int, steps: int) -> None:
     task = make_chain(Random(seed), steps)
-    start, *told = task.problem.text.removesuffix(" What is the result?").split(". ")
+    start, *sentences = task.problem.text.removesuffix(" What is the result?").split(". ")
     value = int(start.removeprefix("Start with "))
-    assert len(told) == steps
-    for words in told:
+    assert len(sentences) == steps
+    for words in sentences:
         number = int(re.findall(r"\d+", words)[0])
         if words.startswith("Divide"):
             assert value % number == 0
@@ -151,13 +151,13 @@ def test_every_line_of_a_path_is_true_but_for_slips_that_it_takes_back(seed: int
     task = MAKERS[domain](Random(seed), difficulty)
     assert_true_equations(task.short)
     for line in task.long(Random(seed + 1)).splitlines():
-        slip, taken_back, mended = line.partition("Wait: ")
+        slip, taken_back, fixed = line.partition("Wait: ")
         if taken_back:
             # The slip itself is wrong; what follows from it, going back, is true and does not return to the start.
             first, *back = EQUATION.findall(slip)
-            assert first[:3] == EQUATION.findall(mended)[0][:3] and first[3] != EQUATION.findall(mended)[0][3]
+            assert first[:3] == EQUATION.findall(fixed)[0][:3] and first[3] != EQUATION.findall(fixed)[0][3]
             assert all(step[3] != first[0] for step in back)
-            assert_true_equations(mended)
+            assert_true_equations(fixed)
         else:
             assert_true_equations(line)
 
@@ -195,9 +195,9 @@ def test_a_few_long_paths_are_wrong_so_that_verification_has_something_to_find(w
 @given(SEEDS, st.integers(1, 5))
 def test_hidden_tests_of_a_program_are_not_all_shown_in_its_prompt(seed: int, difficulty: int) -> None:
     problem = make_program(Random(seed), difficulty).problem
-    shown = {f"{x}\n" for x in re.findall(r"f\((\d+)\)", problem.text)}
-    hidden = [stdin for stdin, _ in problem.tests if stdin not in shown]
-    assert len(shown) == 3 and len(hidden) == 3 and len(problem.tests) == 4
+    examples = {f"{x}\n" for x in re.findall(r"f\((\d+)\)", problem.text)}
+    hidden = [stdin for stdin, _ in problem.tests if stdin not in examples]
+    assert len(examples) == 3 and len(hidden) == 3 and len(problem.tests) == 4
 
 
 def test_long_paths_show_the_four_behaviours(world: NanoWorld) -> None:

@@ -154,12 +154,12 @@ def test_the_right_examples_are_retained_and_their_tests_catch_more_than_a_sampl
         caught=wrong,
         caught_by_sample=0,
     )
-    kept = kept_problems(problems, outcomes)
-    assert all(len(problem.tests) >= 10 and len(set(problem.tests)) == len(problem.tests) for problem in kept)
+    retained = kept_problems(problems, outcomes)
+    assert all(len(problem.tests) >= 10 and len(set(problem.tests)) == len(problem.tests) for problem in retained)
 
     verifier = CodeVerifier(sandbox)
     by_id = {problem.id: problem for problem in problems}
-    for problem in kept[:3]:
+    for problem in retained[:3]:
         right, wrong_one = by_id[problem.id].submissions[0], by_id[problem.id].wrong[0]
         assert verifier.judge(problem, f"```python\n{right.program}```").right
         assert not verifier.judge(problem, f"```python\n{wrong_one.program}```").right
@@ -265,7 +265,7 @@ SHORT = GeneratorConfig(prompt="Start with {cases}. {statement}", max_response_t
 def test_the_models_generator_is_taken_out_of_its_response_and_makes_the_cases(sandbox: Sandbox, base: Path) -> None:
     special = double(None, prompt="Print any x.", id="special")
     response = f"<think>x is any integer.</think>\n```python\n{GENERATOR}```\n"
-    with scripted_bench(base, lambda prompt, asked: response) as (bench, _, _):
+    with scripted_bench(base, lambda prompt, turn: response) as (bench, _, _):
         written = write_generators(bench, [double(None), special], FEW.cases, SHORT)
     assert [problem.generator for problem in written.problems] == [GENERATOR, None]
     assert written.missing == {}
@@ -275,7 +275,7 @@ def test_the_models_generator_is_taken_out_of_its_response_and_makes_the_cases(s
 def test_a_problem_for_which_the_model_writes_no_generator_drops_out_with_the_reason(
     sandbox: Sandbox, base: Path
 ) -> None:
-    with scripted_bench(base, lambda prompt, asked: "I cannot say.") as (bench, engine, _):
+    with scripted_bench(base, lambda prompt, turn: "I cannot say.") as (bench, engine, _):
         written = write_generators(bench, [double(None)], FEW.cases, SHORT)
         too_long = write_generators(bench, [double(None)], FEW.cases, GeneratorConfig(max_response_tokens=200))
     (outcome,) = make_test_cases(written.problems, FEW, sandbox, SLOTS, written.missing)

@@ -31,12 +31,12 @@ class CountingSandbox:
         raise AssertionError("each test of a program runs in the same box")
 
     def run_each(self, program: str, stdins: Iterable[str], *rest: Any, **named: Any) -> Generator[Result, None, None]:
-        def kept() -> Iterator[str]:
+        def recorded() -> Iterator[str]:
             for stdin in stdins:
                 self.seen.append((program, stdin))
                 yield stdin
 
-        yield from self.sandbox.run_each(program, kept(), *rest, **named)
+        yield from self.sandbox.run_each(program, recorded(), *rest, **named)
 
     def run_joined(
         self,

@@ -42,9 +42,9 @@ PROBLEM = Problem(id="p", prompt="Start with 4. Add 8. What is the result?", ans
 def test_a_stored_model_is_opened_with_what_it_judges_by_whatever_it_was_trained_with(tmp_path: Path) -> None:
     for name, config in (("classic_rm", CONFIG.classic), ("cot_rm", CONFIG.cot)):
         keep_settings(tmp_path, Settings(name=name, max_answer_tokens=48, model=config))
-        stored = Settings.model_validate_json((tmp_path / "reward_model.json").read_text())
+        saved = Settings.model_validate_json((tmp_path / "reward_model.json").read_text())
         judging = config.model_dump(exclude={"phase"})
-        assert stored.model.model_dump() == judging
+        assert saved.model.model_dump() == judging
     trained_otherwise = {"name": "classic_rm", "max_answer_tokens": 48, "model": {"threshold": 0.7, "trained_on": "x"}}
     assert Settings.model_validate(trained_otherwise).model == ClassicJudging(threshold=0.7)
 
@@ -144,7 +144,7 @@ def test_engine_and_trainer_give_the_same_values(classic: Classic, reader: Reade
     assert max(served) - min(served) > 0.1
 
 
-def test_an_engine_whose_process_dies_is_started_anew_and_says_the_same(classic: Classic, reader: Reader) -> None:
+def test_an_engine_whose_process_dies_is_restarted_and_gives_the_same_values(classic: Classic, reader: Reader) -> None:
     prompts = [reader.prompt(PROBLEM, answer) for answer in ("12", "13")]
     engine = classic.model._engine  # type: ignore[attr-defined]
     before = engine.values(prompts)
@@ -211,7 +211,7 @@ def test_one_scorer_judges_a_mixed_batch_by_rule_by_program_and_by_model(classic
 
 
 class Canned:
-    """An engine that writes what it is told, attempt by attempt; it stands for a judge that misbehaves."""
+    """An engine that writes prepared texts, attempt by attempt; it stands for a judge that misbehaves."""
 
     def __init__(self, chat: Chat, *written: str) -> None:
         self.chat, self.written = chat, list(written)
@@ -316,12 +316,12 @@ class Slow(RewardModel):
     def __init__(self, reader: Reader) -> None:
         super().__init__(reader, "slow@1")
         self.batches: list[int] = []
-        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.begun, self.resumed = threading.Event(), threading.Event()
 
     def decide(self, prompts: Sequence[Tokens]) -> list[Verdict | NoVerdict]:
         self.batches.append(len(prompts))
         self.begun.set()
-        assert self.go_on.wait(30)
+        assert self.resumed.wait(30)
         return [Verdict(True, "right")] * len(prompts)
 
     def close(self) -> None: ...
@@ -334,6 +334,6 @@ def test_what_waits_is_judged_together_and_the_same_answer_once(reader: Reader) 
         assert model.begun.wait(30)
         rest = [scorer.submit(PROBLEM, boxed(number % 10)) for number in range(100)]
         assert not first.done()
-        model.go_on.set()
+        model.resumed.set()
         assert all(one.result().value == 1.0 for one in [first, *rest])
     assert model.batches == [1, 9]

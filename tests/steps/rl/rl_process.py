@@ -63,21 +63,21 @@ def run(model: Path, folder: Path, tell: Callable[[str], None]) -> dict[str, Any
 
 
 def phases(tell: Callable[[str], None]) -> None:
-    """Have each phase told when it begins."""
+    """Announce each phase as it begins."""
 
-    def told(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def announced(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*arguments: Any, **named: Any) -> Any:
             tell(name)
             return function(*arguments, **named)
 
         return wrapped
 
-    steps.rl.iteration.rollout = told("rollout", steps.rl.iteration.rollout)
-    Scorer.submit = told("reward", Scorer.submit)  # type: ignore[method-assign]
-    Trainer.step = told("training", Trainer.step)  # type: ignore[method-assign]
-    Checkpoints.save = told("saving", Checkpoints.save)  # type: ignore[method-assign]
-    steps.rl.checkpoint.folder_written_aside = told("samples saved", steps.rl.checkpoint.folder_written_aside)
-    steps.rl.checkpoint.shutil.rmtree = told("pruning", steps.rl.checkpoint.shutil.rmtree)  # type: ignore[assignment]
+    steps.rl.iteration.rollout = announced("rollout", steps.rl.iteration.rollout)
+    Scorer.submit = announced("reward", Scorer.submit)  # type: ignore[method-assign]
+    Trainer.step = announced("training", Trainer.step)  # type: ignore[method-assign]
+    Checkpoints.save = announced("saving", Checkpoints.save)  # type: ignore[method-assign]
+    steps.rl.checkpoint.folder_written_aside = announced("samples saved", steps.rl.checkpoint.folder_written_aside)
+    steps.rl.checkpoint.shutil.rmtree = announced("pruning", steps.rl.checkpoint.shutil.rmtree)  # type: ignore[assignment]
 
 
 def attempt(model: Path, folder: Path, log: Path, kill_after: float | None, kill_at: str | None) -> tuple[str, Any]:
@@ -85,27 +85,29 @@ def attempt(model: Path, folder: Path, log: Path, kill_after: float | None, kill
 
     Returns in which phase it was, and its result if it came to its end.
     """
-    told, telling = os.pipe()
+    receiving, sending = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(told)
-        with quiet_to(log), os.fdopen(telling, "w") as tell:
+        os.close(receiving)
+        with quiet_to(log), os.fdopen(sending, "w") as tell:
             result = run(model, folder, lambda phase: print(phase, file=tell, flush=True))
             print(json.dumps(result), file=tell)
         os._exit(0)
-    os.close(telling)
+    os.close(sending)
     text, phase, deadline = "", "start", None
     while phase != kill_at and (deadline is None or time.monotonic() < deadline):
-        ready, _, _ = select.select([told], [], [], None if deadline is None else max(0, deadline - time.monotonic()))
+        ready, _, _ = select.select(
+            [receiving], [], [], None if deadline is None else max(0, deadline - time.monotonic())
+        )
         if ready:
-            chunk = os.read(told, 1 << 16).decode()
+            chunk = os.read(receiving, 1 << 16).decode()
             if not chunk:
                 break
             text += chunk
             phase = (["start", *text.split("\n")[:-1]])[-1]
             if kill_after is not None and deadline is None:
                 deadline = time.monotonic() + kill_after
-    os.close(told)
+    os.close(receiving)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return ("end", json.loads(phase)) if phase.startswith("{") else (phase, None)

@@ -79,11 +79,11 @@ def test_samples_of_iterations_that_are_not_done_are_dropped_and_the_others_kept
     assert checkpoints.restore(trainer) is None and not list(checkpoints.samples.iterdir())
     for iteration in (1, 2):
         checkpoints.save(state(iteration), trainer, samples(iteration))
-    kept = {path.name: path.read_bytes() for path in checkpoints.samples.iterdir()}
+    retained = {path.name: path.read_bytes() for path in checkpoints.samples.iterdir()}
     write_samples(checkpoints.samples / "000002.parquet", samples(7))
     (checkpoints.samples / ".000003.parquet.x1y2").write_bytes(b"PAR1")
     assert checkpoints.restore(trainer) == state(2)
-    assert {path.name: path.read_bytes() for path in checkpoints.samples.iterdir()} == kept
+    assert {path.name: path.read_bytes() for path in checkpoints.samples.iterdir()} == retained
 
 
 def test_a_finished_iteration_without_its_samples_is_an_error_that_names_the_file(
@@ -138,5 +138,5 @@ def test_rl_that_is_killed_again_and_again_ends_as_rl_that_is_not(short_model: P
     assert result["killed"]["samples"] == result["undisturbed"]["samples"]
     assert result["killed"]["weights"] == result["undisturbed"]["weights"]
     ledger = result["undisturbed"]["ledger"]
-    assert any(entry["ended"] > entry["started"] for entry in ledger), "no rollout went on: partial rollouts unseen"
+    assert any(entry["ended"] > entry["started"] for entry in ledger), "no rollout continued: partial rollouts unseen"
     assert max(Counter((entry["problem_id"], entry["started"]) for entry in ledger).values()) == 1

@@ -128,17 +128,17 @@ class Judging(Scorer):
 
 def judging(value: Callable[[Problem, int], float]) -> Judging:
     """Judges responses by a function of the problem and of how often it was asked."""
-    asked = itertools.count()
-    return Judging(lambda problem, response: Score(value(problem, next(asked)), "", 0.0, "test@1"))
+    turn = itertools.count()
+    return Judging(lambda problem, response: Score(value(problem, next(turn)), "", 0.0, "test@1"))
 
 
 def test_a_group_that_cannot_be_judged_is_left_out_and_the_others_go_on(bench_with: BenchWith, tmp_path: Path) -> None:
     bad = {problem.id for problem in PROBLEMS[::2]}
 
-    def value(problem: Problem, asked: int) -> float:
+    def value(problem: Problem, turn: int) -> float:
         if problem.id in bad:
             raise ArithmeticError("no answer can be read in the reference")
-        return float(asked % 2)
+        return float(turn % 2)
 
     state = run(bench_with(judging(value)), tmp_path / "a", changed(groups=6))
     failed, trained = ([e.problem_id for e in state.ledger if e.outcome == way] for way in ("failed", "trained"))
@@ -148,7 +148,7 @@ def test_a_group_that_cannot_be_judged_is_left_out_and_the_others_go_on(bench_wi
 
 
 def test_a_reward_that_is_no_number_is_no_reward(bench_with: BenchWith, tmp_path: Path) -> None:
-    bench = bench_with(judging(lambda problem, asked: float("nan") if asked % 3 == 0 else float(asked % 3 == 1)))
+    bench = bench_with(judging(lambda problem, turn: float("nan") if turn % 3 == 0 else float(turn % 3 == 1)))
     state = run(bench, tmp_path / "a", changed(responses=6))
     assert all(math.isfinite(value) for one in state.history for value in one.values().values())
     assert sum(one.failed_judgements for one in state.history) > 0
@@ -156,7 +156,7 @@ def test_a_reward_that_is_no_number_is_no_reward(bench_with: BenchWith, tmp_path
 
 
 def test_verifiers_that_judge_nothing_end_rl_with_their_error(bench_with: BenchWith, tmp_path: Path) -> None:
-    def value(problem: Problem, asked: int) -> float:
+    def value(problem: Problem, turn: int) -> float:
         raise ArithmeticError("out of order")
 
     with pytest.raises(NothingJudged, match=r"none of \d+ responses could be judged; the first: out of order"):
@@ -164,8 +164,8 @@ def test_verifiers_that_judge_nothing_end_rl_with_their_error(bench_with: BenchW
 
 
 def test_a_missing_sandbox_ends_rl_at_once(bench_with: BenchWith, tmp_path: Path) -> None:
-    def value(problem: Problem, asked: int) -> float:
-        if asked == 0:
+    def value(problem: Problem, turn: int) -> float:
+        if turn == 0:
             raise SandboxUnavailable("no bwrap")
         return 1.0
 
@@ -231,7 +231,7 @@ def test_a_model_that_repeats_itself_is_stopped_and_penalised_and_the_saving_rep
 
 
 def test_over_sampling_fills_the_batch_while_long_responses_go_on(bench_with: BenchWith, tmp_path: Path) -> None:
-    bench = bench_with(judging(lambda problem, asked: float(asked % 2)))
+    bench = bench_with(judging(lambda problem, turn: float(turn % 2)))
     alone = run(bench, tmp_path / "a", changed(iterations=4))
     more = run(bench, tmp_path / "b", changed(iterations=4, oversampling=2.0))
     # The base does not end its responses: each takes two iterations of 8 tokens.
@@ -252,7 +252,7 @@ def test_each_stale_group_is_dropped_and_one_prompt_takes_its_place(bench: Workb
 def test_other_objectives_train_on_the_same_rollouts(
     bench_with: BenchWith, tmp_path: Path, restored: None, objective: str
 ) -> None:
-    bench = bench_with(judging(lambda problem, asked: float(asked % 2)))
+    bench = bench_with(judging(lambda problem, turn: float(turn % 2)))
     state = run(bench, tmp_path / "a", changed(objective=objective, token_budget=12, iterations=2, updates=2))
     for one in state.history:
         assert one.gradient_norm is not None and one.gradient_norm > 0

@@ -50,10 +50,10 @@ def test_the_report_cannot_ask_for_a_figure_that_no_iteration_reports() -> None:
 
 
 def test_the_stages_figures_are_the_last_iterations_and_totals() -> None:
-    told = stage_metrics([metrics(0, accuracy=0.25), metrics(1, rollout_tokens=72.0, accuracy=0.5)])
-    assert (told["accuracy"], told["iterations"], told["tokens"]) == (0.5, 2, 200)
-    assert told["handover_share"] == pytest.approx(0.75 / 3.75)
-    assert "iteration" not in told and "staleness" not in told
+    reported = stage_metrics([metrics(0, accuracy=0.25), metrics(1, rollout_tokens=72.0, accuracy=0.5)])
+    assert (reported["accuracy"], reported["iterations"], reported["tokens"]) == (0.5, 2, 200)
+    assert reported["handover_share"] == pytest.approx(0.75 / 3.75)
+    assert "iteration" not in reported and "staleness" not in reported
 
 
 OLD: dict[str, Any] = {

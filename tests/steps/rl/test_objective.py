@@ -23,11 +23,11 @@ def policy(theta: Tensor, responses: list[list[int]]) -> Tensor:
 RESPONSES = [[0, 1, 2], [3], [4, 4], [1, 0, 0, 2, 3]]
 REFERENCE_THETA = torch.tensor([0.1, -0.4, 0.3, 0.9, -1.0], dtype=torch.float64)
 THETA = torch.tensor([0.3, -0.2, 0.0, 1.1, -0.7], dtype=torch.float64)
-GIVEN = [1.0, 0.0, 1.5, -0.25]
+SCORES = [1.0, 0.0, 1.5, -0.25]
 
 
 def loss_at(theta: Tensor, tau: float) -> Tensor:
-    return surrogate_loss(inputs(theta, advantages(GIVEN, tau)), "mirror_descent", tau)
+    return surrogate_loss(inputs(theta, advantages(SCORES, tau)), "mirror_descent", tau)
 
 
 def inputs(theta: Tensor, compared: list[float]) -> LossInputs:
@@ -45,52 +45,52 @@ def inputs(theta: Tensor, compared: list[float]) -> LossInputs:
 def test_the_gradient_is_that_of_equation_3(tau: float) -> None:
     theta = THETA.clone().requires_grad_()
     k = len(RESPONSES)
-    mean = sum(GIVEN) / k
-    wanted = torch.zeros_like(theta)
+    mean = sum(SCORES) / k
+    expected = torch.zeros_like(theta)
     for j in range(k):
         log_pi = policy(theta, [RESPONSES[j]])[0]
         log_ratio = log_pi - policy(REFERENCE_THETA, [RESPONSES[j]])[0]
         (gradient,) = torch.autograd.grad(log_pi, theta, retain_graph=True)
         (pull,) = torch.autograd.grad(log_ratio**2, theta)
-        wanted += gradient * (GIVEN[j] - mean) - tau / 2 * pull
-    wanted /= k
-    (ours,) = torch.autograd.grad(loss_at(theta, tau) / k, theta)
-    torch.testing.assert_close(-ours, wanted, atol=1e-12, rtol=1e-10)
+        expected += gradient * (SCORES[j] - mean) - tau / 2 * pull
+    expected /= k
+    (own,) = torch.autograd.grad(loss_at(theta, tau) / k, theta)
+    torch.testing.assert_close(-own, expected, atol=1e-12, rtol=1e-10)
 
 
 @pytest.mark.parametrize("tau", [0.1, 1.0])
 def test_the_gradient_points_where_the_squared_surrogate_falls(tau: float) -> None:
-    """§2.3.2's squared loss, whose gradient is 2τ times ours."""
+    """§2.3.2's squared loss, whose gradient is 2τ times the one here."""
     theta = THETA.clone().requires_grad_()
     ratio = policy(theta, RESPONSES) - policy(REFERENCE_THETA, RESPONSES)
-    compared = torch.tensor(GIVEN, dtype=torch.float64) - sum(GIVEN) / len(GIVEN)
+    compared = torch.tensor(SCORES, dtype=torch.float64) - sum(SCORES) / len(SCORES)
     (squared,) = torch.autograd.grad(((compared - tau * ratio) ** 2).sum(), theta)
-    (ours,) = torch.autograd.grad(loss_at(theta, tau), theta)
-    torch.testing.assert_close(2 * tau * ours, squared, atol=1e-12, rtol=1e-10)
+    (own,) = torch.autograd.grad(loss_at(theta, tau), theta)
+    torch.testing.assert_close(2 * tau * own, squared, atol=1e-12, rtol=1e-10)
 
 
 def test_the_gradient_agrees_with_finite_differences() -> None:
     theta = THETA.clone().requires_grad_()
-    (ours,) = torch.autograd.grad(loss_at(theta, 0.3), theta)
+    (own,) = torch.autograd.grad(loss_at(theta, 0.3), theta)
     step = 1e-6
     for i in range(len(THETA)):
         nudge = torch.zeros_like(THETA)
         nudge[i] = step
         slope = (loss_at(THETA + nudge, 0.3) - loss_at(THETA - nudge, 0.3)) / (2 * step)
-        assert ours[i].item() == pytest.approx(slope.item(), abs=1e-8)
+        assert own[i].item() == pytest.approx(slope.item(), abs=1e-8)
 
 
 def test_the_loss_is_as_worked_out_by_hand() -> None:
-    given = LossInputs(
+    values = LossInputs(
         logprobs=torch.tensor([-3.0, -5.0]),
         log_ratios=torch.tensor([1.0, -2.0]),
         squared_token_ratios=torch.tensor([5.0, 3.0]),
         advantages=torch.tensor([0.5, -0.5]),
     )
     # 0.5·3 + 0.1·1² and −0.5·5 + 0.1·2²; by token 0.5·3 + 0.1·5 and −0.5·5 + 0.1·3; without a pull 0.5·3 and −0.5·5
-    assert surrogate_loss(given, "mirror_descent", tau=0.2).item() == pytest.approx((1.5 + 0.1) + (-2.5 + 0.4))
-    assert surrogate_loss(given, "token_level", tau=0.2).item() == pytest.approx((1.5 + 0.5) + (-2.5 + 0.3))
-    assert surrogate_loss(given, "rest", tau=0.2).item() == pytest.approx(1.5 - 2.5)
+    assert surrogate_loss(values, "mirror_descent", tau=0.2).item() == pytest.approx((1.5 + 0.1) + (-2.5 + 0.4))
+    assert surrogate_loss(values, "token_level", tau=0.2).item() == pytest.approx((1.5 + 0.5) + (-2.5 + 0.3))
+    assert surrogate_loss(values, "rest", tau=0.2).item() == pytest.approx(1.5 - 2.5)
 
 
 def test_token_level_pulls_each_token_by_itself() -> None:
@@ -99,10 +99,10 @@ def test_token_level_pulls_each_token_by_itself() -> None:
     (whole,) = torch.autograd.grad(surrogate_loss(inputs(theta, compared), "mirror_descent", 2.0), theta)
     (by_token,) = torch.autograd.grad(surrogate_loss(inputs(theta, compared), "token_level", 2.0), theta)
     change = THETA.log_softmax(0) - REFERENCE_THETA.log_softmax(0)
-    wanted = torch.zeros_like(change)
+    expected = torch.zeros_like(change)
     for token in (token for response in RESPONSES for token in response):
-        wanted += 2 * change[token] * (torch.eye(len(change), dtype=torch.float64)[token] - THETA.softmax(0))
-    torch.testing.assert_close(by_token, wanted)
+        expected += 2 * change[token] * (torch.eye(len(change), dtype=torch.float64)[token] - THETA.softmax(0))
+    torch.testing.assert_close(by_token, expected)
     assert not torch.allclose(whole, by_token)
 
 
@@ -118,8 +118,8 @@ def test_descending_the_loss_raises_what_was_better_than_its_group() -> None:
     reference = policy(theta.detach(), [[0], [1]])
     logprobs = policy(theta, [[0], [1]])
     ratios = logprobs - reference
-    given = LossInputs(logprobs, ratios, ratios.square(), torch.tensor([0.5, -0.5], dtype=torch.float64))
-    (gradient,) = torch.autograd.grad(surrogate_loss(given, "mirror_descent", 0.1), theta)
+    values = LossInputs(logprobs, ratios, ratios.square(), torch.tensor([0.5, -0.5], dtype=torch.float64))
+    (gradient,) = torch.autograd.grad(surrogate_loss(values, "mirror_descent", 0.1), theta)
     assert gradient[0] < 0 < gradient[1]
 
 

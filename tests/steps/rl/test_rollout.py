@@ -25,12 +25,12 @@ CONFIG = RlConfig(
 PROBLEMS = [Problem(id=name, prompt=f"{name} = ?", answer="2", verifier="math") for name in ("one", "two")]
 
 
-def script(prompt: str, asked: int) -> Answer:
+def script(prompt: str, turn: int) -> Answer:
     """To the first problem a right and a wrong answer; to the second, responses that use up the budget and then end."""
     if "one = ?" in prompt:
-        return Answer("\\boxed{2}" if asked == 0 else "\\boxed{3}")
+        return Answer("\\boxed{2}" if turn == 0 else "\\boxed{3}")
     if "x" * 30 in prompt:
-        return Answer("y" * 10, "length") if asked == 0 else Answer("yy", "repetition")
+        return Answer("y" * 10, "length") if turn == 0 else Answer("yy", "repetition")
     return Answer("x" * 30, "length")
 
 
@@ -40,19 +40,19 @@ def test_what_the_engine_is_asked_and_what_the_phase_reports(base: Path) -> None
     with scripted_bench(base, script) as (bench, engine, _):
         first = rollout(bench, buffer, sampler, CONFIG, 0)
         figures = rollout_metrics(first, buffer, CONFIG, 0)
-        asked = len(engine.requests)
+        turn = len(engine.requests)
         second = rollout(bench, buffer, sampler, CONFIG, 1)
         later = rollout_metrics(second, buffer, CONFIG, 1)
 
     assert {request.repetition for request in engine.requests} == {Repetition(max_pattern=7, min_count=3)}
-    assert {request.max_tokens for request in engine.requests[:asked]} == {30}
+    assert {request.max_tokens for request in engine.requests[:turn]} == {30}
     assert [group.problem.id for group in first.done] == ["one"]
     length = len(bench.chat.encode("\\boxed{2}")) + 1
     assert (figures.rollout_tokens, figures.accuracy, figures.response_tokens) == (2 * length + 60, 0.5, length)
     assert (figures.groups_done, figures.groups_in_buffer, figures.batch_fill) == (1, 1, 0.5)
 
     # The unfinished ones come first, and have room for 10 more tokens; the place that is free goes to "one" again.
-    assert [request.max_tokens for request in engine.requests[asked:]] == [10, 10, 30, 30]
+    assert [request.max_tokens for request in engine.requests[turn:]] == [10, 10, 30, 30]
     assert (later.groups_done, later.length_stops, later.repetition_stops) == (2, 1, 1)
     assert later.repetition_tokens_saved == 40 - 32
     assert later.staleness == 0.5 and later.accuracy == 0.25

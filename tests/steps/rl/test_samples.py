@@ -107,7 +107,7 @@ def test_a_row_says_who_wrote_the_response_who_judged_it_and_what_it_was_worth(d
     assert any(len(row["policies"]) == 2 for row in rows), "no partial rollout was seen"
 
 
-def test_what_was_not_learned_from_is_told_apart(done: Any) -> None:
+def test_what_was_not_learned_from_is_marked(done: Any) -> None:
     state, rows, _ = done
     outcomes = Counter(row["outcome"] for row in rows)
     assert outcomes["trained"] and outcomes["no_signal"] and outcomes["failed"]

@@ -33,10 +33,10 @@ KILLED_AT = 20
 
 def judging(kill: bool) -> Judging:
     """Judges by the response alone, whoever sampled it and when: the base solves nothing. May kill a worker."""
-    asked = itertools.count()
+    turn = itertools.count()
 
     def judged(problem: Any, response: str) -> Score:
-        if kill and next(asked) == KILLED_AT:
+        if kill and next(turn) == KILLED_AT:
             worker_processes()[0].kill()
         return Score(float(sum(map(ord, response)) % 2), "", 0.0, "test@1")
 
@@ -65,7 +65,7 @@ def test_rl_on_workers_and_ranks_of_which_one_dies_is_rl_in_one_process(
         for name, tensor in bench.trainer.weights():
             assert (tensor.cpu() - trained[name]).abs().max() < 1e-4, name
     assert state.ledger == expected.ledger
-    assert any(entry.ended > entry.started for entry in state.ledger), "no rollout went on"
-    for ours, theirs in zip((s.values() for s in state.history), (e.values() for e in expected.history), strict=True):
-        for name in ours.keys() - {key for key in ours if key.endswith("_seconds")}:
-            assert ours[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-4), name
+    assert any(entry.ended > entry.started for entry in state.ledger), "no rollout continued"
+    for own, other in zip((s.values() for s in state.history), (e.values() for e in expected.history), strict=True):
+        for name in own.keys() - {key for key in own if key.endswith("_seconds")}:
+            assert own[name] == pytest.approx(other[name], rel=1e-3, abs=1e-4), name

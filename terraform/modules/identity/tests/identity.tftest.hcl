@@ -41,7 +41,7 @@ run "lets_a_task_reach_one_prefix_one_key_and_one_secret" {
     condition = alltrue(flatten([for name in keys(output.policies) : [for statement in jsondecode(aws_iam_role_policy.this[name].policy).Statement : [
       for action in statement.Action : !strcontains(action, "*")
     ]]]))
-    error_message = "No policy of ours may allow actions by pattern."
+    error_message = "No policy of the stack's may allow actions by pattern."
   }
   assert {
     condition     = length(setintersection(flatten([for statement in jsondecode(aws_iam_role_policy.this["task"].policy).Statement : statement.Action]), ["s3:DeleteObjectVersion", "s3:PutBucketPolicy", "kms:Encrypt", "kms:CreateGrant", "secretsmanager:PutSecretValue"])) == 0

@@ -39,7 +39,7 @@ run "scales_to_zero_behind_imdsv2_on_encrypted_disks" {
   }
   assert {
     condition     = contains(keys(aws_eks_node_group.this.labels), "k8s.amazonaws.com/accelerator")
-    error_message = "Without this label the autoscaler starts more nodes while the first one's GPUs are not yet told."
+    error_message = "Without this label the autoscaler starts more nodes while the first one's GPUs are not yet announced."
   }
 
   assert {

@@ -136,7 +136,7 @@ run "tells_metaflow_everything_and_gives_nobody_more_than_needed" {
   }
   assert {
     condition     = alltrue(flatten([for role in [kubernetes_role_v1.task, kubernetes_role_v1.developer, kubernetes_role_v1.events] : [for rule in role.rule : !contains(rule.verbs, "*") && !contains(rule.resources, "secrets")]]))
-    error_message = "No role of ours may do everything, or read secrets."
+    error_message = "None of the stack's roles may do everything, or read secrets."
   }
   assert {
     condition     = kubernetes_namespace_v1.sandbox[0].metadata[0].labels["pod-security.kubernetes.io/enforce"] == "privileged" && kubernetes_namespace_v1.jobs.metadata[0].labels["pod-security.kubernetes.io/enforce"] == "baseline"

@@ -17,9 +17,11 @@ def bare(schema: Any) -> Any:
         return [bare(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {name: one for name, one in schema.items() if name not in WORDS or isinstance(one, dict)}
-    kept = {name: one for name, one in kept.items() if not name.startswith("x-") or name.endswith("int-or-string")}
-    return {name: bare(one) for name, one in kept.items()}
+    retained = {name: one for name, one in schema.items() if name not in WORDS or isinstance(one, dict)}
+    retained = {
+        name: one for name, one in retained.items() if not name.startswith("x-") or name.endswith("int-or-string")
+    }
+    return {name: bare(one) for name, one in retained.items()}
 
 
 def references(schema: Any) -> Iterator[str]:
@@ -40,13 +42,13 @@ def main() -> None:
         del schema["properties"]["status"]
     else:
         waiting = [name for name in source["definitions"] if name.rpartition(".")[2] in sys.argv[2:]]
-        found: dict[str, Any] = {}
+        results: dict[str, Any] = {}
         while waiting:
             name = waiting.pop()
-            if name not in found:
-                found[name] = bare(source["definitions"][name])
-                waiting += references(found[name])
-        schema = {"definitions": dict(sorted(found.items()))}
+            if name not in results:
+                results[name] = bare(source["definitions"][name])
+                waiting += references(results[name])
+        schema = {"definitions": dict(sorted(results.items()))}
     json.dump(schema, sys.stdout, separators=(",", ":"))
     print()
 

@@ -68,19 +68,19 @@ def address(site: Site) -> Iterator[str]:
 
 
 class Tab:
-    """A tab that keeps what it asked for and what it complained of."""
+    """A tab that records its requests and what it complained of."""
 
     def __init__(self, browser: Browser, address: str, **context: Any) -> None:
         self.context = browser.new_context(base_url=address, **context)
         self.page: Page = self.context.new_page()
         self.outside: list[str] = []
         self.complaints: list[str] = []
-        self.page.on("request", lambda request: self._asked(request.url, address))
+        self.page.on("request", lambda request: self._on_request(request.url, address))
         self.page.on("console", lambda message: self._said(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.set_default_timeout(10_000)
 
-    def _asked(self, url: str, address: str) -> None:
+    def _on_request(self, url: str, address: str) -> None:
         if not url.startswith(f"{address}/"):
             self.outside.append(url)
 

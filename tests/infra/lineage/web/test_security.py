@@ -156,7 +156,7 @@ def test_the_form_sets_a_cookie_that_no_script_reads_and_that_is_not_the_token(s
     ],
 )
 def test_no_spelling_of_an_address_gets_round_the_token(site: Site, address: str, root: str) -> None:
-    status, body = asked(site, address, TOKEN, root)
+    status, body = request(site, address, TOKEN, root)
     assert status == 401 and b'name="token"' in body and FIRST.encode() not in body
 
 
@@ -167,7 +167,7 @@ def test_what_the_form_needs_is_open_under_its_own_name(site: Site, address: str
 
 @pytest.mark.parametrize("address", ["/tags/a%253Fb", "/tags/50%25", "/tags/a%3Fb%23c?sort=x%26y", "/tags/%C3%A9"])
 def test_the_form_leads_back_to_the_address_that_was_asked_for(site: Site, address: str) -> None:
-    form = Outline(asked(site, address, TOKEN)[1].decode())
+    form = Outline(request(site, address, TOKEN)[1].decode())
     (back,) = [each["value"] for each in form.of("input") if each["name"] == "to"]
     answer = client(site, TOKEN).post("/login", data={"token": TOKEN, "to": back})
     assert answer.headers["location"] == address
@@ -225,11 +225,11 @@ def test_only_files_of_the_manifest_are_shown(site: Site, path: str) -> None:
 def test_no_address_leads_out_of_its_folder(site: Site, address: str) -> None:
     (site.home / "secret").mkdir(exist_ok=True)
     (site.home / "secret" / "report.html").write_text("secret")
-    status, body = asked(site, address)
+    status, body = request(site, address)
     assert status == 404 and b"secret" not in body and b"import" not in body
 
 
-def asked(site: Site, address: str, token: str | None = None, root: str = "") -> tuple[int, bytes]:
+def request(site: Site, address: str, token: str | None = None, root: str = "") -> tuple[int, bytes]:
     """Status and body of an address that is sent as it is: clients take `..` out of it."""
     path, _, query = address.partition("?")
     scope = {
