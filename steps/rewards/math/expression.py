@@ -6,53 +6,26 @@ from fractions import Fraction
 
 from steps.rewards.math.forms import INFINITY, Expr, Number, Operation, Symbol, Unreadable, negative
 from steps.rewards.math.tokens import Token, digits
+from steps.rewards.math.vocabulary import (
+    APPLIED,
+    ARCUS,
+    BINOMIALS,
+    CLOSING,
+    DECORATIONS,
+    ENDS,
+    FONTS,
+    FRACTIONS,
+    FUNCTIONS,
+    GREEK,
+    INFIX,
+    REPEATING,
+    ROOTS,
+    SAME_FUNCTION,
+    TIMES,
+    product_of_letters,
+)
 
 MAX_DEPTH = 40
-
-FUNCTIONS = frozenset(
-    re.findall(
-        r"\S+",
-        """
-        sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch asin
-        acos atan arsinh arcosh artanh ln log lg exp sgn
-        """,
-    )
-)
-_ARCUS = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc"}
-_SAME_FUNCTION = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "lg": "log"}
-_APPLIED = frozenset("fghFGH")
-"""Letters that are functions where brackets follow; another letter before brackets is a factor."""
-
-_GREEK = frozenset(
-    re.findall(
-        r"\S+",
-        """
-        alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma
-        tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell hbar
-        """,
-    )
-)
-_FRACTIONS = frozenset(("\\frac", "\\dfrac", "\\tfrac", "\\cfrac", "\\nicefrac", "\\sfrac", "\\flatfrac"))
-_BINOMIALS = frozenset(("\\binom", "\\dbinom", "\\tbinom"))
-_DECORATIONS = frozenset(("\\overline", "\\bar", "\\hat", "\\vec", "\\widehat", "\\overrightarrow", "\\tilde", "\\dot"))
-_FONTS = frozenset(("\\mathbf", "\\boldsymbol", "\\bm", "\\mathcal", "\\mathfrak", "\\mathscr"))
-_TIMES = frozenset(("\\cdot", "\\times", "\\ast", "*"))
-_ROOTS = {"\\sqrt": 2, "\\surd": 2, "\\cuberoot": 3, "sqrt": 2}
-_CLOSING = {"(": ")", "[": "]", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil", "\\lvert": "\\rvert"}
-_ENDS = frozenset((*_CLOSING.values(), "}", "\\}", "\\rangle", "&"))
-_REPEATING = frozenset(("\\overline", "\\bar", "\\dot"))
-
-
-def product_of_letters(run: str) -> bool:
-    """Whether letters side by side are a product of variables and no word: `xy`, `abc`, `prt`, but not `cat`."""
-    if len(run) < 3:
-        return True
-    if len(set(run)) < len(run) or len(run) > 6:
-        return False
-    if set(run) <= set("xyz"):
-        return True
-    # Products are written in order and mostly of consonants.
-    return (list(run) == sorted(run) and not set(run) & set("eiou")) or (len(run) == 3 and not set(run) & set("aeiouy"))
 
 
 class Reader:
@@ -113,7 +86,7 @@ class Reader:
     def _product(self) -> Expr:
         factors = [self._signed_power()]
         while True:
-            if self._accept(*_TIMES):
+            if self._accept(*TIMES):
                 factors.append(self._signed_power())
             elif self._accept("/", "\\div"):
                 bottom = self._signed_power()
@@ -128,7 +101,7 @@ class Reader:
                     factors[-1] = self._mixed(factors[-1])
                 elif number and number.kind == "number" and isinstance(factors[-1], Number):
                     raise Unreadable("numbers side by side")
-                elif self._peek() in _FRACTIONS and after_number:
+                elif self._peek() in FRACTIONS and after_number:
                     factors[-1] = self._mixed(factors[-1])
                 else:
                     factors.append(self._power())
@@ -139,7 +112,7 @@ class Reader:
     def _mixed(self, whole: Expr) -> Expr:
         """`1 1/2` and `1\\frac{1}{2}` after their whole number."""
         assert isinstance(whole, Number)
-        if self._peek() in _FRACTIONS:
+        if self._peek() in FRACTIONS:
             fraction = self._power()
         else:
             top = self._power()
@@ -163,7 +136,7 @@ class Reader:
             return True
         if token.text == "|":
             return self._bars == 0
-        return token.text in ("(", "[", "{") or (token.kind == "command" and token.text not in _ENDS | _INFIX)
+        return token.text in ("(", "[", "{") or (token.kind == "command" and token.text not in ENDS | INFIX)
 
     def _signed_power(self) -> Expr:
         """A factor after an operator; its sign needs no brackets in `3 \\cdot -2` and `\\frac{3}{-4}`."""
@@ -216,7 +189,7 @@ class Reader:
         text = digits(token.text)
         value = Fraction(text.removesuffix("."))
         decimal = "." in text
-        if self._peek() in _REPEATING and decimal:
+        if self._peek() in REPEATING and decimal:
             return self._repeating(text)
         letters = self._token()
         exponent = letters and not letters.space and re.fullmatch("[eE]", letters.text)
@@ -233,8 +206,8 @@ class Reader:
     def _repeating(self, text: str) -> Expr:
         """`0.1\\overline{6}`, and a dot over the first and last digit that repeats or over the one."""
         repeated = ""
-        while self._peek() in _REPEATING:
-            dot = self._accept(*_REPEATING) == "\\dot"
+        while self._peek() in REPEATING:
+            dot = self._accept(*REPEATING) == "\\dot"
             braces = self._accept("{")
             token = self._token()
             if token is None or not re.fullmatch("[0-9]+", token.text) or (dot and len(token.text) > 1):
@@ -289,7 +262,7 @@ class Reader:
         return Operation("/", (top, self.sum())) if self._accept("\\over") else top
 
     def _bracketed(self, opening: str) -> Expr:
-        closing = "|" if opening == "|" else _CLOSING[opening]
+        closing = "|" if opening == "|" else CLOSING[opening]
         outer, self._bars = self._bars, int(opening == "|")
         expr = self.sum()
         self._expect(closing)
@@ -308,7 +281,7 @@ class Reader:
             return Symbol("π")
         if not run.isascii():
             raise Unreadable("words in a formula")
-        if len(run) == 1 and run in _APPLIED and self._peek() == "(":
+        if len(run) == 1 and run in APPLIED and self._peek() == "(":
             return self._applied(run)
         if run.isupper():
             return self._subscripted(self._upper_case(run))
@@ -370,11 +343,11 @@ class Reader:
 
     def _command(self, command: str) -> Expr:
         name = command.lstrip("\\")
-        if command in _FRACTIONS:
+        if command in FRACTIONS:
             return Operation("/", self._two_arguments())
-        if command in _BINOMIALS:
+        if command in BINOMIALS:
             return Operation("binom", self._two_arguments())
-        if command in _ROOTS:
+        if command in ROOTS:
             return self._root(command)
         if name in FUNCTIONS:
             return self._function(name)
@@ -382,11 +355,11 @@ class Reader:
             return Symbol(INFINITY)
         if name == "pi":
             return Symbol("π")
-        if name in _GREEK:
+        if name in GREEK:
             return self._subscripted(name)
-        if command in _DECORATIONS:
+        if command in DECORATIONS:
             return self._subscripted(f"{name} {self._plain_name()}")
-        if command in _FONTS:
+        if command in FONTS:
             inner = self._plain_name()
             return self._subscripted(f"vec {inner}" if inner in ("i", "j", "k") else inner)
         if name in ("imath", "jmath"):
@@ -415,7 +388,7 @@ class Reader:
         return self._argument(), self._argument()
 
     def _root(self, command: str) -> Expr:
-        index: Expr = Number(Fraction(_ROOTS[command]))
+        index: Expr = Number(Fraction(ROOTS[command]))
         if command == "\\sqrt" and self._accept("["):
             index = self.sum()
             self._expect("]")
@@ -426,7 +399,7 @@ class Reader:
         return Operation("root", (self._argument(whole_number=True), index))
 
     def _function(self, name: str) -> Expr:
-        name = _SAME_FUNCTION.get(name, name)
+        name = SAME_FUNCTION.get(name, name)
         base: Expr | None = None
         power: Expr | None = None
         while True:
@@ -436,8 +409,8 @@ class Reader:
                 power = self._argument(whole_number=True)
             else:
                 break
-        if power == Number(Fraction(-1)) and name in _ARCUS:
-            name, power = _ARCUS[name], None
+        if power == Number(Fraction(-1)) and name in ARCUS:
+            name, power = ARCUS[name], None
         argument = self._atom() if self._peek() in ("(", "[", "{") else self._bare_argument()
         if name == "log":
             done = Operation("log", (argument, base if base is not None else Number(Fraction(10))))
@@ -457,18 +430,6 @@ class Reader:
 
     def _at_function(self) -> bool:
         return self._peek().lstrip("\\") in FUNCTIONS
-
-
-_INFIX = frozenset(
-    re.findall(
-        r"\S+",
-        r"""
-        \over \pm \mp \cup \cap \setminus \in \notin \le \leq \leqslant \ge \geq \geqslant \ne \neq \lt \gt
-        \approx \cong \simeq \sim \equiv \mid \to \land \lor \wedge \vee \rvert \div \circ \prime \% \$ \| \pmod
-        \bmod \mod \colon
-        """,
-    )
-) | (_TIMES - {"*"})
 
 
 def read_expression(tokens: Sequence[Token]) -> Expr:

@@ -8,6 +8,7 @@ from steps.rewards.math.forms import Expr, Form, Matrix, Number, Operation, Row,
 from steps.rewards.math.split import Tokens, symbol
 from steps.rewards.math.tokens import Token
 
+_AROUND = {("(", ")"), ("[", "]"), ("|", "|"), ("\\lvert", "\\rvert")}
 _ENVIRONMENTS = frozenset(("matrix", "pmatrix", "bmatrix", "Bmatrix", "vmatrix", "smallmatrix", "array"))
 
 
@@ -22,12 +23,7 @@ def read_matrix(tokens: Tokens) -> Matrix | None:
         raise Unreadable("not one matrix")
     before, after = tokens[:start], tokens[end + 1 :]
     bars = name == "vmatrix"
-    if (
-        before
-        and after
-        and symbol(before[-1]) in ("(", "[", "|", "\\lvert")
-        and symbol(after[0]) in (")", "]", "|", "\\rvert")
-    ):
+    if before and after and (symbol(before[-1]), symbol(after[0])) in _AROUND:
         bars = bars or symbol(before[-1]) in ("|", "\\lvert")
         before, after = before[:-1], after[1:]
     rows = _rows(tokens[start + 1 : end])

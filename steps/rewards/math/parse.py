@@ -8,65 +8,28 @@ import functools
 import re
 
 from steps.rewards.math.evaluate import plain_number
-from steps.rewards.math.expression import read_expression
 from steps.rewards.math.forms import (
-    INFINITY,
     Assignment,
-    Chain,
     Collection,
-    Congruence,
-    Expr,
     Form,
     Named,
-    Operation,
-    Piece,
     Region,
-    Relation,
-    Row,
-    Symbol,
     Unreadable,
     Value,
     Word,
-    negative,
-    symbols,
 )
 from steps.rewards.math.matrices import read_matrix
 from steps.rewards.math.quantities import read_based, read_compound, read_ratio, read_remainder, read_value
-from steps.rewards.math.regions import (
-    REALS,
-    as_region,
-    between,
-    from_inequality,
-    intersection,
-    region,
-    without_point,
-)
-from steps.rewards.math.split import CLOSING, OPENING, Tokens, enclosed, joined, outermost, split, symbol
+from steps.rewards.math.regions import REALS, from_inequality, intersection, region
+from steps.rewards.math.relations import RELATIONS, read_congruence, read_relation
+from steps.rewards.math.sets import flat, has_comma, items_of, read_brackets, read_union
+from steps.rewards.math.signs import without_sign
+from steps.rewards.math.split import CLOSING, OPENING, Tokens, enclosed, joined, split, symbol
 from steps.rewards.math.tokens import Token, plain, tokenise
 from steps.rewards.math.units import CHANGING
 from steps.rewards.math.words import ALL_REALS, EMPTY_SET, read_word
 
-_RELATIONS = (
-    {
-        "=": "=",
-        "==": "=",
-        "<": "<",
-        ">": ">",
-        "\\lt": "<",
-        "\\gt": ">",
-        "<=": "≤",
-        ">=": "≥",
-        "!=": "≠",
-        "\\ne": "≠",
-        "\\neq": "≠",
-        "\\in": "∈",
-        "\\equiv": "≡",
-    }
-    | dict.fromkeys(("\\le", "\\leq", "\\leqslant"), "≤")
-    | dict.fromkeys(("\\ge", "\\geq", "\\geqslant"), "≥")
-)
 _HEDGES = frozenset(("\\approx", "\\cong", "\\simeq", "\\sim", "\\doteq", "\\propto", "\\to", "\\ldots", "\\dots"))
-_MIRROR = {"<": ">", ">": "<", "≤": "≥", "≥": "≤", "=": "=", "≠": "≠"}
 _AND, _OR = frozenset(("and", "\\land", "\\wedge", "&")), frozenset(("or", "\\lor", "\\vee"))
 
 
@@ -79,7 +42,7 @@ def read(text: str) -> Form:
     try:
         tokens = tokenise(prepared)
         if len(tokens) > 1 and enclosed(tokens) and symbol(tokens[0]) == "{":
-            return Collection(_items(tokens[1:-1]), braces=True)  # `{2}`: someone's set, and not the number
+            return Collection(items_of(tokens[1:-1], _form), braces=True)  # `{2}`: someone's set, and not the number
         return _form(_without_font(_turned(tokens)))
     except RecursionError as error:
         raise Unreadable("nested too deep") from error
@@ -159,9 +122,9 @@ def _form(tokens: Tokens) -> Form:
     parts, separators = split(tokens, _separates)
     if separators:
         return _listing(parts, [_separator(one) for one in separators])
-    sides, relations = split(tokens, lambda token: symbol(token) in _RELATIONS)
+    sides, relations = split(tokens, lambda token: symbol(token) in RELATIONS)
     if relations:
-        return _related(sides, [_RELATIONS[one.text] for one in relations])
+        return read_relation(sides, [RELATIONS[one.text] for one in relations], _form)
     return _single(tokens)
 
 
@@ -189,19 +152,6 @@ def _separates(token: Token) -> bool:
     if token.kind in ("text", "run"):
         return token.text.strip(" ,;").casefold() in ("and", "or", "")
     return token.text in (",", ";", "\\land", "\\lor", "\\wedge", "\\vee") or token.kind == "row"
-
-
-def _items(tokens: Tokens) -> tuple[Form, ...]:
-    """The items in a set's braces."""
-    if not tokens:
-        return ()
-    parts, _ = split(tokens, lambda token: symbol(token) in (",", ";"))
-    return tuple(item for part in parts for item in _flat(_form(part)))
-
-
-def _flat(form: Form) -> tuple[Form, ...]:
-    """Two items for an item with ±."""
-    return form.items if isinstance(form, Collection) and not form.braces else (form,)
 
 
 def _listing(parts: list[Tokens], separators: list[str]) -> Form:
@@ -232,7 +182,7 @@ def _listing(parts: list[Tokens], separators: list[str]) -> Form:
         return _assigned(forms)
     if names:
         return _of_one_name(forms, between_parts)
-    return Collection(tuple(item for form in forms for item in _flat(form)), braces=False)
+    return Collection(tuple(item for form in forms for item in flat(form)), braces=False)
 
 
 def _assigned(forms: list[Form]) -> Form:
@@ -255,7 +205,7 @@ def _of_one_name(forms: list[Form], separators: list[str]) -> Form:
         if not all(isinstance(form, Named) for form in forms):
             raise Unreadable("values without a name")
         return Named(first.name, _combined(values, separators), first.symbol)
-    items = tuple(item for value in values for item in _flat(value))
+    items = tuple(item for value in values for item in flat(value))
     return Named(first.name, Collection(items, braces=False), first.symbol)
 
 
@@ -279,298 +229,24 @@ def _combined(values: list[Form], separators: list[str]) -> Region:
     return done
 
 
-def name_of(tokens: Tokens) -> str | None:
-    r"""The left side of `name = value` as text: `x`, `f(x)`, `AB`, `|AB|`, `\text{Area}`, `S_1:S_2`; None for a formula
-    that would make it an equation."""
-    text = joined(tokens).replace(" ", "")
-    if read_word(tokens) is not None:
-        return text.casefold()
-    if re.fullmatch(
-        r"[A-Za-z](?:\^\{?-1\}?|'*)\([A-Za-z0-9\\][A-Za-z_0-9,]*\)|\\frac\{d[a-z]\}\{d[a-z]\}|[a-z]'+", text
-    ):
-        return text
-    if re.fullmatch(
-        r"\[[A-Z]{3,}\]|m\\angle[A-Z]+|P\([^()]*\)|[A-Z](?:\^\{?-1\}?|\^\{?T\}?)|\([a-z]\\circ[a-z]\)\([a-z]\)", text
-    ):
-        return text
-    sides, colons = split(tokens, lambda token: symbol(token) == ":")
-    if colons:
-        names = [name_of(side) for side in sides]
-        return None if None in names else text
-    try:
-        expr = read_expression(tokens)
-    except Unreadable:
-        return None
-    if isinstance(expr, Operation) and expr.head in ("abs", "/"):
-        # |AB| and NO/BO: names of what is measured. Fractions of variables make an equation.
-        inner = [arg.name for arg in expr.args if isinstance(arg, Symbol)]
-        capitals = [name for name in inner if re.fullmatch("[A-Z]{2,}", name)]
-        return text if len(inner) == len(expr.args) and (expr.head == "abs" or len(capitals) == 2) else None
-    if isinstance(expr, Symbol) and expr.name not in ("π", "e", "i", "∞"):
-        return expr.name
-    return None
-
-
-def _variable(tokens: Tokens) -> Symbol | None:
-    try:
-        expr = read_expression(tokens)
-    except Unreadable:
-        return None
-    return expr if isinstance(expr, Symbol) else None
-
-
-def _related(sides: list[Tokens], ops: list[str]) -> Form:
-    if any(not side for side in sides):
-        raise Unreadable("half a relation")
-    if "≡" in ops:
-        return _congruence(sides, ops)
-    if "∈" in ops:
-        name = name_of(sides[0])
-        form = _form(sides[1]) if len(sides) == 2 else None
-        if name is None or not isinstance(form, (Region, Row, Collection, Value)):
-            raise Unreadable("not a set")
-        if isinstance(form, Value) and not (isinstance(form.expr, Symbol) and form.expr.name.startswith("mathbb")):
-            raise Unreadable("not a set")
-        return Named(name, form, _variable(sides[0]))
-    if ops == ["="]:
-        return _equation(*sides)
-    if len(ops) <= 2 and "=" not in ops:
-        bounded = _bounded(sides, ops)
-        if bounded is not None:
-            return bounded
-    links = tuple(_link(op, left, right) for op, left, right in zip(ops, sides[:-1], sides[1:], strict=True))
-    return links[0] if len(links) == 1 else Chain(links)
-
-
-def _link(op: str, left: Tokens, right: Tokens) -> Relation:
-    one, other = read_expression(left), read_expression(right)
-    return Relation(_MIRROR[op], other, one) if op in (">", "≥") else Relation(op, one, other)
-
-
-def _equation(left: Tokens, right: Tokens) -> Form:
-    if enclosed(left) and symbol(left[0]) == "(":
-        names, _ = split(left[1:-1], lambda token: symbol(token) in (",", ";"))
-        named = [name_of(name) for name in names]
-        if len(names) > 1 and all(named):
-            return _tuple_equation([name or "" for name in named], _form(right))
-    for side, other in ((left, right), (right, left)):
-        name = name_of(side)
-        if name is None:
-            continue
-        try:
-            form, variable = _form(other), _variable(side)
-        except Unreadable:
-            if other is left:
-                raise
-            continue
-        if variable and isinstance(form, Value) and variable.name in symbols(form.expr):
-            break  # x = 2x + 1 says nothing of x as it stands
-        return Named(name, form, variable)
-    return _link("=", left, right)
-
-
-def _tuple_equation(names: list[str], form: Form) -> Form:
-    """`(x, y) = (3, 4)`; several points stay a list."""
-    if isinstance(form, Collection) and not form.braces:
-        return Collection(tuple(_tuple_equation(names, item) for item in form.items), braces=False)
-    if not isinstance(form, Row) or len(form.items) != len(names):
-        raise Unreadable("not as many values as names")
-    return Assignment(tuple(Named(name, item) for name, item in zip(names, form.items, strict=True)), ordered=True)
-
-
-def _bounded(sides: list[Tokens], ops: list[str]) -> Form | None:
-    """`x < 3`, `3 > x`, `1 < x \\le 2` as a region; None where no name alone is bounded by numbers."""
-    names = [name_of(side) for side in sides]
-    at = next((place for place, name in enumerate(names) if name is not None), None)
-    if at is None or sum(name is not None for name in names) > 1 or (len(sides) == 3 and at != 1):
-        return None
-    bounds = [read_expression(side) for place, side in enumerate(sides) if place != at]
-    if any(symbols(bound) - {INFINITY} for bound in bounds):
-        return None  # y > 2x + 1
-    name = names[at] or ""
-    try:
-        if len(sides) == 2:
-            made = from_inequality(ops[0] if at == 0 else _MIRROR[ops[0]], bounds[0])
-            return Named(name, region(made.pieces), _variable(sides[at]))
-        if all(op in ("<", "≤") for op in ops):
-            return Named(name, between(bounds[0], ops[0], ops[1], bounds[1]), _variable(sides[at]))
-        if all(op in (">", "≥") for op in ops):
-            return Named(name, between(bounds[1], _MIRROR[ops[1]], _MIRROR[ops[0]], bounds[0]), _variable(sides[at]))
-    except Unreadable:
-        return None
-    return None
-
-
-def _congruence(sides: list[Tokens], ops: list[str]) -> Form:
-    if ops != ["≡"]:
-        raise Unreadable("a chain of congruences")
-    form = _single(sides[1])
-    if not isinstance(form, Congruence):
-        raise Unreadable("no modulus")
-    name = name_of(sides[0])
-    if name is None:
-        raise Unreadable("not a name")
-    return Named(name, form, _variable(sides[0]))
-
-
-def _modulo(tokens: Tokens) -> Form | None:
-    for place, token in outermost(tokens):
-        if symbol(token) in ("\\pmod", "\\bmod", "\\mod") or (
-            token.kind in ("run", "text") and token.text.strip() == "mod"
-        ):
-            return Congruence(read_expression(tokens[:place]), read_expression(tokens[place + 1 :]))
-    inside = tokens[-1:] and symbol(tokens[-1]) == ")"
-    opening = next((place for place, token in enumerate(tokens) if symbol(token) == "("), None)
-    if inside and opening and tokens[opening + 1].text.strip() in ("mod", "\\bmod", "\\mod"):
-        return Congruence(read_expression(tokens[:opening]), read_expression(tokens[opening + 2 : -1]))
-    return None
-
-
 def _single(tokens: Tokens) -> Form:
     """What holds no separator and no relation at its outermost level."""
     if symbol(tokens[0]) in ("\\emptyset", "\\varnothing") and len(tokens) == 1:
         return Collection((), braces=True)
     if joined(tokens).replace(" ", "") in ("\\mathbb{R}", "\\mathbb R", "\\mathbbR"):
         return REALS
-    united = _united(tokens)
+    united = read_union(tokens, _form)
     if united is not None:
         return united
-    if sum(token.kind == "begin" for token in tokens) == 1 and not _has_comma(tokens):
+    if sum(token.kind == "begin" for token in tokens) == 1 and not has_comma(tokens):
         matrix = read_matrix(tokens)
         if matrix is not None:
             return matrix
-    bracketed = _bracketed(tokens)
+    bracketed = read_brackets(tokens, _form)
     if bracketed is not None:
         return bracketed
-    for attempt in (_modulo, read_based, read_ratio):
+    for attempt in (read_congruence, read_based, read_ratio):
         form = attempt(tokens)
         if form is not None:
             return form
-    return _without_sign(read_value(tokens))
-
-
-def _united(tokens: Tokens) -> Form | None:
-    """`A \\cup B`, `\\mathbb{R} \\setminus \\{0\\}`; None where no sets are joined."""
-    parts, joints = split(
-        tokens, lambda token: symbol(token) in ("\\cup", "\\setminus", "\\backslash") or _cup(token, tokens)
-    )
-    if not joints:
-        return None
-    if any(symbol(joint) in ("\\setminus", "\\backslash") for joint in joints):
-        if len(parts) != 2:
-            raise Unreadable("a difference of several sets")
-        whole, points = as_region(_form(parts[0])), _form(parts[1])
-        if whole is None or not isinstance(points, Collection):
-            raise Unreadable("not a set")
-        for point in points.items:
-            if not isinstance(point, Value):
-                raise Unreadable("not a set of numbers")
-            whole = without_point(whole, point.expr)
-        return whole
-    pieces: list[Piece] = []
-    for part in parts:
-        piece = as_region(_form(part))
-        if piece is None:
-            raise Unreadable("not a set of numbers")
-        pieces += piece.pieces
-    return region(pieces)
-
-
-def _cup(token: Token, tokens: Tokens) -> bool:
-    """A capital U between brackets, as people write ∪."""
-    if token.kind != "run" or token.text not in ("U", "u"):
-        return False
-    place = next(place for place, one in enumerate(tokens) if one is token)
-    return 0 < place < len(tokens) - 1 and tokens[place - 1].text in (")", "]") and tokens[place + 1].text in ("(", "[")
-
-
-def _bracketed(tokens: Tokens) -> Form | None:
-    """A set, a point, an interval, a list in brackets; None for an expression."""
-    first, last = symbol(tokens[0]), symbol(tokens[-1])
-    if not enclosed(tokens):
-        return None
-    inside = tokens[1:-1]
-    if (first, last) == ("\\{", "\\}"):
-        return _set_builder(inside) or Collection(_items(inside), braces=True)
-    if (first, last) not in (("(", ")"), ("[", "]"), ("(", "]"), ("[", ")"), ("\\langle", "\\rangle")):
-        return None
-    parts, commas = split(inside, lambda token: symbol(token) in (",", ";"))
-    if not commas and (first, last) == ("[", "]"):
-        return Row("[]", (_form(inside),))  # a list of one
-    if not commas:
-        return _form(inside) if (first, last) == ("(", ")") and _is_form(inside) else None
-    items = tuple(_form(part) for part in parts)
-    if (first, last) in (("(", "]"), ("[", ")")):
-        if len(items) != 2 or not all(isinstance(item, Value) and not item.unit for item in items):
-            raise Unreadable("not an interval")
-        low, high = (item.expr for item in items if isinstance(item, Value))
-        return region((Piece(low, high, first == "(", last == ")"),))
-    brackets = {"(": "()", "[": "[]", "\\langle": "⟨⟩"}[first]
-    signed = [place for place, item in enumerate(items) if isinstance(item, Collection) and not item.braces]
-    if len(signed) > 1:
-        raise Unreadable("several signs")
-    if signed:
-        both = items[signed[0]]
-        assert isinstance(both, Collection)
-        rows = (tuple(one if place == signed[0] else item for place, item in enumerate(items)) for one in both.items)
-        return Collection(tuple(Row(brackets, row) for row in rows), braces=False)
-    return Row(brackets, items)
-
-
-def _has_comma(tokens: Tokens) -> bool:
-    return enclosed(tokens) and any(symbol(token) in (",", ";") for _, token in outermost(tokens[1:-1]))
-
-
-def _is_form(tokens: Tokens) -> bool:
-    """Whether brackets hold more than an expression: `(101_2)`, `([1, 2])`, a matrix."""
-    return bool(tokens) and (
-        enclosed(tokens) or any(symbol(one) in _RELATIONS or one.kind == "begin" for one in tokens)
-    )
-
-
-def _set_builder(inside: Tokens) -> Form | None:
-    r"""`x \mid 1 < x < 2`, `x \in \mathbb{R} : x \ne 3`; None where the braces hold a list."""
-    parts, bars = split(inside, lambda token: symbol(token) in ("\\mid", "|", ":", "\\colon"))
-    if len(bars) != 1 or not all(parts):
-        return None
-    name, condition = parts
-    domain, members = split(name, lambda token: symbol(token) == "\\in")
-    if members and _form(domain[1]) != REALS:
-        raise Unreadable("not a set of reals")
-    variable = _variable(domain[0])
-    form = _form(condition)
-    if variable is None or not isinstance(form, Named) or form.name != variable.name:
-        raise Unreadable("not a set of numbers")
-    found = form.form if isinstance(form.form, Region) else as_region(form.form)
-    if isinstance(form.form, Collection):
-        return Collection(form.form.items, braces=True)
-    if isinstance(form.form, Value):
-        return Collection((form.form,), braces=True)
-    if found is None:
-        raise Unreadable("not a set of numbers")
-    return found
-
-
-def _without_sign(value: Value) -> Form:
-    """A value with ± as its two values. Several signs could be two or four values."""
-    signs = _count(value.expr)
-    if not signs:
-        return value
-    if signs > 1:
-        raise Unreadable("several signs")
-    both = tuple(Value(_signed(value.expr, head), value.unit) for head in ("+", "-"))
-    return Collection(both, braces=False)
-
-
-def _count(expr: Expr) -> int:
-    return (expr.head == "±") + sum(_count(arg) for arg in expr.args) if isinstance(expr, Operation) else 0
-
-
-def _signed(expr: Expr, sign: str) -> Expr:
-    if not isinstance(expr, Operation):
-        return expr
-    args = tuple(_signed(arg, sign) for arg in expr.args)
-    if expr.head != "±":
-        return Operation(expr.head, args)
-    last = args[-1] if sign == "+" else negative(args[-1])
-    return last if len(args) == 1 else Operation("+", (args[0], last))
+    return without_sign(read_value(tokens))

@@ -3,9 +3,8 @@
 import re
 import unicodedata
 
-from steps.rewards.math.expression import FUNCTIONS, product_of_letters
 from steps.rewards.math.split import Tokens, joined
-from steps.rewards.math.units import SCALES
+from steps.rewards.math.vocabulary import FUNCTIONS, product_of_letters
 
 _SHORT_WORDS = frozenset(["no", "on", "up", "if", "so", "it", "is", "we", "us", "go"])
 _KNOWN = frozenset(
@@ -60,8 +59,3 @@ def read_word(tokens: Tokens) -> str | None:
     if "-" in text and all(product_of_letters(run) for run in runs):
         return None  # abc-xyz
     return None if any(character.isdigit() for character in text) else normal(text)
-
-
-def is_scale(word: str) -> bool:
-    """Whether a word multiplies the number before it."""
-    return word.casefold() in SCALES

@@ -370,6 +370,7 @@ WRONG: dict[str, list[tuple[str, list[str]]]] = {
         (
             r"\begin{pmatrix}1&2\\3&4\end{pmatrix}",
             [
+                r"\left(\begin{array}{cc}1&2\\3&4\end{array}\right]",
                 r"\begin{vmatrix}1&2\\3&4\end{vmatrix}",
                 r"\begin{pmatrix}1&3\\2&4\end{pmatrix}",
                 "-2",
