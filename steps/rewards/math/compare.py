@@ -157,9 +157,16 @@ class Comparison:
         return self._ask(left, right, "proportional" if reference.op in ("=", "≠") else "positively proportional")
 
     def _chains(self, reference: Chain, answer: Chain) -> bool:
-        return len(reference.links) == len(answer.links) and all(
-            one.op == other.op and self.expressions(one.left, other.left) and self.expressions(one.right, other.right)
-            for one, other in zip(reference.links, answer.links, strict=True)
+        return len(reference.links) == len(answer.links) and all(map(self._links, reference.links, answer.links))
+
+    def _links(self, reference: Relation, answer: Relation) -> bool:
+        """Side by side: `1 = 2 - 1` is another calculation than `1 = 3 - 2`."""
+        if not symbols(reference.left) | symbols(reference.right):
+            return reference == answer
+        return (
+            reference.op == answer.op
+            and self.expressions(reference.left, answer.left)
+            and self.expressions(reference.right, answer.right)
         )
 
     def _assigned(self, reference: Form, answer: Form) -> bool:

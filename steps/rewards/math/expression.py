@@ -191,6 +191,9 @@ class Reader:
         decimal = "." in text
         if self._peek() in REPEATING and decimal:
             return self._repeating(text)
+        following = self._tokens[self._place : self._place + 3]
+        if decimal and [one.text for one in following[::2]] == ["(", ")"] and following[1].kind == "number":
+            return self._repeating_in_brackets(value, text, following[1].text)
         letters = self._token()
         exponent = letters and not letters.space and re.fullmatch("[eE]", letters.text)
         if exponent:
@@ -231,6 +234,13 @@ class Reader:
         places = len(text.partition(".")[2])
         tail = Fraction(int(repeated), (10 ** len(repeated) - 1) * 10**places)
         return Number(Fraction(text.removesuffix(".")) + tail)
+
+    def _repeating_in_brackets(self, value: Fraction, text: str, repeated: str) -> Expr:
+        """`0.(3)`; in `0.1(6)` the brackets could also be a factor."""
+        if not text.endswith(".") or not repeated.isdigit():
+            raise Unreadable("digits in brackets")
+        self._place += 3
+        return Number(value + Fraction(int(repeated), 10 ** len(repeated) - 1))
 
     def _atom(self) -> Expr:
         token = self._token()

@@ -22,7 +22,7 @@ from steps.rewards.math.matrices import read_matrix
 from steps.rewards.math.quantities import read_based, read_compound, read_ratio, read_remainder, read_value
 from steps.rewards.math.regions import REALS, from_inequality, intersection, region
 from steps.rewards.math.relations import RELATIONS, read_congruence, read_relation
-from steps.rewards.math.sets import flat, has_comma, items_of, read_brackets, read_union
+from steps.rewards.math.sets import flat, has_comma, read_brackets, read_union
 from steps.rewards.math.signs import without_sign
 from steps.rewards.math.split import CLOSING, OPENING, Tokens, enclosed, joined, split, symbol
 from steps.rewards.math.tokens import Token, plain, tokenise
@@ -42,7 +42,8 @@ def read(text: str) -> Form:
     try:
         tokens = tokenise(prepared)
         if len(tokens) > 1 and enclosed(tokens) and symbol(tokens[0]) == "{":
-            return Collection(items_of(tokens[1:-1], _form), braces=True)  # `{2}`: someone's set, and not the number
+            # `{2}`: someone's set, and not the number.
+            return _form((Token("command", "\\{"), *tokens[1:-1], Token("command", "\\}")))
         return _form(_without_font(_turned(tokens)))
     except RecursionError as error:
         raise Unreadable("nested too deep") from error
@@ -119,6 +120,8 @@ def _form(tokens: Tokens) -> Form:
         form = attempt(tokens)
         if form is not None:
             return form
+    if tokens[0] == Token("begin", "cases") and tokens[-1].kind == "end" and not any(one.text == "&" for one in tokens):
+        tokens = tokens[1:-1]  # a system: one equation a line
     parts, separators = split(tokens, _separates)
     if separators:
         return _listing(parts, [_separator(one) for one in separators])
@@ -151,7 +154,7 @@ def _separator(token: Token) -> str:
 def _separates(token: Token) -> bool:
     if token.kind in ("text", "run"):
         return token.text.strip(" ,;").casefold() in ("and", "or", "")
-    return token.text in (",", ";", "\\land", "\\lor", "\\wedge", "\\vee") or token.kind == "row"
+    return token.text in (",", ";", "&", "\\land", "\\lor", "\\wedge", "\\vee") or token.kind == "row"
 
 
 def _listing(parts: list[Tokens], separators: list[str]) -> Form:

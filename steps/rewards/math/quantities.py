@@ -124,9 +124,9 @@ def _fraction_of_units(tokens: Tokens) -> str | None:
     """`\\frac{\\text{km}}{\\text{h}}` as km/h."""
     if len(tokens) < 7 or tokens[0].text not in ("\\frac", "\\dfrac", "\\tfrac"):
         return None
-    text = joined(tokens[1:])
+    text = re.sub(r"\^ ?\{([23])\}", r"^\1", joined(tokens[1:]))
     match = re.fullmatch(r"\{([^{}]+)\} ?\{([^{}]+)\}", text)
-    return f"{match[1]}/{match[2]}" if match and not re.search("[0-9]", text) else None
+    return f"{match[1]}/{match[2]}" if match and not re.search("[0-9]", re.sub(r"\^[23]", "", text)) else None
 
 
 def _may_start_unit(tokens: Tokens, place: int) -> bool:

@@ -25,6 +25,8 @@ from steps.rewards.math.regions import between, from_inequality, region
 from steps.rewards.math.split import Tokens, enclosed, joined, outermost, split, symbol
 from steps.rewards.math.words import read_word
 
+_OF_AN_ANGLE = frozenset(("sin", "cos", "tan", "cot", "sec", "csc"))
+
 ReadForm = Callable[[Tokens], Form]
 """Reads what stands inside or beside: `parse`, which reads everything, is handed in."""
 
@@ -77,6 +79,9 @@ def name_of(tokens: Tokens) -> str | None:
         inner = [arg.name for arg in expr.args if isinstance(arg, Symbol)]
         capitals = [name for name in inner if re.fullmatch("[A-Z]{2,}", name)]
         return text if len(inner) == len(expr.args) and (expr.head == "abs" or len(capitals) == 2) else None
+    if isinstance(expr, Operation) and expr.head in _OF_AN_ANGLE and isinstance(expr.args[0], Symbol):
+        # The sine of an angle is a name; sin x = 1/2 is an equation for x.
+        return text if re.fullmatch("[A-Z]|[a-z]{2,}|angle .*", expr.args[0].name) else None
     if isinstance(expr, Symbol) and expr.name not in ("π", "e", "i", "∞"):
         return expr.name
     return None

@@ -3,7 +3,7 @@
 from steps.rewards.math.forms import Collection, Form, Named, Piece, Region, Row, Unreadable, Value
 from steps.rewards.math.regions import REALS, as_region, region, without_point
 from steps.rewards.math.relations import RELATIONS, ReadForm, variable_of
-from steps.rewards.math.split import Tokens, enclosed, outermost, split, symbol
+from steps.rewards.math.split import Tokens, enclosed, joined, outermost, split, symbol
 from steps.rewards.math.tokens import Token
 
 _BRACKETS = {("(", ")"), ("[", "]"), ("(", "]"), ("[", ")"), ("\\langle", "\\rangle")}
@@ -24,6 +24,8 @@ def flat(form: Form) -> tuple[Form, ...]:
 
 def read_union(tokens: Tokens, read_form: ReadForm) -> Form | None:
     """`A \\cup B`, `\\mathbb{R} \\setminus \\{0\\}`; None where no sets are joined."""
+    if joined(tokens[:6]).replace(" ", "").startswith("\\mathbb{R}-\\{"):
+        tokens = (*tokens[:4], Token("command", "\\setminus"), *tokens[5:])
     parts, joints = split(
         tokens, lambda token: symbol(token) in ("\\cup", "\\setminus", "\\backslash") or _cup(token, tokens)
     )

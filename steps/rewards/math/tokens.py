@@ -28,6 +28,8 @@ _CHARACTERS = (
     | _GREEK
     | {
         "−": "-",
+        "－": "-",
+        "﹣": "-",
         "‐": "-",
         "‑": "-",
         "×": "\\times ",
@@ -102,6 +104,7 @@ _COMBINING = {"'": "\u0301", "`": "\u0300", "^": "\u0302", '"': "\u0308", "~": "
 _DROPPED = re.compile(
     r"\\(?:left|right|middle|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|rm|bf|it|!)(?![A-Za-z])"
 )
+_SPELLED = {"\\lbrace": "\\{", "\\rbrace": "\\}", "\\lbrack": "[", "\\rbrack": "]", "\\lparen": "(", "\\rparen": ")"}
 _LEFT_DOT = re.compile(r"\\(?:left|right)\s*\.(?![0-9])")
 _SPACING = re.compile(r"\\(?:[ ,;:>]|q?quad|thinspace(?![A-Za-z])|(?:hspace|vspace)\*?\{[^{}]*\})|~")
 _GROUPING = re.compile(r"(?<=[0-9])(?:\{,\}|\s*,\s*\\!\s*|\\[,;:!]|\\ |~|\{\\[,;:]\})(?=[0-9]{3}(?![0-9]))")
@@ -203,6 +206,10 @@ def plain(text: str) -> str:
     text = _LOWERED.sub(_lowered, _RAISED.sub(_raised, text))
     text = "".join(_CHARACTERS.get(character, character) for character in text)
     text = re.sub(r"\\not\s*=", r"\\ne ", text)
+    for command, bracket in _SPELLED.items():
+        text = text.replace(command, bracket)
+    if len(text) > 2 and (text[0], text[-1]) in (('"', '"'), ("“", "”"), ("«", "»")):
+        text = text[1:-1].strip()
     text = _DROPPED.sub(" ", _LEFT_DOT.sub(" ", text)) if "\\" in text else text
     text = _LATEX_ACCENT.sub(_accented, text)
     text = _SPACING.sub(" ", text).strip()

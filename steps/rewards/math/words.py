@@ -18,7 +18,13 @@ _KNOWN = frozenset(
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 _WORDS = re.compile(r"[^\W_]+(?:['’][^\W_]+)*(?:(?:[ \-/&,]|\. ?|, )[^\W_]+(?:['’][^\W_]+)*)*['.]?")
 
-EMPTY_SET = frozenset(("no solution", "no solutions", "empty set", "the empty set"))
+EMPTY_SET = frozenset(
+    (
+        *("no solution", "no solutions", "no real solution", "no real solutions", "there is no solution"),
+        *("there are no solutions", "there are no real solutions", "there is no real solution", "empty set"),
+        *("the empty set", "null set"),
+    )
+)
 ALL_REALS = frozenset(("all real numbers", "all reals", "all real", "the real numbers", "any real number"))
 
 

@@ -657,6 +657,21 @@ ONE_WAY: dict[str, list[tuple[str, list[str]]]] = {
         (r"\binom{5}{2}", ["10"]),
     ],
     "ratios that could be times of day": [("5:9", ["10:18", "15:27"]), ("3:4", ["6:8", "9:12"])],
+    "systems": [
+        ("(3,4)", [r"\begin{cases} x=3 \\ y=4 \end{cases}", r"x=3 \\ y=4"]),
+        ("x=3, y=4", [r"\begin{cases} x=3 \\ y=4 \end{cases}"]),
+    ],
+    "brackets and quotes": [
+        (r"\{1, 2\}", [r"\lbrace 1, 2 \rbrace", r"{1, 2}", "1 & 2"]),
+        ("Monday", ['"Monday"', "“Monday”"]),
+        (r"(-\infty,3)\cup(3,\infty)", [r"\mathbb{R}-\{3\}", r"\mathbb{R} \backslash \{3\}", r"{x | x \ne 3}"]),
+        ("1/3", ["0.(3)"]),
+        (r"\frac{3}{5}", [r"\sin A = \frac{3}{5}", r"\cos\theta = 0.6"]),
+        (r"\tan\alpha = 2", ["2"]),
+        (r"P(X=2)=\frac{1}{3}", [r"\frac13"]),
+        (r"5 \text{ m/s}^2", [r"5 \frac{\text{m}}{\text{s}^2}", "5 m/s^2", r"5\,\mathrm{m}/\mathrm{s}^2"]),
+        (r"\emptyset", [r"\text{no real solutions}", r"\text{There is no solution}"]),
+    ],
     "percentages": [
         ("50", [r"50\%", "50 percent", r"50\text{ percent}"]),
         ("0.5", [r"50\%", "50 percent"]),

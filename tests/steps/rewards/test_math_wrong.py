@@ -386,6 +386,15 @@ WRONG: dict[str, list[tuple[str, list[str]]]] = {
         ("45", [r"\sum_{i=1}^9 i", r"\frac{9 \cdot 10}{2}"]),
         ("1/2", [r"\frac{1}{1+1}", "2^{-1}", r"\sin 30^\circ", "0.25+0.25"]),
     ],
+    "near misses of the rules": [
+        (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", [r"\left(\begin{array}{cc}1&2\\3&4\end{array}\right]"]),
+        ("(x,y)=(1,0)", ["(x,y]=(1,0)", "(y,x)=(1,0)"]),
+        ("1/2", [r"\sin x = \frac12", r"x^2 = \frac12", r"\ln x = \frac12", "0.(5)", "0.1(5)"]),
+        ("0", ["0.(3)", "0(3)"]),
+        ("0.6", ["0.1(6)"]),
+        (r"\mathbb{R}-\{3\}", [r"\mathbb{R}-3", r"\{3\}", r"\mathbb{R}-\{-3\}"]),
+        ("5", [r"\begin{cases} 5 \\ 6 \end{cases}", "5 & 6", "5; 6", r"5 \\ 6"]),
+    ],
     "other numbers": [
         ("5", ["50%", "0.05", "-5", "5.0001", "500%x", "5e1", "5,0", "0x5", "V", "five"]),
         ("0.5", ["0.5%", "5%", "5", "50", "0,5"]),
