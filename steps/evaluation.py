@@ -1,9 +1,9 @@
-"""Evaluation after every stage: pass@1 averaged over several samples, response lengths, by domain.
+"""Evaluation of every model: pass@1 averaged over several samples, response lengths, by domain.
 
 Every model answers the held-out problems at the same temperature and length limit, so that the points of the
 token-efficiency figure (Fig. 7) can be compared.
 
-    longhaul evaluate --config configs/nano.yaml
+    longhaul run --only evaluate/rl --config configs/nano.yaml
 """
 
 import math

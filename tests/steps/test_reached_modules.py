@@ -1,7 +1,10 @@
 """What each part of the recipe reaches by its imports, and so what an edit puts into the keys of which stages."""
 
+from pathlib import Path
+
 import pytest
 
+import steps.stages
 from infra.stages.code_digest import reached_modules
 
 METHODS = {"merge", "shortest", "dpo"}
@@ -16,42 +19,46 @@ def below(package: str, module: str) -> set[str]:
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_an_edit_to_one_long2short_method_does_not_reach_another(method: str) -> None:
-    assert below("steps.long2short", f"steps.long2short.{method}") & METHODS == {method}
+    assert below("steps.long2short", f"steps.stages.{method}") & METHODS == {method}
 
 
-@pytest.mark.parametrize(
-    ("module", "own"),
-    [
-        ("steps.sft", "sft"),
-        ("steps.curation", "curation"),
-        ("steps.long_cot", "long_cot"),
-        ("steps.reward_models", "reward_models"),
-        ("steps.rl.iteration", "rl"),
-        ("steps.long2short.shortest", "shortest"),
-        ("steps.long2short.dpo", "dpo"),
-        ("steps.import_checkpoint", "import_checkpoint"),
-        ("steps.evaluation", "evaluation"),
-        ("steps.nano_world.world", "data"),
-    ],
-)
-def test_a_stage_reaches_its_own_settings_and_no_others(module: str, own: str) -> None:
-    assert below("steps.configs", module) - SHARED_SETTINGS == {own}
+STAGES = {
+    "data": "data",
+    "import_checkpoint": "import_checkpoint",
+    "vanilla_sft": "sft",
+    "curation": "curation",
+    "long_cot_sft": "long_cot",
+    "reward_models": "reward_models",
+    "rl": "rl",
+    "merge": "merge",
+    "shortest": "shortest",
+    "dpo": "dpo",
+    "evaluate": "evaluation",
+}
+"""The module of settings that each stage has of its own."""
 
 
-@pytest.mark.parametrize(
-    "module",
-    ["steps.sft", "steps.curation", "steps.long_cot", "steps.reward_models", "steps.evaluation", "steps.workbench"],
-)
-def test_an_edit_to_rl_reaches_no_stage_but_rl(module: str) -> None:
-    assert below("steps.rl", module) == set()
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_a_stage_reaches_its_own_settings_and_no_others(stage: str) -> None:
+    assert below("steps.configs", f"steps.stages.{stage}") - SHARED_SETTINGS == {STAGES[stage]}
 
 
-@pytest.mark.parametrize("module", ["steps.sft", "steps.curation", "steps.long_cot", "steps.rl.iteration"])
-def test_the_nano_world_is_reached_by_its_own_stages_alone(module: str) -> None:
-    assert below("steps.nano_world", module) == set()
+@pytest.mark.parametrize("stage", sorted(STAGES.keys() - {"rl"}))
+def test_an_edit_to_rl_reaches_no_stage_but_rl(stage: str) -> None:
+    assert below("steps.rl", f"steps.stages.{stage}") == set()
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES.keys() - {"data", "reward_models"}))
+def test_the_nano_world_reaches_only_the_stages_that_need_it(stage: str) -> None:
+    assert below("steps.nano_world", f"steps.stages.{stage}") == set()
+
+
+def test_every_stage_is_checked() -> None:
+    modules = {path.stem for path in Path(steps.stages.__path__[0]).glob("*.py")}
+    assert modules - {"__init__", "common", "settings"} == STAGES.keys()
 
 
 def test_rl_reaches_how_reward_models_judge_and_not_how_they_are_trained() -> None:
-    reached = below("steps.rewards", "steps.rewards.load")
-    assert {"classic_rm", "cot_rm"} <= reached and "classic_rm_training" not in reached
-    assert "steps.supervised" not in reached_modules("steps.rewards.load")
+    reached = reached_modules("steps.stages.rl")
+    assert {"steps.rewards.classic_rm", "steps.rewards.cot_rm"} <= set(reached)
+    assert not {"steps.rewards.classic_rm_training", "steps.reward_models", "steps.supervised"} & set(reached)
