@@ -149,8 +149,17 @@ def sample_pairs(bench: Workbench, problems: Sequence[Problem], config: DpoConfi
     return pairs
 
 
-def dpo(bench: Workbench, pairs: Sequence[Pair], config: DpoConfig) -> dict[str, Any]:
-    """Optimise; the model is in the bench's trainer. Returns what the stage reports."""
+@dataclass(frozen=True)
+class DpoResult:
+    """What the stage reports."""
+
+    pairs: int
+    agreement: float
+    """Share of the pairs, in the last epoch, whose chosen response has gained more than the rejected one."""
+
+
+def dpo(bench: Workbench, pairs: Sequence[Pair], config: DpoConfig) -> DpoResult:
+    """Optimise; the model is in the bench's trainer."""
     bench.resume_training()
     steps = [pairs[i : i + config.pairs_per_step] for i in range(0, len(pairs), config.pairs_per_step)]
     prepared = [
@@ -173,7 +182,7 @@ def dpo(bench: Workbench, pairs: Sequence[Pair], config: DpoConfig) -> dict[str,
                 bench.log({"dpo/loss": result.loss, "dpo/agreement": agreement / count})
                 progress.advance(1)
             progress.note(f"epoch {epoch + 1}: {agreed / len(pairs):.0%} of pairs agreed with")
-    return {"pairs": len(pairs), "agreement": agreed / len(pairs)}
+    return DpoResult(len(pairs), agreed / len(pairs))
 
 
 def preference_rows(chat: Chat, pairs: Sequence[Pair], times_trained: int) -> Iterator[SampleRow]:

@@ -6,7 +6,6 @@ As in the report. Responses that reach the length limit are not finished, and ar
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from steps.configs.shortest import ShortestConfig
 from steps.long2short.responses import JudgedResponse, Responses
@@ -25,11 +24,9 @@ def shortest_examples(responses: Sequence[Responses]) -> list[TokenExample]:
     return [one.example(response) for one, response in shortest(responses)]
 
 
-def shortest_rejection_sampling(
-    bench: Workbench, responses: Sequence[Responses], config: ShortestConfig
-) -> dict[str, Any]:
-    """Choose and fine-tune; the model is in the bench's trainer. Returns what the stage reports."""
+def shortest_rejection_sampling(bench: Workbench, responses: Sequence[Responses], config: ShortestConfig) -> int:
+    """Choose and fine-tune; the model is in the bench's trainer. Returns the number of responses trained on."""
     examples = shortest_examples(responses)
     bench.resume_training()
     train(bench.trainer, examples, config.phase, bench.random("shortest"), "shortest", bench.log)
-    return {"examples": len(examples)}
+    return len(examples)

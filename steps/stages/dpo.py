@@ -3,6 +3,8 @@
 longhaul run --config configs/nano.yaml --only long2short/dpo
 """
 
+from dataclasses import asdict
+
 from infra.stages.contract import StageContext, StageOutput
 from steps.configs.dpo import DpoConfig
 from steps.gates.gates import Gates
@@ -20,9 +22,8 @@ def run(context: StageContext, settings: TrainSettings[DpoConfig]) -> StageOutpu
         pairs = sample_pairs(bench, problems, settings.own)
         with Gates(context, settings.gates) as gates:
             gates.table("preference pairs", pair_table(bench.chat, pairs))
-        metrics = dpo(bench, pairs, settings.own)
+        result = dpo(bench, pairs, settings.own)
         rows = preference_rows(bench.chat, pairs, settings.own.epochs)
         samples = {"samples": keep_samples(context.folder, rows)}
-        return trained(
-            context, bench, metrics, samples, f"{metrics['agreement']:.0%} of {len(pairs)} pairs agreed with"
-        )
+        headline = f"{result.agreement:.0%} of {result.pairs} pairs agreed with"
+        return trained(context, bench, asdict(result), samples, headline)

@@ -19,8 +19,8 @@ def run(context: StageContext, settings: TrainSettings[ShortestConfig]) -> Stage
     problems = load_problems(context.inputs["prompts"] / "problems.jsonl")
     with workbench(context, settings) as bench:
         responses = sample_responses(bench, problems, settings.own.responses)
-        metrics = shortest_rejection_sampling(bench, responses, settings.own)
+        examples = shortest_rejection_sampling(bench, responses, settings.own)
         epochs = settings.own.phase.epochs
         rows = (response_row(bench.chat, *one, "imitated", epochs) for one in shortest(responses))
         samples = {"samples": keep_samples(context.folder, rows)}
-        return trained(context, bench, metrics, samples, f"{metrics['examples']} shortest right responses")
+        return trained(context, bench, {"examples": examples}, samples, f"{examples} shortest right responses")

@@ -1,7 +1,9 @@
 """DPO: which pairs are made, and the loss that they are given."""
 
 import math
+from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -9,10 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.training.trainer import Trainer
+from steps.chat import Chat
 from steps.configs.dpo import DpoConfig
-from steps.long2short.dpo import Pair, StepLoss, dpo_loss, micro_batches, pair_rows, preference_pairs
+from steps.long2short.dpo import Pair, StepLoss, dpo, dpo_loss, micro_batches, pair_rows, preference_pairs, sample_pairs
 from steps.long2short.responses import JudgedResponse, Responses
 from steps.problem import Problem
+from steps.workbench import Workbench
+from tests.steps.scripted import CONTEXT, ScriptedEngine, scripted_bench
 
 PROBLEM = Problem(id="p", prompt="?", answer="1", verifier="math")
 PROMPT = [1, 2, 3]
@@ -106,3 +111,36 @@ def test_the_loss_starts_at_log_2_and_falls_on_packed_rows(tiny_trainer: Trainer
     assert results[0].loss == pytest.approx(math.log(2), abs=1e-5)
     assert results[-1].loss < results[0].loss - 0.05
     assert results[-1].sums["agreed"].item() == 4
+
+
+def test_training_on_pairs_brings_the_model_to_agree_with_them(tiny_trainer: Trainer, base: Path) -> None:
+    config = DpoConfig(learning_rate=3e-3, epochs=4, pairs_per_step=2, sequence_length=32)
+    pairs = [
+        pair
+        for length in (3, 4, 5)
+        for pair in preference_pairs([responses((2, True), (length, False))], config, Random(0))
+    ]
+    logged: list[dict[str, Any]] = []
+    chat = Chat(base)
+    parts: Any = {"engine": ScriptedEngine(chat, lambda prompt, asked: ""), "trainer": tiny_trainer}
+    with Workbench(base, **parts, context=CONTEXT, seed=0, log=logged.append, chat=chat) as bench:
+        result = dpo(bench, pairs, config)
+    # Three pairs are two steps of each epoch. Before the first, the model is its own reference.
+    assert (result.pairs, len(logged)) == (3, 8)
+    assert logged[0]["dpo/loss"] == pytest.approx(math.log(2), abs=1e-4)
+    assert logged[-1]["dpo/loss"] < 0.95 * math.log(2)
+    assert result.agreement == 1.0
+
+
+def test_pairs_are_made_of_what_the_model_answers(base: Path) -> None:
+    answers = ["\\boxed{1}", "So it is \\boxed{1}", "I think that it is \\boxed{2}", "\\boxed{3}"]
+    config = DpoConfig.model_validate({"learning_rate": 1e-4, "pairs_per_problem": 99, "responses": {"samples": 4}})
+    with scripted_bench(base, lambda prompt, asked: answers[asked]) as (bench, _, _):
+        pairs = sample_pairs(bench, [PROBLEM], config)
+        texts = {(bench.chat.text(pair.chosen.response), bench.chat.text(pair.rejected.response)) for pair in pairs}
+    assert texts == {(answers[0], answers[1]), (answers[0], answers[2])}
+    with (
+        scripted_bench(base, lambda prompt, asked: "\\boxed{2}") as (bench, _, _),
+        pytest.raises(ValueError, match="no problem has a right response and a longer one"),
+    ):
+        sample_pairs(bench, [PROBLEM], config)
