@@ -117,8 +117,9 @@ class Bench:
         from infra.estimate.memory import trainer_memory
         from infra.estimate.speed import training_time
         from infra.training.trainer import Trainer
-        from steps.packing import TokenExample, pack
+        from steps.packing import pack
         from steps.supervised import response_loss
+        from steps.token_example import TokenExample
 
         began = synchronized()
         self.trainer = Trainer(self.model, self.trainer_config, seed=0)

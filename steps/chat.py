@@ -7,9 +7,9 @@ from typing import cast
 
 from transformers import AutoTokenizer
 
-from steps.packing import TokenExample
 from steps.problem import Problem
 from steps.rewards.score import END_THINK, THINK
+from steps.token_example import TokenExample
 
 
 class Chat:

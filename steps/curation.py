@@ -17,7 +17,7 @@ from random import Random
 
 from steps.configs.curation import CurationConfig
 from steps.problem import Problem
-from steps.workbench import Workbench
+from steps.sampling_bench import SamplingBench
 
 _FORMS = {
     "multiple choice": re.compile(
@@ -76,7 +76,7 @@ class CurationResult:
 
 
 def by_form(
-    bench: Workbench, problems: Sequence[Problem], config: CurationConfig, removed: Counter[str]
+    bench: SamplingBench, problems: Sequence[Problem], config: CurationConfig, removed: Counter[str]
 ) -> list[Problem]:
     """Prompts left by the rules that need no model."""
     remaining: dict[str, Problem] = {}
@@ -93,14 +93,14 @@ def by_form(
     return list(remaining.values())
 
 
-def measure_pass_rates(bench: Workbench, problems: Sequence[Problem], config: CurationConfig) -> dict[str, float]:
+def measure_pass_rates(bench: SamplingBench, problems: Sequence[Problem], config: CurationConfig) -> dict[str, float]:
     """Share of right answers among `samples`, by problem id."""
     prompts = [bench.chat.prompt(problem) for problem in problems]
     answers = bench.sample(prompts, config.samples, config.max_response_tokens, config.temperature, name="pass rates")
     return _share_right(bench, problems, [[bench.chat.text(a.tokens) for a in row] for row in answers])
 
 
-def guessable(bench: Workbench, problems: Sequence[Problem], config: CurationConfig) -> set[str]:
+def guessable(bench: SamplingBench, problems: Sequence[Problem], config: CurationConfig) -> set[str]:
     """Ids of the problems whose answer is right within `guesses` tries without a chain of thought."""
     if config.guesses == 0:
         return set()
@@ -117,7 +117,7 @@ def guessable(bench: Workbench, problems: Sequence[Problem], config: CurationCon
     return {problem_id for problem_id, share in _share_right(bench, problems, texts).items() if share > 0}
 
 
-def _share_right(bench: Workbench, problems: Sequence[Problem], texts: Sequence[Sequence[str]]) -> dict[str, float]:
+def _share_right(bench: SamplingBench, problems: Sequence[Problem], texts: Sequence[Sequence[str]]) -> dict[str, float]:
     pairs = [(problem, text) for problem, row in zip(problems, texts, strict=True) for text in row]
     scores = iter(bench.scorer.score_many(pairs))
     return {
@@ -145,7 +145,7 @@ def balance(problems: Sequence[Problem], max_share: float, rng: Random) -> list[
     return remaining
 
 
-def curate(bench: Workbench, problems: Sequence[Problem], config: CurationConfig) -> CurationResult:
+def curate(bench: SamplingBench, problems: Sequence[Problem], config: CurationConfig) -> CurationResult:
     """Apply all rules with the model that is in the bench's engine. Raises ValueError if nothing is left."""
     removed = Counter(dict.fromkeys([*_FORMS, "duplicate", "too long"], 0))
     remaining = by_form(bench, problems, config, removed)

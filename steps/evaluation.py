@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from infra.store.evaluation import DomainResult, EvaluatedResponse, Evaluation
 from steps.configs.evaluation import EvaluationConfig
 from steps.problem import Problem
-from steps.workbench import Workbench
+from steps.sampling_bench import SamplingBench
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -23,7 +23,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered) - 1e-9) - 1)]
 
 
-def evaluate(bench: Workbench, problems: Sequence[Problem], config: EvaluationConfig) -> Evaluation:
+def evaluate(bench: SamplingBench, problems: Sequence[Problem], config: EvaluationConfig) -> Evaluation:
     """Evaluate the weights that are in the bench's engine."""
     prompts = [bench.chat.prompt(problem) for problem in problems]
     completions = bench.sample(

@@ -15,7 +15,8 @@ from infra.progress.tasks import task
 from infra.training.ranks import AnyTrainer
 from infra.training.trainer import LossValue
 from steps.configs.phase import PhaseConfig
-from steps.packing import PackedRows, TokenExample, pack
+from steps.packing import PackedRows, pack
+from steps.token_example import TokenExample
 
 
 def learning_rate(phase: PhaseConfig, step: int, steps: int) -> float:

@@ -35,16 +35,16 @@ def _is_for_types(node: ast.AST) -> bool:
     return "TYPE_CHECKING" in (getattr(test, "id", None), getattr(test, "attr", None))
 
 
-def _walk(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes of a tree that count when it runs."""
+def executed_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes of a tree but those of imports for types alone."""
     yield node
     for child in ast.iter_child_nodes(node):
         if _is_for_types(child):
             assert isinstance(child, ast.If)
             for other in child.orelse:
-                yield from _walk(other)
+                yield from executed_nodes(other)
         else:
-            yield from _walk(child)
+            yield from executed_nodes(child)
 
 
 def _names(tree: ast.AST, package: str) -> tuple[set[str], set[str], set[str]]:
@@ -55,7 +55,7 @@ def _names(tree: ast.AST, package: str) -> tuple[set[str], set[str], set[str]]:
     """
     names: set[str] = set()
     strings: set[str] = set()
-    for node in _walk(tree):
+    for node in executed_nodes(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

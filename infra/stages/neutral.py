@@ -19,10 +19,10 @@ NEUTRAL = {
     "infra.sandbox.endpoints": "the sandbox's service: its addresses",
     "infra.sandbox.metrics": "the sandbox's service: its figures",
     "infra.sandbox.service": "the sandbox's service: programs run in the same boxes with it and without",
-    "infra.lineage.web": "shows records",
-    "infra.lineage.export": "writes records in other formats",
+    "infra.lineage.web": "shows records in pages",
+    "infra.lineage.export": "writes records in formats of other tools",
     "steps.gates": "the tables of the data gates, and what their rules may ask for",
-    "steps.report": "shows records",
+    "steps.report": "shows records in pages",
 }
 """By name; a package stands for all that is in it."""
 

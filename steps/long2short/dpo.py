@@ -23,8 +23,9 @@ from steps.chat import Chat
 from steps.configs.dpo import DpoConfig
 from steps.long2short.responses import JudgedResponse, Responses, sample_responses
 from steps.long2short.samples import response_row
-from steps.packing import PackedRows, TokenExample, pack
+from steps.packing import PackedRows, pack
 from steps.problem import Problem
+from steps.token_example import TokenExample
 from steps.workbench import Workbench
 
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steps.configs.responses import ResponsesConfig
-from steps.packing import TokenExample
 from steps.problem import Problem
 from steps.rewards.score import Score
+from steps.token_example import TokenExample
 from steps.workbench import Workbench
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from steps.configs.shortest import ShortestConfig
 from steps.long2short.responses import JudgedResponse, Responses
-from steps.packing import TokenExample
 from steps.supervised import train
+from steps.token_example import TokenExample
 from steps.workbench import Workbench
 
 

@@ -10,10 +10,11 @@ from torch import Tensor
 from infra.training.ranks import AnyTrainer
 from infra.training.trainer import LossValue
 from steps.configs.rl import Objective, RlConfig
-from steps.packing import PackedRows, TokenExample, pack
+from steps.packing import PackedRows, pack
 from steps.rl.metrics import UpdateMetrics
 from steps.rl.objective import LossInputs, surrogate_loss
 from steps.rl.trajectory import Trajectory
+from steps.token_example import TokenExample
 from steps.workbench import Workbench
 
 

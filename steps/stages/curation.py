@@ -11,14 +11,14 @@ from steps.configs.curation import CurationConfig
 from steps.curation import curate, domain_share_limit
 from steps.gates.gates import Gates
 from steps.problem import load_problems, save_rows
-from steps.stages.common import workbench
+from steps.stages.sampling import sampling_bench
 from steps.stages.settings import GenerateSettings
 
 
 def run(context: StageContext, settings: GenerateSettings[CurationConfig]) -> StageOutput:
     """Outputs `prompts`: problems.jsonl and pass_rates.json."""
     problems = load_problems(context.inputs["data"] / "train.jsonl")
-    with workbench(context, settings) as bench:
+    with sampling_bench(context, settings) as bench:
         result = curate(bench, problems, settings.own)
     limit = domain_share_limit(result.problems, settings.own.max_domain_share)
     with Gates(context, settings.gates) as gates:

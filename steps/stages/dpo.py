@@ -11,8 +11,8 @@ from steps.gates.gates import Gates
 from steps.long2short.dpo import dpo, pair_table, preference_rows, sample_pairs
 from steps.problem import load_problems
 from steps.samples import keep_samples
-from steps.stages.common import trained, workbench
 from steps.stages.settings import TrainSettings
+from steps.stages.training import trained, workbench
 
 
 def run(context: StageContext, settings: TrainSettings[DpoConfig]) -> StageOutput:

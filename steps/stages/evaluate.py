@@ -9,13 +9,13 @@ from infra.stages.contract import StageContext, StageOutput
 from steps.configs.evaluation import EvaluationConfig
 from steps.evaluation import evaluate
 from steps.problem import load_problems
-from steps.stages.common import workbench
+from steps.stages.sampling import sampling_bench
 from steps.stages.settings import GenerateSettings
 
 
 def run(context: StageContext, settings: GenerateSettings[EvaluationConfig]) -> StageOutput:
     """Evaluate the input `model` on the test problems of the input `data`."""
     problems = load_problems(context.inputs["data"] / "test.jsonl")
-    with workbench(context, settings) as bench:
+    with sampling_bench(context, settings) as bench:
         evaluation = evaluate(bench, problems, settings.own)
     return StageOutput({}, {}, evaluation, evaluation.headline)

@@ -18,8 +18,8 @@ from steps.reward_models import Checked, check, label_answers, train_classic, tr
 from steps.rewards.labelled import Labelled, labelled_table
 from steps.rewards.load import open_reward_model
 from steps.samples import keep_samples
-from steps.stages.common import workbench
 from steps.stages.settings import TrainSettings
+from steps.stages.training import workbench
 
 
 class LabelledRow(BaseModel):

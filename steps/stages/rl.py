@@ -18,8 +18,8 @@ from steps.rl.checkpoint import Checkpoints
 from steps.rl.iteration import reinforce
 from steps.rl.ledger import ledger_table
 from steps.rl.metrics import stage_metrics
-from steps.stages.common import trained, workbench
 from steps.stages.settings import TrainSettings
+from steps.stages.training import trained, workbench
 
 
 def judged_by(problems: Sequence[Problem], config: RlConfig) -> list[Problem]:

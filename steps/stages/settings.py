@@ -7,9 +7,8 @@ for another `trainer.micro_batch_tokens`.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from infra.configs import EngineConfig, HandoverConfig, TrainerConfig
-
 if TYPE_CHECKING:
+    from infra.configs import EngineConfig, HandoverConfig, TrainerConfig
     from infra.gates.suites import Suite
 
 OwnT = TypeVar("OwnT", covariant=True)
@@ -29,12 +28,12 @@ class Settings(Generic[OwnT]):
 class GenerateSettings(Settings[OwnT]):
     """Of a stage that generates."""
 
-    engine: EngineConfig
+    engine: "EngineConfig"
 
 
 @dataclass(frozen=True)
 class TrainSettings(GenerateSettings[OwnT]):
     """Of a stage that trains, and generates."""
 
-    trainer: TrainerConfig
-    handover: HandoverConfig
+    trainer: "TrainerConfig"
+    handover: "HandoverConfig"

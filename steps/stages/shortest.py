@@ -10,8 +10,8 @@ from steps.long2short.samples import response_row
 from steps.long2short.shortest import shortest, shortest_rejection_sampling
 from steps.problem import load_problems
 from steps.samples import keep_samples
-from steps.stages.common import trained, workbench
 from steps.stages.settings import TrainSettings
+from steps.stages.training import trained, workbench
 
 
 def run(context: StageContext, settings: TrainSettings[ShortestConfig]) -> StageOutput:

@@ -11,8 +11,8 @@ from steps.gates.gates import Gates
 from steps.problem import load_examples, load_problems, save_rows
 from steps.samples import example_rows, keep_samples
 from steps.sft import vanilla_sft
-from steps.stages.common import trained, workbench
 from steps.stages.settings import TrainSettings
+from steps.stages.training import trained, workbench
 
 
 def run(context: StageContext, settings: TrainSettings[SftConfig]) -> StageOutput:

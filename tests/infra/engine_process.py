@@ -25,8 +25,9 @@ from infra.inference.engine import Completion, Engine, Request
 from infra.progress.logs import output, quiet_to
 from infra.training.trainer import Trainer
 from infra.weights.handover import HandOver
-from steps.packing import PackedRows, TokenExample, pack
+from steps.packing import PackedRows, pack
 from steps.supervised import response_loss
+from steps.token_example import TokenExample
 from tests.processes import own_environment
 
 CLOSE = 5e-2 if torch.cuda.is_available() else 1e-4

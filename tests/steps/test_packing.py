@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
-from steps.packing import PackedRows, TokenExample, pack
+from steps.packing import PackedRows, pack
+from steps.token_example import TokenExample
 
 ROW = 32
 EXAMPLES = st.lists(

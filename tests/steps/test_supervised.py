@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from infra.training.trainer import Trainer
 from steps.configs.phase import PhaseConfig
-from steps.packing import TokenExample, pack
+from steps.packing import pack
 from steps.supervised import learning_rate, optimizer_steps, response_loss, train
+from steps.token_example import TokenExample
 
 
 def phase(**settings: Any) -> PhaseConfig:

@@ -7,8 +7,9 @@ import pytest
 from infra.inference.engine import Engine, Repetition, Request
 from infra.training.trainer import Trainer
 from infra.weights.handover import HandOver
-from steps.packing import TokenExample, pack
+from steps.packing import pack
 from steps.supervised import response_loss
+from steps.token_example import TokenExample
 from tests.infra.engine_process import PROMPTS, requests
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from infra.training.trainer import LossValue
-from steps.packing import PackedRows, TokenExample, pack
+from steps.packing import PackedRows, pack
+from steps.token_example import TokenExample
 
 ROWS = list(pack([TokenExample(list(range(5 + i, 45 + 2 * i)), 4) for i in range(3)], 64, 1))
 """Three micro-batches: two ranks have an uneven number of them."""

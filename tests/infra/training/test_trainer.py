@@ -12,8 +12,9 @@ from torch import Tensor
 
 from infra.configs import TrainerConfig
 from infra.training.trainer import LossNotFinite, LossValue, Trainer
-from steps.packing import PackedRows, TokenExample, pack
+from steps.packing import PackedRows, pack
 from steps.supervised import response_loss
+from steps.token_example import TokenExample
 
 ROWS = list(pack([TokenExample(list(range(5, 45)), 4), TokenExample(list(range(50, 90)), 4)], 64, 1))
 

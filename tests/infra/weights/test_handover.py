@@ -14,7 +14,8 @@ from infra.configs import EngineConfig, HandoverConfig, HandoverRefused, Trainer
 from infra.inference.engine import Engine, Request
 from infra.training.trainer import Trainer
 from infra.weights.handover import HandOver
-from steps.packing import TokenExample, pack
+from steps.packing import pack
+from steps.token_example import TokenExample
 from tests.infra.engine_process import CLOSE, Rounded, Turns, mismatch, requests, run, train_a_little
 
 SHARED = HandoverConfig(share_device=True)

@@ -171,8 +171,9 @@ def held_bytes() -> int:
 @pytest.mark.parametrize(("dtype", "stage"), [("float32", 0), ("float32", 1), ("bfloat16", 2)])
 def test_a_trainer_holds_between_steps_what_the_formula_says(dtype: str, stage: int, base: Path) -> None:
     from infra.training.trainer import Trainer
-    from steps.packing import TokenExample, pack
+    from steps.packing import pack
     from steps.supervised import response_loss
+    from steps.token_example import TokenExample
 
     rows = list(pack([TokenExample(list(range(5, 45)), 4)], 64, 1))
     config = TrainerConfig(dtype=dtype, zero_stage=stage)

@@ -17,7 +17,7 @@ from infra.weights.handover import HandOver
 from steps.configs.data import NanoWorldConfig
 from steps.configs.rl import RlConfig
 from steps.nano_world.world import generate
-from steps.packing import TokenExample, pack
+from steps.packing import pack
 from steps.problem import Problem
 from steps.rewards.score import Score
 from steps.rewards.scorer import Scorer
@@ -26,6 +26,7 @@ from steps.rl.iteration import reinforce
 from steps.rl.metrics import TrainingMetrics
 from steps.rl.rollout import NothingJudged
 from steps.supervised import response_loss
+from steps.token_example import TokenExample
 from steps.workbench import Workbench
 
 CONFIG = RlConfig(

@@ -1,35 +1,32 @@
-"""What the stages' bodies share: the bench that they work with, and the model that they leave."""
+"""What the bodies share of stages that train: the bench that they work with, and the model that they leave."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from infra.configs import HandoverConfig, TrainerConfig
 from infra.stages.contract import StageContext, StageOutput
 from steps.rewards.reward_model import RewardModel
 from steps.rewards.scorer import Scorer
-from steps.stages.settings import GenerateSettings, TrainSettings
+from steps.stages.settings import TrainSettings
 from steps.workbench import Workbench, open_workbench
 
 
 @contextmanager
 def workbench(
     context: StageContext,
-    settings: GenerateSettings[Any],
+    settings: TrainSettings[Any],
     reward_models: Callable[[], Mapping[str, RewardModel]] = dict,
 ) -> Iterator[Workbench]:
     """A bench around the input `model` whose metrics go to the stage's log; its scorer opens reward models."""
-    training = (settings.trainer, settings.handover) if isinstance(settings, TrainSettings) else None
-    trainer, handover = training or (TrainerConfig(), HandoverConfig())
     with open_workbench(
         context.inputs["model"],
         engine=settings.engine,
-        trainer=trainer,
+        trainer=settings.trainer,
         seed=context.seed,
         scorer=lambda: Scorer(models=reward_models()),
         log=context.log,
-        handover=handover,
+        handover=settings.handover,
     ) as bench:
         yield bench
 

@@ -1,0 +1,21 @@
+"""A training example in tokens. A type without behaviour."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TokenExample:
+    """A prompt and a response in tokens; only the response is learned from."""
+
+    tokens: Sequence[int]
+    prompt_length: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.prompt_length < len(self.tokens):
+            raise ValueError(f"an example of {len(self.tokens)} tokens needs a prompt and a response")
+
+    @property
+    def response(self) -> Sequence[int]:
+        """The tokens after the prompt."""
+        return self.tokens[self.prompt_length :]
