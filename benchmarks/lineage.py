@@ -36,20 +36,20 @@ from tests.infra.lineage.records import big_history, write_history
 REPETITIONS = 10
 
 
-def questions(index: LineageIndex) -> dict[str, Callable[[], Any]]:
+def queries(index: LineageIndex) -> dict[str, Callable[[], Any]]:
     """The questions, by name."""
     newest, run = index.models().rows[0], index.runs().rows[4].run
     base, data = index.find("import").id, index.find("data").id
     hub = index.downstream(data, depth=1, limit=10).nodes[1].id
-    asked: dict[str, Callable[[], Any]] = {}
+    calls: dict[str, Callable[[], Any]] = {}
     for name, page in (("runs", index.runs), ("models", index.models), ("data", index.data)):
-        asked[f"{name}: first page"] = page
+        calls[f"{name}: first page"] = page
         total = page().total
-        asked[f"{name}: last page"] = partial(page, offset=total - 50)
-        asked[f"{name}: text"] = partial(page, "0042")
-        asked[f"{name}: text that is nowhere"] = partial(page, "nowhere")
-    asked["data: by size"] = lambda: index.data(order="-size")
-    asked["data: by name"] = lambda: index.data(order="name")
+        calls[f"{name}: last page"] = partial(page, offset=total - 50)
+        calls[f"{name}: text"] = partial(page, "0042")
+        calls[f"{name}: text that is nowhere"] = partial(page, "nowhere")
+    calls["data: by size"] = lambda: index.data(order="-size")
+    calls["data: by name"] = lambda: index.data(order="name")
     for name, id in (
         ("newest model", newest.id),
         ("shared data set", hub),
@@ -57,18 +57,18 @@ def questions(index: LineageIndex) -> dict[str, Callable[[], Any]]:
         ("run", f"run:{run}"),
         ("shared file", index.find("train.jsonl").id),
     ):
-        asked[f"two hops around: {name}"] = partial(index.neighbourhood, id, 2)
-    asked["upstream: newest model"] = lambda: index.upstream(newest.id)
-    asked["downstream: shared file, 200 nodes"] = lambda: index.downstream(index.find("train.jsonl").id, limit=200)
-    asked["find: digest's beginning"] = lambda: index.find(newest.digest[:10])
-    asked["find: end of an address"] = lambda: index.find("train.jsonl")
-    asked["a run in full"] = lambda: index.run(run)
-    asked["earlier executions of RL"] = lambda: index.succeeded("rl")
-    asked["differences of two models"] = lambda: differences(index, newest.digest, f"{run}:long_cot_sft")
-    asked["what would rerun"] = lambda: reruns(index, "train.jsonl")
-    asked["models that saw a file that all saw"] = lambda: models_that_saw(index, find_all(index, "train.jsonl"))
-    asked["downstream: shared file, everything"] = lambda: index.downstream(index.find("train.jsonl").id)
-    return asked
+        calls[f"two hops around: {name}"] = partial(index.neighbourhood, id, 2)
+    calls["upstream: newest model"] = lambda: index.upstream(newest.id)
+    calls["downstream: shared file, 200 nodes"] = lambda: index.downstream(index.find("train.jsonl").id, limit=200)
+    calls["find: digest's beginning"] = lambda: index.find(newest.digest[:10])
+    calls["find: end of an address"] = lambda: index.find("train.jsonl")
+    calls["a run in full"] = lambda: index.run(run)
+    calls["earlier executions of RL"] = lambda: index.succeeded("rl")
+    calls["differences of two models"] = lambda: differences(index, newest.digest, f"{run}:long_cot_sft")
+    calls["what would rerun"] = lambda: reruns(index, "train.jsonl")
+    calls["models that saw a file that all saw"] = lambda: models_that_saw(index, find_all(index, "train.jsonl"))
+    calls["downstream: shared file, everything"] = lambda: index.downstream(index.find("train.jsonl").id)
+    return calls
 
 
 def pages(index: LineageIndex, store: Store, home: Path) -> dict[str, Callable[[], Any]]:
@@ -124,11 +124,11 @@ def main() -> None:
             "rebuild_seconds": round(rebuilt.seconds, 2),
             "index_mb": round(size / 2**20, 1),
         }
-        asked = {}
+        measured = {}
         table = Table("question", "median ms", "slowest ms", title=f"{runs} runs, {figures['artifacts']} artifacts")
-        for name, ask in (questions(index) | pages(index, store, root)).items():
+        for name, ask in (queries(index) | pages(index, store, root)).items():
             median, slowest = timed(ask, 3 if "every" in name or "all saw" in name else REPETITIONS)
-            asked[name] = {"median_ms": round(median, 1), "slowest_ms": round(slowest, 1)}
+            measured[name] = {"median_ms": round(median, 1), "slowest_ms": round(slowest, 1)}
             table.add_row(name, f"{median:.1f}", f"{slowest:.1f}")
         index.close()
     Console().print(table)
@@ -136,7 +136,7 @@ def main() -> None:
         f"{written} records: indexed in {first.seconds:.1f} s, nothing new in {again.seconds:.2f} s, "
         f"rebuilt in {rebuilt.seconds:.1f} s; {figures['index_mb']} MiB"
     )
-    print(json.dumps(figures | {"questions": asked}))
+    print(json.dumps(figures | {"questions": measured}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Evaluating a finished model anew, and comparing it with the one that a tag names.
+"""Evaluating a finished model again, and comparing it with the one that a tag names.
 
 Both are evaluated on the data and with the settings that the recipe has now, each as a run of its own with the stages
 `data` and `evaluate`; an evaluation of the same model, data, settings and code is reused, also the one that the chain
@@ -69,8 +69,8 @@ class Comparison:
             return f"no model is tagged {self.tag}: there is nothing to compare with"
         if self.tagged.model.digest == self.new.model.digest:
             return f"this is the model that is tagged {self.tag}"
-        told = "; ".join(check.reason for check in self.checks)
-        return f"{'may take' if all(check.passed for check in self.checks) else 'may not take'} {self.tag}: {told}"
+        summary = "; ".join(check.reason for check in self.checks)
+        return f"{'may take' if all(check.passed for check in self.checks) else 'may not take'} {self.tag}: {summary}"
 
     def plain(self) -> dict[str, Any]:
         """As JSON."""
@@ -90,14 +90,14 @@ def newest_model(store: Store) -> tuple[Ref, StageRecord]:
     """
     runs = dict.fromkeys(key.split("/")[1] for key in reversed(store.list_records("stage-runs")))
     for run in runs:
-        found = {
+        models = {
             record.stage: record
             for record in records.read(store, StageRecord, f"stage-runs/{run}")
             if record.failure is None and "model" in record.outputs
         }
         for stage in reversed(FINISHED):
-            if stage in found:
-                return found[stage].outputs["model"], found[stage]
+            if stage in models:
+                return models[stage].outputs["model"], models[stage]
     raise ModelNotFound(
         f"{store.backend.address} holds no finished model, of {', '.join(FINISHED)}: start a run with `longhaul run`, "
         "or name a model"
@@ -117,8 +117,8 @@ def evaluate_model(recipe: Recipe, run: str, model: str, command: Sequence[str])
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         with suppress(StoreError):  # what broke the stage may be the store: the stage's own error is the one to see
-            told = None if interrupted else f"{type(error).__name__}: {error}".partition("\n")[0]
-            end_run(chain.store, run, "interrupted" if interrupted else "failed", told)
+            summary = None if interrupted else f"{type(error).__name__}: {error}".partition("\n")[0]
+            end_run(chain.store, run, "interrupted" if interrupted else "failed", summary)
         raise
     end_run(chain.store, run, "succeeded")
     return Evaluated(ref, made.stage, made.reused_from or made.run, record)

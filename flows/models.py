@@ -26,11 +26,11 @@ def run_records(store: Store, run: str | None = None) -> list[StageRecord]:
     if not keys:
         raise ModelNotFound(f"{store.backend.address} holds no run yet: start one with `longhaul run`")
     newest = _newest_of_chain(store, keys)
-    wanted = run or newest
-    if not any(key.startswith(f"stage-runs/{wanted}/") for key in keys):
-        raise ModelNotFound(f"there is no run {wanted}; the newest is {newest}")
+    requested = run or newest
+    if not any(key.startswith(f"stage-runs/{requested}/") for key in keys):
+        raise ModelNotFound(f"there is no run {requested}; the newest is {newest}")
     by_stage: dict[str, StageRecord] = {}
-    for record in records.read(store, StageRecord, f"stage-runs/{wanted}"):
+    for record in records.read(store, StageRecord, f"stage-runs/{requested}"):
         if record.failure is None:
             by_stage[record.stage] = record
     return list(by_stage.values())
@@ -40,18 +40,18 @@ def _newest_of_chain(store: Store, keys: Sequence[str]) -> str:
     """The newest run that made or used more than an evaluation does; the newest of all where there is none."""
     runs = list(dict.fromkeys(key.split("/")[1] for key in reversed(keys)))
     for run in runs:
-        found = records.read(store, StageRecord, f"stage-runs/{run}")
-        if any(record.stage != "data" and not is_evaluation(record.stage) for record in found):
+        matches = records.read(store, StageRecord, f"stage-runs/{run}")
+        if any(record.stage != "data" and not is_evaluation(record.stage) for record in matches):
             return run
     return runs[0]
 
 
 def tagged(store: Store, tag: str) -> TagRecord | None:
     """What a tag is set to now."""
-    found = (
+    matches = (
         list(records.read(store, TagRecord, f"tags/{tag}")) if tag.isascii() and tag.replace("-", "").isalnum() else []
     )
-    return found[-1] if found and found[-1].model is not None else None
+    return matches[-1] if matches and matches[-1].model is not None else None
 
 
 def find_model(store: Store, name: str) -> Path:
@@ -62,18 +62,18 @@ def find_model(store: Store, name: str) -> Path:
 def find_model_record(store: Store, name: str) -> tuple[Ref, StageRecord]:
     """A stored model, and the record of the stage that made it. Raises ModelNotFound."""
     run, _, stage = name.rpartition(":")
-    found = run_records(store, run or None)
-    for record in found:
+    matches = run_records(store, run or None)
+    for record in matches:
         if record.stage == stage and "model" in record.outputs:
             return record.outputs["model"], record
     if not run:
         tag = tagged(store, name)
-        wanted = tag.model.digest if tag and tag.model else name if len(name) >= DIGITS else None
-        for record in records.read(store, StageRecord, "stages") if wanted else ():
+        requested = tag.model.digest if tag and tag.model else name if len(name) >= DIGITS else None
+        for record in records.read(store, StageRecord, "stages") if requested else ():
             model = record.outputs.get("model")
-            if wanted and model is not None and model.digest.startswith(wanted):
+            if requested and model is not None and model.digest.startswith(requested):
                 return model, record
-    raise ModelNotFound(f"{name!r} is no folder, stage, RUN:STAGE, tag or digest of a model; {_known(found)}")
+    raise ModelNotFound(f"{name!r} is not a folder, stage, RUN:STAGE, tag or digest of a model; {_known(matches)}")
 
 
 def find_evaluation(store: Store, made: StageRecord) -> StageRecord:
@@ -83,6 +83,6 @@ def find_evaluation(store: Store, made: StageRecord) -> StageRecord:
     return evaluation_record(records.read(store, StageRecord, f"stage-runs/{run}"), made.stage) or made
 
 
-def _known(found: Sequence[StageRecord]) -> str:
-    stages = [record.stage for record in found if "model" in record.outputs]
-    return f"stages of run {found[0].run} with a model: {', '.join(stages)}" if found else "the newest run has none"
+def _known(matches: Sequence[StageRecord]) -> str:
+    stages = [record.stage for record in matches if "model" in record.outputs]
+    return f"stages of run {matches[0].run} with a model: {', '.join(stages)}" if matches else "the newest run has none"

@@ -164,9 +164,9 @@ class _Planner:
         return difference
 
     def _changed_definitions(self, module: str, nearest: StageRecord) -> str:
-        """Names of the functions and constants that changed; '' where that cannot be told."""
-        found = list(records.read(self.chain.store, DefinitionsRecord, f"definitions/{nearest.definitions}"))
-        before = found[-1].modules.get(module) if found and nearest.definitions else None
+        """Names of the functions and constants that changed; '' where that is unknown."""
+        entries = list(records.read(self.chain.store, DefinitionsRecord, f"definitions/{nearest.definitions}"))
+        before = entries[-1].modules.get(module) if entries and nearest.definitions else None
         after = definitions({module: ""}).get(module)
         if before is None or after is None:
             return ""
@@ -186,10 +186,10 @@ class _Planner:
         words += [f"{maker} {'runs' if self.known[maker] is None else 'made other outputs'}" for maker in makers]
         words += [str(each) for each in of_inputs if each.name not in inputs]
         if not words:
-            # The nearest run has this very key, and is no success that could be used.
+            # The nearest run has this very key, and is not a success that could be used.
             return "its earlier success is not recorded under its key"
-        shown, more = words[: 2 * REASONS], len(words) - 2 * REASONS
-        return "; ".join(shown) + (f"; and {more} more" if more > 0 else "")
+        displayed, more = words[: 2 * REASONS], len(words) - 2 * REASONS
+        return "; ".join(displayed) + (f"; and {more} more" if more > 0 else "")
 
 
 def _distance(parts: KeyParts, run: StageRecord) -> tuple[bool, int]:

@@ -1,6 +1,6 @@
 """The stages of the chain: how they follow one another, and what of the recipe and of their inputs each uses.
 
-Everything that a stage's key is made of can be told from here without importing a stage, so that a plan and the run
+Everything that a stage's key is made of can be read here without importing a stage, so that a plan and the run
 that follows it decide the same.
 """
 

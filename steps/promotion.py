@@ -28,16 +28,16 @@ class PromotionCheck:
     value: float | None
     """The new model's figure."""
     limit: float | None
-    """What it must reach or keep below; None where it cannot be told."""
+    """What it must reach or keep below; None where it is unknown."""
     passed: bool
     reason: str
 
 
 def check_promotion(new: StageRecord, tagged: StageRecord, rules: PromotionRules) -> list[PromotionCheck]:
     """Every rule's outcome; of models that were not evaluated alike, that alone, failed."""
-    ours, theirs = new.evaluation, tagged.evaluation
-    if ours is None or theirs is None:
-        missing = new if ours is None else tagged
+    candidate, current = new.evaluation, tagged.evaluation
+    if candidate is None or current is None:
+        missing = new if candidate is None else tagged
         return [_cannot(f"stage {missing.stage} of run {missing.run} has no evaluation")]
     for name, one, other in (
         ("held-out problems", _problems(new), _problems(tagged)),
@@ -45,21 +45,23 @@ def check_promotion(new: StageRecord, tagged: StageRecord, rules: PromotionRules
     ):
         if one != other:
             return [_cannot(f"the two models were evaluated with other {name}: evaluate both alike")]
-    least = theirs.accuracy - rules.accuracy_drop
+    least = current.accuracy - rules.accuracy_drop
     checks = [
         PromotionCheck(
             "accuracy",
-            ours.accuracy,
+            candidate.accuracy,
             least,
             # Rounding of a difference must not refuse what is equal.
-            ours.accuracy >= least - 1e-9,
-            f"accuracy {ours.accuracy:.1%}, the tagged model has {theirs.accuracy:.1%}",
+            candidate.accuracy >= least - 1e-9,
+            f"accuracy {candidate.accuracy:.1%}, the tagged model has {current.accuracy:.1%}",
         )
     ]
     if rules.token_growth is not None:
-        most = theirs.mean_tokens * (1 + rules.token_growth)
-        reason = f"{ours.mean_tokens:.0f} tokens on average, the tagged model has {theirs.mean_tokens:.0f}"
-        checks.append(PromotionCheck("mean_tokens", ours.mean_tokens, most, ours.mean_tokens <= most + 1e-9, reason))
+        most = current.mean_tokens * (1 + rules.token_growth)
+        reason = f"{candidate.mean_tokens:.0f} tokens on average, the tagged model has {current.mean_tokens:.0f}"
+        checks.append(
+            PromotionCheck("mean_tokens", candidate.mean_tokens, most, candidate.mean_tokens <= most + 1e-9, reason)
+        )
     return checks
 
 

@@ -70,7 +70,9 @@ class Recipe(BaseModel):
     schedule: ScheduleConfig | None = Field(
         None, description="When the recipe is run without anyone asking, by `longhaul schedule run` or by Argo."
     )
-    notify: NotifyConfig | None = Field(None, description="Who is told of a failure; without the section nobody is.")
+    notify: NotifyConfig | None = Field(
+        None, description="Who is notified of a failure; without the section nobody is."
+    )
     cluster: ClusterConfig | None = Field(
         None, description="What stages get on a cluster, where `longhaul deploy` brings the recipe."
     )

@@ -97,11 +97,11 @@ def test_cases(
         console = Console()
         console.print(_funnel_table(figures))
         console.print(_dropped_table(outcomes))
-    kept = kept_problems(problems, outcomes)
-    if kept:
-        save_rows(out, kept)
+    retained = kept_problems(problems, outcomes)
+    if retained:
+        save_rows(out, retained)
     journal.unlink(missing_ok=True)
-    if not kept:
+    if not retained:
         fail(f"no problem is left, so {out} is not written")
 
 
@@ -167,7 +167,7 @@ def _funnel_table(figures: "Funnel") -> Table:
         ("all", figures.problems, 1000),
         ("need no special judge", figures.no_special_judge, 614),
         ("have enough valid cases", figures.enough_valid_cases, 463),
-        ("kept", figures.kept, 323),
+        ("kept", figures.retained, 323),
     ):
         share = f"{left / figures.problems:.1%}" if figures.problems else "–"
         table.add_row(name, f"{left:,}", share, f"{reported / 1000:.1%}")

@@ -61,7 +61,7 @@ class StandardStream(io.TextIOBase):
             return self._stream.fileno()
 
     def hold(self) -> TextIO | None:
-        """Hold on to where the stream goes now. None where it is no descriptor, or is held on to already."""
+        """Hold on to where the stream goes now. None where it is not a descriptor, or is held on to already."""
         if self._copy is not None or not self._is_on_descriptor():
             return None
         self._copy = os.fdopen(
@@ -105,7 +105,7 @@ def quiet_to(path: Path) -> Iterator[None]:
     a note with the file's path. Raises OSError where the file cannot be written.
 
     NOTE: sys.stdout and sys.stderr are not replaced, only the descriptors under them. A library that is imported in the
-    block keeps the stream that it found; if that were ours, it would be a closed file afterwards.
+    block keeps the stream that it found; if that were this one, it would be a closed file afterwards.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -54,12 +54,12 @@ class PlainSink:
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._began: dict[tuple[str, str], float] = {}
-        self._shown: dict[tuple[str, str], float] = {}
+        self._printed: dict[tuple[str, str], float] = {}
 
     def handle(self, event: Event) -> None:
         """Print the event's line, unless the task's last one is less than 5 s old."""
         if event.kind in ("stage", "task"):
-            self._began[event.key] = self._shown[event.key] = event.time
+            self._began[event.key] = self._printed[event.key] = event.time
         began = self._began.setdefault(event.key, event.time)
         if event.kind == "say":
             self._print(event.note)
@@ -67,8 +67,8 @@ class PlainSink:
             self._print(event.stage)
         elif event.kind == "update":
             # A clock that is set back must not silence the task until it has caught up.
-            if abs(event.time - self._shown.setdefault(event.key, event.time)) >= PLAIN_INTERVAL:
-                self._shown[event.key] = event.time
+            if abs(event.time - self._printed.setdefault(event.key, event.time)) >= PLAIN_INTERVAL:
+                self._printed[event.key] = event.time
                 self._print(_line(event, began))
         elif event.kind != "task":
             self._print(_line(event, began))

@@ -62,11 +62,11 @@ def run_here(path: str) -> "NoReturn":
     end(module, code)
 
 
-def exit_code(given: object) -> int:
+def exit_code(value: object) -> int:
     """What Python's exit code is for the argument of sys.exit."""
-    if given is None or isinstance(given, int):
-        return (given or 0) & 0xFF
-    print(given, file=sys.stderr)
+    if value is None or isinstance(value, int):
+        return (value or 0) & 0xFF
+    print(value, file=sys.stderr)
     return 1
 
 

@@ -29,7 +29,7 @@ def main() -> None:
         data = ancillary[0][2]
         received = [int.from_bytes(data[at : at + 4], sys.byteorder) for at in range(0, len(data), 4)]
         places = [2, *range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + len(received) - 1)]
-        actions = [(posix.POSIX_SPAWN_DUP2, ours, its) for ours, its in zip(received, places)]  # noqa: B905
+        actions = [(posix.POSIX_SPAWN_DUP2, source, its) for source, its in zip(received, places)]  # noqa: B905
         words = message.split(b"\0")
         try:
             child = posix.posix_spawn(words[0], words, {}, file_actions=actions)

@@ -1,4 +1,4 @@
-"""The secret that a service of ours (the sandbox's, the lineage page) and its clients share. It comes from a file or
+"""The secret that a service (the sandbox's, the lineage page) and its clients share. It comes from a file or
 the environment, and never from a command line, which every user of a machine can read."""
 
 import os

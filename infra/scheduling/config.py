@@ -56,8 +56,8 @@ class ScheduleConfig(BaseModel):
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
             raise ValueError(
-                f"{value!r} is no time zone that this machine knows: expected a name like Europe/Berlin or UTC. Where "
-                "the machine has no list of zones, `pip install tzdata` brings one"
+                f"{value!r} is not a time zone that this machine knows: expected a name like Europe/Berlin or UTC. "
+                "Where the machine has no list of zones, `pip install tzdata` brings one"
             ) from error
         return value
 

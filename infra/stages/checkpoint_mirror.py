@@ -7,7 +7,7 @@ Invariant: the index names nothing that is not whole, so that whoever fetches ha
 that broke off nothing is named, and the next one takes it away. It asks of the stage that files appear whole, never
 change, and that the folder is fit to go on from at any time; names that begin with a dot are left out (infra/files.py).
 
-The store is written to beside the stage, never in its way: a store that refuses makes the copy older, and is told of.
+The store is written to beside the stage, never in its way: a store that refuses makes the copy older, and is reported.
 """
 
 import json
@@ -73,18 +73,18 @@ def mirrored(backend: Backend, key: str, folder: Path, cache: Path) -> Iterator[
 
 def _keep_up(mirror: "Mirror", over: threading.Event, done: threading.Event) -> None:
     """Copy now and then, and once more at the end, unless the stage is done."""
-    told = False
+    reported = False
     while True:
         last = over.wait(EVERY_S)
         if done.is_set():
             return
         try:
             mirror.copy()
-            told = False
+            reported = False
         except (StoreError, OSError) as error:
-            if not told:
+            if not reported:
                 say(f"checkpoints could not be copied to the store, which is tried again: {error}")
-            told = True
+            reported = True
         if last:
             return
 
@@ -108,17 +108,17 @@ class Mirror:
         if self._known is None:
             self._known = self._read()
         sizes = self._sizes()
-        kept = {path: entry for path, entry in self._known.items() if sizes.get(path) == entry[1]}
-        new = {path: size for path, size in sizes.items() if path not in kept}
-        if not sizes or not (new or len(kept) < len(self._known)):
+        unchanged = {path: entry for path, entry in self._known.items() if sizes.get(path) == entry[1]}
+        new = {path: size for path, size in sizes.items() if path not in unchanged}
+        if not sizes or not (new or len(unchanged) < len(self._known)):
             return False
         added = self._send(sizes, new)
         if added is None:
             return False
-        kept |= added
-        self.backend.write_text(f"{self._place}/index.json", _Index(files=kept).model_dump_json())
-        self._known = kept
-        named = {f"{batch}/{path}" for path, (batch, _, _) in kept.items()} | {"index.json"}
+        unchanged |= added
+        self.backend.write_text(f"{self._place}/index.json", _Index(files=unchanged).model_dump_json())
+        self._known = unchanged
+        named = {f"{batch}/{path}" for path, (batch, _, _) in unchanged.items()} | {"index.json"}
         self.backend.delete([f"{self._place}/{path}" for path in self.backend.files(self._place).keys() - named])
         return True
 
@@ -178,7 +178,7 @@ class Mirror:
         try:
             index = _Index.model_validate(json.loads(text))
         except (ValueError, ValidationError) as error:
-            raise Corrupted(f"{where} is no index of checkpoints: delete it to begin anew") from error
+            raise Corrupted(f"{where} is not an index of checkpoints: delete it to begin from scratch") from error
         if index.format != 1:
             raise StoreError(f"{where} is of format {index.format}, and this version knows format 1: upgrade it")
         return index.files

@@ -72,7 +72,7 @@ def _names(tree: ast.AST, package: str) -> tuple[set[str], set[str], set[str]]:
 
 def _files_beside(strings: set[str], module: Path) -> list[Path]:
     """What strings in a module name in its folder: files (programs, templates), and folders of data with all that is in
-    them. A package of the project is no data: what is reached of it is imported."""
+    them. A package of the project is not data: what is reached of it is imported."""
     files: list[Path] = []
     for path in module.parent.iterdir():
         if path.name not in strings:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class CodeVersion:
-    """Commit and uncommitted changes. Both None where this is no git checkout, as in a package or a container."""
+    """Commit and uncommitted changes. Both None where this is not a git checkout, as in a package or a container."""
 
     commit: str | None
     diff: str | None

@@ -57,8 +57,8 @@ class Difference:
             return f"stage keys are made by other rules now (format {self.before} → {self.after})"
         if self.kind in ("code", "data"):
             # Their values are digests, which say nothing to a reader.
-            happened = "is new" if self.before is None else "is gone" if self.after is None else "changed"
-            return f"{self.name} {happened}" + (f" ({self.detail})" if self.detail else "")
+            change = "is new" if self.before is None else "is gone" if self.after is None else "changed"
+            return f"{self.name} {change}" + (f" ({self.detail})" if self.detail else "")
         if self.kind == "input":
             return f"input {self.name} changed"
         if self.kind == "bytes":

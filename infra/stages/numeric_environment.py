@@ -111,11 +111,11 @@ def _processor() -> tuple[str, set[str]]:
 
 def _gpus() -> list[str]:
     """Models of the NVIDIA GPUs that the driver lists."""
-    found = []
+    models = []
     for file in Path("/proc/driver/nvidia/gpus").glob("*/information"):
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-        found += [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
-    return found
+        models += [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
+    return models
 
 
 def environment_differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

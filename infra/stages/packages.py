@@ -39,8 +39,8 @@ _DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
 def package_versions(imports: Iterable[str]) -> dict[str, str]:
     """Versions of Python and of the installed distributions behind imports, and of what those compute with."""
     names = {name for name in imports if name not in sys.stdlib_module_names and name not in NEUTRAL}
-    wanted = {each for name in names for each in (*_distributions(name), *COMPUTED_WITH.get(name, ()))}
-    versions = {name.lower(): version for name in wanted if (version := _version(name))}
+    needed = {each for name in names for each in (*_distributions(name), *COMPUTED_WITH.get(name, ()))}
+    versions = {name.lower(): version for name in needed if (version := _version(name))}
     return {"python": platform.python_version(), **dict(sorted(versions.items()))}
 
 

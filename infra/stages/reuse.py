@@ -36,8 +36,8 @@ def find_reusable(store: Store, parts: KeyParts, read: bool = True, any_environm
     """
     cached = _with_key(store, parts.stage, parts.key, read)
     if cached.record is None and any_environment:
-        found = list(records.read(store, PortableKeyRecord, f"portable-keys/{parts.portable_key}"))
-        for key in dict.fromkeys(entry.key for entry in reversed(found)):
+        entries = list(records.read(store, PortableKeyRecord, f"portable-keys/{parts.portable_key}"))
+        for key in dict.fromkeys(entry.key for entry in reversed(entries)):
             other = _with_key(store, parts.stage, key, read)
             if other.record is not None:
                 return CachedStage(other.record, cached.problems)

@@ -201,8 +201,8 @@ class StageRunner:
         beside = self.home / "runs" / self.run / stage.replace("/", "-")
         log = beside.with_suffix(".log")
         try:
-            with stage_progress(stage) as shown, quiet_to(log), self._tracker(task) as attempt.tracker:
-                attempt.note = shown.note
+            with stage_progress(stage) as progress, quiet_to(log), self._tracker(task) as attempt.tracker:
+                attempt.note = progress.note
 
                 def log_metrics(metrics: dict[str, Any]) -> None:
                     attempt.tracker.log(metrics, len(attempt.history))

@@ -45,7 +45,7 @@ class RecordLog:
 
     def read(self, keys: Sequence[str]) -> list[dict[str, Any]]:
         """The records of these keys, in their order. Raises StoreError for one that is missing, Corrupted for one that
-        is no JSON object."""
+        is not a JSON object."""
         for key in keys:
             _check(key)
         texts = self.backend.read_many([f"records/{key}" for key in keys])

@@ -82,7 +82,7 @@ class StageRecord(Record):
     code: str
     """Digest of `modules`."""
     modules: dict[str, str] = {}
-    """Digest of each module and file of ours that the stage reaches, by module name or path below the project."""
+    """Digest of each of the project's modules and files that the stage reaches, by module name or path."""
     definitions: str | None = None
     """Name of the record of the modules' functions and constants (`definitions/<digest>`)."""
     commit: str | None
@@ -173,7 +173,7 @@ KINDS: dict[str, type[Record]] = {
 
 
 def parse_record(kind: type[RecordT], raw: dict[str, Any], where: str) -> RecordT:
-    """A record from its JSON. Raises StoreError for a newer format, Corrupted for what is no such record.
+    """A record from its JSON. Raises StoreError for a newer format, Corrupted for anything else.
 
     `where` is what messages call it.
     """
@@ -186,7 +186,7 @@ def parse_record(kind: type[RecordT], raw: dict[str, Any], where: str) -> Record
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        raise Corrupted(f"{where} is no {kind.__name__}: {error}") from error
+        raise Corrupted(f"{where} is not a {kind.__name__}: {error}") from error
 
 
 def read(store: Store, kind: type[RecordT], name: str) -> Iterator[RecordT]:

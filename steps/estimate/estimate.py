@@ -116,21 +116,21 @@ def estimate(
     gpu: str = "h100",
     gpus: int | None = None,
     price: float | None = None,
-    given: dict[str, float] | None = None,
+    overrides: dict[str, float] | None = None,
 ) -> Estimate:
     """What the recipe would take on `gpus` of this kind, or on as many as it asks for. Nothing is run or downloaded.
 
     Args:
         gpu: a name of infra.estimate.devices.DEVICES.
         price: US dollars an hour for each; the table's if not given.
-        given: figures to use in place of counted or assumed ones (steps.estimate.figures.Figures), by name.
+        overrides: figures to use in place of counted or assumed ones (steps.estimate.figures.Figures), by name.
 
     Raises ValueError for an unknown device or figure, ShapeUnknown for a model of unknown shape, MalformedRow for data
     that cannot be read. What cannot fit is not an error here; it is listed in `problems`.
     """
     on = device(gpu)
     shape = shape_of(recipe.import_checkpoint.checkpoint, recipe.import_checkpoint.revision)
-    figures = known_figures(recipe, given or {})
+    figures = known_figures(recipe, overrides or {})
     work = Workload(recipe, figures.values).stages()
     placed = placement(recipe, on, gpus)
     engine = engine_memory(shape, recipe.engine, on)

@@ -58,14 +58,14 @@ class KnownFigures:
     """By name: what it was counted in, `given`, or `assumed`."""
 
 
-def known_figures(recipe: Recipe, given: Mapping[str, float]) -> KnownFigures:
-    """Everything an estimate needs to know beside the recipe; `given` goes before what is counted or assumed.
+def known_figures(recipe: Recipe, overrides: Mapping[str, float]) -> KnownFigures:
+    """Everything an estimate needs to know beside the recipe; `overrides` go before what is counted or assumed.
 
     Raises ValueError for a figure that does not exist or is not a positive number, MalformedRow for data that cannot
     be read.
     """
     names = [field.name for field in fields(Figures)]
-    for name, value in given.items():
+    for name, value in overrides.items():
         if name not in names:
             raise ValueError(f"there is no figure {name!r} to assume; there are {', '.join(names)}")
         if not 0 < value < 1e12 or (name.endswith("_share") and value > 1):
@@ -76,7 +76,7 @@ def known_figures(recipe: Recipe, given: Mapping[str, float]) -> KnownFigures:
     counted = _nano(recipe) if recipe.data.nano_world is not None else _files(recipe)
     for name, (value, source) in counted.items():
         values, sources[name] = replace(values, **{name: value}), source
-    for name, value in given.items():
+    for name, value in overrides.items():
         values, sources[name] = replace(values, **{name: value}), "given"
     return KnownFigures(values, sources)
 

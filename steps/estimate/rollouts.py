@@ -52,23 +52,23 @@ class _Group:
         return self.grown == self.lengths
 
 
-def capped_mean(centre: float, spread: float, cap: float) -> float:
+def capped_mean(centre: float, deviation: float, cap: float) -> float:
     """Mean of a log-normal variable (mean and σ of its logarithm) of which no value is above `cap`."""
-    edge = (math.log(cap) - centre) / spread
-    below = math.exp(centre + spread**2 / 2) * _STANDARD.cdf(edge - spread)
+    edge = (math.log(cap) - centre) / deviation
+    below = math.exp(centre + deviation**2 / 2) * _STANDARD.cdf(edge - deviation)
     return below + cap * (1 - _STANDARD.cdf(edge))
 
 
-def centre_of(mean: float, spread: float, cap: float) -> float:
+def centre_of(mean: float, deviation: float, cap: float) -> float:
     """The mean of the logarithm with which the capped mean is `mean`, which has to be below `cap`."""
-    low, high = math.log(mean) - 4 * spread**2 - 1, math.log(cap) + 8 * spread + 8
+    low, high = math.log(mean) - 4 * deviation**2 - 1, math.log(cap) + 8 * deviation + 8
     for _ in range(80):
         middle = (low + high) / 2
-        low, high = (middle, high) if capped_mean(middle, spread, cap) < mean else (low, middle)
+        low, high = (middle, high) if capped_mean(middle, deviation, cap) < mean else (low, middle)
     return (low + high) / 2
 
 
-def simulate(config: RlConfig, mean: float, spread: float, seed: int = 0) -> Rollouts:
+def simulate(config: RlConfig, mean: float, deviation: float, seed: int = 0) -> Rollouts:
     """Rollouts of responses of `mean` tokens on average. The same arguments give the same result.
 
     Large batches are simulated by smaller ones, of which everything but the longest response is scaled up.
@@ -77,8 +77,8 @@ def simulate(config: RlConfig, mean: float, spread: float, seed: int = 0) -> Rol
     groups = min(config.groups, _SIMULATED)
     in_flight = round(config.in_flight * groups / config.groups)
     longest = config.max_response_tokens
-    centre = centre_of(mean, spread, longest) if mean < 0.98 * longest else math.inf
-    share = spread / math.sqrt(2)
+    centre = centre_of(mean, deviation, longest) if mean < 0.98 * longest else math.inf
+    share = deviation / math.sqrt(2)
 
     def group(iteration: int) -> _Group:
         if centre == math.inf:

@@ -89,7 +89,7 @@ class Workload:
         return stages
 
     def _mean(self, kind: str, longest: float) -> float:
-        """A response's mean length, by the model: a base goes on to the limit, one after vanilla SFT answers as its
+        """A response's mean length, by the model: a base continues to the limit, one after vanilla SFT answers as its
         examples do, one after long-CoT SFT thinks."""
         if kind == "base":
             return longest
@@ -218,5 +218,5 @@ class Workload:
         responses = self._sampled(problems, config.responses.samples, mean, longest)
         return StageWork("long2short/dpo", (responses, self._evaluation("long")), (training,), turns=1)
 
-    def _problems(self, asked: int) -> float:
-        return min(asked, self.figures.train_problems)
+    def _problems(self, requested: int) -> float:
+        return min(requested, self.figures.train_problems)

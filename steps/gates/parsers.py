@@ -27,9 +27,9 @@ def tests_fault(tests: Sequence[tuple[str, str]], function: FunctionTests | None
     if not tests and function is None:
         return "no test"
     first: dict[str, tuple[int, str]] = {}
-    for place, (given, expected) in enumerate(tests, 1):
-        earlier, told = first.setdefault(given, (place, expected))
-        if told.rstrip() != expected.rstrip():
+    for place, (stdin, expected) in enumerate(tests, 1):
+        earlier, output = first.setdefault(stdin, (place, expected))
+        if output.rstrip() != expected.rstrip():
             return f"tests {earlier} and {place} expect different outputs for the same input"
     if tests and not any(expected.strip() for _, expected in tests):
         return "no test expects an output: a program that does nothing would pass"

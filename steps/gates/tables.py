@@ -60,7 +60,7 @@ def _digest(prompt: str) -> str:
 def held_out_parameters(problems: Sequence[Problem]) -> dict[str, Any]:
     """What rules need to know of the problems that are held out.
 
-    A question about an image is another one with another image, so that its words alone say nothing about near
+    A question about an image is a different one with another image, so that its words alone say nothing about near
     repetition.
     """
     return {

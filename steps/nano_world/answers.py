@@ -54,7 +54,7 @@ FORMS: dict[str, Callable[[Random, int], str]] = {
     "product": _product,
     "sum": _sum,
 }
-"""How a number can be written. Tenths are another number; a product or a sum is left for the reader to compute."""
+"""How a number can be written. Tenths are a different number; a product or a sum is left for the reader to compute."""
 
 
 def near(rng: Random, value: int) -> int:

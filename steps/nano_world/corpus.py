@@ -40,13 +40,13 @@ def _walk(rng: Random) -> str:
 
 def _comparison(rng: Random) -> str:
     lines = []
-    wanted, modulus = rng.randint(0, 12), rng.randint(3, 40)
+    remainder, modulus = rng.randint(0, 12), rng.randint(3, 40)
     for _ in range(rng.randint(3, 6)):
         x = rng.randint(1, LARGEST_CANDIDATE)
         if rng.random() < 0.4:
-            x = min(LARGEST_CANDIDATE, x - x % modulus + wanted)
-        lines.append(f"{x} mod {modulus} = {x % modulus}, {'yes' if x % modulus == wanted else 'no'}.")
-    return f"Is it {wanted}?\n" + "\n".join(lines)
+            x = min(LARGEST_CANDIDATE, x - x % modulus + remainder)
+        lines.append(f"{x} mod {modulus} = {x % modulus}, {'yes' if x % modulus == remainder else 'no'}.")
+    return f"Is it {remainder}?\n" + "\n".join(lines)
 
 
 def _table(rng: Random) -> str:

@@ -5,7 +5,7 @@ input on which at least 7 of them print the same is a valid case, and what they 
 is kept if at least 40 cases are valid and at least 9 of the 10 submissions pass all of them. In the report 614 of 1,000
 problems needed no special judge, 463 generators made 40 valid cases, and 323 problems were kept.
 
-Not in the report, ours: the same input counts once; a generator has to make a case again when asked again; and the
+Added to the report: the same input counts once; a generator has to make a case again when asked again; and the
 expected outputs may not all be alike, or a program that prints a constant would be right.
 
     longhaul test-cases examples/test_cases --out problems.jsonl
@@ -180,7 +180,7 @@ class _Maker:
         if fault := _run_fault(again):
             return [], f"case {last} cannot be made again: {fault}"
         if again.stdout != text:
-            return [], f"case {last} is another when it is made again: it does not depend on the seed alone"
+            return [], f"case {last} differs when it is made again: it does not depend on the seed alone"
         return [text for _, text in inputs.values()], ""
 
     def _run_submissions(self, submissions: Sequence[Submission], inputs: Sequence[str]) -> list[list[_Answer]]:

@@ -42,7 +42,7 @@ class Funnel:
     problems: int
     no_special_judge: int
     enough_valid_cases: int
-    kept: int
+    retained: int
     wrong: int
     """Submissions known to be wrong, to problems that are kept."""
     caught: int
@@ -56,7 +56,7 @@ def funnel(outcomes: Sequence[Outcome]) -> Funnel:
         problems=len(outcomes),
         no_special_judge=len(outcomes) - reached["given"],
         enough_valid_cases=reached["enough valid cases"] + reached["kept"],
-        kept=reached["kept"],
+        retained=reached["kept"],
         wrong=sum(outcome.wrong for outcome in outcomes),
         caught=sum(outcome.caught for outcome in outcomes),
         caught_by_sample=sum(outcome.caught_by_sample for outcome in outcomes),

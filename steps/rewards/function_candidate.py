@@ -13,7 +13,7 @@ def main() -> None:
     """Answer calls until there are no more."""
     with open("setting.json") as file:
         entry_point = json.load(file)["entry_point"]
-    questions, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+    queries, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     # What a solution prints is not a result, and calls are not for it to read.
     nothing = os.open("/dev/null", os.O_RDWR)
     os.dup2(nothing, 0)
@@ -23,7 +23,7 @@ def main() -> None:
     namespace: dict[str, object] = {"__name__": "solution"}
     exec(compile(source, "solution.py", "exec"), namespace)  # noqa: S102 - inside the box, where it belongs
     function = namespace[entry_point]
-    for line in questions:
+    for line in queries:
         positional, named = ast.literal_eval(line)
         try:
             answer = f"result {function(*positional, **named)!r}"  # type: ignore[operator]

@@ -20,15 +20,15 @@ def main() -> None:
     with open("setting.json") as file:
         setting = json.load(file)
     calls = 0
-    questions, answers = sys.stdout, sys.stdin
+    queries, answers = sys.stdout, sys.stdin
     sys.stdout, sys.stdin = sys.stderr, open("/dev/null")  # noqa: SIM115 - tests may print and read
 
     def candidate(*positional: object, **named: object) -> object:
         nonlocal calls
         calls += 1
         try:
-            questions.write(repr((positional, named)) + "\n")
-            questions.flush()
+            queries.write(repr((positional, named)) + "\n")
+            queries.flush()
             answer = answers.readline(setting["longest"])
         except (BrokenPipeError, UnicodeDecodeError):
             raise NoResult("gone") from None

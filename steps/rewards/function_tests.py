@@ -38,7 +38,7 @@ def run_function_tests(sandbox: Sandbox, program: str, tests: FunctionTests, lim
     )
     if checked.ended == "finished" and checked.exit_code == 0:
         return None
-    calls, fault = _told(checked)
+    calls, fault = _reported(checked)
     if fault == "gone":
         fault = _why_gone(answered)
     return f"test {max(1, calls)}: {fault}"
@@ -48,7 +48,7 @@ def _source(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _told(checked: Result) -> tuple[int, str]:
+def _reported(checked: Result) -> tuple[int, str]:
     """The number of calls and the fault, by the checker's last line."""
     if checked.ended != "finished":
         # The program kept it waiting, or its results were too much for it.

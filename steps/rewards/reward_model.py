@@ -1,7 +1,8 @@
 """What both reward models share (§2.3.5): what they read, what they remember, what they answer.
 
-The report's models read the question, the reference answer and the response. Of the response ours read the final answer
-alone, in one line and without tokens of the chat format: a policy that learns from them cannot argue with its judge.
+The report's models read the question, the reference answer and the response. Of the response these read the
+final answer alone, in one line and without tokens of the chat format: a policy that learns from them cannot argue
+with its judge.
 """
 
 from abc import ABC, abstractmethod

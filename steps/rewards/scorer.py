@@ -30,7 +30,8 @@ class NoSuchVerifier(LookupError):
 class Scorer:
     """Scores of responses; `with` ends its threads and processes. What a verifier raises, its future raises.
 
-    A verdict never hides a fault of ours: SandboxUnavailable, MathWorkerError and UnreadableReference are raised.
+    A verdict never hides a fault that is not the answer's: SandboxUnavailable, MathWorkerError and
+    UnreadableReference are raised.
     """
 
     def __init__(self, threads: int = 2, models: Mapping[str, RewardModel] | None = None) -> None:

@@ -2,7 +2,7 @@
 
 The policy at an iteration's start is its reference: the trainer recomputes the reference log-probabilities then, and
 the optimizer is reset. Partial rollouts, rewards, sampling and the loss are the report's, each in the module that is
-named after it. Not in the report, and ours: groups whose rewards are all equal carry no signal and are left out of the
+named after it. Added to the report: groups whose rewards are all equal carry no signal and are left out of the
 training phase; what an iteration starts from is saved, so that a killed run continues. Long2short RL (§2.4) is the same
 with a length reward and a lower longest response.
 

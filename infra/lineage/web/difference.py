@@ -14,7 +14,7 @@ from infra.store.records import StageRecord
 
 
 @dataclass(frozen=True)
-class Line:
+class Comparison:
     """A value in both runs; None where a run has none."""
 
     name: str
@@ -35,15 +35,15 @@ class StageDifference:
     stage: str
     first: StageRecord | None
     second: StageRecord | None
-    config: Sequence[Line]
+    config: Sequence[Comparison]
     """Of all below, only lines that differ."""
-    modules: Sequence[Line]
-    packages: Sequence[Line]
-    sources: Sequence[Line]
-    inputs: Sequence[Line]
-    evaluation: Sequence[Line]
+    modules: Sequence[Comparison]
+    packages: Sequence[Comparison]
+    sources: Sequence[Comparison]
+    inputs: Sequence[Comparison]
+    evaluation: Sequence[Comparison]
     """Settings, modules and packages of the evaluations, where these are stages of their own."""
-    metrics: Sequence[Line]
+    metrics: Sequence[Comparison]
     """All figures, also those that are the same."""
 
     @property
@@ -57,7 +57,7 @@ class StageDifference:
         return self.same_key and not self.evaluation
 
     @property
-    def accuracy(self) -> Line | None:
+    def accuracy(self) -> Comparison | None:
         """Of the models, where either was evaluated."""
         return next((line for line in self.metrics if line.name == "evaluation.accuracy"), None)
 
@@ -84,10 +84,10 @@ def differences(first: RunDetail, second: RunDetail) -> list[StageDifference]:
     return [_difference(name, first.stages, second.stages) for name in names if has_own_row(name, names)]
 
 
-def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Line]:
+def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Comparison]:
     """The names whose values differ."""
     return [
-        Line(name, first.get(name), second.get(name))
+        Comparison(name, first.get(name), second.get(name))
         for name in dict.fromkeys([*first, *second])
         if first.get(name) != second.get(name)
     ]
@@ -96,10 +96,10 @@ def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Line]
 def _difference(stage: str, *runs: Sequence[StageRecord]) -> StageDifference:
     first, second = (next((record for record in records if record.stage == stage), None) for records in runs)
     evaluations = [evaluation_record(records, stage) for records in runs]
-    lines: defaultdict[str, list[Line]] = defaultdict(list)
+    lines: defaultdict[str, list[Comparison]] = defaultdict(list)
     if first is not None and second is not None:
         for change in changes(first, second, (evaluations[0], evaluations[1])):
-            lines[change.what].append(Line(change.name or stage, change.before, change.after))
+            lines[change.what].append(Comparison(change.name or stage, change.before, change.after))
     figures = [_figures(*pair) for pair in zip((first, second), evaluations, strict=True)]
     names = dict.fromkeys([*figures[0], *figures[1]])
     return StageDifference(
@@ -112,19 +112,19 @@ def _difference(stage: str, *runs: Sequence[StageRecord]) -> StageDifference:
         sources=lines["data"],
         inputs=lines["input"],
         evaluation=_evaluation_lines(*evaluations),
-        metrics=[Line(name, figures[0].get(name), figures[1].get(name)) for name in names],
+        metrics=[Comparison(name, figures[0].get(name), figures[1].get(name)) for name in names],
     )
 
 
-def _evaluation_lines(first: StageRecord | None, second: StageRecord | None) -> list[Line]:
+def _evaluation_lines(first: StageRecord | None, second: StageRecord | None) -> list[Comparison]:
     """What differs between two evaluations that are stages of their own, besides the model."""
     if first is None or second is None or not is_evaluation(first.stage) or not is_evaluation(second.stage):
         return []
     shaping = ("seed", "config", "code", "package", "data")
-    found = changes(first, second, (None, None))
+    every_change = changes(first, second, (None, None))
     return [
-        Line(change.name or change.what, change.before, change.after)
-        for change in found
+        Comparison(change.name or change.what, change.before, change.after)
+        for change in every_change
         if change.what in shaping or (change.what == "input" and change.name != "model")
     ]
 

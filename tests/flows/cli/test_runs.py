@@ -120,7 +120,7 @@ def test_a_tag_is_a_models_name_until_it_is_taken_away(longhaul: Commands) -> No
     assert find_model_record(open_store(longhaul.store), "production")[1].run == "run-2"
     assert longhaul("tag", "--remove", "production").exit_code == 0
     assert "no model is tagged yet" in longhaul("tag").output
-    with pytest.raises(ModelNotFound, match="no folder, stage, RUN:STAGE, tag or digest"):
+    with pytest.raises(ModelNotFound, match="not a folder, stage, RUN:STAGE, tag or digest"):
         find_model_record(open_store(longhaul.store), "production")
     assert longhaul("tag", "--remove", "production").exit_code == 1
     assert longhaul("tag", "run-2:rl", "Production!").exit_code == 1

@@ -118,7 +118,7 @@ def test_sql_is_answered_and_reaches_nothing_else(command: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing"], "'nothing' is no folder, stage, RUN:STAGE"),
+        (["nothing"], "'nothing' is not a folder, stage, RUN:STAGE"),
         (["long2short/merge"], "long2short/merge of run run-1 left no samples; ask about what it read: model "),
         (["rl", "--prompts", "--sql", "SELECT 1"], "choose one: --prompts, --sql"),
         (["rl", "--order", "tokens"], "--order is for responses and prompts"),

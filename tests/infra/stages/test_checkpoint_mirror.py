@@ -144,7 +144,7 @@ def test_a_store_that_refuses_does_not_stop_the_stage(tmp_path: Path, monkeypatc
 
 def test_an_index_that_is_none_is_named(backend: Backend, tmp_path: Path) -> None:
     backend.write_text(f"checkpoints/{KEY}/index.json", "{")
-    with pytest.raises(Corrupted, match=r"checkpoints/a+/index.json is no index"):
+    with pytest.raises(Corrupted, match=r"checkpoints/a+/index.json is not an index"):
         Mirror(backend, KEY, tmp_path / KEY).fetch(tmp_path / "cache")
 
 

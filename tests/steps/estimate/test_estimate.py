@@ -337,13 +337,13 @@ def test_cost_is_hours_times_gpus_times_price() -> None:
 
 def test_what_is_given_goes_before_what_is_assumed() -> None:
     recipe = load_recipe(CONFIGS / "qwen-1.5b-8gpu.yaml")
-    twice = estimate(recipe, "h100", given={"response_share": 0.5})
+    twice = estimate(recipe, "h100", overrides={"response_share": 0.5})
     once = estimate(recipe, "h100")
     assert twice.figures.sources["response_share"] == "given"
     assert sum(s.generated for s in twice.stages) > 1.4 * sum(s.generated for s in once.stages)
     for name, value in (("no_such", 1.0), ("response_share", 1.5), ("sft_examples", -1.0), ("sft_tokens", math.nan)):
         with pytest.raises(ValueError, match=name):
-            estimate(recipe, "h100", given={name: value})
+            estimate(recipe, "h100", overrides={name: value})
     with pytest.raises(ValueError, match=f"choose one of {', '.join(DEVICES)}"):
         estimate(recipe, "tpu")
 

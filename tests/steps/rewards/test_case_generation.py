@@ -149,7 +149,7 @@ def test_the_right_examples_are_retained_and_their_tests_catch_more_than_a_sampl
         problems=28,
         no_special_judge=26,
         enough_valid_cases=23,
-        kept=21,
+        retained=21,
         wrong=wrong,
         caught=wrong,
         caught_by_sample=0,
