@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from infra.scheduling.config import ScheduleConfig
     from infra.scheduling.scheduler import Job
-    from infra.scheduling.state import Kept, ScheduleFolder
+    from infra.scheduling.state import ScheduleFolder, ScheduleState
 
 DEFAULT_CONFIG = "configs/nano.yaml"
 LONGHAUL = (sys.executable, "-m", "flows.cli")
@@ -116,7 +116,7 @@ def _job(path: Path) -> "Job":
         schedule=recipe.schedule,
         command=[*LONGHAUL, *arguments],
         digest=lambda: digest_of_addresses(addresses, HOME / "cache" / "file_digests.json"),
-        tell=lambda error, log: report_failure(recipe, None, None, error, arguments, log or None),
+        notify=lambda error, log: report_failure(recipe, None, None, error, arguments, log or None),
     )
 
 
@@ -124,40 +124,48 @@ def _job(path: Path) -> "Job":
 @json_option
 def list_schedules(as_json: bool) -> None:
     """List the schedules of this machine."""
-    from infra.scheduling.state import no_such
+    from infra.scheduling.state import unknown_schedule
 
     folder = _folder()
-    schedules, at_work = _read(folder), folder.at_work()
+    schedules, running = _read(folder), folder.scheduler_is_running()
     newest = {one.schedule: one for one in folder.history() if one.event in ("succeeded", "failed", "interrupted")}
     if as_json:
         rows = [
             {
                 "name": name,
-                **kept.model_dump(mode="json", exclude={"data", "since"}),
-                "next": kept.next.isoformat() if kept.next else None,
+                **scheduled.model_dump(mode="json", exclude={"data", "handled_until"}),
+                "next": scheduled.next.isoformat() if scheduled.next else None,
                 "last": newest[name].model_dump(mode="json", exclude_defaults=True) if name in newest else None,
             }
-            for name, kept in schedules.items()
+            for name, scheduled in schedules.items()
         ]
-        click.echo(json.dumps({"schedules": rows, "at_work": at_work}))
+        click.echo(json.dumps({"schedules": rows, "at_work": running}))
         return
     if not schedules:
-        click.echo(no_such(None, schedules))
+        click.echo(unknown_schedule(None, schedules))
         return
-    caption = "the scheduler is running" if at_work else "no scheduler is running: start `longhaul schedule run`"
+    caption = "the scheduler is running" if running else "no scheduler is running: start `longhaul schedule run`"
     table = Table(box=box.SIMPLE, pad_edge=False, caption=caption, caption_justify="left")
     for column in ("schedule", "what", "cron", "state", "next", "last"):
         table.add_column(column, no_wrap=column in ("schedule", "state"))
-    for name, kept in schedules.items():
-        state = "running" if kept.running else "paused" if kept.paused else "requested" if kept.asked else "waiting"
+    for name, scheduled in schedules.items():
+        state = (
+            "running"
+            if scheduled.running
+            else "paused"
+            if scheduled.paused
+            else "requested"
+            if scheduled.requested
+            else "waiting"
+        )
         last = newest.get(name)
         cells = [
             name,
-            kept.schedule.what + (", if data changed" if kept.schedule.when == "data-changed" else ""),
-            f"{kept.schedule.cron} {kept.schedule.timezone}",
+            scheduled.schedule.what + (", if data changed" if scheduled.schedule.when == "data-changed" else ""),
+            f"{scheduled.schedule.cron} {scheduled.schedule.timezone}",
             state,
-            _local(kept.next, kept.schedule) if kept.next else "–",
-            f"{last.event}, {_local(last.time, kept.schedule)}" if last else "–",
+            _local(scheduled.next, scheduled.schedule) if scheduled.next else "–",
+            f"{last.event}, {_local(last.time, scheduled.schedule)}" if last else "–",
         ]
         table.add_row(*(Text(printable(cell)) for cell in cells))
     Console().print(table)
@@ -172,13 +180,13 @@ def next_times(name: str | None, config_path: str | None, count: int, as_json: b
     """Show the next times of NAME or of a recipe's file."""
     if config_path is not None:
         job = _job(Path(config_path))
-        schedule_config, since = job.schedule, datetime.now(UTC)
+        schedule_config, after = job.schedule, datetime.now(UTC)
     else:
-        name, kept = _one(_folder(), name)
-        schedule_config, since = kept.schedule, kept.since
-        if kept.paused:
+        name, scheduled = _one(_folder(), name)
+        schedule_config, after = scheduled.schedule, scheduled.handled_until
+        if scheduled.paused:
             click.echo(f"{name} is paused: longhaul schedule resume {name}", err=True)
-    times = list(islice(_times(schedule_config, max(since, datetime.now(UTC))), count))
+    times = list(islice(_times(schedule_config, max(after, datetime.now(UTC))), count))
     if as_json:
         click.echo(json.dumps({"times": [time.isoformat() for time in times]}))
     else:
@@ -204,14 +212,14 @@ def resume(name: str | None) -> None:
 
 def _set_paused(name: str | None, paused: bool) -> None:
     folder = _folder()
-    name, kept = _one(folder, name)
-    if kept.paused == paused:
+    name, scheduled = _one(folder, name)
+    if scheduled.paused == paused:
         click.echo(f"{name} is {'paused' if paused else 'not paused'} already")
         return
-    with folder.change_one(name) as kept:
-        kept.paused, kept.since = paused, datetime.now(UTC)
-    folder.tell(name, "paused" if paused else "resumed")
-    click.echo(f"{name}: {'paused' if paused else f'next at {_local(kept.next, kept.schedule)}'}")
+    with folder.change_one(name) as scheduled:
+        scheduled.paused, scheduled.handled_until = paused, datetime.now(UTC)
+    folder.add_entry(name, "paused" if paused else "resumed")
+    click.echo(f"{name}: {'paused' if paused else f'next at {_local(scheduled.next, scheduled.schedule)}'}")
 
 
 @schedule.command()
@@ -220,10 +228,10 @@ def trigger(name: str | None) -> None:
     """Run NAME as soon as possible, even if it is paused."""
     folder = _folder()
     name, _ = _one(folder, name)
-    with folder.change_one(name) as kept:
-        kept.asked = True
-    folder.tell(name, "asked for")
-    if folder.at_work():
+    with folder.change_one(name) as scheduled:
+        scheduled.requested = True
+    folder.add_entry(name, "requested")
+    if folder.scheduler_is_running():
         click.echo(f"{name}: requested; `longhaul schedule history` shows when it started")
     else:
         click.echo(f"{name}: requested; no scheduler is running, so it waits for `longhaul schedule run`")
@@ -247,7 +255,7 @@ def history(name: str | None, limit: int, as_json: bool) -> None:
     console = Console(soft_wrap=True)
     for one in entries:
         took = "" if one.seconds is None else f" after {format_duration(one.seconds)}"
-        why = f" ({one.why})" if one.why else ""
+        why = f" ({one.reason})" if one.reason else ""
         head = f"{one.time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC  {one.schedule}  {one.event}{took}{why}"
         console.print(Text(printable(head), EVENTS.get(one.event, "")))
         more = [f"run {one.run}"] if one.run else []
@@ -261,19 +269,19 @@ def _folder() -> "ScheduleFolder":
     return ScheduleFolder(Path(os.path.abspath(HOME)) / "schedule")
 
 
-def _read(folder: "ScheduleFolder") -> "dict[str, Kept]":
+def _read(folder: "ScheduleFolder") -> "dict[str, ScheduleState]":
     return folder.read()
 
 
-def _one(folder: "ScheduleFolder", name: str | None) -> "tuple[str, Kept]":
+def _one(folder: "ScheduleFolder", name: str | None) -> "tuple[str, ScheduleState]":
     """The schedule of a name, or the only one."""
-    from infra.scheduling.state import no_such
+    from infra.scheduling.state import unknown_schedule
 
     schedules = _read(folder)
     if name is None and len(schedules) == 1:
         return next(iter(schedules.items()))
     if name is None or name not in schedules:
-        fail(no_such(name, schedules))
+        fail(unknown_schedule(name, schedules))
     return name, schedules[name]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.scheduling.state import Happened, ScheduleFolder
+from infra.scheduling.state import HistoryEntry, ScheduleFolder
 from steps.configs.data import NanoWorldConfig
 from steps.nano_world.world import generate
 from tests.flows.homes import in_home
@@ -64,17 +64,17 @@ class Scheduled:
         assert done.returncode == 0, done.stderr[-2000:]
         return done.stdout
 
-    def ended(self, runs: int, seconds: float = 400) -> Happened:
+    def ended(self, runs: int, seconds: float = 400) -> HistoryEntry:
         """The newest end of a run, once there were so many."""
-        found: list[Happened] = []
+        entries: list[HistoryEntry] = []
 
         def enough() -> bool:
-            found[:] = [one for one in self.schedules.history() if one.event in ("succeeded", "failed", "given up")]
-            return len(found) >= runs
+            entries[:] = [one for one in self.schedules.history() if one.event in ("succeeded", "failed", "given up")]
+            return len(entries) >= runs
 
         wait(enough, seconds)
-        assert len(found) == runs and found[-1].event == "succeeded", found[-1].error
-        return found[-1]
+        assert len(entries) == runs and entries[-1].event == "succeeded", entries[-1].error
+        return entries[-1]
 
     def actions(self) -> dict[str, str]:
         """What the plan says now."""
@@ -113,7 +113,7 @@ def test_a_scheduled_run_succeeds_the_next_reuses_it_and_changed_data_rerun_the_
 ) -> None:
     scheduled.longhaul("schedule", "trigger", "small")
     first = scheduled.ended(1)
-    assert first.why == "asked for"
+    assert first.reason == "requested"
     assert scheduled.did(first.run) == dict.fromkeys(STAGES, "run")
     assert str(first.run) in scheduled.longhaul("schedule", "history", "--json")
 
@@ -131,5 +131,5 @@ def test_a_scheduled_run_succeeds_the_next_reuses_it_and_changed_data_rerun_the_
     assert planned["data"] == "run"
     scheduled.longhaul("schedule", "resume", "small")
     third = scheduled.ended(3)
-    assert third.why == "data"
+    assert third.reason == "data"
     assert scheduled.did(third.run) == planned

@@ -23,7 +23,7 @@ from flows.cli.schedule import Jobs, schedule
 from flows.notify import report_failure
 from flows.topology import STAGES
 from infra.scheduling.config import ScheduleConfig
-from infra.scheduling.state import Kept, ScheduleFolder
+from infra.scheduling.state import ScheduleFolder, ScheduleState
 from infra.store import records
 from infra.store.records import Failure, StageRecord
 from steps.recipe import ConfigRefused, check_recipe, load_recipe
@@ -51,11 +51,11 @@ class Commands:
         assert done.exit_code == code, done.output
         return done
 
-    def keep(self, name: str = "nano", cron: str = "0 3 * * 1", **kept: object) -> None:
+    def keep(self, name: str = "nano", cron: str = "0 3 * * 1", **state: object) -> None:
         config = ScheduleConfig(cron=cron, timezone="Europe/Berlin")
         with self.folder.change() as schedules:
-            schedules[name] = Kept.model_validate(
-                {"config": f"{name}.yaml", "schedule": config, "since": datetime.now(UTC), **kept}
+            schedules[name] = ScheduleState.model_validate(
+                {"config": f"{name}.yaml", "schedule": config, "handled_until": datetime.now(UTC), **state}
             )
 
 
@@ -75,13 +75,13 @@ def wait(seen: Callable[[], object], seconds: float = 30) -> None:
 def test_schedules_are_listed_with_what_is_next_and_whether_anyone_is_at_work(longhaul: Commands) -> None:
     assert "no schedule on this machine yet" in longhaul("ls").output
     longhaul.keep()
-    longhaul.folder.tell("nano", "failed", error="exit status 1: \x1b[31mbroke")
+    longhaul.folder.add_entry("nano", "failed", error="exit status 1: \x1b[31mbroke")
     table = longhaul("ls").output
     assert "no scheduler is running" in table and "0 3 * * 1 Europe/Berlin" in table and "failed" in table
     assert re.search(r"Mon \d{4}-\d\d-\d\d 03:00 \+0[12]00", table)
-    (told,) = json.loads(longhaul("ls", "--json").output)["schedules"]
-    assert (told["name"], told["paused"], told["last"]["event"]) == ("nano", False, "failed")
-    assert datetime.fromisoformat(told["next"]) > datetime.now(UTC)
+    (listed,) = json.loads(longhaul("ls", "--json").output)["schedules"]
+    assert (listed["name"], listed["paused"], listed["last"]["event"]) == ("nano", False, "failed")
+    assert datetime.fromisoformat(listed["next"]) > datetime.now(UTC)
     with longhaul.folder.lock("scheduler.lock"):
         assert "the scheduler is running" in longhaul("ls").output
 
@@ -90,14 +90,14 @@ def test_the_next_times_are_by_the_schedules_clock(longhaul: Commands, tmp_path:
     config = recipe_file(tmp_path, schedule="{cron: '30 2 * * *', timezone: Europe/Berlin}")
     lines = longhaul("next", "--config", str(config), "-n", "400").output.splitlines()
     assert len(lines) == 400
-    told = json.loads(longhaul("next", "--config", str(config), "-n", "400", "--json").output)["times"]
-    times = [datetime.fromisoformat(time) for time in told]
+    listed = json.loads(longhaul("next", "--config", str(config), "-n", "400", "--json").output)["times"]
+    times = [datetime.fromisoformat(time) for time in listed]
     steps = {later - earlier for earlier, later in itertools.pairwise(times)}
     assert steps == {timedelta(hours=24), timedelta(hours=1), timedelta(hours=23)}
     assert [line for line in lines if " 03:30 " in line], "the time that spring skips"
 
 
-def test_a_schedule_is_paused_resumed_and_asked_for(longhaul: Commands) -> None:
+def test_a_schedule_is_paused_resumed_and_requested(longhaul: Commands) -> None:
     longhaul.keep()
     assert "paused" in longhaul("pause").output
     assert longhaul.folder.read()["nano"].paused
@@ -105,10 +105,10 @@ def test_a_schedule_is_paused_resumed_and_asked_for(longhaul: Commands) -> None:
     assert "is paused: longhaul schedule resume nano" in longhaul("next").output
     assert "next at Mon" in longhaul("resume", "nano").output
     assert "waits for `longhaul schedule run`" in longhaul("trigger").output
-    assert longhaul.folder.read()["nano"].asked
-    told = json.loads(longhaul("history", "--json").output)["history"]
-    assert [one["event"] for one in told] == ["paused", "resumed", "asked for"]
-    assert "asked for" in longhaul("history", "nano").output
+    assert longhaul.folder.read()["nano"].requested
+    entries = json.loads(longhaul("history", "--json").output)["history"]
+    assert [one["event"] for one in entries] == ["paused", "resumed", "requested"]
+    assert "requested" in longhaul("history", "nano").output
 
 
 def test_a_schedule_that_is_not_there_is_answered_with_those_that_are(longhaul: Commands) -> None:
@@ -120,7 +120,7 @@ def test_a_schedule_that_is_not_there_is_answered_with_those_that_are(longhaul: 
 
 
 def test_what_others_wrote_does_not_drive_the_terminal(longhaul: Commands) -> None:
-    longhaul.folder.tell("nano", "failed", error="\x1b]0;owned\x07 broke\x9b2J")
+    longhaul.folder.add_entry("nano", "failed", error="\x1b]0;owned\x07 broke\x9b2J")
     output = longhaul("history").output
     assert "owned" in output and not re.search("[\x1b\x07\x9b]", output)
 
@@ -173,8 +173,8 @@ def test_sigterm_ends_the_scheduler_and_its_run(tmp_path: Path) -> None:
         text=True,
     )
     wait(lambda: "smoke" in folder.read())
-    with folder.change_one("smoke") as kept:
-        kept.asked = True
+    with folder.change_one("smoke") as state:
+        state.requested = True
     wait(folder.history)
     process.send_signal(signal.SIGTERM)
     assert process.wait(45) == 0

@@ -15,7 +15,7 @@ import pytest
 
 from infra.scheduling.config import ScheduleConfig
 from infra.scheduling.scheduler import ATTEMPTS, Job, Scheduler
-from infra.scheduling.state import Kept, Running, ScheduleError, ScheduleFolder
+from infra.scheduling.state import Running, ScheduleError, ScheduleFolder, ScheduleState
 from infra.store.store import StoreError
 
 ROOT = Path(__file__).parents[3]
@@ -33,7 +33,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.folder = ScheduleFolder(folder / "schedule")
         self.ran = folder / "ran"
-        self.told: list[tuple[str, str]] = []
+        self.notified: list[tuple[str, str]] = []
         self.data = "data 1"
 
     def job(self, cron: str = NEVER, code: str = "", name: str = "nano", **schedule: object) -> Job:
@@ -46,7 +46,7 @@ class World:
             schedule=ScheduleConfig.model_validate({"cron": cron, **schedule}),
             command=[sys.executable, "-S", "-c", program],
             digest=self._digest,
-            tell=lambda error, log: self.told.append((name, error)),
+            notify=lambda error, log: self.notified.append((name, error)),
         )
 
     def _digest(self) -> str:
@@ -54,11 +54,11 @@ class World:
             raise StoreError(self.data)
         return self.data
 
-    def keep(self, job: Job, since: timedelta = timedelta(), **kept: object) -> None:
-        """As a scheduler before has left it, `since` ago."""
+    def keep(self, job: Job, ago: timedelta = timedelta(), **fields: object) -> None:
+        """As a scheduler before has left it, `ago`."""
         with self.folder.change() as schedules:
-            schedules[job.name] = Kept.model_validate(
-                {"config": job.config, "schedule": job.schedule, "since": datetime.now(UTC) - since, **kept}
+            schedules[job.name] = ScheduleState.model_validate(
+                {"config": job.config, "schedule": job.schedule, "handled_until": datetime.now(UTC) - ago, **fields}
             )
 
     @contextmanager
@@ -80,7 +80,7 @@ class World:
         return self.ran.read_text().split("\n")[:-1] if self.ran.exists() else []
 
     def events(self) -> list[tuple[str, str]]:
-        return [(one.event, one.why) for one in self.folder.history()]
+        return [(one.event, one.reason) for one in self.folder.history()]
 
     def ended(self, count: int = 1) -> None:
         """Wait for so many ends of runs."""
@@ -99,13 +99,13 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def test_times_that_came_while_no_scheduler_was_at_work_are_one_run(world: World) -> None:
+def test_times_that_came_while_no_scheduler_was_running_are_one_run(world: World) -> None:
     job = world.job("* * * * *")
-    world.keep(job, since=timedelta(minutes=20))
+    world.keep(job, ago=timedelta(minutes=20))
     with world.scheduler(job):
         world.ended()
         time.sleep(0.2)
-        assert world.folder.read()["nano"].since > datetime.now(UTC) - timedelta(minutes=1)
+        assert world.folder.read()["nano"].handled_until > datetime.now(UTC) - timedelta(minutes=1)
     assert world.events() == [("started", "time"), ("succeeded", "time")]
     with world.scheduler(job):
         time.sleep(0.2)
@@ -115,14 +115,14 @@ def test_times_that_came_while_no_scheduler_was_at_work_are_one_run(world: World
 def test_a_time_that_was_missed_by_more_than_its_grace_is_left_out_and_said(world: World) -> None:
     two_hours_ago = datetime.now(UTC) - timedelta(hours=2)
     job = world.job(f"{two_hours_ago.minute} {two_hours_ago.hour} * * *", grace_s=60)
-    world.keep(job, since=timedelta(hours=3))
+    world.keep(job, ago=timedelta(hours=3))
     with world.scheduler(job):
         wait(world.events)
     assert world.events() == [("missed", "time")]
     assert not world.notes()
 
 
-def test_nothing_that_a_run_does_ends_the_scheduler_and_every_failure_is_told(world: World) -> None:
+def test_nothing_that_a_run_does_ends_the_scheduler_and_every_failure_is_notified(world: World) -> None:
     codes = {
         "exits": "print('ValueError: no'); sys.exit(3)",
         "killed": "os.kill(os.getpid(), signal.SIGKILL)",
@@ -130,29 +130,29 @@ def test_nothing_that_a_run_does_ends_the_scheduler_and_every_failure_is_told(wo
         "tells": "open(os.environ['LONGHAUL_REPORTED_FILE'], 'w'); sys.exit(1)",
     }
     jobs = [world.job(code=code, name=name) for name, code in codes.items()]
-    jobs.append(Job("absent", "absent.yaml", jobs[0].schedule, ["/no/such/command"], world._digest, jobs[0].tell))
+    jobs.append(Job("absent", "absent.yaml", jobs[0].schedule, ["/no/such/command"], world._digest, jobs[0].notify))
     for job in jobs:
-        world.keep(job, asked=True)
+        world.keep(job, requested=True)
     with world.scheduler(*jobs):
         world.ended(5)
-        with world.folder.change_one("exits") as kept:
-            kept.asked = True
+        with world.folder.change_one("exits") as state:
+            state.requested = True
         world.ended(6)
     errors = {one.schedule: one.error or "" for one in world.folder.history() if one.event == "failed"}
     assert {one.run for one in world.folder.history() if one.schedule == "named"} == {None, "20260101-named"}
     assert errors["exits"] == "exit status 3: ValueError: no"
     assert errors["killed"].startswith("killed by signal 9")
     assert "/no/such/command cannot be started" in errors["absent"]
-    names = [error.split(":")[0] for _, error in world.told]
+    names = [error.split(":")[0] for _, error in world.notified]
     assert names.count("exit status 3") == 2 and "killed by signal 9" in names
     assert names.count("exit status 1") == 1, "a run that told someone itself must not be told of twice"
-    assert all(kept.running is None for kept in world.folder.read().values())
+    assert all(state.running is None for state in world.folder.read().values())
 
 
 def test_one_runs_at_a_time(world: World) -> None:
     jobs = [world.job(code="time.sleep(0.15)", name=name) for name in ("a", "b", "c")]
     for job in jobs:
-        world.keep(job, asked=True)
+        world.keep(job, requested=True)
     with world.scheduler(*jobs):
         world.ended(3)
     notes = world.notes()
@@ -163,26 +163,26 @@ def test_one_runs_at_a_time(world: World) -> None:
 def test_stopping_ends_the_run_and_the_next_scheduler_goes_on_with_it(world: World) -> None:
     code = "signal.signal(signal.SIGTERM, lambda *_: (print('asked to end'), sys.exit(1)))\ntime.sleep(60)"
     job = world.job(code=code)
-    world.keep(job, asked=True)
+    world.keep(job, requested=True)
     with world.scheduler(job):
         wait(world.notes)
         time.sleep(0.1)
-    assert world.events() == [("started", "asked for"), ("interrupted", "asked for")]
+    assert world.events() == [("started", "requested"), ("interrupted", "requested")]
     assert "asked to end" in Path(world.folder.history()[-1].log or "").read_text()
     assert world.folder.read()["nano"].running is not None
-    assert not world.told, "stopping is no failure"
+    assert not world.notified, "stopping is no failure"
     with world.scheduler(world.job()):
         world.ended(2)
-    assert world.events()[2:] == [("started", "asked for, goes on"), ("succeeded", "asked for")]
+    assert world.events()[2:] == [("started", "requested, continued"), ("succeeded", "requested")]
     assert world.folder.read()["nano"].running is None
 
 
-def test_a_run_that_ends_its_schedulers_is_given_up_and_told(world: World) -> None:
+def test_a_run_that_ends_its_schedulers_is_given_up_and_reported(world: World) -> None:
     job = world.job()
-    running = Running(why="time", started=datetime.now(UTC), attempts=ATTEMPTS)
+    running = Running(reason="time", started=datetime.now(UTC), attempts=ATTEMPTS)
     world.keep(job, running=running.model_dump())
     with world.scheduler(job):
-        wait(lambda: world.told)
+        wait(lambda: world.notified)
     assert world.events() == [("given up", "time")]
     assert not world.notes() and world.folder.read()["nano"].running is None
 
@@ -191,7 +191,7 @@ def test_the_run_of_a_scheduler_that_was_killed_is_waited_for(world: World, tmp_
     program = tmp_path / "scheduler.py"
     code = "while not os.path.exists({!r}): time.sleep(0.01)".format(str(tmp_path / "go"))
     job = world.job(code=code)
-    world.keep(job, asked=True)
+    world.keep(job, requested=True)
     program.write_text(
         "import sys\nfrom pathlib import Path\n"
         "from infra.scheduling.scheduler import Job, Scheduler\nfrom infra.scheduling.config import ScheduleConfig\n"
@@ -210,21 +210,21 @@ def test_the_run_of_a_scheduler_that_was_killed_is_waited_for(world: World, tmp_
         (tmp_path / "go").touch()
         world.ended()
     assert world.notes() == ["begin nano", "end nano"] * 2
-    assert world.events() == [("started", "asked for"), ("started", "asked for, goes on"), ("succeeded", "asked for")]
+    assert world.events() == [("started", "requested"), ("started", "requested, continued"), ("succeeded", "requested")]
 
 
-def test_a_paused_schedule_leaves_times_out_and_runs_where_it_is_asked_for(world: World) -> None:
+def test_a_paused_schedule_leaves_times_out_and_runs_where_it_is_requested(world: World) -> None:
     job = world.job("* * * * *")
-    world.keep(job, since=timedelta(minutes=5), paused=True)
+    world.keep(job, ago=timedelta(minutes=5), paused=True)
     with world.scheduler(job) as scheduler:
         time.sleep(0.2)
         assert not world.events()
-        with world.folder.change_one("nano") as kept:
-            kept.asked = True
+        with world.folder.change_one("nano") as state:
+            state.requested = True
         world.ended()
-        assert world.events() == [("started", "asked for"), ("succeeded", "asked for")]
-        with world.folder.change_one("nano") as kept:
-            kept.paused = False
+        assert world.events() == [("started", "requested"), ("succeeded", "requested")]
+        with world.folder.change_one("nano") as state:
+            state.paused = False
         wait(lambda: scheduler._scheduler.get_job("nano").next_run_time is not None)
         assert scheduler._scheduler.get_job("nano").next_run_time > datetime.now(UTC) - timedelta(seconds=1)
 
@@ -233,9 +233,9 @@ def test_data_that_changed_bring_a_run_about_and_data_that_did_not_do_not(world:
     job = world.job("* * * * *", when="data-changed")
 
     def looks() -> None:
-        world.keep(job, since=timedelta(minutes=5), data=world.folder.read().get("nano", None) and before())
+        world.keep(job, ago=timedelta(minutes=5), data=world.folder.read().get("nano", None) and before())
         with world.scheduler(job):
-            wait(lambda: world.folder.read()["nano"].since > datetime.now(UTC) - timedelta(minutes=1))
+            wait(lambda: world.folder.read()["nano"].handled_until > datetime.now(UTC) - timedelta(minutes=1))
             wait(lambda: world.folder.read()["nano"].running is None)
 
     def before() -> str | None:
@@ -250,21 +250,21 @@ def test_data_that_changed_bring_a_run_about_and_data_that_did_not_do_not(world:
     assert world.events()[2:] == [("started", "data"), ("succeeded", "data")]
     world.data = "!gone"
     looks()
-    assert world.events()[4:] == [("failed", "data")] and world.told == [("nano", "!gone")]
+    assert world.events()[4:] == [("failed", "data")] and world.notified == [("nano", "!gone")]
 
 
-def test_trouble_with_the_data_is_told_once(world: World) -> None:
+def test_an_error_with_the_data_is_reported_once(world: World) -> None:
     world.data = "!gone"
     job = world.job("* * * * *", when="data-changed")
-    for trouble in (None, "!gone"):
-        world.keep(job, since=timedelta(minutes=5), trouble=trouble)
+    for last_error in (None, "!gone"):
+        world.keep(job, ago=timedelta(minutes=5), last_error=last_error)
         with world.scheduler(job):
-            wait(lambda: world.folder.read()["nano"].since > datetime.now(UTC) - timedelta(minutes=1))
-    assert world.told == [("nano", "!gone")]
+            wait(lambda: world.folder.read()["nano"].handled_until > datetime.now(UTC) - timedelta(minutes=1))
+    assert world.notified == [("nano", "!gone")]
 
 
 def test_a_second_scheduler_is_refused(world: World) -> None:
-    with world.scheduler(world.job()), pytest.raises(ScheduleError, match="another scheduler is at work"):
+    with world.scheduler(world.job()), pytest.raises(ScheduleError, match="another scheduler is running"):
         Scheduler(world.folder, lambda: []).run()
 
 
@@ -301,7 +301,7 @@ def test_files_that_change_are_taken_up_and_bad_ones_leave_things_as_they_were(
 
 def test_a_clock_that_was_ahead_does_not_hold_a_schedule_up(world: World) -> None:
     job = world.job("* * * * *")
-    world.keep(job, since=-timedelta(days=3650))
+    world.keep(job, ago=-timedelta(days=3650))
     with world.scheduler(job) as scheduler:
         soon = datetime.now(UTC) + timedelta(minutes=2)
         assert scheduler._scheduler.get_job("nano").next_run_time < soon
@@ -312,18 +312,18 @@ def test_a_clock_that_was_ahead_does_not_hold_a_schedule_up(world: World) -> Non
 
 
 def test_a_power_cut_in_the_history_costs_one_line(world: World) -> None:
-    world.folder.tell("nano", "paused")
+    world.folder.add_entry("nano", "paused")
     path = world.folder.folder / "history.jsonl"
     with path.open("a") as file:
         file.write('{"time": "2026-01-01T')
-    world.folder.tell("nano", "resumed")
+    world.folder.add_entry("nano", "resumed")
     assert [event for event, _ in world.events()] == ["paused", "resumed"]
 
 
 def test_a_state_that_is_no_state_is_named_with_the_way_out(world: World) -> None:
     world.keep(world.job())
     path = world.folder.folder / "state.json"
-    path.write_text(json.dumps({"format": 2, "schedules": {}}))
+    path.write_text(json.dumps({"format": 3, "schedules": {}}))
     with pytest.raises(ScheduleError, match=r"state\.json cannot be read: .*(?s:.)*remove it"):
         world.folder.read()
 
@@ -334,25 +334,25 @@ def test_commands_and_scheduler_change_the_state_without_losing_each_others_chan
 
     def pause_all() -> None:
         for number in range(8):
-            with world.folder.change_one(f"job{number}") as kept:
-                kept.paused = True
+            with world.folder.change_one(f"job{number}") as state:
+                state.paused = True
 
     def ask_all() -> None:
         for number in range(8):
-            with world.folder.change_one(f"job{number}") as kept:
-                kept.asked = True
+            with world.folder.change_one(f"job{number}") as state:
+                state.requested = True
 
     threads = [threading.Thread(target=work) for work in (pause_all, ask_all)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(kept.paused and kept.asked for kept in world.folder.read().values())
+    assert all(state.paused and state.requested for state in world.folder.read().values())
 
 
 def test_the_lock_of_a_run_goes_with_it(world: World) -> None:
     job = world.job(code="time.sleep(0.1)")
-    world.keep(job, asked=True)
+    world.keep(job, requested=True)
     with world.scheduler(job):
         wait(world.notes)
         with world.folder.lock("run.lock") as held:
@@ -364,3 +364,32 @@ def test_the_lock_of_a_run_goes_with_it(world: World) -> None:
             return held is not None
 
     wait(free)
+
+
+def test_a_folder_of_an_older_version_is_read_and_written_under_the_names_of_today(world: World) -> None:
+    time = "2026-01-02T03:00:00Z"
+    schedule = {"cron": "0 3 * * 1", "timezone": "UTC", "what": "full", "when": "data-changed", "grace_s": 3600}
+    running = {"why": "asked for", "started": time, "attempts": 2}
+    old = {"config": "nano.yaml", "schedule": schedule, "since": time, "asked": True, "running": running}
+    state = {"format": 1, "schedules": {"nano": {**old, "paused": False, "data": None, "trouble": "gone"}}}
+    world.folder.folder.mkdir()
+    (world.folder.folder / "state.json").write_text(json.dumps(state))
+    lines = [
+        {"time": time, "schedule": "nano", "event": "asked for"},
+        {"time": time, "schedule": "nano", "event": "started", "why": "asked for, goes on"},
+        {"time": time, "schedule": "nano", "event": "failed", "why": "data", "error": "asked for"},
+    ]
+    (world.folder.folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with world.folder.change_one("nano") as read:
+        assert read.handled_until == datetime(2026, 1, 2, 3, tzinfo=UTC)
+        assert (read.requested, read.last_error) == (True, "gone")
+        assert read.running is not None and (read.running.reason, read.running.attempts) == ("requested", 2)
+    assert [(one.event, one.reason, one.error) for one in world.folder.history()] == [
+        ("requested", "", None),
+        ("started", "requested, continued", None),
+        ("failed", "data", "asked for"),
+    ]
+    written = json.loads((world.folder.folder / "state.json").read_text())
+    assert written["format"] == 2
+    assert not {"since", "asked", "trouble"} & written["schedules"]["nano"].keys()
+    assert world.folder.read()["nano"] == read
