@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from steps.token_example import TokenExample
@@ -17,23 +18,23 @@ from steps.token_example import TokenExample
 class PackedRows:
     """A micro-batch of packed examples."""
 
-    tokens: Tensor
-    """int64 [rows, length]; padding is token 0."""
-    positions: Tensor
-    """int64 [rows, length]; 0 at the start of each example. Padding continues from the example before it: a row of one
-    example is then plain causal attention, for which torch has faster kernels than for a mask."""
-    owners: Tensor
-    """int64 [rows, length - 1]: which example (its place in the packed list) the prediction at t belongs to; -1 where
-    the predicted token is not of a response."""
+    tokens: Int[Tensor, "rows length"]
+    """Padding is token 0."""
+    positions: Int[Tensor, "rows length"]
+    """0 at the start of each example. Padding continues from the example before it: a row of one example is then plain
+    causal attention, for which torch has faster kernels than for a mask."""
+    owners: Int[Tensor, "rows length-1"]
+    """Which example (its place in the packed list) the prediction at t belongs to; -1 where the predicted token is not
+    a response token."""
 
-    def per_example(self, values: Tensor, count: int) -> Tensor:
-        """Sum token values [rows, length - 1] over each example's response. Returns [count]."""
+    def per_example(self, values: Float[Tensor, "rows predictions"], count: int) -> Float[Tensor, "{count}"]:
+        """Sum token values over each example's response."""
         owners = self.owners.to(values.device)
         inside = owners >= 0
         return values.new_zeros(count).index_add(0, owners[inside], values[inside])
 
-    def on_responses(self, per_token: Sequence[Sequence[float]]) -> Tensor:
-        """Lay out one value per response token, given per example, as [rows, length - 1]; 0 elsewhere."""
+    def on_responses(self, per_token: Sequence[Sequence[float]]) -> Float[Tensor, "rows predictions"]:
+        """Lay out one value per response token, given per example, in the rows; 0 elsewhere."""
         values_at = torch.zeros(self.owners.numel())
         owners = self.owners.flatten()
         inside = torch.nonzero(owners >= 0).flatten()

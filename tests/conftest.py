@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+from jaxtyping import install_import_hook
 
+import tests.typechecker  # noqa: F401 - the hook below finds it by its name
 from infra.environment import engine_environment
 
 if TYPE_CHECKING:  # importing them takes seconds, which most tests do not need
@@ -25,6 +27,16 @@ os.environ.update({name: value for name, value in engine_environment().items() i
 # The same examples each time: a test fails for a change, not by chance. HYPOTHESIS_PROFILE=default looks for new ones.
 hypothesis.settings.register_profile("suite", derandomize=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+SHAPED = (
+    "infra.training.chunked_head",
+    "infra.training.trainer",
+    "steps.packing",
+    "steps.rl.objective",
+    "steps.rl.update",
+)
+"""Modules whose tensors' shapes and types are checked at each call and for each dataclass made, in tests alone."""
+install_import_hook(SHAPED, "tests.typechecker.checked")
 
 ROOT = Path(__file__).parent.parent
 BASE = ROOT / "steps" / "nano_world" / "checkpoint"

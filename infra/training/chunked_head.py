@@ -1,12 +1,13 @@
 """An output embedding that gives log-probabilities instead of logits, a few tokens at a time.
 
 A row of 32,768 tokens has 5 billion logits in a vocabulary of 150,000: more than a GPU holds, several times over. Only
-one number of each token's is wanted, and the backward pass can compute a chunk's logits again.
+one number of each token's is used, and the backward pass can compute a chunk's logits again.
 """
 
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -22,8 +23,8 @@ class ChunkedHead(nn.Module):
 
     weight: nn.Parameter
     chunk: int
-    targets: Tensor
-    """Tokens [rows, length] of the pass: each is predicted from those before it."""
+    targets: Int[Tensor, "rows length"]
+    """Tokens of the pass: each is predicted from those before it."""
     temperature: float
 
     def __init__(self, head: nn.Linear, chunk: int) -> None:
@@ -35,18 +36,20 @@ class ChunkedHead(nn.Module):
         self.targets = torch.zeros(1, 0, dtype=torch.long)
         self.temperature = 1.0
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """From the last layer's output [rows, length, hidden] to [rows, length - 1] in float32."""
+    def forward(self, hidden: Float[Tensor, "rows length hidden"]) -> Float[Tensor, "rows length-1"]:
+        """From the last layer's output to log-probabilities in float32."""
         rows, length = self.targets.shape
-        flat = hidden[:, :-1].flatten(0, 1).split(self.chunk)
+        chunks = hidden[:, :-1].flatten(0, 1).split(self.chunk)
         targets = self.targets[:, 1:].flatten().split(self.chunk)
         parts = [
-            checkpoint(self._logprobs, states, wanted, use_reentrant=False)
-            for states, wanted in zip(flat, targets, strict=True)
+            checkpoint(self._logprobs, states, chunk, use_reentrant=False)
+            for states, chunk in zip(chunks, targets, strict=True)
         ]
         return torch.cat(parts).view(rows, length - 1)
 
-    def _logprobs(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def _logprobs(
+        self, hidden: Float[Tensor, "tokens hidden"], targets: Int[Tensor, "tokens"]
+    ) -> Float[Tensor, "tokens"]:
         logits = functional.linear(hidden, self.weight).float()
         if self.temperature != 1.0:
             logits = logits / self.temperature

@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
@@ -47,7 +48,7 @@ class LossNotFinite(RuntimeError):
 class LossValue:
     """What a loss makes of one micro-batch."""
 
-    loss: Tensor
+    loss: Float[Tensor, ""]
     """Scalar with a gradient: the micro-batch's share of the optimizer step's loss."""
     sums: dict[str, Tensor] = field(default_factory=dict)
     """What is worth watching, without a gradient; added up over the micro-batches of the step."""
@@ -65,18 +66,15 @@ class StepResult:
     """The micro-batches' sums, added up."""
 
 
+@runtime_checkable
 class Rows(Protocol):
     """A micro-batch: tokens, positions, and whatever else the loss needs."""
 
     @property
-    def tokens(self) -> Tensor:
-        """[rows, length]"""
-        ...
+    def tokens(self) -> Int[Tensor, "rows length"]: ...
 
     @property
-    def positions(self) -> Tensor:
-        """[rows, length]"""
-        ...
+    def positions(self) -> Int[Tensor, "rows length"]: ...
 
 
 RowsT = TypeVar("RowsT", bound=Rows)
@@ -92,7 +90,7 @@ def _join_one_process_group() -> None:
 
 
 def _checkpoint_layers(module: Any, offload: bool) -> None:
-    """Have each layer compute again in the backward pass what it did not keep; its input is kept here, or on the host.
+    """Have each layer compute again in the backward pass what it did not store; its input stays here, or on the host.
 
     A layer does so in training mode only, and its parts stay out of it: whatever dropout they have stays off.
     """
@@ -162,16 +160,18 @@ class Trainer:
         """Where the model lives."""
         return self.engine.device
 
-    def logprobs(self, tokens: Tensor, positions: Tensor, temperature: float = 1.0) -> Tensor:
+    def logprobs(
+        self, tokens: Int[Tensor, "rows length"], positions: Int[Tensor, "rows length"], temperature: float = 1.0
+    ) -> Float[Tensor, "rows length-1"]:
         """Log-probability of each next token.
 
         Args:
-            tokens: [rows, length]; several examples may stand in a row.
-            positions: [rows, length]; starts again at 0 with each example, which also keeps attention inside it.
+            tokens: several examples may stand in a row.
+            positions: starts again at 0 with each example, which also keeps attention inside it.
             temperature: logits are divided by it, as they were when sampling.
 
         Returns:
-            [rows, length - 1] in float32: entry t is log p(tokens[t + 1] | tokens[: t + 1] of the same example).
+            In float32: entry t is log p(tokens[t + 1] | tokens[: t + 1] of the same example).
         """
         tokens = tokens.to(self.device)
         if self._chunked is not None:
@@ -183,37 +183,39 @@ class Trainer:
         logits = logits[:, :-1].float()
         if temperature != 1.0:
             logits = logits / temperature
-        flat = functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
-        return -flat.view(tokens.shape[0], -1)
+        losses = functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
+        return -losses.view(tokens.shape[0], -1)
 
-    def values(self, tokens: Tensor, positions: Tensor) -> Tensor:
+    def values(
+        self, tokens: Int[Tensor, "rows length"], positions: Int[Tensor, "rows length"]
+    ) -> Float[Tensor, "rows"]:
         """What the value head gives for each row, at its last token that is not PADDING.
 
         Args:
-            tokens: [rows, length]; one example in a row, PADDING after it.
-            positions: [rows, length]; from 0 on.
+            tokens: one example in a row, PADDING after it.
+            positions: from 0 on.
 
         Returns:
-            [rows] in float32.
+            One value for each row, in float32.
         """
         tokens, positions = tokens.to(self.device), positions.to(self.device)
         values: Tensor = self.engine(input_ids=tokens, position_ids=positions, use_cache=False).logits
         return values[:, 0].float()
 
-    def _outputs(self, batch: Rows, temperature: float) -> Tensor:
+    def _outputs(self, batch: Rows, temperature: float) -> Float[Tensor, "..."]:
         if self.head == "value":
             return self.values(batch.tokens, batch.positions)
         return self.logprobs(batch.tokens, batch.positions, temperature)
 
     @torch.no_grad()
-    def reference_logprobs(self, batches: Sequence[Rows], temperature: float = 1.0) -> list[Tensor]:
+    def reference_logprobs(self, batches: Sequence[Rows], temperature: float = 1.0) -> list[Float[Tensor, "_ _"]]:
         """`logprobs` of each micro-batch under the weights as they are now, without a gradient, on the CPU."""
         mine = [self.logprobs(batch.tokens, batch.positions, temperature).cpu() for _, batch in self._shares(batches)]
         if self.world == 1:
             return mine
-        gathered: list[list[Tensor]] = [[] for _ in range(self.world)]
-        torch.distributed.all_gather_object(gathered, mine)
-        return [gathered[place % self.world][place // self.world] for place in range(len(batches))]
+        joined: list[list[Tensor]] = [[] for _ in range(self.world)]
+        torch.distributed.all_gather_object(joined, mine)
+        return [joined[place % self.world][place // self.world] for place in range(len(batches))]
 
     def _shares(self, batches: Sequence[RowsT]) -> Iterator[tuple[int, RowsT]]:
         """This rank's micro-batches with their places: every world-th. A place past the end stands for nothing: the
@@ -291,12 +293,12 @@ class Trainer:
             self.engine.backward(loss * math.nan)
             self.engine.step()
 
-    def _of_all_ranks(self, scalar: Tensor) -> list[float]:
+    def _of_all_ranks(self, scalar: Float[Tensor, ""]) -> list[float]:
         if self.world == 1:
             return [scalar.item()]
-        gathered = [torch.empty_like(scalar) for _ in range(self.world)]
-        torch.distributed.all_gather(gathered, scalar)
-        return [one.item() for one in gathered]
+        joined = [torch.empty_like(scalar) for _ in range(self.world)]
+        torch.distributed.all_gather(joined, scalar)
+        return [one.item() for one in joined]
 
     def _added_up(self, tensor: Tensor) -> Tensor:
         if self.world > 1:
@@ -350,7 +352,7 @@ class Trainer:
         self._weight_server.send(self.weights(), getattr(torch, dtype), receive)
 
     def load_weights(self, model: Path) -> None:
-        """Go on from the weights of another checkpoint of the same shape; the optimizer starts anew."""
+        """Continue from the weights of another checkpoint of the same shape, with a fresh optimizer."""
         from deepspeed.runtime.zero import GatheredParameters
 
         source = self._load(model)
@@ -360,7 +362,7 @@ class Trainer:
                 with GatheredParameters([own[name]], modifier_rank=0, enabled=self.config.zero_stage == 3):
                     own[name].copy_(parameter)
         if not self._plain:
-            # The step would otherwise go on from the optimizer's own copies in float32.
+            # The step would otherwise continue from the optimizer's own copies in float32.
             self.engine.optimizer.refresh_fp32_params()
         self.reset_optimizer()
 

@@ -18,13 +18,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from steps.configs.rl import Baseline, Objective
 
 
-def baseline(rewards: Tensor, tau: float, kind: Baseline) -> Tensor:
-    """The baseline of one group. rewards: [k] → scalar.
+def baseline(rewards: Float[Tensor, "k"], tau: float, kind: Baseline) -> Float[Tensor, ""]:
+    """The baseline of one group.
 
     τ·log Z ≈ τ·log((1/k) Σ_j exp(r_j / τ)), computed without overflow for small τ.
     """
@@ -51,19 +52,19 @@ def best_responses(rewards: Sequence[float]) -> list[float]:
 class LossInputs:
     """What the objective needs of some responses, from any number of groups."""
 
-    logprobs: Tensor
-    """log π_θ(y_j|x), with a gradient [n]."""
-    log_ratios: Tensor
-    """log π_θ(y_j|x) − log π_i(y_j|x), with a gradient [n]; π_i's is recomputed by the trainer as the iteration starts.
+    logprobs: Float[Tensor, "n"]
+    """log π_θ(y_j|x), with a gradient."""
+    log_ratios: Float[Tensor, "n"]
+    """log π_θ(y_j|x) − log π_i(y_j|x), with a gradient; π_i's is recomputed by the trainer as the iteration starts.
     """
-    squared_token_ratios: Tensor
-    """The sum over a response's tokens of the square of each one's log-ratio, with a gradient [n]."""
-    advantages: Tensor
-    """r_j minus the baseline of its group; for `rest`, 1 for the responses to fit [n]."""
+    squared_token_ratios: Float[Tensor, "n"]
+    """The sum over a response's tokens of the square of each one's log-ratio, with a gradient."""
+    advantages: Float[Tensor, "n"]
+    """r_j minus the baseline of its group; for `rest`, 1 for the responses to fit."""
 
 
-def surrogate_loss(inputs: LossInputs, objective: Objective, tau: float) -> Tensor:
-    """The loss, summed over responses; scalar, to be minimised.
+def surrogate_loss(inputs: LossInputs, objective: Objective, tau: float) -> Float[Tensor, ""]:
+    """The loss, summed over responses; to be minimised.
 
     The caller divides it: by the number of responses, or for `token_level` by the number of their tokens.
     """

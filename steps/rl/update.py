@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from infra.training.ranks import AnyTrainer
@@ -31,10 +32,10 @@ class Sample:
 class ResponseRows(PackedRows):
     """A micro-batch of responses."""
 
-    counted: Tensor
-    """Which predictions count in the loss, 1 or 0 [rows, length - 1]."""
-    reference: Tensor
-    """log π_i of each token, by the trainer at the iteration's start [rows, length - 1]."""
+    counted: Float[Tensor, "rows length-1"]
+    """Which predictions count in the loss, 1 or 0."""
+    reference: Float[Tensor, "rows length-1"]
+    """log π_i of each token, by the trainer at the iteration's start."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,12 @@ class PolicyLoss:
 
     objective: Objective
     tau: float
-    advantages: Tensor
-    """[n], of all responses of the optimizer step."""
+    advantages: Float[Tensor, "n"]
+    """Of all responses of the optimizer step."""
     divisor: float
     """The step's number of responses, or of their counted tokens."""
 
-    def __call__(self, logprobs: Tensor, rows: ResponseRows) -> LossValue:
+    def __call__(self, logprobs: Float[Tensor, "rows predictions"], rows: ResponseRows) -> LossValue:
         device, count = logprobs.device, len(self.advantages)
         counted = rows.counted.to(device)
         ratios = (logprobs - rows.reference.to(device)) * counted

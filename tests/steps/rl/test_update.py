@@ -1,7 +1,6 @@
 """An optimizer step of RL on packed rows, against the objective on responses that stand alone."""
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,10 +8,12 @@ import torch
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
+from infra.inference.engine import Engine
 from infra.training.trainer import Trainer
 from steps.configs.rl import RlConfig
 from steps.rl.trajectory import Segment, Trajectory
 from steps.rl.update import Sample, Update, UpdateResult, update
+from steps.workbench import Workbench
 
 TEMPERATURE = 0.7
 TAU = 0.3
@@ -75,8 +76,11 @@ def assert_gradients_of(model: Qwen2ForCausalLM, trainer: Trainer, step: Callabl
     return result
 
 
-def bench(trainer: Trainer) -> Any:
-    return SimpleNamespace(trainer=trainer)
+def bench(trainer: Trainer) -> Workbench:
+    def no_engine() -> Engine:
+        raise AssertionError("an update asks the engine for nothing")
+
+    return Workbench(trainer.folder, engine=no_engine, trainer=trainer, context=64, seed=0)
 
 
 def sums(model: Qwen2ForCausalLM, samples: list[Sample], fresh_only: bool = False) -> Tensor:
