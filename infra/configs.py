@@ -29,7 +29,7 @@ class EngineConfig(BaseModel):
     gpu_memory_share: float = Field(0.5, gt=0, le=1, description="Share of GPU memory, where there is a GPU.")
 
     def batched_tokens(self, cpu: bool) -> int:
-        """Most tokens that vLLM is told to put into one forward pass.
+        """Most tokens that vLLM puts into one forward pass.
 
         On a CPU at least one whole prompt. On GPUs vLLM cuts decoders' prompts into chunks (chunked prefill), and asks
         for no more than a token of each sequence.

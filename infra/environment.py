@@ -37,7 +37,7 @@ def _intel_openmp() -> Path | None:
 def engine_environment() -> dict[str, str]:
     """The variables a stage's process needs, apart from those that the caller's environment sets already."""
     cache = CACHE.resolve()
-    wanted = {
+    variables = {
         "AWS_EC2_METADATA_DISABLED": "true",
         "DS_ACCELERATOR": "cpu",
         "OMP_NUM_THREADS": str(os.cpu_count() or 1),
@@ -56,14 +56,14 @@ def engine_environment() -> dict[str, str]:
         "VLLM_LOGGING_LEVEL": "WARNING",
     }
     if os.path.exists("/dev/nvidiactl"):
-        del wanted["DS_ACCELERATOR"]
-        del wanted["OMP_NUM_THREADS"]
-        del wanted["TORCHDYNAMO_DISABLE"]
+        del variables["DS_ACCELERATOR"]
+        del variables["OMP_NUM_THREADS"]
+        del variables["TORCHDYNAMO_DISABLE"]
     elif library := _intel_openmp():
-        wanted["LD_PRELOAD"] = str(library)
+        variables["LD_PRELOAD"] = str(library)
     if "RAY_ADDRESS" in os.environ:
-        del wanted["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"]
-    missing = {name: value for name, value in wanted.items() if name not in os.environ}
+        del variables["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"]
+    missing = {name: value for name, value in variables.items() if name not in os.environ}
     # The virtual environment may be in use without having been activated.
     tools, path = os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)
     if path.split(os.pathsep)[0] != tools:
@@ -79,7 +79,7 @@ def shared_engine_environment(processes: int) -> dict[str, str]:
 
 
 def enter_engine_environment() -> None:
-    """Give this process the engine environment, by starting it anew once where a library has to be preloaded."""
+    """Give this process the engine environment, by restarting it once where a library has to be preloaded."""
     missing = engine_environment()
     os.environ.update(missing)
     if "LD_PRELOAD" in missing:

@@ -1,4 +1,4 @@
-"""Nested plain data by the dotted paths of its leaves, as a recipe's keys are told."""
+"""Nested plain data by the dotted paths of its leaves, as messages name a recipe's keys."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Telling someone that something failed: one POST of JSON to a webhook.
+"""Reports failures: one POST of JSON to a webhook.
 
 Invariant: it never raises, never takes longer than DEADLINE_S, and says nowhere what the address is: whoever knows a
 webhook's address may write to it. Values of environment variables that hold secrets are taken out of what is sent.
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class NotifyConfig(BaseModel):
-    """Who is told."""
+    """Where failures are reported."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -60,12 +60,14 @@ class NotifyConfig(BaseModel):
         try:
             check_address(value)
         except ValueError as error:
-            raise ValueError(f"the environment variable {self.webhook} holds no address of a webhook") from error
+            raise ValueError(
+                f"the environment variable {self.webhook} does not hold the address of a webhook"
+            ) from error
         return value
 
 
 def check_address(value: str) -> None:
-    """Raises ValueError for what is no http(s) address with a host."""
+    """Raises ValueError unless it is an http(s) address with a host."""
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("expected https://HOST/… or the name of an environment variable that holds it")
@@ -76,7 +78,7 @@ def notify(config: NotifyConfig, message: Mapping[str, Any]) -> bool:
     try:
         address = config.address(os.environ)
     except ValueError as error:
-        logger.warning("Nobody was told: %s", error)
+        logger.warning("The failure was not reported: %s", error)
         return False
     body = {name: clean(value, os.environ) if isinstance(value, str) else value for name, value in message.items()}
     outcome: list[str] = []
@@ -84,10 +86,10 @@ def notify(config: NotifyConfig, message: Mapping[str, Any]) -> bool:
     sender = threading.Thread(target=lambda: outcome.append(_post(address, body)), daemon=True)
     sender.start()
     sender.join(DEADLINE_S)
-    trouble = outcome[0] if outcome else f"no answer within {DEADLINE_S:g} s"
-    if trouble:
-        logger.warning("Nobody was told: the webhook at %s: %s", urlsplit(address).hostname, trouble)
-    return not trouble
+    problem = outcome[0] if outcome else f"no answer within {DEADLINE_S:g} s"
+    if problem:
+        logger.warning("The failure was not reported: the webhook at %s: %s", urlsplit(address).hostname, problem)
+    return not problem
 
 
 def clean(text: str, environment: Mapping[str, str]) -> str:
@@ -106,7 +108,7 @@ def _post(address: str, body: Mapping[str, Any]) -> str:
 
     for name in ("httpx", "httpcore"):  # they log addresses
         logging.getLogger(name).setLevel(logging.WARNING)
-    trouble = ""
+    problem = ""
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(random.uniform(0.5, 1) * 0.5 * 2**attempt)
@@ -115,9 +117,9 @@ def _post(address: str, body: Mapping[str, Any]) -> str:
             with httpx.stream("POST", address, json=body, timeout=PATIENCE_S) as answer:
                 if answer.is_success:
                     return ""
-                trouble = f"answered {answer.status_code}"
+                problem = f"answered {answer.status_code}"
                 if answer.status_code < 500 and answer.status_code not in (408, 429):
-                    return trouble
+                    return problem
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            trouble = type(error).__name__  # its message may hold the address
-    return f"{trouble}, {ATTEMPTS} times"
+            problem = type(error).__name__  # its message may hold the address
+    return f"{problem}, {ATTEMPTS} times"

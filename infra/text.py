@@ -1,4 +1,4 @@
-"""Text of others, made fit to be shown: what models write is hostile.
+"""Text of others, made safe to display: what models write is hostile.
 
 Escaping is the template's business; this module sees to what escaping leaves: characters that hide, reorder or recolour
 what stands beside them, surrogates that no file can hold, and texts too long for a page.
@@ -8,8 +8,8 @@ import re
 import unicodedata
 from typing import Any
 
-SHOWN_CHARACTERS = 20_000
-"""Longest text shown; what comes after is counted and left out."""
+DISPLAYED_CHARACTERS = 20_000
+"""Longest text displayed; what comes after is counted and left out."""
 
 _INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode's categories of controls, formats (all bidi controls are among them), surrogates and separators."""
@@ -32,19 +32,21 @@ def visible(text: str) -> str:
     return _UNUSUAL.sub(_name, text)
 
 
-def shown(text: str) -> str:
-    """The visible text, cut after SHOWN_CHARACTERS with a note of how much is left out."""
-    if len(text) <= SHOWN_CHARACTERS:
+def for_display(text: str) -> str:
+    """The visible text, cut after DISPLAYED_CHARACTERS with a note of how much is left out."""
+    if len(text) <= DISPLAYED_CHARACTERS:
         return visible(text)
-    return f"{visible(text[:SHOWN_CHARACTERS])}\n[… {len(text) - SHOWN_CHARACTERS:,} more characters are left out]"
+    return (
+        f"{visible(text[:DISPLAYED_CHARACTERS])}\n[… {len(text) - DISPLAYED_CHARACTERS:,} more characters are left out]"
+    )
 
 
-def shown_deep(value: Any) -> Any:
-    """Plain data with every text in it shown."""
+def for_display_deep(value: Any) -> Any:
+    """Plain data with every text in it made safe to display."""
     if isinstance(value, str):
-        return shown(value)
+        return for_display(value)
     if isinstance(value, dict):
-        return {shown(str(name)): shown_deep(each) for name, each in value.items()}
+        return {for_display(str(name)): for_display_deep(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [shown_deep(each) for each in value]
+        return [for_display_deep(each) for each in value]
     return value

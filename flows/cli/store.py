@@ -163,7 +163,7 @@ def gc(
             "folders": [asdict(artifact) for artifact in planned.deleted],
             "leftovers": [leftover.name for leftover in planned.leftovers],
             "dropped_runs": list(planned.dropped_runs),
-            "kept": planned.kept,
+            "kept": planned.retained,
             "bytes": freed,
         }
         click.echo(json.dumps(answer))
@@ -180,7 +180,7 @@ def _show(planned: Plan, count: int, freed: int, delete: bool) -> None:
     left = f" and {_count(len(planned.leftovers), 'leftover')} of interrupted transfers" if planned.leftovers else ""
     click.echo(f"{done} {_count(count, 'folder')}{left}: {format_size(freed)}")
     young = f", {planned.young} of them only because they were stored recently" if planned.young else ""
-    click.echo(f"kept {_count(planned.kept, 'folder')}, {format_size(planned.kept_size)}{young}")
+    click.echo(f"kept {_count(planned.retained, 'folder')}, {format_size(planned.retained_size)}{young}")
     if not delete and (planned.deleted or planned.leftovers):
         click.echo("Nothing was deleted: do it with --delete.")
 

@@ -80,7 +80,7 @@ def _decorators(recipe: Recipe, stage: str | None) -> Generator[tuple[Any, dict[
     cluster = recipe.cluster or ClusterConfig()
     resources = LIGHT if stage is None else cluster.resources(stage)
     yield kubernetes, _kubernetes(cluster, resources, several=stage is not None and nodes_of(recipe, stage) > 1)
-    yield retry, {"times": resources.attempts_again, "minutes_between_retries": resources.retry_minutes}
+    yield retry, {"times": resources.effective_retries, "minutes_between_retries": resources.retry_minutes}
     yield timeout, {"minutes": round(resources.hours * 60)}
     variables = {ON_CLUSTER: "1", **cluster.environment}
     if cluster.sandbox:
@@ -99,7 +99,7 @@ def _kubernetes(cluster: ClusterConfig, resources: StageResources, several: bool
         "service_account": cluster.service_account,
         "secrets": list(cluster.secrets) or None,
         "node_selector": resources.labels or None,
-        "tolerations": resources.put_up_with or None,
+        "tolerations": resources.all_tolerations or None,
         "labels": {SANDBOX_CLIENT: "true"},
         "annotations": {KEEP: "false"},
         "extended_resources": resources.efa_resources if several else {},

@@ -18,7 +18,7 @@ NAME = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
 
 
 class Toleration(BaseModel):
-    """A taint that a stage's pods put up with, in Kubernetes' words."""
+    """A taint that a stage's pods tolerate, in Kubernetes' words."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,7 +26,7 @@ class Toleration(BaseModel):
     operator: Literal["Exists", "Equal"] = Field("Exists", description="Whether the value counts.")
     value: str | None = Field(None, description="The taint's value, with Equal.")
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
-        None, description="The taint's effect; all without it."
+        None, description="The taint's effect (default: all)."
     )
 
     @model_validator(mode="after")
@@ -58,17 +58,17 @@ class StageResources(BaseModel):
         description="Nodes; above 1 they start and end as one. As many as trainer.ranks and engine.workers fill with "
         "`gpus` on each, if not given.",
     )
-    pool: str | None = Field(None, pattern=NAME, description="Nodes with this label longhaul/pool; any without it.")
+    pool: str | None = Field(None, pattern=NAME, description="Nodes with this label longhaul/pool (default: any).")
     node_selector: dict[str, str] = Field({}, description="Further labels that nodes must have.")
     tolerations: tuple[Toleration, ...] = Field(
-        (), description="Taints to put up with, besides that of GPU nodes, which a stage with GPUs always does."
+        (), description="Taints to tolerate, besides that of GPU nodes, which a stage with GPUs always tolerates."
     )
-    spot: bool = Field(False, description="Whether nodes may be taken away: the stage is tried again more often.")
+    spot: bool = Field(False, description="Whether nodes may be taken away: the stage is retried more often.")
     retries: int | None = Field(
-        None, ge=0, le=4, description="How often the stage is tried again; 1 if not given, and 4 on spot nodes."
+        None, ge=0, le=4, description="How often the stage is retried; 1 if not given, and 4 on spot nodes."
     )
-    retry_minutes: int = Field(2, ge=0, le=120, description="Minutes before it is tried again.")
-    hours: float = Field(120, ge=0.1, description="After so long an attempt is ended.")
+    retry_minutes: int = Field(2, ge=0, le=120, description="Minutes before a retry.")
+    hours: float = Field(120, ge=0.1, description="An attempt is ended after this time.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> "StageResources":
@@ -84,8 +84,8 @@ class StageResources(BaseModel):
         return self
 
     @property
-    def attempts_again(self) -> int:
-        """How often it is tried again."""
+    def effective_retries(self) -> int:
+        """How often it is retried."""
         return self.retries if self.retries is not None else 4 if self.spot else 1
 
     @property
@@ -94,14 +94,14 @@ class StageResources(BaseModel):
         return {**self.node_selector, **({POOL_LABEL: self.pool} if self.pool else {})}
 
     @property
-    def put_up_with(self) -> list[dict[str, str]]:
+    def all_tolerations(self) -> list[dict[str, str]]:
         """All tolerations, as Kubernetes has them."""
         own = [one.model_dump(exclude_none=True) for one in self.tolerations]
         return [*own, {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}] if self.gpus else own
 
     @property
     def efa_resources(self) -> dict[str, str]:
-        """What a node of several asks for beside GPUs, as Kubernetes has it."""
+        """What a node of several requests beside GPUs, as Kubernetes has it."""
         return {EFA: str(self.efa), HUGE_PAGES: EFA_HUGE_PAGES} if self.efa else {}
 
 
@@ -111,10 +111,10 @@ class ClusterConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     image: str | None = Field(
-        None, min_length=1, description="The image that steps run in; Metaflow's configuration says it without this."
+        None, min_length=1, description="The image that steps run in (default: from Metaflow's configuration)."
     )
-    namespace: str | None = Field(None, pattern=NAME, description="Kubernetes' namespace; Metaflow's without it.")
-    service_account: str | None = Field(None, pattern=NAME, description="What pods run as; Metaflow's without it.")
+    namespace: str | None = Field(None, pattern=NAME, description="Kubernetes' namespace (default: Metaflow's).")
+    service_account: str | None = Field(None, pattern=NAME, description="What pods run as (default: Metaflow's).")
     secrets: tuple[str, ...] = Field(
         (), description="Kubernetes secrets whose keys become environment variables: tokens, the webhook's address."
     )
@@ -126,7 +126,7 @@ class ClusterConfig(BaseModel):
         pattern=r"^https?://",
         description="The sandbox's service: boxes cannot be made in pods without privileges.",
     )
-    default: StageResources = Field(StageResources(), description="What a stage gets that is not named below.")
+    default: StageResources = Field(StageResources(), description="What a stage gets that is not listed in `stages`.")
     stages: dict[str, StageResources] = Field({}, description="What stages get, by name, as in long2short/rl.")
 
     @field_validator("environment")
@@ -156,7 +156,7 @@ class ClusterConfig(BaseModel):
         return self.stages.get(stage, self.default)
 
     def check(self, stages: list[str]) -> None:
-        """Raises ValueError for a name that is no stage's."""
+        """Raises ValueError for a name that is not a stage's."""
         for name in self.stages:
             if name not in stages:
                 raise ValueError(f"cluster.stages: there is no stage {name!r}; there are {', '.join(stages)}")

@@ -39,7 +39,7 @@ class Node:
         return bytes.fromhex(self.key)
 
 
-class Line:
+class Channel:
     """A connection on which several threads send."""
 
     def __init__(self, connection: Connection) -> None:

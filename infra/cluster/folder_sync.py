@@ -8,22 +8,22 @@ from pathlib import Path
 
 CHUNK = 16 << 20
 
-Told = Mapping[str, Sequence[object]]
+FileListing = Mapping[str, Sequence[object]]
 """Size and SHA-256 (hex) of each file, by its path below the folder."""
 
 
-def told_folder(folder: Path) -> dict[str, list[object]]:
-    """What a folder holds. Links are followed: a cache of a hub holds nothing else."""
+def list_folder(folder: Path) -> dict[str, list[object]]:
+    """The files of a folder, as a FileListing. Links are followed: a cache of a hub holds nothing else."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): [path.stat().st_size, _sha256(path)] for path in files}
 
 
-def missing_files(folder: Path, told: Told) -> list[str]:
-    """The files that a folder lacks, or has otherwise. Raises OSError for a path that leads out of it."""
-    for path in told:
+def missing_files(folder: Path, listing: FileListing) -> list[str]:
+    """The files that a folder lacks, or has with other content. Raises OSError for a path that leads out of it."""
+    for path in listing:
         if path.startswith("/") or ".." in path.split("/"):
             raise OSError(f"{path!r} would be written outside {folder}")
-    return [path for path, (size, digest) in told.items() if not _is(folder / path, size, digest)]
+    return [path for path, (size, digest) in listing.items() if not _is(folder / path, size, digest)]
 
 
 def send_files(send: Callable[[memoryview], object], folder: Path, paths: Iterable[str]) -> None:
@@ -36,8 +36,8 @@ def send_files(send: Callable[[memoryview], object], folder: Path, paths: Iterab
         send(buffer[:0])
 
 
-def receive_files(receive: Callable[[], bytes], folder: Path, told: Told, paths: Iterable[str]) -> None:
-    """Take files as they were sent. Raises OSError for one whose bytes are not those that were told."""
+def receive_files(receive: Callable[[], bytes], folder: Path, listing: FileListing, paths: Iterable[str]) -> None:
+    """Take files as they were sent. Raises OSError for one whose bytes differ from the listing."""
     for path in paths:
         place = folder / path
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -48,8 +48,8 @@ def receive_files(receive: Callable[[], bytes], folder: Path, told: Told, paths:
                 while chunk := receive():
                     digest.update(chunk)
                     file.write(chunk)
-            if digest.hexdigest() != told[path][1]:
-                raise OSError(f"{place} did not arrive as it was told: its SHA-256 differs")
+            if digest.hexdigest() != listing[path][1]:
+                raise OSError(f"{place} arrived with another SHA-256 than listed")
             os.replace(aside, place)
         except BaseException:
             Path(aside).unlink(missing_ok=True)

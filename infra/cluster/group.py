@@ -1,15 +1,15 @@
-"""Several machines as one: the first node of a group runs a stage, and the others do what it asks.
+"""Several machines as one: the first node of a group runs a stage, and the others do what it requests.
 
     first    with lead(node) as group: …     torchrun over all nodes, a Ray cluster, folders for every node
     others   serve(node, …)                  until the first has ended (infra/cluster/member.py)
 
-Nodes are told who they are by `current.parallel` on a cluster. The first listens on its own address; whoever joins has
+On a cluster, `current.parallel` says which node is which. The first listens on its own address; whoever joins has
 to know the group's key. Invariant: a group ends as one. A node that dies, falls silent or loses its ranks is noticed
 within SILENCE_S, and then the first raises NodeLost wherever it is, so that the attempt can be tried again; and where
 the first is gone, the others end what they run and raise.
 
 Messages are JSON and, for files, bytes; nothing is unpickled. What runs between nodes then, torch's and Ray's own
-traffic, is as open as it is everywhere: Ray asks for the key (its token), torch for nothing. Keep others out of the
+traffic, is as open as it is everywhere: Ray requires the key (its token), torch nothing. Keep others out of the
 nodes' network (docs/cluster.md).
 """
 
@@ -30,8 +30,8 @@ from subprocess import Popen
 from types import FrameType
 from typing import Any
 
-from infra.cluster.connection import BEAT_S, SILENCE_S, Line, Node, NodeLost
-from infra.cluster.folder_sync import send_files, told_folder
+from infra.cluster.connection import BEAT_S, SILENCE_S, Channel, Node, NodeLost
+from infra.cluster.folder_sync import list_folder, send_files
 from infra.cluster.placement import layout
 from infra.cluster.processes import RAY_END_S, RanksStart, RayStart, end, start_ranks, start_ray
 
@@ -40,7 +40,7 @@ __all__ = ["Group", "Node", "NodeLost", "current_group", "lead"]
 JOIN_S = 1800.0
 """Seconds for all nodes to come: a cluster may have to start machines, one after another, and each fetches an image."""
 ANSWER_S = 1800.0
-"""Seconds for a node to do what it was asked: to take a folder of weights, for instance."""
+"""Seconds for a node to answer a request: to take a folder of weights, for instance."""
 GRACE_S = 30.0
 """Seconds for the first node to come out of what it is in, once its group is lost; then its process ends."""
 SIGNAL = signal.SIGUSR2
@@ -52,9 +52,9 @@ class _Member:
 
     index: int
     address: str
-    line: Line
+    channel: Channel
     answers: "Queue[dict[str, Any]]" = field(default_factory=Queue)
-    heard: float = field(default_factory=time.monotonic)
+    last_heard: float = field(default_factory=time.monotonic)
 
 
 class Group:
@@ -85,10 +85,10 @@ class Group:
 
     def share(self, folder: Path) -> None:
         """Put a folder on every node, at the same path; files that are there and the same are not sent."""
-        told = told_folder(folder)
+        listing = list_folder(folder)
         for member in self._members.values():
-            answer = self._ask(member, {"do": "share", "folder": str(folder.absolute()), "files": told})
-            send_files(member.line.send_bytes, folder, answer["missing"])
+            answer = self._request(member, {"do": "share", "folder": str(folder.absolute()), "files": listing})
+            send_files(member.channel.send_bytes, folder, answer["missing"])
             self._answer(member)
 
     def launch(self, ranks: Sequence[int], module: str, arguments: Sequence[str], **popen: Any) -> "Popen[bytes]":
@@ -103,7 +103,7 @@ class Group:
         start = RanksStart(nodes, self.node.main, port, module, tuple(arguments))
         for member in self._members.values():
             if ranks[member.index]:
-                self._ask(member, {"do": "ranks", "count": ranks[member.index], **start.plain()})
+                self._request(member, {"do": "ranks", "count": ranks[member.index], **start.plain()})
         self._ranks = start_ranks(start, 0, ranks[0], self.address, **popen)
         return self._ranks
 
@@ -111,7 +111,7 @@ class Group:
         """End the ranks of the other nodes, after those of this one."""
         self._ranks = None
         for member in self._members.values():
-            self._ask(member, {"do": "end ranks"})
+            self._request(member, {"do": "end ranks"})
 
     def start_ray(self, gpus: Sequence[Sequence[int]], cpus: int) -> str:
         """Make the nodes one Ray cluster; node i gives it the GPUs `gpus[i]`, each `cpus` cores. Returns its address.
@@ -125,7 +125,7 @@ class Group:
         self._ray = start_ray(first, self.address, head=True)
         for member in self._members.values():
             start = RayStart(address, self.node.key, tuple(gpus[member.index]), cpus)
-            self._ask(member, {"do": "ray", **start.plain()})
+            self._request(member, {"do": "ray", **start.plain()})
         os.environ.update(first.environment())
         os.environ.pop("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", None)
         return address
@@ -140,18 +140,18 @@ class Group:
         return self.start_ray(free, max(gpus, -(-workers // self.node.count)))
 
     def end(self, error: str | None) -> None:
-        """Tell the nodes that this was all, and end what runs here."""
+        """Tell the nodes that the group ends, and end what runs here."""
         self._over.set()
         for member in self._members.values():
             with suppress(OSError):
-                member.line.send({"do": "end", "error": error})
+                member.channel.send({"do": "end", "error": error})
         self._server.close()
         if self._ranks is not None:
             end(self._ranks)
         if self._ray is not None:
             end(self._ray, RAY_END_S)
         for member in self._members.values():
-            member.line.done()
+            member.channel.done()
 
     def _accept(self) -> None:
         while True:
@@ -167,8 +167,8 @@ class Group:
         try:
             deliver_challenge(connection, self.node.secret)
             answer_challenge(connection, self.node.secret)
-            line = Line(connection)
-            member = _Member(int(line.receive()["index"]), address, line)
+            channel = Channel(connection)
+            member = _Member(int(channel.receive()["index"]), address, channel)
         except (AuthenticationError, EOFError, OSError, ValueError, KeyError):
             connection.close()
             return
@@ -183,24 +183,24 @@ class Group:
     def _listen(self, member: _Member) -> None:
         try:
             while True:
-                message = member.line.receive()
-                member.heard = time.monotonic()
+                message = member.channel.receive()
+                member.last_heard = time.monotonic()
                 if "lost" in message:
-                    self._lose(f"{_told(member)} has lost {message['lost']}")
+                    self._lose(f"{_name(member)} has lost {message['lost']}")
                 elif "beat" not in message:
                     member.answers.put(message)
         except (EOFError, OSError):
-            self._lose(f"{_told(member)} is gone")
+            self._lose(f"{_name(member)} is gone")
         finally:
-            member.line.connection.close()
+            member.channel.connection.close()
 
     def _watch(self) -> None:
         while not self._over.wait(BEAT_S):
             for member in self._members.values():
                 with suppress(OSError):  # _listen says so
-                    member.line.send({"do": "beat"})
-                if (silent := time.monotonic() - member.heard) > SILENCE_S:
-                    self._lose(f"{_told(member)} has been silent for {silent:.0f} s")
+                    member.channel.send({"do": "beat"})
+                if (silent := time.monotonic() - member.last_heard) > SILENCE_S:
+                    self._lose(f"{_name(member)} has been silent for {silent:.0f} s")
 
     def _lose(self, how: str) -> None:
         """Have the main thread raise, wherever it is."""
@@ -219,54 +219,54 @@ class Group:
         if self._lost is not None and not self._over.is_set():
             raise self._lost
 
-    def _ask(self, member: _Member, message: Mapping[str, Any]) -> dict[str, Any]:
+    def _request(self, member: _Member, message: Mapping[str, Any]) -> dict[str, Any]:
         if self._lost is not None:
             raise self._lost
         with suppress(OSError):  # then it is lost, and _lose has the main thread raise
-            member.line.send(message)
+            member.channel.send(message)
         return self._answer(member)
 
     def _answer(self, member: _Member) -> dict[str, Any]:
         try:
             answer = member.answers.get(timeout=ANSWER_S)
         except Empty:
-            raise NodeLost(f"{_told(member)} did not answer within {ANSWER_S:.0f} s") from None
+            raise NodeLost(f"{_name(member)} did not answer within {ANSWER_S:.0f} s") from None
         if "error" in answer:
-            raise NodeLost(f"{_told(member)}: {answer['error']}")
+            raise NodeLost(f"{_name(member)}: {answer['error']}")
         return answer
 
 
-def _told(member: _Member) -> str:
+def _name(member: _Member) -> str:
     return f"node {member.index} ({member.address})"
 
 
-_led: Group | None = None
+_current: Group | None = None
 
 
 def current_group() -> Group | None:
     """The group that this process leads, if it leads one."""
-    return _led
+    return _current
 
 
 @contextmanager
 def lead(node: Node, patience: float = JOIN_S) -> Iterator[Group]:
     """Lead a group, in the main thread, until the block ends. Raises NodeLost."""
-    global _led
-    kept = dict(os.environ)
+    global _current
+    environment = dict(os.environ)
     group = Group(node)
     before = signal.signal(SIGNAL, group.raise_lost)
     error: str | None = "the first node was ended"
     try:
         group.wait_for_nodes(patience)
-        _led = group
+        _current = group
         yield group
         error = None
     except BaseException as raised:
         error = f"{type(raised).__name__}: {raised}"
         raise
     finally:
-        _led = None
+        _current = None
         group.end(error)
         signal.signal(SIGNAL, before)
         os.environ.clear()
-        os.environ.update(kept)
+        os.environ.update(environment)

@@ -27,7 +27,7 @@ _CODE = Path(__file__).resolve().parents[2]
 
 
 class Ended(RuntimeError):
-    """A process ended while it was starting; the message has the last that it printed."""
+    """A process ended while it was starting; the message has its last output."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class _Plain:
 
     @classmethod
     def of(cls, message: Mapping[str, Any]) -> Self:
-        """From JSON; other keys are left alone."""
+        """From JSON; other keys are ignored."""
         fields = {name: message[name] for name in cls.__dataclass_fields__}
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
 
 
 @dataclass(frozen=True)
 class RanksStart(_Plain):
-    """What all nodes are told of one start of torchrun."""
+    """One start of torchrun, as all nodes get it."""
 
     nodes: int
     """Nodes that have ranks; these are the first ones."""
@@ -58,7 +58,7 @@ class RanksStart(_Plain):
 
 @dataclass(frozen=True)
 class RayStart(_Plain):
-    """What a node is told of its part in a Ray cluster."""
+    """A node's part in a Ray cluster."""
 
     address: str
     """HOST:PORT of the first node's."""

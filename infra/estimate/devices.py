@@ -125,7 +125,7 @@ def device(name: str) -> Device:
     """A device by its name. Raises ValueError for another one."""
     if name == "cpu":
         return _cpu()
-    found = next((gpu for gpu in _GPUS if gpu.name == name), None)
-    if found is None:
+    match = next((gpu for gpu in _GPUS if gpu.name == name), None)
+    if match is None:
         raise ValueError(f"no figures are known of the device {name!r}: choose one of {', '.join(DEVICES)}")
-    return found
+    return match

@@ -71,19 +71,19 @@ def trainer_memory(shape: ModelShape, trainer: TrainerConfig, rows: int, length:
     # Averages, float32 weights, and in bfloat16 also float32 gradients for the step.
     optimizer = shared * (8 if plain else 12 if numbers == 4 else 16)
     layer = activation_bytes(shape, numbers) * tokens
-    kept = shape.layers * layer
+    saved = shape.layers * layer
     if trainer.gradient_checkpointing:
         # Each layer's input, and one layer at work: what it keeps, and the gradients of its widest part.
         at_work = layer + numbers * (shape.hidden + 2 * shape.intermediate) * tokens
         inputs = 0 if trainer.offload_activations else shape.layers * numbers * shape.hidden * tokens
-        kept = inputs + at_work
+        saved = inputs + at_work
     at_once = min(tokens, trainer.logit_chunk_tokens or tokens)
     return TrainerMemory(
         weights=numbers * count / (ranks if stage == 3 else 1),
         gradients=numbers * count / (ranks if stage >= 2 else 1),
         optimizer=optimizer,
         buffers=numbers * _buffered(count, stage, ranks),
-        activations=kept,
+        activations=saved,
         # Booleans, and a copy in the type of the queries, which each layer makes for itself and keeps.
         mask=float(rows * length**2 * (1 + numbers * (1 if trainer.gradient_checkpointing else shape.layers))),
         # The forward pass holds logits, their float32 copy or log-softmax; the backward pass log-softmax and gradients.

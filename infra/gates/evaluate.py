@@ -1,6 +1,6 @@
 """Rules checked on a table with Great Expectations.
 
-Nothing leaves the machine: the context is ephemeral, and what is found becomes plain JSON, because Great Expectations'
+Nothing leaves the machine: the context is ephemeral, and results become plain JSON, because Great Expectations'
 own Data Docs pull style sheets from the web.
 """
 
@@ -75,8 +75,8 @@ def evaluate(
         config = cast("ExpectationConfiguration", result.expectation_config)
         place = config.meta["position"]
         expectation, severity = rules[place]
-        whys = run.whys.get(getattr(expectation, "why", ()), {})
-        checks[place] = _checked(result, config, severity, table, row_name, whys)
+        failure_reasons = run.failure_reasons.get(getattr(expectation, "why", ()), {})
+        checks[place] = _checked(result, config, severity, table, row_name, failure_reasons)
     return GateResult.of(gate, len(table), checks)
 
 
@@ -86,7 +86,7 @@ def _checked(
     severity: Severity,
     table: "pd.DataFrame",
     row_name: str,
-    whys: Mapping[int, str],
+    failure_reasons: Mapping[int, str],
 ) -> dict[str, Any]:
     details: Mapping[str, Any] = result.result
     rows = details.get("partial_unexpected_index_list") or []
@@ -104,7 +104,7 @@ def _checked(
                 "row": int(row),
                 "id": _plain(table[row_name].iloc[row] if row_name in table else int(row)),
                 "value": _plain(value),
-                "why": _plain(whys.get(int(row))),
+                "why": _plain(failure_reasons.get(int(row))),
             }
             for row, value in list(zip(rows, values, strict=False))[:EXAMPLES_PER_CHECK]
         ],

@@ -1,9 +1,9 @@
 """Our own expectations, registered with Great Expectations beside its own.
 
-Each says of a row not only that it breaks the rule but why; `whys` holds that while a gate is checked. What a rule
-needs of the run and cannot stand in a configuration (held-out texts, a verifier's parser) it names by the parameter's
-`$name`, and finds under that name: Great Expectations makes all of a rule's arguments part of its metrics' names, and a
-set of 100,000 digests there takes 8 s.
+Each says of a row not only that it breaks the rule but why; `failure_reasons` holds that while a gate is checked. What
+a rule needs of the run and cannot stand in a configuration (held-out texts, a verifier's parser) it names by the
+parameter's `$name`, and finds under that name: Great Expectations makes all of a rule's arguments part of its metrics'
+names, and a set of 100,000 digests there takes 8 s.
 
 Like most rules of Great Expectations, these pass over missing values.
 """
@@ -39,7 +39,7 @@ class Run:
     """What rules share while one gate is checked."""
 
     parameters: Mapping[str, Any]
-    whys: dict[tuple[Any, ...], dict[int, str]] = field(default_factory=dict)
+    failure_reasons: dict[tuple[Any, ...], dict[int, str]] = field(default_factory=dict)
     """Why rows break a rule, by rule and row."""
 
 
@@ -47,7 +47,7 @@ running: ContextVar[Run] = ContextVar("running")
 """The check under way."""
 
 
-def given(reference: str) -> Any:
+def parameter_value(reference: str) -> Any:
     """What a `$name` stands for in the check under way."""
     return running.get().parameters[reference.removeprefix("$")]
 
@@ -67,7 +67,7 @@ class RowExpectation(ColumnMapExpectation):
 
     @property
     def why(self) -> tuple[Any, ...]:
-        """Under what `whys` keeps this rule's faults."""
+        """Under what `failure_reasons` keeps this rule's faults."""
         keys = [key for key in self.success_keys if key != "mostly"]
         return (self.map_metric, self.column, *(getattr(self, key) for key in keys))
 
@@ -81,17 +81,17 @@ def _rows(metric: str, keys: tuple[str, ...], faults: Callable[..., Faults]) -> 
 
         @column_condition_partial(engine=PandasExecutionEngine)
         def _pandas(cls: Any, column: pd.Series, _metrics: Any = None, **values: Any) -> pd.Series:
-            found = faults(list(column), **values)
+            row_faults = faults(list(column), **values)
             key = (metric, column.name, *(values[key] for key in keys))
-            told = zip(column.index, found, strict=True)
-            running.get().whys[key] = {int(row): fault for row, fault in told if fault is not None}
-            return pd.Series([fault is None for fault in found], index=column.index, dtype=bool)
+            numbered = zip(column.index, row_faults, strict=True)
+            running.get().failure_reasons[key] = {int(row): fault for row, fault in numbered if fault is not None}
+            return pd.Series([fault is None for fault in row_faults], index=column.index, dtype=bool)
 
     return metric
 
 
 def _not_held_out(digests: Sequence[str], held_out: str) -> Faults:
-    taken = given(held_out)
+    taken = parameter_value(held_out)
     return ["it is held out" if digest in taken else None for digest in digests]
 
 
@@ -107,7 +107,7 @@ class ExpectColumnValuesToNotBeHeldOut(RowExpectation):
 
 
 def _not_nearly(texts: Sequence[str], held_out: str, threshold: float, words: int, same_numbers: bool) -> Faults:
-    twins = NearDuplicates(given(held_out), threshold, words, same_numbers).find(texts)
+    twins = NearDuplicates(parameter_value(held_out), threshold, words, same_numbers).find(texts)
     return [None if twin is None else f"{twin.similarity:.0%} like {twin.name!r}" for twin in twins]
 
 
@@ -152,7 +152,7 @@ class ExpectColumnTokenLengthsToBeBetween(RowExpectation):
 
 
 def _parse(values: Sequence[Any], parser: str) -> Faults:
-    fault = given(parser)
+    fault = parameter_value(parser)
     return [fault(value) for value in values]
 
 
@@ -171,7 +171,7 @@ def _images(values: Sequence[Any], folder: str, max_bytes: int, max_pixels: int)
     def fault(images: Any) -> str | None:
         addresses: Iterable[str] = [images] if isinstance(images, str) else images
         for place, address in enumerate(addresses, 1):
-            reason = image_fault(address, given(folder), max_bytes, max_pixels)
+            reason = image_fault(address, parameter_value(folder), max_bytes, max_pixels)
             if reason is not None:
                 return f"image {place}: {reason}"
         return None
@@ -227,8 +227,8 @@ class ExpectColumnTagSharesToBeBetween(ColumnAggregateExpectation):
             shares = {tag: shares.get(tag, 0.0) for tag in self.tags}
         # The slack is for rounding: 0.1 + 0.2 is more than 0.3.
         bad = {t: s for t, s in shares.items() if not self.min_share - 1e-9 <= s <= self.max_share + 1e-9}
-        told = ", ".join(f"{tag} {share:.1%}" for tag, share in (bad or shares).items())
-        return {"success": not bad, "result": {"observed_value": told}}
+        observed = ", ".join(f"{tag} {share:.1%}" for tag, share in (bad or shares).items())
+        return {"success": not bad, "result": {"observed_value": observed}}
 
 
 CUSTOM = (

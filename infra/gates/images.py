@@ -49,7 +49,7 @@ def _read_file(address: str, folder: Path, max_bytes: int) -> bytes:
         path = (folder / address).resolve()
         if not path.is_relative_to(folder.resolve()):
             raise UnreadableImage("a file outside the data's folder")
-        # Opening a pipe or a device may wait for ever, unless told not to.
+        # Opening a pipe or a device may block for ever, unless opened without blocking.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
         with os.fdopen(descriptor, "rb") as file:
             state = os.fstat(file.fileno())

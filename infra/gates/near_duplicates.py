@@ -1,7 +1,7 @@
 """Texts that nearly repeat one another, by MinHash and locality-sensitive hashing.
 
 Two texts are compared as sets of shingles, runs of `words` words each; how alike they are is the Jaccard similarity of
-the sets (Broder 1997). Hashing only proposes pairs: each is then compared exactly, so that what is found always is as
+the sets (Broder 1997). Hashing only proposes pairs: each is then compared exactly, so that a reported twin always is as
 alike as is said, whatever the hashes do. A pair as alike as the threshold, or more, is missed with a probability below
 one in a hundred.
 
@@ -42,14 +42,14 @@ def words(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
-def shingles(told: Sequence[str], size: int) -> frozenset[Shingle]:
+def shingles(text_words: Sequence[str], size: int) -> frozenset[Shingle]:
     """All runs of `size` words; of a shorter text the one that is all of it."""
-    return frozenset(tuple(told[start : start + size]) for start in range(max(1, len(told) - size + 1)))
+    return frozenset(tuple(text_words[start : start + size]) for start in range(max(1, len(text_words) - size + 1)))
 
 
-def numbers(told: Sequence[str]) -> tuple[str, ...]:
+def numbers(text_words: Sequence[str]) -> tuple[str, ...]:
     """The numbers among words, sorted."""
-    return tuple(sorted(word for word in told if word[0].isdecimal()))
+    return tuple(sorted(word for word in text_words if word[0].isdecimal()))
 
 
 def bands(threshold: float) -> tuple[int, int]:
@@ -85,12 +85,12 @@ class NearDuplicates:
         self._hashes: dict[Shingle, int] = {}
         self._known: list[tuple[str, frozenset[Shingle], tuple[str, ...]]] = []
         read = [words(text) for _, text in texts]
-        sets = [shingles(told, size) for told in read]
+        sets = [shingles(text_words, size) for text_words in read]
         with self._index.insertion_session() as session:
             for place, sketch in enumerate(self._sketches(sets)):
                 session.insert(place, sketch)
-        for (name, _), told, held in zip(texts, read, sets, strict=True):
-            self._known.append((name, held, numbers(told)))
+        for (name, _), text_words, held in zip(texts, read, sets, strict=True):
+            self._known.append((name, held, numbers(text_words)))
 
     def __len__(self) -> int:
         return len(self._known)
@@ -114,17 +114,17 @@ class NearDuplicates:
         # Several examples may have one prompt.
         distinct = list(dict.fromkeys(texts))
         read = [words(text) for text in distinct]
-        sets = [shingles(told, self._size) for told in read]
-        found = {
+        sets = [shingles(text_words, self._size) for text_words in read]
+        closest = {
             # A text without a word is like every other such text, and that says nothing.
-            text: self._closest(told, held, self._index.query(sketch)) if told else None
-            for text, told, held, sketch in zip(distinct, read, sets, self._sketches(sets), strict=True)
+            text: self._closest(text_words, held, self._index.query(sketch)) if text_words else None
+            for text, text_words, held, sketch in zip(distinct, read, sets, self._sketches(sets), strict=True)
         }
-        return [found[text] for text in texts]
+        return [closest[text] for text in texts]
 
-    def _closest(self, told: Sequence[str], held: frozenset[Shingle], places: Sequence[int]) -> Twin | None:
+    def _closest(self, text_words: Sequence[str], held: frozenset[Shingle], places: Sequence[int]) -> Twin | None:
         best: Twin | None = None
-        own = numbers(told)
+        own = numbers(text_words)
         for place in sorted(places):
             name, other, others = self._known[place]
             if self._same_numbers and own != others:

@@ -1,4 +1,4 @@
-"""What gates found, as a section of a page or as a page of its own that asks for no other file.
+"""The results of gates, as a section of a page or as a page of its own that loads no other file.
 
 Texts come from data sets and are hostile: each is made visible (infra/text.py), cut and escaped. The template engine
 does so to every value, so that no place of a template can forget it.
@@ -14,7 +14,7 @@ from infra.gates.result import GateResult
 from infra.text import visible
 
 SHOWN_CHARACTERS = 300
-"""Longest text from the data that is shown; a record keeps more of none (infra/gates/evaluate.py)."""
+"""Longest text from the data that is displayed; a record keeps more of none (infra/gates/evaluate.py)."""
 
 _SIGNS = {"passed": "✓", "warned": "!", "failed": "✗"}
 

@@ -1,11 +1,11 @@
-"""What a gate found, in words that a record, a message and a page can hold."""
+"""The result of a gate, in words that a record, a message and a page can hold."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Severity = Literal["stop", "warn"]
-"""What a rule that does not hold does: stop the stage, or only be told."""
+"""What a rule that does not hold does: stop the stage, or only be reported."""
 
 Outcome = Literal["passed", "warned", "failed"]
 
@@ -13,7 +13,7 @@ Outcome = Literal["passed", "warned", "failed"]
 class GateFailed(RuntimeError):
     """A table broke a rule; the message names gate, rule, number of rows and the first rows' ids.
 
-    The whole `result` is kept for the stage's record.
+    The whole `result` is stored in the stage's record.
     """
 
     result: "GateResult"
@@ -21,12 +21,12 @@ class GateFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class GateResult:
-    """What a gate found; `dataclasses.asdict` of it is plain JSON.
+    """The result of a gate; `dataclasses.asdict` of it is plain JSON.
 
     Each of `checks` holds `expectation` (Great Expectations' name of the rule), `column`, `rule` (in words), `severity`
     ("stop" or "warn"), `success`, `unexpected` (number of rows that broke it; None for a rule about the whole table or
     one not evaluated), `examples` (up to 5 of those rows: `row`, counted from 0, `id`, `value`, and `why`, None where
-    the value says it), `observed` (what a rule about the whole table found) and `error` (why the rule could not be
+    the value says it), `observed` (what a rule about the whole table observed) and `error` (why the rule could not be
     evaluated, otherwise None).
     """
 

@@ -68,10 +68,10 @@ def build(name: str, kwargs: dict[str, Any], description: str | None, where: str
     known = arguments(expectation)
     for key in kwargs:
         if key not in known:
-            raise SuiteRefused(f"{where}: kwargs: {key!r} is no argument of {name}; it takes: {', '.join(known)}")
+            raise SuiteRefused(f"{where}: kwargs: {key!r} is not an argument of {name}; it takes: {', '.join(known)}")
     try:
         return expectation(**kwargs, description=description)
     except (ValidationError, ValueError, TypeError) as error:
         problems = error.errors() if isinstance(error, ValidationError) else []
-        told = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in problems]
-        raise SuiteRefused(f"{where}: kwargs: {'; '.join(told) or error}") from error
+        details = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in problems]
+        raise SuiteRefused(f"{where}: kwargs: {'; '.join(details) or error}") from error

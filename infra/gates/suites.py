@@ -37,8 +37,8 @@ SHARED = "shared.yaml"
 """The file of a folder of suites whose lists others include."""
 
 Kind = Literal["number", "digests", "texts", "parser", "folder"]
-"""What a parameter is: a number stands in place of an argument; what the others are is told in
-infra/gates/expectations.py."""
+"""What a parameter is: a number stands in place of an argument; infra/gates/expectations.py
+says what the others are."""
 
 _PARAMETER = re.compile(r"\$([a-z][a-z0-9_]*)")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -133,13 +133,13 @@ def _rule(raw: Any, where: str) -> Rule:
     try:
         return Rule.model_validate(raw)
     except ValidationError as error:
-        told = []
+        problems = []
         for problem in error.errors():
             key = ".".join(str(part) for part in problem["loc"]) or "rule"
             unknown = problem["type"] == "extra_forbidden"
             known = ", ".join(Rule.model_fields)
-            told.append(f"{key}: " + (f"unknown key; a rule has {known}" if unknown else problem["msg"]))
-        raise SuiteRefused(f"{where}: {'; '.join(told)}") from error
+            problems.append(f"{key}: " + (f"unknown key; a rule has {known}" if unknown else problem["msg"]))
+        raise SuiteRefused(f"{where}: {'; '.join(problems)}") from error
 
 
 def load_shared(folder: Path) -> dict[str, list[Any]]:
@@ -228,9 +228,9 @@ def _check_kinds(rule: Rule, kinds: Mapping[str, Kind], where: str) -> None:
     references: Mapping[str, Kind] = getattr(expectation_class(rule.type, where), "references", {})
     for key, value in rule.kwargs.items():
         named = _PARAMETER.fullmatch(value) if isinstance(value, str) else None
-        wanted = references.get(key, "number")
-        fitting = _all("$" + name for name, kind in kinds.items() if kind == wanted)
-        if named is not None and kinds[named[1]] != wanted:
+        expected = references.get(key, "number")
+        fitting = _all("$" + name for name, kind in kinds.items() if kind == expected)
+        if named is not None and kinds[named[1]] != expected:
             raise SuiteRefused(f"{where}: {key}: {value} does not fit here; what does: {fitting}")
         if key in references and named is None:
             raise SuiteRefused(f"{where}: {key}: {value!r}: name what the run knows: {fitting}")
@@ -245,16 +245,17 @@ def _built(rule: Rule, parameters: Mapping[str, Any], where: str) -> "Expectatio
     for key, value in rule.kwargs.items():
         named = _PARAMETER.fullmatch(value) if isinstance(value, str) and key not in references else None
         kwargs[key] = parameters[named[1]] if named else value
-    return build(rule.type, kwargs, _told(rule, parameters), where)
+    return build(rule.type, kwargs, _description(rule, parameters), where)
 
 
-def _told(rule: Rule, parameters: Mapping[str, Any]) -> str | None:
+def _description(rule: Rule, parameters: Mapping[str, Any]) -> str | None:
     """The description, with numbers, and sizes of collections, in place of the names."""
     if rule.description is None:
         return None
 
     def value(match: re.Match[str]) -> str:
-        found = parameters[match[1]]
-        return str(len(found) if hasattr(found, "__len__") and not isinstance(found, str) else found)
+        parameter = parameters[match[1]]
+        sized = hasattr(parameter, "__len__") and not isinstance(parameter, str)
+        return str(len(parameter) if sized else parameter)
 
     return _PARAMETER.sub(value, rule.description)

@@ -31,7 +31,7 @@ class Request:
     """One sequence to continue."""
 
     tokens: Sequence[int]
-    """The prompt and, for a response that goes on, what it has already said."""
+    """The prompt and, for a response that continues, its tokens so far."""
     max_tokens: int
     seed: int
     temperature: float = 1.0
@@ -240,7 +240,7 @@ class Engine:
                     yield from (token for token in output.outputs[0].token_ids if token not in self.end_tokens)
 
     def update_weights(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
-        """Replace all weights, given under their Hugging Face names, and forget every cached prefix.
+        """Replace all weights, by their Hugging Face names, and forget every cached prefix.
 
         NOTE: no request may be running; `generate` must have been used up or closed.
         """

@@ -18,14 +18,14 @@ from infra.inference.workers import join_ray
 from infra.progress.tasks import say
 
 _STARTS = 3
-"""How often one call may start the process anew."""
+"""How often one call may start the process."""
 
 
 class EngineDied(RuntimeError):
     """An engine's process died again and again."""
 
 
-class _Apart:
+class _Actor:
     """The actor."""
 
     def __init__(self, kind: type[Engine] | type[ValueEngine], model: str, config: EngineConfig) -> None:
@@ -35,11 +35,11 @@ class _Apart:
         return getattr(self.engine, method)(arguments)
 
 
-class EngineApart:
+class IsolatedEngine:
     """`Engine.generate_all` or `ValueEngine.values`, in another process, which starts in the background.
 
-    One thread at a time may call. A process that dies is started anew and asked again: answers depend on the question
-    alone. Raises EngineDied if it does not stay alive.
+    One thread at a time may call. A process that dies is started again and gets the call again: results depend on the
+    arguments alone. Raises EngineDied if it does not stay alive.
     """
 
     def __init__(self, kind: type[Engine] | type[ValueEngine], model: Path, config: EngineConfig) -> None:
@@ -56,7 +56,7 @@ class EngineApart:
         cores = 1 if "RAY_ADDRESS" in os.environ else 0
         gpus = self.config.tensor_parallel if torch.cuda.is_available() else 0
         environment = shared_engine_environment(2)
-        actor = ray.remote(_Apart).options(num_cpus=cores, num_gpus=gpus, runtime_env={"env_vars": environment})
+        actor = ray.remote(_Actor).options(num_cpus=cores, num_gpus=gpus, runtime_env={"env_vars": environment})
         return actor.remote(self._kind, self._model, self.config)
 
     def generate_all(self, requests: Sequence[Request]) -> list[Completion]:
@@ -76,7 +76,7 @@ class EngineApart:
             except ray.exceptions.RayActorError as error:
                 if not left:
                     raise EngineDied(f"the engine of {self._model} does not stay alive: {error}") from error
-                say("an engine's process died, and is started anew")
+                say("an engine's process died and is started again")
                 self._actor = self._start()
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """Several rollout workers (§2.6.1): Ray actors, each around the engine that otherwise runs in the stage's own process.
 
 Work is handed out as it is done: a worker gets the next requests, in their order, when some of its own have ended, so
-that short responses do not wait for a long one. Invariant: a request is at one worker at a time. What a worker that
-dies had returned is kept, and what it had not is given to others, with the same seeds.
+that short responses do not wait for a long one. Invariant: a request is at one worker at a time. What a worker returned
+before it died counts, and what it had not returned goes to others, with the same seeds.
 
 One machine uses a Ray of its own that ends with this process; RAY_ADDRESS names a cluster.
 """
@@ -30,7 +30,7 @@ _PATIENCE = 0.05
 """Seconds for which a worker gathers completions before it returns them: a call costs one or two milliseconds."""
 
 _TURN = 0.5
-"""Seconds after which a worker returns in any case, to take what has become free elsewhere, or be told to stop."""
+"""Seconds after which a worker returns in any case, to take what has become free elsewhere, or to be stopped."""
 
 
 class RolloutWorkersDied(RuntimeError):
@@ -38,7 +38,7 @@ class RolloutWorkersDied(RuntimeError):
 
 
 def join_ray(workers: int) -> bool:
-    """Join the cluster at RAY_ADDRESS, or start a Ray of our own; whether that was left to do in this process."""
+    """Join the cluster at RAY_ADDRESS, or start a Ray of our own; whether this call did so."""
     import ray
 
     if ray.is_initialized():
@@ -91,8 +91,8 @@ class _Member:
     """A worker as this process sees it."""
 
     actor: Any
-    held: dict[int, Request] = field(default_factory=dict)
-    """What it was given and has not returned."""
+    in_progress: dict[int, Request] = field(default_factory=dict)
+    """What it got and has not returned."""
 
 
 class RolloutWorkers:
@@ -144,7 +144,7 @@ class RolloutWorkers:
         waiting = deque(enumerate(requests))
         calls: dict[Any, _Member] = {}
         try:
-            while waiting or any(member.held for member in self._members):
+            while waiting or any(member.in_progress for member in self._members):
                 while not self._members:
                     self._replace()
                 for member in self._members:
@@ -156,11 +156,11 @@ class RolloutWorkers:
                     try:
                         done = ray.get(call)
                     except ray.exceptions.RayActorError:
-                        waiting.extendleft(sorted(member.held.items(), reverse=True))
-                        self._bury(member)
+                        waiting.extendleft(sorted(member.in_progress.items(), reverse=True))
+                        self._discard(member)
                         continue
                     for completion in done:
-                        del member.held[completion.index]
+                        del member.in_progress[completion.index]
                         self._replaced = 0
                     yield from done
         finally:
@@ -168,16 +168,16 @@ class RolloutWorkers:
 
     def _hand_out(self, member: _Member, waiting: deque[tuple[int, Request]], calls: dict[Any, _Member]) -> None:
         """Fill a worker up to its share of all that is left, or to what it can generate at once."""
-        left = len(waiting) + sum(len(other.held) for other in self._members)
+        left = len(waiting) + sum(len(other.in_progress) for other in self._members)
         share = min(self.config.max_sequences, -(-left // len(self._members)))
-        given = [waiting.popleft() for _ in range(min(len(waiting), max(0, share - len(member.held))))]
-        member.held.update(given)
-        if member.held:
-            calls[member.actor.advance.remote(given)] = member
+        batch = [waiting.popleft() for _ in range(min(len(waiting), max(0, share - len(member.in_progress))))]
+        member.in_progress.update(batch)
+        if member.in_progress:
+            calls[member.actor.advance.remote(batch)] = member
 
     def _abort(self, calls: dict[Any, _Member]) -> None:
-        for member in [member for member in self._members if member.held]:
-            member.held.clear()
+        for member in [member for member in self._members if member.in_progress]:
+            member.in_progress.clear()
             self._on_each([member], lambda actor: actor.abort.remote())
         calls.clear()
 
@@ -186,7 +186,7 @@ class RolloutWorkers:
         return sorted(self.generate(requests), key=lambda completion: completion.index)
 
     def update_weights(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
-        """Replace all weights, given under their Hugging Face names, and forget every cached prefix.
+        """Replace all weights, by their Hugging Face names, and forget every cached prefix.
 
         They pass through Ray's shared memory once, in safetensors' format. Workers that died are replaced here.
         """
@@ -205,23 +205,23 @@ class RolloutWorkers:
             self._on_each(members, lambda actor: actor.update_weights.remote(data, version))
 
     def _on_each(self, members: list[_Member], call: Callable[[Any], Any]) -> None:
-        """Call a method of each worker; those that have died are buried."""
+        """Call a method of each worker; those that have died are discarded."""
         import ray
 
         for member, called in [(member, call(member.actor)) for member in members]:
             try:
                 ray.get(called)
             except ray.exceptions.RayActorError:
-                self._bury(member)
+                self._discard(member)
 
-    def _bury(self, member: _Member) -> None:
+    def _discard(self, member: _Member) -> None:
         import ray
 
         if member in self._members:
             self._members.remove(member)
-            # Ray may only have lost sight of it; what it holds must not go on beside another's.
+            # Ray may only have lost sight of it; what it holds must not continue beside another's.
             ray.kill(member.actor)
-            say(f"a rollout worker died; {len(member.held)} responses that it was at are given to others")
+            say(f"a rollout worker died; its {len(member.in_progress)} responses go to others")
 
     def _replace(self) -> None:
         """Start a worker in place of a dead one. It begins with the newest weights, never with the model's first ones.

@@ -40,13 +40,13 @@ class Tail:
             return []
         self._offset += len(data)
         *lines, self._partial = (self._partial + data).split(b"\n")
-        found = []
+        events = []
         for line in lines:
             try:
-                found.append(Event.model_validate_json(line))
+                events.append(Event.model_validate_json(line))
             except ValidationError:  # torn by a crash or a cut
                 continue
-        return found
+        return events
 
 
 class ProgressView:
@@ -72,7 +72,7 @@ class ProgressView:
         try:
             last = False
             while not last:
-                last = self._stop.is_set()  # asked before reading, so that the last events are read
+                last = self._stop.is_set()  # checked before reading, so that the last events are read
                 for event in self._tail.events():
                     self._sink.handle(event)
                 self._stop.wait(POLL_INTERVAL)

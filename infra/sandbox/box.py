@@ -1,4 +1,4 @@
-"""A box from outside: started by a backend, asked to run a program on one input after another, watched, and killed."""
+"""A box from outside: started by a backend, it runs a program on one input after another, is watched, and killed."""
 
 import math
 import os
@@ -27,7 +27,7 @@ _CREDENTIALS = struct.Struct("3i")
 
 @dataclass
 class _Run:
-    """One run as it goes on."""
+    """One run in progress."""
 
     stdout: bytearray
     stderr: bytearray
@@ -53,7 +53,7 @@ class Box:
         self._launcher = slot.launcher
         self._stack = resources
         self._clean = True
-        """Whether the init has told that each run's processes are gone."""
+        """Whether the init has reported that each run's processes are gone."""
         self._outside, inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._stack.enter_context(self._outside)
         # The kernel then says who sends, as seen from here.
@@ -104,7 +104,7 @@ class Box:
         Args:
             stdin: what it reads; a descriptor is used as it is, and closed.
             stdout: where its standard output goes, closed as well; without it, into the result.
-            began: when the run was asked for, by time.monotonic; wall seconds count from there.
+            began: when the run was requested, by time.monotonic; wall seconds count from there.
             processes: how many its user may have at most, as the kernel counts them for each user.
         """
         memory = limits.memory_mb * MIB if address_space else 0
@@ -114,21 +114,23 @@ class Box:
         run = _Run(bytearray(), bytearray())
         with ExitStack() as stack:
             outputs = {}
-            given = [stdin if isinstance(stdin, int) else stack.enter_context(memory_file("stdin", stdin, sealed=True))]
+            descriptors = [
+                stdin if isinstance(stdin, int) else stack.enter_context(memory_file("stdin", stdin, sealed=True))
+            ]
             for output, end in ((run.stdout, stdout), (run.stderr, None)):
                 if end is None:
                     read, end = os.pipe()
                     stack.callback(os.close, read)
                     outputs[read] = output
-                given.append(end)
+                descriptors.append(end)
             try:
                 with suppress(OSError):  # the box is gone; that is seen below
-                    socket.send_fds(self._outside, [message], given)
+                    socket.send_fds(self._outside, [message], descriptors)
             finally:
-                for descriptor in given[isinstance(stdin, bytes) :]:
+                for descriptor in descriptors[isinstance(stdin, bytes) :]:
                     os.close(descriptor)
             self._watch(run, outputs, began + limits.wall_seconds, limits, before)
-        after = self._slot.usage(anew=True)
+        after = self._slot.usage(refresh=True)
         return self._result(run, limits, began, before, after)
 
     def _watch(

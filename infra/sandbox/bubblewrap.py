@@ -103,11 +103,11 @@ class Bubblewrap:
 
     def __init__(self) -> None:
         tools = ("bwrap", *(("nsenter", "unshare") if os.geteuid() == 0 else ()))
-        found = {tool: shutil.which(tool) for tool in tools}
-        for tool, path in found.items():
+        paths = {tool: shutil.which(tool) for tool in tools}
+        for tool, path in paths.items():
             if path is None:
                 raise SandboxUnavailable(f"no `{tool}` on PATH: apt-get install bubblewrap util-linux")
-        self._bwrap, self._nsenter = str(found["bwrap"]), str(found.get("nsenter"))
+        self._bwrap, self._nsenter = str(paths["bwrap"]), str(paths.get("nsenter"))
 
     def launcher(self, slot: Slot) -> Launcher:
         """See `Backend.launcher`."""
@@ -126,17 +126,17 @@ class Bubblewrap:
         with ExitStack() as stack:
             descriptors: list[int] = []
 
-            def given(name: str, content: bytes) -> str:
+            def descriptor_of(name: str, content: bytes) -> str:
                 descriptors.append(stack.enter_context(memory_file(name, content)))
                 return str(FIRST_DESCRIPTOR + len(descriptors))
 
-            arguments = [*_namespaces(slot), "--seccomp", given("seccomp", seccomp.compiled())]
+            arguments = [*_namespaces(slot), "--seccomp", descriptor_of("seccomp", seccomp.compiled())]
             arguments += _image_mounts(str(root), _seen(root))
-            arguments += ["--file", given("program", program), f"/box/{image.source}"]
+            arguments += ["--file", descriptor_of("program", program), f"/box/{image.source}"]
             arguments += _devices()
             arguments += ["--size", str(limits.file_mb * MIB), "--perms", "1777", "--tmpfs", "/tmp"]
             for name, content in files.items():
-                arguments += ["--perms", "0444", "--ro-bind-data", given("file", content), f"/tmp/{name}"]
+                arguments += ["--perms", "0444", "--ro-bind-data", descriptor_of("file", content), f"/tmp/{name}"]
             if image.compile:
                 arguments += ["--size", str(BUILD_MB * MIB), "--perms", "1777", "--tmpfs", "/build"]
             # bwrap's own root is a tmpfs without a limit: made read-only once all is in place.

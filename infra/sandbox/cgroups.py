@@ -1,6 +1,6 @@
 """Control groups: what the kernel counts and limits for all processes of a box together.
 
-A group is made ahead for each slot and used again by box after box, since to make and remove one takes longer than a
+A group is made ahead for each slot and reused by box after box, since to make and remove one takes longer than a
 short program. Where none can be had (no root, a read-only cgroup file system, a controller that is not delegated), the
 limits hold for each process, and results say so.
 """
@@ -80,16 +80,16 @@ class GroupV1:
 
     def limit(self, limits: Limits, processes: int) -> None:
         """See `Group.limit`."""
-        wanted = (_memory(limits), processes)
-        if wanted != self._limits:
+        required = (_memory(limits), processes)
+        if required != self._limits:
             (self._pids / "pids.max").write_text(str(processes))
             swap = self._memory / "memory.memsw.limit_in_bytes"
             with suppress(FileNotFoundError):
                 swap.write_text("-1")  # it may not be below the other one at any time
-            (self._memory / "memory.limit_in_bytes").write_text(str(wanted[0]))
+            (self._memory / "memory.limit_in_bytes").write_text(str(required[0]))
             with suppress(FileNotFoundError):
-                swap.write_text(str(wanted[0]))
-            self._limits = wanted
+                swap.write_text(str(required[0]))
+            self._limits = required
         (self._memory / "memory.max_usage_in_bytes").write_text("0")
 
     def usage(self) -> Usage:
@@ -125,13 +125,13 @@ class GroupV2:
 
     def limit(self, limits: Limits, processes: int) -> None:
         """See `Group.limit`."""
-        wanted = (_memory(limits), processes)
-        if wanted != self._limits:
+        required = (_memory(limits), processes)
+        if required != self._limits:
             (self._folder / "pids.max").write_text(str(processes))
-            (self._folder / "memory.max").write_text(str(wanted[0]))
+            (self._folder / "memory.max").write_text(str(required[0]))
             with suppress(FileNotFoundError):
                 (self._folder / "memory.swap.max").write_text("0")
-            self._limits = wanted
+            self._limits = required
         with suppress(OSError):  # the peak can be reset since Linux 6.12
             (self._folder / "memory.peak").write_text("0")
 
@@ -186,10 +186,10 @@ def _v2_parent(mountinfo: str, own: dict[str, str]) -> Path | None:
         if kind != "cgroup2" or "" not in own:
             continue
         parent = _own_folder(root, mount_point, own[""])
-        wanted = {"memory", "pids"}
-        if not wanted <= set((parent / "cgroup.controllers").read_text().split()):
+        required = {"memory", "pids"}
+        if not required <= set((parent / "cgroup.controllers").read_text().split()):
             return None
-        if not wanted <= set((parent / "cgroup.subtree_control").read_text().split()):
+        if not required <= set((parent / "cgroup.subtree_control").read_text().split()):
             _make_room(parent)
             (parent / "cgroup.subtree_control").write_text("+memory +pids")
         return parent

@@ -27,8 +27,8 @@ _LONGEST_ERROR = 64 * 1024
 class _Again(Exception):
     """Nothing is wrong with the request: the same one may be served later."""
 
-    def __init__(self, why: str, seconds: float = 0.0) -> None:
-        super().__init__(why)
+    def __init__(self, reason: str, seconds: float = 0.0) -> None:
+        super().__init__(reason)
         self.seconds = seconds
 
 
@@ -54,7 +54,7 @@ class _Patience:
         pause = max(pause, again.seconds)
         if time.monotonic() - self._started + pause > self._seconds:
             raise SandboxUnavailable(
-                f"the sandbox's service at {self._url} has answered nothing for {self._seconds:.0f} s: {again}"
+                f"the sandbox's service at {self._url} has not answered for {self._seconds:.0f} s: {again}"
             ) from again
         time.sleep(pause)
 
@@ -74,9 +74,9 @@ class SandboxClient:
         try:
             parsed = httpx.URL(self._url)
         except httpx.InvalidURL as error:
-            raise ValueError(f"{url!r} is no address of a sandbox's service: {error}") from error
+            raise ValueError(f"{url!r} is not the address of a sandbox's service: {error}") from error
         if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise ValueError(f"{url!r} is no address of a sandbox's service; expected http://HOST:PORT")
+            raise ValueError(f"{url!r} is not the address of a sandbox's service; expected http://HOST:PORT")
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
@@ -139,8 +139,8 @@ class SandboxClient:
         while True:
             try:
                 with closing(self._ask("/v1/run-joined", body, 2, limits)) as results:
-                    asked, answered = results
-                return asked, answered
+                    first_result, second_result = results
+                return first_result, second_result
             except _Again as again:
                 patience.wait(again)
 
@@ -149,7 +149,7 @@ class SandboxClient:
         self._http.close()
 
     def _results(self, path: str, count: int, body: Callable[[int], bytes], limits: Limits) -> Iterator[Result]:
-        """`count` results, asked for as often as it takes. `body`: the request without the first so many runs."""
+        """`count` results, requested as often as it takes. `body`: the request without the first so many runs."""
         patience = _Patience(self._url, self._patience_seconds)
         done = 0
         while done < count:

@@ -36,20 +36,20 @@ def configured_sandbox() -> SandboxConfig:
 
     Not a key of the recipe: where programs run is the machine's affair, and changes nothing that a stage makes.
     """
-    wanted = os.environ.get(SANDBOX_VARIABLE, "auto")
+    value = os.environ.get(SANDBOX_VARIABLE, "auto")
     try:
-        if wanted.startswith(("http://", "https://")):
-            return SandboxConfig(service=wanted)
-        return SandboxConfig.model_validate({"backend": wanted})
+        if value.startswith(("http://", "https://")):
+            return SandboxConfig(service=value)
+        return SandboxConfig.model_validate({"backend": value})
     except ValidationError as error:
         names = ", ".join(BACKENDS)
         raise SandboxUnavailable(
-            f"{SANDBOX_VARIABLE} is {wanted!r}; expected auto, {names}, or the URL of a service"
+            f"{SANDBOX_VARIABLE} is {value!r}; expected auto, {names}, or the URL of a service"
         ) from error
 
 
 def open_sandbox(config: SandboxConfig | None = None) -> Sandbox:
-    """The sandbox that is asked for, or configured for this machine.
+    """The sandbox that `config` names, or the one configured for this machine.
 
     Raises SandboxUnavailable saying what is missing, and what to install.
     """

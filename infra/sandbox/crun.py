@@ -39,7 +39,7 @@ class Crun:
         self._crun = crun
         self._prefix: list[str] = []
         if _hybrid_cgroups():
-            # crun ends at the sight of them, even where it is told to leave control groups alone.
+            # crun ends at the sight of them, even where it has to leave control groups alone.
             nsenter = shutil.which("nsenter")
             if nsenter is None:
                 raise SandboxUnavailable("no `nsenter` on PATH: apt-get install util-linux")
@@ -62,8 +62,8 @@ class Crun:
             bundle = Path(folder)
             box = bundle / "box"
             box.mkdir()
-            given = {name: box / f"file-{name}" for name in files}
-            for place, content in [(box / image.source, program), *((given[name], files[name]) for name in files)]:
+            mounted = {name: box / f"file-{name}" for name in files}
+            for place, content in [(box / image.source, program), *((mounted[name], files[name]) for name in files)]:
                 place.write_bytes(content)
                 place.chmod(0o444)
             mounts = [
@@ -71,7 +71,7 @@ class Crun:
                 _mount("/dev", "tmpfs", "tmpfs", "nosuid", "mode=755", "size=65536"),
                 _tmpfs("/dev/shm", limits.file_mb),
                 _tmpfs("/tmp", limits.file_mb),
-                *(_mount(f"/tmp/{name}", "bind", str(place), "bind", "ro") for name, place in given.items()),
+                *(_mount(f"/tmp/{name}", "bind", str(place), "bind", "ro") for name, place in mounted.items()),
             ]
             if image.compile:
                 mounts.append(_tmpfs("/build", BUILD_MB))

@@ -129,9 +129,9 @@ class Runs:
 
     async def _run(self, request: Request, answer: _Answer) -> None:
         """Read the request, wait for a slot, run, and answer. Where the client is gone by then, none of it."""
-        asked = await self._read(request)
+        parsed = await self._read(request)
         gone = asyncio.create_task(_disconnected(request))
-        ticket = self._admission.ticket(2 if isinstance(asked, RunJoinedRequest) else 1)
+        ticket = self._admission.ticket(2 if isinstance(parsed, RunJoinedRequest) else 1)
         try:
             await asyncio.wait({ticket.called, gone}, timeout=WAIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if gone.done():
@@ -142,14 +142,14 @@ class Runs:
             left = threading.Event()
             gone.add_done_callback(lambda _: left.set())
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._runner.threads, self._drive, asked, answer, left, loop)
+            await loop.run_in_executor(self._runner.threads, self._drive, parsed, answer, left, loop)
             await answer.end()
         finally:
             gone.cancel()
             self._admission.give_back(ticket)
 
     async def _read(self, request: Request) -> AnyRequest:
-        # A web page may send other types anywhere without being asked whether it may.
+        # A web page may send other types anywhere without any check.
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise _Refused(415, "malformed", "the request's Content-Type must be application/json")
         most = self._config.max_body_mb * 2**20
@@ -171,14 +171,14 @@ class Runs:
 
     def _drive(
         self,
-        asked: AnyRequest,
+        parsed: AnyRequest,
         answer: _Answer,
         left: threading.Event,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         """In a thread of the pool: each run starts once the result of the one before it was sent."""
-        runs = len(asked.stdins) if isinstance(asked, RunEachRequest) else 1
-        with closing(self._runner.results(asked)) as results:
+        runs = len(parsed.stdins) if isinstance(parsed, RunEachRequest) else 1
+        with closing(self._runner.results(parsed)) as results:
             for number, result in enumerate(results, 1):
                 sent = asyncio.run_coroutine_threadsafe(answer.line(result_line(result)), loop)
                 # Longer than the answer's own time, and not for ever: the loop may end before it gets to it.

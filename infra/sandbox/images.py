@@ -1,7 +1,7 @@
 """Images: the root folders that boxes run in, one for each language, with what its programs need and nothing else.
 
 A language is a folder in `images/` with an image.yaml (see `Image`). Its root is made once, from this machine's files,
-and kept under a name that says what it is made of: another Python or compiler makes another root. Every root holds
+and stored under a name that says what it is made of: another Python or compiler makes another root. Every root holds
 the running Python, which the box's init needs, at /opt/python wherever it lives outside, so that tracebacks are the
 same on every machine.
 """
@@ -136,32 +136,37 @@ def _shared_libraries(programs: list[Path]) -> Iterator[tuple[str, Path]]:
         yield f"{place}/{os.path.basename(path)}", Path(path)
 
 
-def _files(wanted: Image) -> dict[str, Path]:
+def _files(spec: Image) -> dict[str, Path]:
     """All files of an image but the shared libraries: paths inside, and the files of this machine that they are."""
-    found = dict(_python())
-    found.update(_packages(wanted.packages))
-    for command in wanted.commands:
+    files = dict(_python())
+    files.update(_packages(spec.packages))
+    for command in spec.commands:
         path = shutil.which(command)
         if path is None:
-            raise SandboxUnavailable(f"the image needs `{command}` on PATH: apt-get install {wanted.debian}")
-        found[f"/usr/bin/{command}"] = Path(os.path.realpath(path))
-    for pattern in wanted.files:
+            raise SandboxUnavailable(f"the image needs `{command}` on PATH: apt-get install {spec.debian}")
+        files[f"/usr/bin/{command}"] = Path(os.path.realpath(path))
+    for pattern in spec.files:
         matches = glob.glob(pattern)
         if not matches and "*" not in pattern:
-            raise SandboxUnavailable(f"the image needs {pattern}: apt-get install {wanted.debian}")
+            raise SandboxUnavailable(f"the image needs {pattern}: apt-get install {spec.debian}")
         for match in matches:
-            found.update(_tree(Path(match), match))
-    return found
+            files.update(_tree(Path(match), match))
+    return files
 
 
-def _made_of(wanted: Image, files: dict[str, Path]) -> str:
+def _made_of(spec: Image, files: dict[str, Path]) -> str:
     """A digest of what a root is made of. Sizes and times stand for contents, which would take a second to read."""
     stats = [
         (inside, str(outside), s.st_size, s.st_mtime_ns)
         for inside, outside in sorted(files.items())
         for s in [outside.stat()]
     ]
-    rest = [_FORMAT, _INIT_SOURCE.read_text(encoding="utf-8"), wanted.model_dump(), os.confstr("CS_GNU_LIBC_VERSION")]
+    rest = [
+        _FORMAT,
+        _INIT_SOURCE.read_text(encoding="utf-8"),
+        spec.model_dump(),
+        os.confstr("CS_GNU_LIBC_VERSION"),
+    ]
     return hashlib.sha256(json.dumps([rest, stats]).encode()).hexdigest()[:16]
 
 
@@ -192,9 +197,9 @@ def _make(root: Path, files: dict[str, Path]) -> None:
 @functools.cache
 def root(language: str) -> Path:
     """A language's root folder, made where it is missing. Raises KeyError, and SandboxUnavailable naming a package."""
-    wanted = image(language)
-    files = {inside: outside for inside, outside in _files(wanted).items() if outside.is_file()}
-    folder = FOLDER / f"{language}-{_made_of(wanted, files)}"
+    spec = image(language)
+    files = {inside: outside for inside, outside in _files(spec).items() if outside.is_file()}
+    folder = FOLDER / f"{language}-{_made_of(spec, files)}"
     if not folder.is_dir():
         with folder_written_aside(folder) as aside:
             _make(aside, files)

@@ -1,4 +1,4 @@
-"""What a sandbox is asked and what it answers, whichever backend runs the program."""
+"""The requests and results of a sandbox, whichever backend runs the program."""
 
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -17,7 +17,7 @@ memory: the kernel ended a process of it for memory, or it ended with a MemoryEr
 output: stdout and stderr together passed the limit.
 pids: it failed after it was denied another process or thread.
 signal: a signal that no limit explains killed it.
-refused: it was not started, because what was asked is malformed; stderr says why.
+refused: it was not started, because the request is malformed; stderr says why.
 """
 
 NO_FILES: Mapping[str, bytes] = MappingProxyType({})
@@ -95,7 +95,7 @@ class Sandbox(Protocol):
     ) -> Generator[Result, None, None]:
         """Run a program on one standard input after another, each run in new processes and under the whole limits.
 
-        The runs share a box, so a later one finds files that an earlier one wrote. A run that is not asked for does not
+        The runs share a box, so a later one finds files that an earlier one wrote. A run that is not requested does not
         start: leave the loop at the first failure, and close the generator.
         """
         ...

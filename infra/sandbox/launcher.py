@@ -14,7 +14,7 @@ from infra.sandbox.images import PYTHON_HOME
 from infra.sandbox.memory_file import memory_file, text_of
 
 FIRST_DESCRIPTOR = 100
-"""The number that a command sees for the first descriptor that it is given; the others follow."""
+"""The number that a command sees for the first descriptor that it gets; the others follow."""
 
 _TEXT = Path(__file__).with_name("launcher_process.py").read_text(encoding="utf-8")
 _ENTER_GROUP = 'while [ "$1" != -- ]; do echo 0 >"$1" || exit; shift; done; shift; exec "$@"'

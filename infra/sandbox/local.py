@@ -138,9 +138,9 @@ class LocalSandbox:
             (read_by_second, written_by_first), (read_by_first, written_by_second) = os.pipe(), os.pipe()
             with ThreadPoolExecutor(1) as beside:
                 ends = read_by_second, written_by_second
-                answer = beside.submit(self._run, boxes[1], slots[1], image, ends[0], limits, began, ends[1])
-                asked = self._run(boxes[0], slots[0], image, read_by_first, limits, began, written_by_first)
-                return asked, answer.result()
+                second_result = beside.submit(self._run, boxes[1], slots[1], image, ends[0], limits, began, ends[1])
+                first_result = self._run(boxes[0], slots[0], image, read_by_first, limits, began, written_by_first)
+                return first_result, second_result.result()
 
     def _start(self, slot: Slot, language: str, program: bytes, files: Mapping[str, bytes], limits: Limits) -> Box:
         resources = ExitStack()

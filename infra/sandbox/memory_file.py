@@ -1,4 +1,4 @@
-"""Files in memory, by which boxes are given what they read and say what went wrong."""
+"""Files in memory, by which boxes get what they read and say what went wrong."""
 
 import os
 from collections.abc import Iterator

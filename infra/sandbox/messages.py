@@ -105,9 +105,9 @@ def parse_request(body: bytes, model: type[AnyRequest], maxima: Limits) -> AnyRe
     except ValueError as error:
         raise Malformed(f"the body is not JSON: {error}") from error
     for name, most in asdict(maxima).items():
-        asked = getattr(request.limits, name)
-        if asked > most:
-            raise Malformed(f"limits.{name} is {asked}; this service allows at most {most}")
+        value = getattr(request.limits, name)
+        if value > most:
+            raise Malformed(f"limits.{name} is {value}; this service allows at most {most}")
     return request
 
 

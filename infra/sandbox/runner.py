@@ -30,7 +30,7 @@ class ServiceConfig(BaseModel):
     maxima: Limits = Field(
         Limits(60.0, 60, 1024, 4_000_000, 64, 64), description="The highest limits that a request may ask for."
     )
-    drain_seconds: float = Field(75.0, gt=0, description="How long what runs may go on once told to terminate.")
+    drain_seconds: float = Field(75.0, gt=0, description="How long what runs may continue after a signal to terminate.")
     client_seconds: float = Field(30.0, gt=0, description="How long a client may take to send, or to read a result.")
     trial_seconds: float = Field(30.0, ge=0, description="For how long a run that worked stands for the next one.")
 
@@ -52,7 +52,7 @@ class Runner:
         self._fault: str | None = None
 
     def drain(self) -> None:
-        """Refuse what waits and what comes; what runs goes on for `drain_seconds`."""
+        """Refuse what waits and what comes; what runs continues for `drain_seconds`."""
         if not self.admission.draining:
             self._drain_ends = time.monotonic() + self.config.drain_seconds
             self.admission.drain()
@@ -66,36 +66,36 @@ class Runner:
             self.stopping.set()
         return self.admission.places == 0 or self.stopping.is_set()
 
-    def results(self, asked: AnyRequest) -> Generator[Result, None, None]:
-        """Run what is asked, in the calling thread; notes whether the sandbox works."""
+    def results(self, request: AnyRequest) -> Generator[Result, None, None]:
+        """Run a request, in the calling thread; notes whether the sandbox works."""
         if self.admission.served == 1:
             self._progress = time.monotonic()
         try:
-            with closing(self._runs(asked)) as runs:
+            with closing(self._runs(request)) as runs:
                 for result in runs:
                     self._proven = self._progress = time.monotonic()
                     self._fault = None
-                    language = "python" if isinstance(asked, RunJoinedRequest) else asked.language
+                    language = "python" if isinstance(request, RunJoinedRequest) else request.language
                     self.metrics.ran(language, result)
                     yield result
         except SandboxUnavailable as error:
             self._fault = str(error)
             raise
 
-    def _runs(self, asked: AnyRequest) -> Generator[Result, None, None]:
-        limits = asked.limits
-        if isinstance(asked, RunJoinedRequest):
-            files = {"first_files": asked.first_files, "second_files": asked.second_files}
-            yield from self._sandbox.run_joined(asked.first, asked.second, limits, **files)
+    def _runs(self, request: AnyRequest) -> Generator[Result, None, None]:
+        limits = request.limits
+        if isinstance(request, RunJoinedRequest):
+            files = {"first_files": request.first_files, "second_files": request.second_files}
+            yield from self._sandbox.run_joined(request.first, request.second, limits, **files)
             return
-        program, language = asked.program, asked.language
-        if isinstance(asked, RunEachRequest):
-            yield from self._sandbox.run_each(program, asked.stdins, limits, language=language, files=asked.files)
+        program, language = request.program, request.language
+        if isinstance(request, RunEachRequest):
+            yield from self._sandbox.run_each(program, request.stdins, limits, language=language, files=request.files)
         else:
-            yield self._sandbox.run(program, asked.stdin, limits, language=language, files=asked.files)
+            yield self._sandbox.run(program, request.stdin, limits, language=language, files=request.files)
 
     async def fault(self) -> str | None:
-        """What is wrong with the sandbox, if anything is; tries it where nothing else did of late."""
+        """What is wrong with the sandbox, if anything is; tries it where nothing else did recently."""
         if self.admission.served and self._fault is None:
             still = time.monotonic() - self._progress
             stuck = still > self.config.maxima.wall_seconds + _STUCK_SECONDS

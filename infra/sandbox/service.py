@@ -11,7 +11,7 @@ Refusals: 401 token, 408 a body that does not come, 413 a body that is too large
 key), 429 as many requests wait as may, 503 draining or no box can be made. The last two carry Retry-After.
 
 What a client no longer reads for is not started: a request whose client is gone leaves the queue, and the runs of a
-run-each go on one by one, each after the last one's result was sent.
+run-each continue one by one, each after the last one's result was sent.
 """
 
 import ipaddress
@@ -77,7 +77,7 @@ def service_app(runner: Runner, token: str | None) -> ASGIApp:
 
 
 class Server(uvicorn.Server):
-    """Drains when it is told to terminate, and ends at once when it is told again."""
+    """Drains on the first signal to terminate, and ends at once on the second."""
 
     def __init__(self, runner: Runner, token: str | None, listening: Callable[[], None] = lambda: None) -> None:
         super().__init__(
@@ -98,7 +98,7 @@ class Server(uvicorn.Server):
         )
         self.runner = runner
         self._listening = listening
-        self._told = False
+        self._terminating = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Called once signals are handled."""
@@ -107,13 +107,13 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Called by the signal's handler: outside the loop, which has a look at every tick."""
-        if self._told:
+        if self._terminating:
             super().handle_exit(sig, frame)
-        self._told = True
+        self._terminating = True
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second; true ends the server."""
-        if self._told:
+        if self._terminating:
             self.runner.drain()
         return await super().on_tick(counter) or self.runner.drained
 

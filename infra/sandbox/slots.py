@@ -38,9 +38,9 @@ class Slot:
     """What starts its boxes, once there was one."""
     _usage: Usage | None = None
 
-    def usage(self, *, anew: bool = False) -> Usage | None:
-        """What its boxes have used; as it was last read, since nothing runs between them, unless it is read anew."""
-        if self.group and (anew or self._usage is None):
+    def usage(self, *, refresh: bool = False) -> Usage | None:
+        """What its boxes have used; as it was last read, since nothing runs between them, unless `refresh` is set."""
+        if self.group and (refresh or self._usage is None):
             self._usage = self.group.usage()
         return self._usage
 

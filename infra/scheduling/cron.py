@@ -34,7 +34,7 @@ class Field:
 
     def values(self, text: str) -> tuple[int, ...]:
         """The values that the text allows, in order. Raises ValueError naming the field."""
-        found: set[int] = set()
+        values: set[int] = set()
         for part in text.split(","):
             match = PART.fullmatch(part)
             if match is None or (match[1] == "*" and match[2]):
@@ -48,8 +48,8 @@ class Field:
                 raise ValueError(
                     f"{self.name} {text!r}: {part!r} is empty: a range goes upwards, in steps of 1 or more"
                 )
-            found.update(range(first, last + 1, step))
-        return tuple(sorted(found))
+            values.update(range(first, last + 1, step))
+        return tuple(sorted(values))
 
     def _number(self, word: str, text: str) -> int:
         value = self.words.get(word.lower(), int(word) if word.isdecimal() else -1)

@@ -1,1 +1,1 @@
-"""Folders and records that are kept: in a local folder or on S3, by the digest of what is in them."""
+"""Stored folders and records: in a local folder or on S3, by the digest of what is in them."""

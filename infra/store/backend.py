@@ -1,7 +1,7 @@
-"""What a store asks of a storage. The local folder as one is infra/store/local.py, S3 infra/store/s3.py.
+"""What a store requires of a storage. The local folder as one is infra/store/local.py, S3 infra/store/s3.py.
 
-Invariant of every backend: a file or text appears under its key whole, or not at all; a file whose bytes are not those
-whose digest was announced never appears.
+Invariant of every backend: a file or text appears under its key whole, or not at all; a file whose bytes do not
+have the announced digest never appears.
 """
 
 import hashlib
@@ -18,17 +18,17 @@ from infra.errors import LonghaulError
 from infra.progress.tasks import task
 from infra.store.manifest import FileEntry
 
-SHOWN_FROM = 64 << 20
-"""Bytes from which on a transfer shows its progress: smaller ones are over before anyone wonders."""
+PROGRESS_FROM = 64 << 20
+"""Bytes from which on a transfer reports its progress: smaller ones take no time."""
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 Count = Callable[[int], None]
-"""Takes the bytes that were dealt with since the last call; called from many threads."""
+"""Takes the number of bytes handled since the last call; called from many threads."""
 
 
 class StoreError(LonghaulError, RuntimeError):
-    """The storage cannot do what was asked; the message names the path or address and the reason."""
+    """The storage cannot do what was requested; the message names the path or address and the reason."""
 
 
 class Corrupted(StoreError):
@@ -49,7 +49,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Leftover:
-    """What a transfer that broke off has left: no folder refers to it."""
+    """What an interrupted transfer has left: no folder refers to it."""
 
     name: str
     size: int
@@ -87,25 +87,25 @@ class Backend(Protocol):
         """Their sizes alone."""
 
     def digests(self, keys: Mapping[str, int], count: Count) -> dict[str, str]:
-        """SHA-256 (hex) of stored files' bytes, read anew, by key. The keys come with their files' sizes."""
+        """SHA-256 (hex) of stored files' bytes, read from the storage, by key. `keys` has the files' sizes."""
 
     def read(self, key: str) -> bytes | None:
         """The bytes of a small stored file, or None where there is none."""
 
     def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        """What `read` gives of each key, in their order; from afar many at a time."""
+        """What `read` gives of each key, in their order; from a remote storage many at a time."""
 
     def write_text(self, key: str, text: str) -> None:
         """Store a text (UTF-8), replacing the one before."""
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Delete stored files, in this order as far as it matters to readers; what is not there is no error."""
+        """Delete stored files, in this order as far as it matters to readers; a missing one is not an error."""
 
     def fetch(self, prefix: str, entries: Sequence[FileEntry], cache: Path, count: Count) -> Path:
         """A local folder with exactly these files, each compared with its digest. Raises Damaged where that fails."""
 
     def leftovers(self) -> list[Leftover]:
-        """What transfers that broke off have left, or that transfers which still run are at."""
+        """What interrupted transfers have left, or running transfers are writing."""
 
     def drop(self, leftovers: Sequence[Leftover]) -> None:
         """Delete leftovers."""
@@ -122,20 +122,20 @@ class Damaged(StoreError):
 def damage(backend: Backend, prefix: str, entries: Sequence[FileEntry], count: Count) -> dict[str, str]:
     """What is wrong with the files below a prefix, by path: every byte is read and compared."""
     sizes = backend.sizes(prefix)
-    wrong = {path: "was not put there" for path in sizes.keys() - {entry.path for entry in entries}}
+    wrong = {path: "does not belong there" for path in sizes.keys() - {entry.path for entry in entries}}
     same_size = {}
     for entry in entries:
         if entry.path not in sizes:
             wrong[entry.path] = "is missing"
         elif sizes[entry.path] != entry.size:
-            found = f"{sizes[entry.path]} bytes" if sizes[entry.path] >= 0 else "a link or special file"
-            wrong[entry.path] = f"is {found}, put were {entry.size} bytes"
+            actual = f"{sizes[entry.path]} bytes" if sizes[entry.path] >= 0 else "a link or special file"
+            wrong[entry.path] = f"is {actual}, expected {entry.size} bytes"
         else:
             same_size[f"{prefix}/{entry.path}".lstrip("/")] = entry
-    found_digests = backend.digests({key: entry.size for key, entry in same_size.items()}, count)
+    digests = backend.digests({key: entry.size for key, entry in same_size.items()}, count)
     for key, entry in same_size.items():
-        if found_digests[key] != entry.sha256:
-            wrong[entry.path] = "has another SHA-256 than what was put"
+        if digests[key] != entry.sha256:
+            wrong[entry.path] = "has another SHA-256 than expected"
     return dict(sorted(wrong.items()))
 
 
@@ -149,17 +149,17 @@ def naming(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def shown(name: str, size: int) -> Iterator[Count]:
-    """Show the progress of a transfer of `size` bytes, if that is worth it."""
-    if size < SHOWN_FROM:
+def transfer_progress(name: str, size: int) -> Iterator[Count]:
+    """Report the progress of a transfer of `size` bytes, if it is large."""
+    if size < PROGRESS_FROM:
         yield lambda done: None
     else:
         with task(name, round(size / 1e6), "MB") as progress:
             yield lambda done: progress.advance(done / 1e6)
 
 
-def at_once(work: Callable[[ItemT], ResultT], items: Iterable[ItemT], threads: int) -> list[ResultT]:
-    """Results in the items' order, with some threads at work. The first error ends it: what has not begun is left."""
+def run_concurrently(work: Callable[[ItemT], ResultT], items: Iterable[ItemT], threads: int) -> list[ResultT]:
+    """Results in the items' order, from several threads. The first error ends it: what has not begun is cancelled."""
     with ThreadPoolExecutor(threads) as pool:
         futures = [pool.submit(work, item) for item in items]
         try:
@@ -173,7 +173,7 @@ def at_once(work: Callable[[ItemT], ResultT], items: Iterable[ItemT], threads: i
 
 
 def changed(source: Path) -> StoreError:
-    """What to say of a source that is not any more what it was when its digest was taken."""
+    """The error for a source that changed after its digest was taken."""
     return StoreError(f"{source} changed while it was being stored: store it again when it is done")
 
 
@@ -191,7 +191,7 @@ def file_sha256(path: Path, count: Count) -> str:
 def folder_files(folder: Path) -> dict[str, Stored]:
     """Every file below a folder, by its path below it; links, sockets and the like have size -1.
 
-    A folder that is not there has no files. Raises StoreError where a folder cannot be read.
+    A missing folder has no files. Raises StoreError where a folder cannot be read.
     """
     files: dict[str, Stored] = {}
     # By scandir: a store has tens of thousands of files, and os.walk with Path asks the disk three times for each.

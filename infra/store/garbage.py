@@ -1,8 +1,8 @@
-"""Which stored folders nobody refers to any more, and deleting them.
+"""Finds and deletes stored folders that nothing refers to any more.
 
-Kept is what the records of a kept run refer to, what a tag is set to, all that either was made from, and what was put
-of late: a stage that runs may be about to refer to it. Records are never deleted, so the lineage stays; a folder that
-is gone leaves a note of when it was deleted. Its manifest goes first: at no time is there half a folder.
+What the records of a retained run refer to stays, and what a tag is set to, all that either was made from, and what
+was put recently: a running stage may be about to refer to it. Records are never deleted, so the lineage stays; a folder
+that is gone leaves a note of when it was deleted. Its manifest goes first: at no time is there half a folder.
 """
 
 import json
@@ -24,12 +24,12 @@ class Plan:
 
     deleted: tuple[Artifact, ...]
     leftovers: tuple[Leftover, ...]
-    """What transfers that broke off have left."""
-    kept: int
+    """What interrupted transfers have left."""
+    retained: int
     """Number of artifacts that stay."""
-    kept_size: int
+    retained_size: int
     young: int
-    """Those of them that stay only because they were put of late."""
+    """Those of them that stay only because they were put recently."""
     dropped_runs: tuple[str, ...]
     records: frozenset[str]
     """Keys of the records that it was made from."""
@@ -46,9 +46,9 @@ def plan(store: Store, keep_runs: int | None = None, drop_runs: Sequence[str] = 
     """What to delete: all that no run refers to, where neither option drops runs.
 
     Args:
-        keep_runs: only so many of the newest runs are kept, and those with a record younger than the grace.
-        drop_runs: these runs are not kept.
-        grace_seconds: what was put since then is kept.
+        keep_runs: number of newest runs to retain, besides those with a record younger than the grace.
+        drop_runs: runs not to retain.
+        grace_seconds: what was put since then stays.
 
     Raises StoreError for a run that is not there or may still be running, and for a record that cannot be read.
     """
@@ -68,8 +68,8 @@ def plan(store: Store, keep_runs: int | None = None, drop_runs: Sequence[str] = 
     return Plan(
         deleted=deleted,
         leftovers=tuple(leftover for leftover in store.backend.leftovers() if leftover.modified < before),
-        kept=len(folders) - len(deleted),
-        kept_size=size,
+        retained=len(folders) - len(deleted),
+        retained_size=size,
         young=len(unneeded) - len(deleted),
         dropped_runs=tuple(sorted(dropped)),
         records=frozenset(known.keys),
@@ -110,16 +110,16 @@ def collect(store: Store, planned: Plan) -> tuple[int, int]:
 
 
 def _delete(store: Store, artifact: Artifact, before: float) -> bool:
-    place = object_prefix(artifact.digest)
-    files = store.backend.files(place)
+    prefix = object_prefix(artifact.digest)
+    files = store.backend.files(prefix)
     manifest = files.pop("manifest.json", None)
     if (manifest is not None and manifest.modified >= before) or (manifest is None and artifact.whole):
         return False  # put again, or deleted by another gc, since the plan was made
     if manifest is not None:
-        store.backend.delete([f"{place}/manifest.json"])
+        store.backend.delete([f"{prefix}/manifest.json"])
         note = {"collected": _now(), "files": artifact.files, "size": artifact.size}
-        store.backend.write_text(f"{place}/{COLLECTED}", json.dumps(note) + "\n")
-    store.backend.delete([f"{place}/{path}" for path in _content(files)])
+        store.backend.write_text(f"{prefix}/{COLLECTED}", json.dumps(note) + "\n")
+    store.backend.delete([f"{prefix}/{path}" for path in _content(files)])
     return True
 
 

@@ -58,15 +58,15 @@ def resolve_commit(name: str, revision: str | None = None) -> str:
         return HfApi().resolve_revision(repository, revision=revision).resolved
 
 
-def download_commit(name: str, commit: str, wanted: Callable[[str], bool]) -> HubSnapshot:
-    """Download the wanted files of a model repository ('owner/name') at exactly this commit (40 hex digits).
+def download_commit(name: str, commit: str, selected: Callable[[str], bool]) -> HubSnapshot:
+    """Download the selected files of a model repository ('owner/name') at exactly this commit (40 hex digits).
 
     They land in the hub's cache, which later calls reuse without asking the hub. Raises StoreError naming the
-    repository, also where none of its files is wanted.
+    repository, also where none of its files is selected.
     """
     with _store_errors(name, commit):
         paths = sorted(_paths(name, commit))
-        chosen = [path for path in paths if wanted(path)]
+        chosen = [path for path in paths if selected(path)]
         if not chosen:
             raise StoreError(
                 f"hub repository {name}@{commit} has no file of a checkpoint, only: {', '.join(paths) or 'nothing'}"
@@ -75,10 +75,10 @@ def download_commit(name: str, commit: str, wanted: Callable[[str], bool]) -> Hu
     return HubSnapshot(Path(folder), commit, [path for path in paths if path not in set(chosen)])
 
 
-def download_repository(name: str, revision: str | None, wanted: Callable[[str], bool]) -> HubSnapshot:
-    """Resolve a repository's revision, and download the wanted files of that commit. Raises as the two do."""
+def download_repository(name: str, revision: str | None, selected: Callable[[str], bool]) -> HubSnapshot:
+    """Resolve a repository's revision, and download the selected files of that commit. Raises as the two do."""
     repository, revision = split_revision(name, revision)
-    return download_commit(repository, resolve_commit(repository, revision), wanted)
+    return download_commit(repository, resolve_commit(repository, revision), selected)
 
 
 def _paths(name: str, commit: str) -> list[str]:

@@ -14,13 +14,13 @@ from infra.store.records import FORMAT
 from infra.store.store import COLLECTED, Store, StoreError
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
-HOME = re.compile(r"[0-9a-f]{2}/([0-9a-f]{64})/(.+)", re.DOTALL)
+OBJECT = re.compile(r"[0-9a-f]{2}/([0-9a-f]{64})/(.+)", re.DOTALL)
 TIME = re.compile(r"(\d{20})-")
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A stored folder, or what a put that broke off has left of one."""
+    """A stored folder, or what an interrupted put has left of one."""
 
     digest: str
     files: int
@@ -37,17 +37,17 @@ def artifacts(store: Store) -> list[Artifact]:
     store.open()
     folders: dict[str, dict[str, Any]] = defaultdict(dict)
     for path, file in store.backend.files("objects").items():
-        if match := HOME.fullmatch(path):
+        if match := OBJECT.fullmatch(path):
             folders[match[1]][match[2]] = file
-    found = []
+    stored = []
     for digest, files in sorted(folders.items()):
         manifest = files.pop("manifest.json", None)
         files.pop(COLLECTED, None)
         if manifest is not None or files:
             times = [manifest.modified] if manifest else [file.modified for file in files.values()]
             size = sum(max(0, file.size) for file in files.values())
-            found.append(Artifact(digest, len(files), size, max(times), manifest is not None))
-    return found
+            stored.append(Artifact(digest, len(files), size, max(times), manifest is not None))
+    return stored
 
 
 @dataclass
@@ -74,14 +74,14 @@ class References:
 
     def descent(self, digests: Iterable[str]) -> set[str]:
         """Artifacts with all that they were made from, to any depth."""
-        found: set[str] = set()
+        reached: set[str] = set()
         waiting = list(digests)
         while waiting:
             digest = waiting.pop()
-            if digest not in found:
-                found.add(digest)
+            if digest not in reached:
+                reached.add(digest)
                 waiting.extend(self.made_from.get(digest, ()))
-        return found
+        return reached
 
     def users(self, digest: str) -> list[str]:
         """The stages (RUN:STAGE) and tags that refer to an artifact."""
@@ -90,9 +90,9 @@ class References:
 
 
 def references(store: Store, keys: Sequence[str] | None = None) -> References:
-    """Read the records (all without `keys`). Raises StoreError naming one that cannot be read."""
+    """Read the records (default: all). Raises StoreError naming one that cannot be read."""
     keys = store.list_records() if keys is None else keys
-    found = References(set(keys))
+    references = References(set(keys))
     for key, record in zip(keys, store.read_many(keys), strict=True):
         written = record.get("format", FORMAT)
         if not isinstance(written, int) or written > FORMAT:
@@ -100,34 +100,34 @@ def references(store: Store, keys: Sequence[str] | None = None) -> References:
                 f"{store.backend.address}/records/{key} is of format {written!r}, and this version of Longhaul knows "
                 f"formats up to {FORMAT}: upgrade it"
             )
-        _add(found, key, record)
-    return found
+        _add(references, key, record)
+    return references
 
 
-def _add(found: References, key: str, record: Mapping[str, Any]) -> None:
+def _add(references: References, key: str, record: Mapping[str, Any]) -> None:
     name, _, file = key.rpartition("/")
     top, _, rest = name.partition("/")
     refs = dict(_refs(record))
-    found.kinds.update(refs)
+    references.kinds.update(refs)
     if top == "tags":
-        found.tags[rest] = set(refs)  # oldest first: the newest stays
+        references.tags[rest] = set(refs)  # oldest first: the newest stays
         return
     run = rest if top in ("runs", "stage-runs") else record.get("run") if top == "stages" else None
     if not isinstance(run, str):
-        found.others.update(refs)
+        references.others.update(refs)
         return
-    found.runs[run].update(refs)
+    references.runs[run].update(refs)
     if time := TIME.match(file):
         seconds = int(time[1]) / 1e9
-        found.began[run] = min(seconds, found.began.get(run, seconds))
-        found.last[run] = max(seconds, found.last.get(run, seconds))
+        references.began[run] = min(seconds, references.began.get(run, seconds))
+        references.last[run] = max(seconds, references.last.get(run, seconds))
     if top == "runs":
-        (found.ended.add if record.get("event") == "ended" else found.ended.discard)(run)
+        (references.ended.add if record.get("event") == "ended" else references.ended.discard)(run)
     inputs, outputs = (set(dict(_refs(record.get(side)))) for side in ("inputs", "outputs"))
     for digest in inputs | outputs:
-        found.stages[digest].add(f"{run}:{record.get('stage', '?')}")
+        references.stages[digest].add(f"{run}:{record.get('stage', '?')}")
     for digest in outputs:
-        found.made_from[digest] |= inputs - {digest}
+        references.made_from[digest] |= inputs - {digest}
 
 
 def _refs(value: Any) -> Iterator[tuple[str, str]]:

@@ -18,12 +18,12 @@ from infra.store.backend import (
     Damaged,
     Leftover,
     Stored,
-    at_once,
     changed,
     damage,
     file_sha256,
     folder_files,
     naming,
+    run_concurrently,
 )
 from infra.store.manifest import FileEntry
 
@@ -39,7 +39,7 @@ class LocalBackend:
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().absolute()
         self.address = str(self.root)
-        # Written aside in a folder of its own: a crash leaves no half file beside stored ones.
+        # Written in a folder of its own: a crash leaves no half file beside stored ones.
         self._scratch = self.root / "tmp"
         self._shared = {self.root, self._scratch, self.root / "objects"}
 
@@ -64,7 +64,9 @@ class LocalBackend:
         return {path: file.size for path, file in self.files(prefix).items()}
 
     def digests(self, keys: Mapping[str, int], count: Count) -> dict[str, str]:
-        return dict(zip(keys, at_once(lambda key: file_sha256(self.root / key, count), keys, THREADS), strict=True))
+        return dict(
+            zip(keys, run_concurrently(lambda key: file_sha256(self.root / key, count), keys, THREADS), strict=True)
+        )
 
     def read(self, key: str) -> bytes | None:
         with naming(self.root / key):
@@ -158,7 +160,7 @@ def _copy_all(folder: Path, copies: Mapping[str, Path], sizes: Mapping[str, int]
             return file_sha256(copies[path], count)
 
         try:
-            digests = dict(zip(copies, at_once(take, copies, THREADS), strict=True))
+            digests = dict(zip(copies, run_concurrently(take, copies, THREADS), strict=True))
             for sync in syncs:
                 sync.result()
         except BaseException:

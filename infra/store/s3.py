@@ -1,7 +1,7 @@
 """S3 and what speaks its protocol: the store's backend for s3://bucket/prefix, and downloads of folders and files.
 
-How it is configured says infra/store/s3_client.py; how files travel, infra/store/s3_upload.py and
-infra/store/s3_download.py.
+infra/store/s3_client.py says how it is configured, infra/store/s3_upload.py and infra/store/s3_download.py how files
+travel.
 """
 
 import os
@@ -12,10 +12,10 @@ from pathlib import Path
 
 from botocore.exceptions import ClientError
 
-from infra.store.backend import Count, Leftover, Stored, StoreError, at_once, shown
+from infra.store.backend import Count, Leftover, Stored, StoreError, run_concurrently, transfer_progress
 from infra.store.manifest import FileEntry
 from infra.store.s3_client import ABSENT, CONNECTIONS, SCHEME, connect, encryption, error_code, naming, split_address
-from infra.store.s3_download import Wanted, download, fetch_to_cache, stored_digests, whole_object
+from infra.store.s3_download import ObjectDownload, download, fetch_to_cache, stored_digests, whole_object
 from infra.store.s3_upload import Bucket, S3Incoming, send_text
 
 __all__ = ["SCHEME", "S3Backend", "download_file", "download_folder", "split_address"]
@@ -67,7 +67,7 @@ class S3Backend:
                 raise
 
     def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        return at_once(self.read, keys, CONNECTIONS)
+        return run_concurrently(self.read, keys, CONNECTIONS)
 
     def write_text(self, key: str, text: str) -> None:
         with naming(f"{self.address}/{key}"):
@@ -97,15 +97,15 @@ class S3Backend:
 
     def leftovers(self) -> list[Leftover]:
         below = f"{self.prefix}/" if self.prefix else ""
-        found = []
+        leftovers = []
         with naming(self.address):
             pages = self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=below)
             for upload in (upload for page in pages for upload in page.get("Uploads", ())):
                 key, id = upload["Key"], upload["UploadId"]
                 parts = self.client.get_paginator("list_parts").paginate(Bucket=self.bucket, Key=key, UploadId=id)
                 size = sum(part["Size"] for page in parts for part in page.get("Parts", ()))
-                found.append(Leftover(key.removeprefix(below), size, upload["Initiated"].timestamp(), id))
-        return found
+                leftovers.append(Leftover(key.removeprefix(below), size, upload["Initiated"].timestamp(), id))
+        return leftovers
 
     def drop(self, leftovers: Sequence[Leftover]) -> None:
         for leftover in leftovers:
@@ -119,8 +119,8 @@ class S3Backend:
                         raise
 
 
-def download_folder(address: str, destination: Path, wanted: Callable[[str], bool]) -> list[str]:
-    """Download the files below s3://bucket/prefix whose path below it is wanted; returns the other paths, sorted.
+def download_folder(address: str, destination: Path, selected: Callable[[str], bool]) -> list[str]:
+    """Download the files below s3://bucket/prefix whose path below it is selected; returns the other paths, sorted.
 
     Raises StoreError naming the address, also where nothing lies below it or a path would leave `destination`.
     """
@@ -128,12 +128,13 @@ def download_folder(address: str, destination: Path, wanted: Callable[[str], boo
     files = source.files("")
     if not files:
         raise StoreError(f"{address}: there are no files below this address")
-    chosen = {path: file for path, file in sorted(files.items()) if wanted(path)}
+    chosen = {path: file for path, file in sorted(files.items()) if selected(path)}
     for path in chosen:
         if ".." in path.split("/") or path.startswith("/"):
             raise StoreError(f"{address}: the key {path!r} would be written outside the folder")
     objects = [
-        Wanted(source.key(path), file.size, file.etag, destination / path, None) for path, file in chosen.items()
+        ObjectDownload(source.key(path), file.size, file.etag, destination / path, None)
+        for path, file in chosen.items()
     ]
     _download(address, source, objects, destination)
     return sorted(files.keys() - chosen.keys())
@@ -148,21 +149,21 @@ def download_file(address: str, folder: Path) -> Path:
     source = S3Backend(parent)
     with naming(address):
         try:
-            found = source.client.head_object(Bucket=source.bucket, Key=source.key(name))
+            head = source.client.head_object(Bucket=source.bucket, Key=source.key(name))
         except ClientError as error:
             if error_code(error) in ABSENT:
                 raise StoreError(f"{address}: there is no such object") from error
             raise
-    wanted = Wanted(source.key(name), found["ContentLength"], found["ETag"], folder / name, None)
-    _download(address, source, [wanted], folder)
+    item = ObjectDownload(source.key(name), head["ContentLength"], head["ETag"], folder / name, None)
+    _download(address, source, [item], folder)
     return folder / name
 
 
-def _download(address: str, source: S3Backend, objects: Sequence[Wanted], folder: Path) -> None:
+def _download(address: str, source: S3Backend, objects: Sequence[ObjectDownload], folder: Path) -> None:
     with naming(address):
         folder.mkdir(parents=True, exist_ok=True)
         with (
             tempfile.TemporaryDirectory(dir=folder, prefix=".parts.") as parts,
-            shown(f"download {address}", sum(one.size for one in objects)) as count,
+            transfer_progress(f"download {address}", sum(one.size for one in objects)) as count,
         ):
             download(source.client, source.bucket, objects, Path(parts), count)

@@ -1,7 +1,7 @@
 """The client of S3 and of what speaks its protocol, through boto3.
 
 Credentials, region and endpoint come from the environment as for every AWS tool (AWS_PROFILE, AWS_ACCESS_KEY_ID,
-AWS_ENDPOINT_URL_S3, …). Encryption by the server is asked for with
+AWS_ENDPOINT_URL_S3, …). Encryption by the server is requested with
 
     LONGHAUL_S3_SSE              AES256 (SSE-S3), aws:kms or aws:kms:dsse
     LONGHAUL_S3_SSE_KMS_KEY_ID   the key's id or ARN; the account's own key for S3 without it

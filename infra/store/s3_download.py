@@ -1,4 +1,4 @@
-"""Downloads from S3 in parallel parts, compared with the manifest, and going on where they broke off.
+"""Downloads from S3 in parallel parts, compared with the manifest, resumed where they were interrupted.
 
 A folder is filled beside its place in the cache, in `.<name>.partial`: `content/` has the files that are whole,
 `parts/` has those under way, each with a list of the parts that it has. Once all are whole, `content/` takes its place.
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import FlexibleChecksumError, HTTPClientError, IncompleteReadError
 
-from infra.store.backend import Count, Damaged, Stored, at_once, damage
+from infra.store.backend import Count, Damaged, Stored, damage, run_concurrently
 from infra.store.local import LocalBackend
 from infra.store.manifest import FileEntry
 from infra.store.s3_client import ATTEMPTS, SCHEME, again, naming
@@ -35,7 +35,7 @@ AHEAD = 4
 
 
 def body(client: "S3Client", **request: Any) -> bytes:
-    """The bytes that get_object answers; asked for anew where they break off."""
+    """The bytes that get_object answers; requested again where they break off."""
     for attempt in range(ATTEMPTS):
         answer = client.get_object(**request)
         try:
@@ -63,24 +63,30 @@ def part_of(client: "S3Client", bucket: str, key: str, start: int, size: int, et
 def stored_digests(
     client: "S3Client", bucket: str, keys: Mapping[str, tuple[str, int]], count: Count
 ) -> dict[str, str]:
-    """SHA-256 of objects, read anew; `keys` has the object's whole key and size by the name that it is given here."""
+    """SHA-256 of objects, read from the server; `keys` has each one's whole key and size by its name here."""
 
-    def digest(name: str) -> str:
+    def digest_of(name: str) -> str:
         key, size = keys[name]
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         with naming(f"{SCHEME}{bucket}/{key}"), ThreadPoolExecutor(AHEAD) as pool:
             waiting: deque[Future[bytes]] = deque()
             for start in range(0, size, PART):
                 waiting.append(pool.submit(part_of, client, bucket, key, start, min(PART, size - start), None))
                 if len(waiting) > AHEAD:
-                    _hash(found, waiting.popleft().result(), count)
+                    _hash(digest, waiting.popleft().result(), count)
             for part in waiting:
-                _hash(found, part.result(), count)
-        return found.hexdigest()
+                _hash(digest, part.result(), count)
+        return digest.hexdigest()
 
     small = [name for name, (_, size) in keys.items() if size <= PART]
     large = [name for name, (_, size) in keys.items() if size > PART]
-    return dict(zip([*small, *large], [*at_once(digest, small, AT_ONCE), *at_once(digest, large, 2)], strict=True))
+    return dict(
+        zip(
+            [*small, *large],
+            [*run_concurrently(digest_of, small, AT_ONCE), *run_concurrently(digest_of, large, 2)],
+            strict=True,
+        )
+    )
 
 
 def _hash(digest: Any, data: bytes, count: Count) -> None:
@@ -89,7 +95,7 @@ def _hash(digest: Any, data: bytes, count: Count) -> None:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ObjectDownload:
     """An object to download."""
 
     key: str
@@ -100,30 +106,30 @@ class Wanted:
     """None where nothing is known to compare with."""
 
 
-class _Download:
+class _Transfer:
     """A file under way: its parts arrive in any order, and are hashed in theirs as soon as they can be."""
 
-    def __init__(self, wanted: Wanted, data: Path) -> None:
-        self.wanted = wanted
+    def __init__(self, target: ObjectDownload, data: Path) -> None:
+        self.target = target
         self._data, self._journal = data, data.with_name(f"{data.name}.done")
         self._lock = threading.Lock()
         self._digest = hashlib.sha256()
         self._hashed = 0
         self._hashing = False
         self.good = False
-        self.parts = max(1, -(-wanted.size // PART))
+        self.parts = max(1, -(-target.size // PART))
         self._done: set[int] = set()
         data.parent.mkdir(parents=True, exist_ok=True)
         if self.parts > 1:
             journal = self._journal.read_text().split() if self._journal.exists() and data.exists() else []
             self._done = {int(number) for number in journal if number.isdigit() and int(number) < self.parts}
             with open(data, "ab") as file:
-                file.truncate(wanted.size)
+                file.truncate(target.size)
         self.missing = [number for number in range(self.parts) if number not in self._done]
 
     def part_size(self, number: int) -> int:
         """Bytes of a part, counted from 0."""
-        return min(PART, self.wanted.size - number * PART)
+        return min(PART, self.target.size - number * PART)
 
     def take(self, number: int, data: bytes) -> None:
         """Write a part."""
@@ -141,9 +147,9 @@ class _Download:
         self.hash_on(number, data)
 
     def hash_on(self, number: int = -1, data: bytes = b"") -> None:
-        """Hash the parts that are there and follow what is hashed, unless another thread is at it; one is in memory.
+        """Hash the parts that are there and follow what is hashed, unless another thread does; one is in memory.
 
-        After the last part the file is put where it is wanted, if it is what was expected, and dropped if it is not.
+        After the last part the file is moved to its destination if it is what was expected, and deleted if not.
         """
         while True:
             with self._lock:
@@ -163,46 +169,50 @@ class _Download:
                 self._hashing = False
 
     def _finish(self) -> None:
-        self.good = self.wanted.sha256 in (None, self._digest.hexdigest())
+        self.good = self.target.sha256 in (None, self._digest.hexdigest())
         if self.good:
-            self.wanted.destination.parent.mkdir(parents=True, exist_ok=True)
-            if self.wanted.sha256 is not None:
+            self.target.destination.parent.mkdir(parents=True, exist_ok=True)
+            if self.target.sha256 is not None:
                 self._data.chmod(0o444)  # it stands for its digest
-            os.replace(self._data, self.wanted.destination)
+            os.replace(self._data, self.target.destination)
         self._data.unlink(missing_ok=True)
         self._journal.unlink(missing_ok=True)
 
 
-def download(client: "S3Client", bucket: str, wanted: Sequence[Wanted], state: Path, count: Count) -> list[Wanted]:
+def download(
+    client: "S3Client", bucket: str, objects: Sequence[ObjectDownload], state: Path, count: Count
+) -> list[ObjectDownload]:
     """Download objects; returns those that arrived twice with another digest than expected.
 
-    `state` is a folder for parts under way: what an earlier download of the same objects left there is used.
+    `state` is a folder for parts under way: what an earlier download of the same objects left there is reused.
     """
-    failed = _attempt(client, bucket, wanted, state / "first", count)
+    failed = _attempt(client, bucket, objects, state / "first", count)
     # A byte may have changed on the way, or in a part that a crash left. If it is the stored one, it is so again.
     return _attempt(client, bucket, failed, state / "second", count)
 
 
-def _attempt(client: "S3Client", bucket: str, wanted: Sequence[Wanted], state: Path, count: Count) -> list[Wanted]:
-    files = [_Download(one, state / hashlib.sha256(one.key.encode()).hexdigest()) for one in wanted]
+def _attempt(
+    client: "S3Client", bucket: str, objects: Sequence[ObjectDownload], state: Path, count: Count
+) -> list[ObjectDownload]:
+    files = [_Transfer(one, state / hashlib.sha256(one.key.encode()).hexdigest()) for one in objects]
     for file in files:
         if not file.missing:
             file.hash_on()
-        count(file.wanted.size - sum(map(file.part_size, file.missing)))
+        count(file.target.size - sum(map(file.part_size, file.missing)))
 
-    def take(unit: tuple[_Download, int]) -> None:
+    def take(unit: tuple[_Transfer, int]) -> None:
         file, number = unit
-        one, start = file.wanted, number * PART
+        one, start = file.target, number * PART
         with naming(f"{SCHEME}{bucket}/{one.key}"):
             file.take(number, part_of(client, bucket, one.key, start, file.part_size(number), one.etag))
         count(file.part_size(number))
 
-    at_once(take, [(file, number) for file in files for number in file.missing], AT_ONCE)
-    return [file.wanted for file in files if not file.good]
+    run_concurrently(take, [(file, number) for file in files for number in file.missing], AT_ONCE)
+    return [file.target for file in files if not file.good]
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def _exclusive(lock: Path) -> Iterator[None]:
     """Wait while another process fills the same folder. The lock goes when its holder does, however that ends."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a") as file:
@@ -219,13 +229,13 @@ def fetch_to_cache(
     cached: Path,
     count: Count,
 ) -> Path:
-    """The folder `cached` with exactly these files. Raises Damaged where what is stored is not what was put.
+    """The folder `cached` with exactly these files. Raises Damaged where what is stored differs.
 
     `stored` lists what is on the server, by path; `key` makes a path an object's key.
     """
     partial = cached.with_name(f".{cached.name}.partial")
     content = partial / "content"
-    with _alone(cached.with_name(f".{cached.name}.lock")):
+    with _exclusive(cached.with_name(f".{cached.name}.lock")):
         if cached.is_dir():
             if not damage(LocalBackend(cached), "", entries, count):
                 return cached
@@ -239,7 +249,7 @@ def fetch_to_cache(
         wrong = {e.path: "is missing" for e in entries if e.path not in there}
         for entry in entries:
             if entry.path in there and there[entry.path].size != entry.size:
-                wrong[entry.path] = f"is {there[entry.path].size} bytes, put were {entry.size} bytes"
+                wrong[entry.path] = f"is {there[entry.path].size} bytes, expected {entry.size} bytes"
         if wrong:
             raise Damaged(wrong)
         local = LocalBackend(content)
@@ -247,14 +257,14 @@ def fetch_to_cache(
         local.delete([path for path, reason in lacking.items() if reason != "is missing"])
         count(sum(entry.size for entry in entries if entry.path not in lacking))
         content.mkdir(parents=True, exist_ok=True)
-        wanted = [
-            Wanted(key(e.path), e.size, there[e.path].etag, content / e.path, e.sha256)
+        objects = [
+            ObjectDownload(key(e.path), e.size, there[e.path].etag, content / e.path, e.sha256)
             for e in entries
             if e.path in lacking
         ]
-        bad = {one.destination for one in download(client, bucket, wanted, partial / "parts", count)}
+        bad = {one.destination for one in download(client, bucket, objects, partial / "parts", count)}
         if bad:
-            raise Damaged({e.path: "has another SHA-256 than what was put" for e in entries if content / e.path in bad})
+            raise Damaged({e.path: "has another SHA-256 than expected" for e in entries if content / e.path in bad})
         content.rename(cached)
         shutil.rmtree(partial, ignore_errors=True)
     return cached

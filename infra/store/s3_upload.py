@@ -1,4 +1,4 @@
-"""Uploads to S3 that the server checks, and that go on where they broke off.
+"""Uploads to S3 that the server checks, resumed where they were interrupted.
 
 Every object and every part is sent with its SHA-256, which the server compares with what arrived; of a server that
 does not know such checksums, the MD5 that it answers is compared. Files larger than a part travel as multipart uploads.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from infra.store.backend import Count, Stored, StoreError, at_once, changed
+from infra.store.backend import Count, Stored, StoreError, changed, run_concurrently
 from infra.store.backend import naming as naming_path
 from infra.store.s3_client import ABSENT, ATTEMPTS, SCHEME, again, base64_digest, error_code, naming
 
@@ -149,7 +149,7 @@ class S3Incoming:
         count: Count,
     ) -> None:
         self._bucket, self._key, self._there, self._count = bucket, key, there, count
-        read = at_once(lambda path: read_source(folder / path, sizes[path]), sizes, 4)
+        read = run_concurrently(lambda path: read_source(folder / path, sizes[path]), sizes, 4)
         self._sources = dict(zip(sizes, read, strict=True))
         self.sha256 = {path: source.sha256 for path, source in self._sources.items()}
 
@@ -170,11 +170,11 @@ class S3Incoming:
                     self._in_parts(key, source)
 
         # Large files one after the other, for each keeps all connections busy by its parts.
-        at_once(take, [path for path, source in self._sources.items() if len(source.parts) == 1], AT_ONCE)
-        at_once(take, [path for path, source in self._sources.items() if len(source.parts) > 1], 1)
+        run_concurrently(take, [path for path, source in self._sources.items() if len(source.parts) == 1], AT_ONCE)
+        run_concurrently(take, [path for path, source in self._sources.items() if len(source.parts) > 1], 1)
 
     def _is_whole(self, key: str, source: Source) -> bool:
-        """Whether the server has an object with the source's checksum, encrypted as is asked for."""
+        """Whether the server has an object with the source's checksum, encrypted as requested."""
         head = self._head(key)
         # Of an object in parts it may end in '-' and their number.
         checksum = head.get("ChecksumSHA256", "").partition("-")[0]
@@ -189,8 +189,8 @@ class S3Incoming:
             raise
 
     def _is_encrypted(self, head: Any) -> bool:
-        wanted = self._bucket.encryption.get("ServerSideEncryption")
-        return wanted is None or head.get("ServerSideEncryption") == wanted
+        expected = self._bucket.encryption.get("ServerSideEncryption")
+        return expected is None or head.get("ServerSideEncryption") == expected
 
     def _whole(self, key: str, source: Source) -> None:
         put = lambda **where: self._bucket.client.put_object(**where, **self._bucket.encryption)  # noqa: E731
@@ -249,7 +249,7 @@ class S3Incoming:
             return {"PartNumber": number, "ETag": there["ETag"], **known}
 
         try:
-            parts: Any = at_once(take, range(1, len(source.parts) + 1), AT_ONCE)
+            parts: Any = run_concurrently(take, range(1, len(source.parts) + 1), AT_ONCE)
         except StoreError:
             # The bytes are not what was announced: nobody can complete it.
             client.abort_multipart_upload(Bucket=name, Key=key, UploadId=upload)

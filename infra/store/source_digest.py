@@ -16,8 +16,8 @@ from infra.store.store import StoreError
 def digest_of_addresses(addresses: Iterable[str], cache: Path) -> str:
     """Of several together, whatever their order. `cache` is as for digest_of_path. Raises StoreError naming the first
     address at which nothing can be read."""
-    found = {address: digest_of_address(address, cache) for address in sorted(set(addresses))}
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+    digests = {address: digest_of_address(address, cache) for address in sorted(set(addresses))}
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
 
 def digest_of_address(address: str, cache: Path, belongs: Callable[[str], bool] = lambda path: True) -> str:

@@ -1,7 +1,7 @@
 """The store: folders by the digest of what is in them, and small append-only records.
 
     store.json                                   {"format": N}, written with the first of what follows
-    objects/<2 digits>/<digest>/content/…        the folder, exactly as it was put
+    objects/<2 digits>/<digest>/content/…        the folder, exactly as it was stored
     objects/<2 digits>/<digest>/manifest.json    path, size and SHA-256 of each file; its own SHA-256 is the digest
     objects/<2 digits>/<digest>/collected.json   where the folder was deleted: when (infra/store/garbage.py)
     records/<name>/<time>-<unique>.json          records (infra/store/record_log.py)
@@ -11,7 +11,7 @@ Invariant: the manifest is written last, so a folder that has one is whole, and 
 that broke off leaves files without a manifest; the next put of the same folder uses those that are right and replaces
 the others. So do two writers at once, and a put of what was damaged meanwhile.
 
-NOTE for callers: empty folders and permissions are not kept.
+NOTE for callers: empty folders and permissions are not stored.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from infra.store.backend import Backend, Corrupted, Damaged, StoreError, damage, folder_files, shown
+from infra.store.backend import Backend, Corrupted, Damaged, StoreError, damage, folder_files, transfer_progress
 from infra.store.manifest import FileEntry, Manifest
 from infra.store.record_log import RecordLog
 
@@ -32,7 +32,7 @@ FORMAT = 1
 """The newest format of a store that this version reads, and the one that it writes."""
 FORMAT_KEY = "store.json"
 COLLECTED = "collected.json"
-WAY_OUT = "run the stage that made it again, which stores it anew"
+WAY_OUT = "run the stage that made it again, which stores it again"
 
 
 class _Format(BaseModel):
@@ -72,14 +72,14 @@ class Store:
         sizes = _regular_files(folder)
         self.open(writing=True)
         with (
-            shown(f"store {kind}", sum(sizes.values())) as count,
+            transfer_progress(f"store {kind}", sum(sizes.values())) as count,
             self.backend.incoming(folder, sizes, count) as incoming,
         ):
             files = [FileEntry(path=path, size=sizes[path], sha256=incoming.sha256[path]) for path in sorted(sizes)]
             manifest = Manifest(files=tuple(files))
             digest = manifest.digest
             incoming.deliver(f"{object_prefix(digest)}/content")
-            # Where it was there it is written anew all the same: gc spares what was put of late.
+            # Written even where it exists: gc spares what was put recently.
             self.backend.write_text(f"{object_prefix(digest)}/manifest.json", manifest.text)
         return Ref(kind=kind, digest=digest, address=self._address(digest), files=len(files), size=manifest.size)
 
@@ -96,13 +96,13 @@ class Store:
         """
         manifest = self.manifest(ref.digest)
         try:
-            with shown(f"fetch {ref.kind}", manifest.size) as count:
+            with transfer_progress(f"fetch {ref.kind}", manifest.size) as count:
                 return self.backend.fetch(f"{object_prefix(ref.digest)}/content", manifest.files, self.cache, count)
         except Damaged as error:
             raise self._corrupted(ref.digest, error.files) from error
 
     def verify(self, ref: Ref) -> None:
-        """Read the stored folder where it is, and raise Corrupted naming the first file that is not what was put."""
+        """Read the stored folder where it is, and raise Corrupted naming the first file that differs."""
         if wrong := self.damage(ref.digest):
             raise self._corrupted(ref.digest, wrong)
 
@@ -112,7 +112,7 @@ class Store:
         Raises StoreError where the folder is not stored here, Corrupted where its manifest is damaged.
         """
         manifest = self.manifest(digest)
-        with shown(f"verify {digest[:12]}", manifest.size) as count:
+        with transfer_progress(f"verify {digest[:12]}", manifest.size) as count:
             return damage(self.backend, f"{object_prefix(digest)}/content", manifest.files, count)
 
     def manifest(self, digest: str) -> Manifest:
@@ -191,7 +191,7 @@ class Store:
 
 
 def read_format(backend: Backend) -> int:
-    """The format that a store says it has; 0 where it says nothing: it is empty, or older than the first that does.
+    """The format that a store states; 0 where it states none: it is empty, or older than the first that does.
 
     Raises StoreError for a newer format than this version knows, Corrupted where what it says cannot be read.
     """
@@ -229,5 +229,5 @@ def _regular_files(folder: Path) -> dict[str, int]:
 
 
 def object_prefix(digest: str) -> str:
-    """The key below which a folder is kept."""
+    """The key below which a folder is stored."""
     return f"objects/{digest[:2]}/{digest}"

@@ -5,12 +5,12 @@ and error reports are all off, and so is the look-up of cloud metadata. The fold
 uploaded later with `wandb sync`. Lineage lives in our own store; a run carries the hashes in its config, and the
 stage's outputs as artifacts that refer to the store: no file of theirs is read or uploaded.
 
-A stage that is tried again logs all of its rows again, and goes on in the run of the same id. The rows that the run has
-are passed over, so that every step is uploaded once, from however many folders.
+A stage that is retried logs all of its rows again, and continues the run of the same id. The rows that the run has
+are skipped, so that every step is uploaded once, from however many folders.
 
-A server that cannot be reached never ends a training stage: the run goes on offline, or untracked if the tracker's own
-process is lost, and a warning says so. A server that refuses the run, a key that is missing, a folder that cannot be
-written are errors at the start.
+A server that cannot be reached never ends a training stage: the run continues offline, or untracked if the tracker's
+own process is lost, and a warning says so. A server that refuses the run, a key that is missing, a folder that cannot
+be written are errors at the start.
 """
 
 import logging
@@ -65,10 +65,10 @@ class Tracker:
     """One stage's run, from entering the block to leaving it.
 
     Args:
-        run_id: stable name of the run; online, a stage that starts again goes on in the run of the same id. Offline,
+        run_id: stable name of the run; online, a stage that starts again continues the run of the same id. Offline,
             every start leaves a folder of its own, and `wandb sync` joins those that share an id, the oldest first.
         config: what the run is known by: the stage's settings and the digests of its inputs.
-        folder: offline and online runs are kept in `wandb` inside of it.
+        folder: offline and online runs lie in `wandb` inside of it.
 
     Entering raises TrackingMisconfigured.
     """
@@ -101,8 +101,8 @@ class Tracker:
         if self._tracking.mode != "disabled":
             self._run = self._start(self._tracking.mode)
             # What the server has, or what it will have once the folders of earlier attempts are uploaded.
-            kept = next_step(self._folder / "wandb", self._named["id"])
-            self._next_step = max(self._run.step, kept)
+            uploaded = next_step(self._folder / "wandb", self._named["id"])
+            self._next_step = max(self._run.step, uploaded)
         return self
 
     def __exit__(
@@ -144,10 +144,10 @@ class Tracker:
             self._lose(lost)
 
     def outputs(self, refs: Mapping[str, Ref]) -> None:
-        """Tell what the stage made: the digests in the run's overview, and each output as an artifact that refers to
+        """Record what the stage made: the digests in the run's overview, and each output as an artifact that refers to
         where it is stored.
 
-        The files are neither read nor sent. A file of a local store is told by its name and size.
+        The files are neither read nor sent. A file of a local store is described by its name and size.
         """
         self.summary({"outputs": {name: ref.digest for name, ref in refs.items()}})
         for name, ref in refs.items():
@@ -234,8 +234,8 @@ class Tracker:
             return self._start("offline")
 
     def _lose(self, error: BaseException) -> None:
-        """Go on without tracking."""
-        logger.warning("The tracker's process is lost (%s); the stage goes on untracked.", error)
+        """Continue without tracking."""
+        logger.warning("The tracker's process is lost (%s); the stage continues untracked.", error)
         self._run = None
 
 

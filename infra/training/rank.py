@@ -1,6 +1,6 @@
-"""A trainer rank's process, started by `infra.training.ranks`: does with its `Trainer` what the driver asks.
+"""A trainer rank's process, started by `infra.training.ranks`: does with its `Trainer` what the driver requests.
 
-The first rank speaks with the driver, and passes what it says to the others.
+The first rank talks to the driver, and passes its messages on to the others.
 """
 
 import os
@@ -40,14 +40,14 @@ class Failed:
 
 
 class ToReceive:
-    """Before an answer: the driver is asked to have the engines receive weights."""
+    """Before an answer: the driver is to have the engines receive weights."""
 
     def __init__(self, sockets: Sockets) -> None:
         self.sockets = sockets
 
 
 class _Rank:
-    """One rank's process. The first one speaks with the driver."""
+    """One rank's process. The first one talks to the driver."""
 
     def __init__(self, place: Path, model: Path, config: TrainerConfig, seed: int, head: Head) -> None:
         self.place = place
@@ -62,13 +62,13 @@ class _Rank:
                 self.driver = listener.accept()
 
     def serve(self) -> None:
-        """Do what the driver asks, until it says that this was all, or is gone."""
+        """Do what the driver requests, until it ends or is gone."""
         while message := self._next_message():
             answer, error = None, None
             try:
                 answer = self._answer(*pickle.loads(message))
             except Exception as exception:  # whatever it is, the driver is to know
-                error = Failed(_that_pickles(exception))
+                error = Failed(_picklable(exception))
             # Where one rank alone has failed, the others may wait for it for ever: this ends it, and torchrun the rest.
             distributed.monitored_barrier(self.group, _TOGETHER if error else _FOREVER)
             errors: list[Failed | None] = [None] * self.trainer.world
@@ -110,7 +110,7 @@ class _Rank:
         self.driver.recv_bytes()
 
 
-def _that_pickles(error: Exception) -> Exception:
+def _picklable(error: Exception) -> Exception:
     """The error with its traceback as a note; as a RuntimeError where it cannot be pickled."""
     error.add_note("In a trainer rank:\n" + "".join(traceback.format_exception(error)))
     try:

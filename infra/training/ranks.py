@@ -1,5 +1,5 @@
 """Several trainer ranks: torchrun starts a process per rank, on this machine or on all nodes of the group that this
-process leads (infra/cluster/group.py), and this one tells them what to do.
+process leads (infra/cluster/group.py), and this one sends them calls.
 
 `TrainerRanks` has the methods of `infra.training.trainer.Trainer`. Each call is one message to the first rank, which
 passes it to the others; every rank then does the same with its own `Trainer`, and the first one answers. An exception
@@ -58,7 +58,7 @@ class TrainerRanks:
         self._place = Path(tempfile.mkdtemp(prefix="longhaul-ranks-", dir=SHARED_MEMORY))
         self._printed: deque[str] = deque(maxlen=60)
         self._connection: Connection | None = None
-        self._asked = False
+        self._in_call = False
         key = os.urandom(32)
         arguments = (str(self._place), str(model.absolute()), config.model_dump_json(), str(seed), head)
         streams: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
@@ -78,7 +78,7 @@ class TrainerRanks:
             self._group.share(model)
             own = {KEY: key.hex()}
             self._process = self._group.launch(placed, "infra.training.rank", arguments, env=own, **streams)
-        self._reader = threading.Thread(target=self._keep_what_they_print, daemon=True)
+        self._reader = threading.Thread(target=self._collect_output, daemon=True)
         self._reader.start()
         try:
             self._connection = self._connect(key)
@@ -96,7 +96,7 @@ class TrainerRanks:
                     self._process.wait(0.1)
                     raise self._died() from None
 
-    def _keep_what_they_print(self) -> None:
+    def _collect_output(self) -> None:
         assert self._process.stdout
         for line in self._process.stdout:
             self._printed.append(line.decode(errors="replace"))
@@ -107,14 +107,14 @@ class TrainerRanks:
     def _died(self) -> TrainerRankDied:
         self._end()
         return TrainerRankDied(
-            f"one of {self.config.ranks} trainer ranks died. The last that they printed:\n{''.join(self._printed)}"
+            f"one of {self.config.ranks} trainer ranks died. Their last output:\n{''.join(self._printed)}"
         )
 
     def _call(self, method: str, *arguments: Any, receive: Callable[[Sockets], None] | None = None) -> Any:
-        """What the first rank answers. It may ask for one call of `receive` before."""
+        """What the first rank answers. It may request one call of `receive` before."""
         if self._connection is None:
             raise TrainerRankDied("the trainer ranks have ended")
-        self._asked = True
+        self._in_call = True
         try:
             self._connection.send_bytes(pickle.dumps((method, arguments)))
             while isinstance(answer := self._next_message(), ToReceive):
@@ -123,7 +123,7 @@ class TrainerRanks:
                 self._connection.send_bytes(b"")
         except (EOFError, OSError):
             raise self._died() from None
-        self._asked = False
+        self._in_call = False
         if isinstance(answer, Failed):
             raise answer.error
         return answer
@@ -186,7 +186,7 @@ class TrainerRanks:
 
     def close(self) -> None:
         """End the ranks: in good order, unless they are in the middle of a call."""
-        if self._connection is not None and not self._asked:
+        if self._connection is not None and not self._in_call:
             with suppress(OSError, subprocess.TimeoutExpired):
                 self._connection.send_bytes(b"")
                 self._process.wait(20)

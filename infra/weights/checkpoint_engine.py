@@ -47,7 +47,7 @@ def _refuse(addresses: Sequence[str], error: BaseException) -> None:
                 with suppress(zmq.Again):
                     worker.recv()  # the buffer's handle, unless a worker has it
                     worker.send_string(repr(error))
-                    worker.recv()  # told that the update is over
+                    worker.recv()  # the end of the update
 
 
 class WeightServer:
@@ -96,7 +96,7 @@ class WeightServer:
 
         share = share_of(weights, self.rank, self.world, dtype)
         if share:
-            # The pool's page-locked memory is kept between updates: the weights' shapes never change.
+            # The pool's page-locked memory stays allocated between updates: the weights' shapes never change.
             self._server.register_checkpoint(NAME, named_tensors=share, use_shared_memory_pool=True)
         try:
             self._server.gather_metas(NAME)

@@ -55,7 +55,7 @@ class HandOver:
     engine: RolloutSide
     config: HandoverConfig = field(default_factory=HandoverConfig)
     version: int = 0
-    """How often the engine was given new weights."""
+    """How often the engine got new weights."""
     seconds: dict[str, float] = field(default_factory=dict)
     """What the last turn's phases took, by phase."""
 

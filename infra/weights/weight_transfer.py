@@ -125,23 +125,23 @@ def ipc_update(weights: Iterable[tuple[str, torch.Tensor]], workers: int) -> tup
     A process maps only what lies on its own GPU, so each GPU gets a copy of the weights that are not there yet.
 
     Returns:
-        The update, and the tensors behind its handles, to be kept until the workers have loaded them.
+        The update, and the tensors behind its handles, which must live until the workers have loaded them.
     """
     from torch.multiprocessing.reductions import reduce_tensor
 
     gpus = [(f"cuda:{index}", str(torch.cuda.get_device_properties(index).uuid)) for index in range(workers)]
     update: dict[str, list[Any]] = {"names": [], "dtype_names": [], "shapes": [], "ipc_handles": []}
-    kept: list[torch.Tensor] = []
+    tensors: list[torch.Tensor] = []
     for name, tensor in weights:
         handles = {}
         for device, uuid in gpus:
-            kept.append(tensor.to(device).contiguous())
-            handles[uuid] = reduce_tensor(kept[-1])[1]
+            tensors.append(tensor.to(device).contiguous())
+            handles[uuid] = reduce_tensor(tensors[-1])[1]
         update["names"].append(name)
         update["dtype_names"].append(str(tensor.dtype).removeprefix("torch."))
         update["shapes"].append(list(tensor.shape))
         update["ipc_handles"].append(handles)
-    return update, kept
+    return update, tensors
 
 
 class WorkerExtension:

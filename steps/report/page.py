@@ -1,7 +1,7 @@
 """The report as one HTML document that asks for nothing else: no script, no font, no image from anywhere.
 
-Texts of models and data sets go through `shown` and through escaping, both applied by the template engine to every
-value, so that no place of the template can forget them.
+Texts of models and data sets go through `for_display` and through escaping, both applied by the template engine to
+every value, so that no place of the template can forget them.
 """
 
 import json
@@ -15,7 +15,7 @@ from infra.gates.page import render_html
 from infra.gates.result import GateResult
 from infra.store.evaluation_stages import evaluation_figures, evaluation_record, is_evaluation
 from infra.store.records import StageRecord
-from infra.text import shown
+from infra.text import for_display
 from steps.report import figures
 from steps.report.table import by_stage, report_rows, reward_model_rows
 
@@ -74,7 +74,9 @@ def environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+        finalize=lambda value: (
+            for_display(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+        ),
     )
     filters: dict[str, Callable[..., Any]] = {
         "percent": lambda value: NONE if value is None else f"{value:.1%}",

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, SerializeAsAny, model_validator
 from infra.configs import EngineConfig
 from infra.files import write_text_atomically
 from infra.inference.engine import Engine, ValueEngine
-from infra.inference.isolated import EngineApart
+from infra.inference.isolated import IsolatedEngine
 from infra.store.manifest import Manifest
 from steps.chat import Chat
 from steps.configs.judging import ClassicJudging, CotJudging
@@ -60,7 +60,7 @@ def open_reward_model(folder: Path, engine: EngineConfig) -> RewardModel:
     alone = engine.model_copy(update={"workers": 1})
     if isinstance(settings.model, ClassicJudging):
         reader = Reader(Chat(folder), settings.max_answer_tokens, engine.context)
-        values = EngineApart(ValueEngine, folder, alone)
+        values = IsolatedEngine(ValueEngine, folder, alone)
         return ClassicRm(reader, f"{classic_rm.VERSION}:{digest}", values, settings.model.threshold)
     reader = Reader(Chat(folder), settings.max_answer_tokens, engine.context - settings.model.max_response_tokens)
-    return CotRm(reader, f"{cot_rm.VERSION}:{digest}", EngineApart(Engine, folder, alone), settings.model)
+    return CotRm(reader, f"{cot_rm.VERSION}:{digest}", IsolatedEngine(Engine, folder, alone), settings.model)

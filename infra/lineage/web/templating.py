@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from infra.text import shown
+from infra.text import for_display
 
 NONE = "–"
 """What stands where there is no value."""
@@ -49,7 +49,9 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+        finalize=lambda value: (
+            for_display(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+        ),
     )
     filters: dict[str, Callable[..., Any]] = {
         "percent": percent,

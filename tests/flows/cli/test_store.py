@@ -61,7 +61,7 @@ def test_verify_names_each_damaged_file_and_fails(store: Store, tmp_path: Path) 
     shown = longhaul(store, "verify")
     assert shown.exit_code == 1
     assert f"{bad.digest[:12]} file: has another SHA-256" in shown.output
-    assert f"{bad.digest[:12]} stray: was not put there" in shown.output
+    assert f"{bad.digest[:12]} stray: does not belong there" in shown.output
     assert "1 folder whole, 1 damaged" in shown.output
     assert longhaul(store, "verify", good.digest[:8]).exit_code == 0
     answer = json.loads(longhaul(store, "verify", bad.digest, "--json").output)

@@ -106,11 +106,11 @@ REFUSED: dict[str, tuple[str, list[str]]] = {
     ),
     "an unknown argument": (
         f"prompts: [{{type: {UNIQUE}, kwargs: {{column: id, colour: red}}}}]",
-        ["rule 1", "'colour' is no argument", "column, mostly"],
+        ["rule 1", "'colour' is not an argument", "column, mostly"],
     ),
     "a condition that pandas would run": (
         f"prompts: [{{type: {UNIQUE}, kwargs: {{column: id, row_condition: '@exit()', condition_parser: pandas}}}}]",
-        ["'row_condition' is no argument"],
+        ["'row_condition' is not an argument"],
     ),
     "an argument of another type": (
         f"prompts: [{{type: {UNIQUE}, kwargs: {{column: id, mostly: often}}}}]",

@@ -96,7 +96,7 @@ def test_what_was_put_of_late_stays(store: Store, chain: dict[str, Ref]) -> None
     planned = plan(store, keep_runs=0)
     assert planned.deleted == ()
     assert planned.dropped_runs == (), "a run with young records may still be running"
-    assert (planned.kept, planned.young) == (5, 1)
+    assert (planned.retained, planned.young) == (5, 1)
 
 
 def test_a_run_that_may_still_run_is_not_dropped(store: Store, chain: dict[str, Ref]) -> None:

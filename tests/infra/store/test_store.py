@@ -180,9 +180,9 @@ def test_a_put_makes_a_damaged_folder_whole_again(store: Store, tmp_path: Path) 
     damage(store, ref, "content/deep/er/\u00fc.txt", None)
     damage(store, ref, "content/stray", b"?")
     assert store.damage(ref.digest) == {
-        "config.json": "has another SHA-256 than what was put",
+        "config.json": "has another SHA-256 than expected",
         "deep/er/\u00fc.txt": "is missing",
-        "stray": "was not put there",
+        "stray": "does not belong there",
     }
     with pytest.raises(Corrupted, match="run the stage that made it again"):
         store.verify(ref)
@@ -231,7 +231,7 @@ def test_long_transfers_show_their_progress_in_bytes_and_short_ones_do_not(
     folder = make_folder(tmp_path / "folder", large="x" * 3_000_000, small="y")
     store.fetch(store.put(folder, "model"))
     assert events == []
-    monkeypatch.setattr("infra.store.backend.SHOWN_FROM", 1_000_000)
+    monkeypatch.setattr("infra.store.backend.PROGRESS_FROM", 1_000_000)
     (folder / "small").write_text("z")
     ref = store.put(folder, "model")
     store.fetch(ref)

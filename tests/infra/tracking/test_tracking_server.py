@@ -91,4 +91,4 @@ def test_losing_the_librarys_process_does_not_end_the_stage(tmp_path: Path, capl
         for step in range(1, 200):
             run.log({"loss": 1.0}, step)
         run.summary({"loss": 1.0})
-    assert caplog.text.count("goes on untracked") == 1
+    assert caplog.text.count("continues untracked") == 1

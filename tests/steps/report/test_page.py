@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from infra.store.records import StageRecord
-from infra.text import SHOWN_CHARACTERS, shown, visible
+from infra.text import DISPLAYED_CHARACTERS, for_display, visible
 from steps.report.page import render_report
 from tests.steps.report.made_up_run import HOSTILE, STAGES, digest, evaluation, gate, record
 from tests.steps.report.outline import Outline
@@ -72,8 +72,8 @@ def test_hidden_characters_are_named_and_ordinary_text_is_left_alone() -> None:
 def test_a_response_of_a_megabyte_is_cut_with_a_note() -> None:
     page = render_report("nano", [record("rl", evaluation=evaluation("rl", "x" * 1_000_000))])
     assert len(page) < 400_000
-    assert f"{1_000_000 - SHOWN_CHARACTERS:,} more characters are left out" in page
-    assert shown("y" * SHOWN_CHARACTERS) == "y" * SHOWN_CHARACTERS
+    assert f"{1_000_000 - DISPLAYED_CHARACTERS:,} more characters are left out" in page
+    assert for_display("y" * DISPLAYED_CHARACTERS) == "y" * DISPLAYED_CHARACTERS
 
 
 def test_the_page_names_nothing_to_fetch_and_forbids_fetching(page: str) -> None:
