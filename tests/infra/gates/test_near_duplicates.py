@@ -25,7 +25,8 @@ def similarity(one: str, other: str, size: int = 3) -> float:
 def test_a_copy_with_one_word_changed_is_found_with_its_similarity(text: list[str], data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(text) - 1))
     altered = " ".join([*text[:place], "0altered0", *text[place + 1 :]])
-    actual = NearDuplicates([("other", "quite another question"), ("it", " ".join(text))], 0.8).find([altered])
+    # Far below how alike the two are: there hashing misses a pair once in 10 million million times.
+    actual = NearDuplicates([("other", "quite another question"), ("it", " ".join(text))], 0.5).find([altered])
     assert actual == [Twin("it", similarity(altered, " ".join(text)))]
 
 
