@@ -3,7 +3,7 @@
 In this order: multiple-choice, true/false and proof questions are left out, and prompts that occur twice; the SFT model
 answers each prompt ten times at a high temperature, and the share of right answers is its difficulty; a prompt whose
 answer the model guesses without any chain of thought within N = 8 tries is left out; domains are balanced. Not in the
-report, ours, and off by default: prompts that the model nearly always solves can be left out too. Prioritised sampling
+report, and off by default: prompts that the model nearly always solves can be left out too. Prioritised sampling
 rarely draws them in any case, and long-CoT SFT forgets what is easy when it sees only what is hard.
 
     longhaul run --only curation --config configs/nano.yaml

@@ -2,7 +2,7 @@
 JSON. RL in the report uses this one.
 
 Trained by SFT on written judgements. What it writes is read strictly: one flat JSON object after the reasoning, with
-the one key `right`. Anything else is malformed, is asked for again with another seed, and then is no verdict.
+the one key `right`. Anything else is malformed, is asked for again with another seed, and then counts as no verdict.
 """
 
 import hashlib

@@ -55,7 +55,7 @@ def boxed_answer(response: str) -> str | None:
 
     `\boxed 5` and `\fbox{5}` are boxes too. Boxes with only "and", "or" or a comma between them hold one list.
 
-    NOTE: a last box that is cut off is no answer, and does not make an earlier one the answer.
+    NOTE: a last box that is cut off is not an answer, and does not make an earlier one the answer.
     """
     text = after_thinking(response)
     if text is None:

@@ -1,4 +1,4 @@
-"""Evaluating finished models: what is evaluated, what is used again, what it is compared with, and what is told."""
+"""Evaluating finished models: what is evaluated, what is reused, what it is compared with, and what is reported."""
 
 import json
 import os
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for module in ("flows.chain", "flows.home", "flows.evaluation", "flows.cli.evaluate"):
         monkeypatch.setattr(f"{module}.HOME", tmp_path / "home")
-    # It would start pytest anew.
+    # It would start pytest again.
     monkeypatch.setattr("flows.cli.evaluate.enter_engine_environment", lambda: None)
     return tmp_path / "home"
 
@@ -98,14 +98,16 @@ def test_a_model_is_compared_with_the_tagged_one_and_both_are_evaluated_alike(
     add_model(store, tmp_path / "made", "run-2", 0.5)
     done = longhaul_evaluate(store, "--json")
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert (told["model"]["run"], told["tagged"]["run"]) == ("run-2", "run-1")
-    assert told["verdict"] == "may not take production: accuracy 50.0%, the tagged model has 60.0%"
-    assert [check["passed"] for check in told["checks"]] == [False]
+    reported = json.loads(done.stdout)
+    assert (reported["model"]["run"], reported["tagged"]["run"]) == ("run-2", "run-1")
+    assert reported["verdict"] == "may not take production: accuracy 50.0%, the tagged model has 60.0%"
+    assert [check["passed"] for check in reported["checks"]] == [False]
     assert len(engine) == 2
-    page = Path(told["report"]).read_text()
+    page = Path(reported["report"]).read_text()
     assert "may not take production" in page and "-10.0 points" in page
-    assert json.loads(Path(told["report"]).with_name("evaluation.json").read_text())["verdict"] == told["verdict"]
+    assert (
+        json.loads(Path(reported["report"]).with_name("evaluation.json").read_text())["verdict"] == reported["verdict"]
+    )
     allowed = longhaul_evaluate(store, "--json", "--accuracy-drop", "0.1")
     assert json.loads(allowed.stdout)["verdict"].startswith("may take production")
     assert len(engine) == 2, "an evaluation of the same model, data and settings must be used again"
@@ -121,7 +123,7 @@ def test_evaluations_leave_the_newest_finished_model_what_it_was(home: Path, eng
     assert newest_model(open_store(store))[1].run == "run-1"
 
 
-def test_other_evaluation_settings_evaluate_anew(home: Path, engine: list[str], tmp_path: Path) -> None:
+def test_other_evaluation_settings_evaluate_again(home: Path, engine: list[str], tmp_path: Path) -> None:
     store = tmp_path / "store"
     add_model(store, tmp_path / "made", "run-1", 0.6)
     assert longhaul_evaluate(store).exit_code == 0
@@ -148,7 +150,7 @@ def test_the_evaluation_is_a_run_that_lineage_leads_to_from_the_model(
     index.close()
 
 
-def test_a_failure_is_recorded_told_in_a_line_and_kept_whole(
+def test_a_failure_is_recorded_in_a_line_and_logged_whole(
     home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def body(context: StageContext, settings: Any) -> StageOutput:
@@ -170,8 +172,8 @@ def test_a_failure_is_recorded_told_in_a_line_and_kept_whole(
 
 def test_what_models_write_cannot_get_out_of_the_page() -> None:
     hostile = "</pre><script>alert(1)</script>\u202e\x1b[2J"
-    shown = {"problem_id": hostile, "domain": hostile, "prompt": hostile, "response": hostile, "reason": hostile}
-    figures = evaluation(0.5).model_dump() | {"examples": [shown | {"reward": 1.0, "tokens": 3}]}
+    displayed = {"problem_id": hostile, "domain": hostile, "prompt": hostile, "response": hostile, "reason": hostile}
+    figures = evaluation(0.5).model_dump() | {"examples": [displayed | {"reward": 1.0, "tokens": 3}]}
     model = {"digest": "a" * 64, "stage": hostile, "run": hostile, "evaluation": figures, "evaluated_in": hostile}
     page = render_evaluation(
         "nano", {"model": model, "tag": hostile, "tagged": model, "checks": [], "verdict": hostile}
@@ -183,8 +185,8 @@ def test_what_models_write_cannot_get_out_of_the_page() -> None:
 def test_a_model_that_has_the_tag_is_not_compared_with_itself(tmp_path: Path) -> None:
     made = finish(chain(tmp_path / "store"), tmp_path / "made")["rl"]
     one = Evaluated(made.outputs["model"], "rl", "run-1", made)
-    told = compare(one, "production", one, PromotionRules())
-    assert (told.checks, told.verdict) == ([], "this is the model that is tagged production")
+    reported = compare(one, "production", one, PromotionRules())
+    assert (reported.checks, reported.verdict) == ([], "this is the model that is tagged production")
 
 
 @pytest.mark.slow
@@ -215,8 +217,8 @@ def test_the_flow_evaluates_with_the_real_engine_and_the_command_uses_that_again
     command = call("-m", "flows.cli.evaluate", "run-2:rl", "--config", str(config), "--json")
     assert command.returncode == 0, command.stderr[-3000:]
     assert "evaluate: reused from run" in command.stderr
-    told = json.loads(command.stdout)["model"]["evaluation"]
-    assert told["problems"] == 12 and told["mean_tokens"] > 0
+    reported = json.loads(command.stdout)["model"]["evaluation"]
+    assert reported["problems"] == 12 and reported["mean_tokens"] > 0
 
 
 def test_a_flow_has_the_recipes_schedule_where_that_is_for_it(tmp_path: Path) -> None:
@@ -236,7 +238,7 @@ def test_a_flow_has_the_recipes_schedule_where_that_is_for_it(tmp_path: Path) ->
     )
     smoke = (ROOT / "configs" / "smoke.yaml").read_text()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "METAFLOW_USER": "tester"}
-    told = {}
+    reported = {}
     for what, place in (("rl", "1"), ("rl", ""), ("evaluate", "")):
         config = tmp_path / f"{what}.yaml"
         config.write_text(f"{smoke}\nschedule: {{cron: '0 3 * * 1', timezone: Europe/Berlin, what: {what}}}\n")
@@ -248,7 +250,7 @@ def test_a_flow_has_the_recipes_schedule_where_that_is_for_it(tmp_path: Path) ->
             text=True,
             timeout=120,
         )
-        told[what, place] = done.stdout.splitlines()[-1]
+        reported[what, place] = done.stdout.splitlines()[-1]
     monday = "[('0 3 * * 1', 'Europe/Berlin')]"
     expected = {("rl", "1"): f"{monday} 'rl'", ("rl", ""): f"{monday} ''", ("evaluate", ""): "[] ''"}
-    assert told == expected, done.stderr[-2000:]
+    assert reported == expected, done.stderr[-2000:]

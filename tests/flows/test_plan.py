@@ -37,12 +37,12 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def plan(made: Chain, read: bool = False) -> dict[str, PlannedStage]:
     def earlier(stage: str) -> list[StageRecord]:
-        found = [r for r in records.read(made.store, StageRecord, "stages") if r.stage == stage]
-        return found[::-1]
+        results = [r for r in records.read(made.store, StageRecord, "stages") if r.stage == stage]
+        return results[::-1]
 
     def failure(key: str) -> StageRecord | None:
-        found = [r for r in records.read(made.store, StageRecord, "stage-runs") if r.key == key and r.failure]
-        return found[-1] if found else None
+        results = [r for r in records.read(made.store, StageRecord, "stage-runs") if r.key == key and r.failure]
+        return results[-1] if results else None
 
     return {one.stage: one for one in make_plan(made, earlier, failure, read)}
 
@@ -146,8 +146,8 @@ def test_a_changed_module_is_named(store: Path, monkeypatch: pytest.MonkeyPatch)
     digests = infra.stages.key.code_digests
 
     def changed(module: str) -> dict[str, str]:
-        found = digests(module)
-        return {name: "0" * 64 if name == "steps.rl.objective" else digest for name, digest in found.items()}
+        actual = digests(module)
+        return {name: "0" * 64 if name == "steps.rl.objective" else digest for name, digest in actual.items()}
 
     monkeypatch.setattr(infra.stages.key, "code_digests", changed)
     planned = plan(chain(store))
@@ -168,9 +168,9 @@ def test_outputs_that_are_gone_or_damaged_run_again_and_say_so(store: Path) -> N
     content.chmod(0o644)
     content.write_bytes(b"?" * content.stat().st_size)
     assert plan(made)["long_cot_sft"].action == "reuse"
-    found = plan(made, read=True)["long_cot_sft"]
-    assert found.action == "run"
-    assert "outputs of run run-1 cannot be reused" in found.reason and "content.json" in found.reason
+    actual = plan(made, read=True)["long_cot_sft"]
+    assert actual.action == "run"
+    assert "outputs of run run-1 cannot be reused" in actual.reason and "content.json" in actual.reason
     shutil.rmtree(content.parent.parent)
     assert "has no folder" in plan(made)["long_cot_sft"].reason
 
@@ -236,7 +236,7 @@ def test_every_stage_stands_after_what_it_depends_on(tmp_path: Path) -> None:
     assert STAGES["rl"].inputs(made.recipe)["cot_rm"].stage == "reward_models"
 
 
-def test_what_failed_with_the_same_key_is_told(store: Path) -> None:
+def test_what_failed_with_the_same_key_is_named(store: Path) -> None:
     made = chain(store, "rl.tau=0.25", run="run-2")
     before = plan(made)["rl"]
     earlier = next(r for r in records.read(made.store, StageRecord, "stages") if r.stage == "rl")
@@ -244,12 +244,12 @@ def test_what_failed_with_the_same_key_is_told(store: Path) -> None:
     failure = Failure(error="LossNotFinite: the loss is nan\nand more")
     failed = earlier.model_copy(update={"key": changed.key, "run": "run-2", "failure": failure})
     records.write(made.store, "stage-runs/run-2", failed)
-    told = plan(made)["rl"].reason
-    assert told == f"failed in run run-2: LossNotFinite: the loss is nan; {before.reason}"
+    reported = plan(made)["rl"].reason
+    assert reported == f"failed in run run-2: LossNotFinite: the loss is nan; {before.reason}"
     index = LineageIndex.of(made.store, store / "home")
     index.sync(made.store)
-    found = index.last_failure(before.key)
-    assert found is not None and found.run == "run-2"
+    actual = index.last_failure(before.key)
+    assert actual is not None and actual.run == "run-2"
     assert index.last_failure(earlier.key) is None
 
 

@@ -231,7 +231,7 @@ def test_serve_answers_the_openai_client_and_streams(home: Home, first_run: subp
         server.wait(30)
 
 
-def test_ctrl_c_ends_clearly_and_the_next_run_goes_on_within_the_stage(
+def test_ctrl_c_ends_clearly_and_the_next_run_resumes_within_the_stage(
     home: Home, first_run: subprocess.CompletedProcess[str], tmp_path: Path
 ) -> None:
     command = [*LONGHAUL, "run", "--config", "configs/smoke.yaml", "--set", f"store={home.store}"]

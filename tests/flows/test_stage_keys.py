@@ -110,13 +110,13 @@ TABLE = {
 def stages_with(file: str) -> set[str]:
     """The stages that have a file in their keys."""
     name = file.removesuffix(".py").replace("/", ".") if file.endswith(".py") else file
-    found = set()
+    results = set()
     for stage, spec in STAGES.items():
         digests = code_digests(spec.module)
         # A program that a module reads as text counts as a file, by its path.
         if name in digests or file in digests:
-            found.add("evaluate" if evaluated_stage(stage) else stage)
-    return found
+            results.add("evaluate" if evaluated_stage(stage) else stage)
+    return results
 
 
 @pytest.mark.parametrize("file", TABLE)
@@ -148,5 +148,5 @@ def test_every_stages_file_says_how_to_run_it_alone() -> None:
     for stage, spec in STAGES.items():
         path = ROOT.joinpath(*spec.module.split(".")).with_suffix(".py")
         text = ast.get_docstring(ast.parse(path.read_text())) or ""
-        shown = "evaluate/rl" if evaluated_stage(stage) else stage
-        assert re.search(rf"longhaul run .*--only {re.escape(shown)}\b", text), f"{path.name}: {stage}"
+        displayed = "evaluate/rl" if evaluated_stage(stage) else stage
+        assert re.search(rf"longhaul run .*--only {re.escape(displayed)}\b", text), f"{path.name}: {stage}"

@@ -23,7 +23,7 @@ def opening(base: Path, tmp_path: Path) -> Chat:
     return Chat(folder)
 
 
-def test_a_box_inside_thinking_that_the_template_opened_is_no_answer(opening: Chat) -> None:
+def test_a_box_inside_thinking_that_the_template_opened_is_not_an_answer(opening: Chat) -> None:
     text = opening.text(opening.encode("maybe \\boxed{5}, but let me see"))
     assert text.startswith("<think>") and boxed_answer(text) is None
 

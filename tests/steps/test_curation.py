@@ -151,7 +151,7 @@ def answers(prompt: str, turn: int) -> str:
 SMALL = CurationConfig(samples=4, guesses=2, max_prompt_tokens=100, max_pass_rate=0.75, max_domain_share=0.5)
 
 
-def test_each_rule_removes_what_it_is_for_and_pass_rates_are_the_share_of_right_answers(base: Path) -> None:
+def test_each_rule_removes_what_it_is_for_and_pass_rates_are_shares_of_right_answers(base: Path) -> None:
     with scripted_bench(base, answers) as (bench, engine, _):
         result = curate(bench, offered(), SMALL)
     assert result.removed == {

@@ -60,13 +60,13 @@ def test_an_object_that_is_not_there_is_named(uploaded: FilesConfig, tmp_path: P
         convert(tmp_path / "scratch", files)
 
 
-def test_a_malformed_row_is_told_with_the_objects_address(uploaded: FilesConfig, tmp_path: Path) -> None:
+def test_a_malformed_row_is_named_with_the_objects_address(uploaded: FilesConfig, tmp_path: Path) -> None:
     put(uploaded.train, b"{}\n")
     with pytest.raises(MalformedRow, match=f"^{uploaded.train}:1: "):
         convert(tmp_path / "scratch", uploaded)
 
 
 @pytest.mark.parametrize("address", ["s3://bucket", "s3://bucket/", "s3:/bucket/key", "s3://bucket/folder/", "s3:///a"])
-def test_what_is_no_objects_address_is_refused_early(address: str) -> None:
+def test_what_is_not_an_objects_address_is_refused_early(address: str) -> None:
     with pytest.raises(ValidationError, match=r"train\n.*not the address of an object"):
         FilesConfig(train=address, test="a", sft="b", long_cot="c")

@@ -77,7 +77,7 @@ def test_accuracy_its_error_and_lengths_are_as_counted_by_hand(base: Path) -> No
     assert {(request.max_tokens, request.temperature) for request in engine.requests} == {(300, 0.5)}
 
 
-def test_one_problem_has_no_error_and_two_long_responses_of_two_hundred_are_beyond_the_percentile(base: Path) -> None:
+def test_one_problem_has_no_error_and_two_of_two_hundred_are_beyond_the_percentile(base: Path) -> None:
     chat = Chat(base)
     with scripted_bench(base, lambda prompt, turn: of_length(chat, "2", 20 + turn)) as (bench, _, _):
         result = evaluate(bench, [problem("one")], EvaluationConfig(samples=200, max_response_tokens=300))

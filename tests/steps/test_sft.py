@@ -30,7 +30,7 @@ def answers(prompt: str, turn: int) -> Answer:
     return ANSWERS[turn] if "one = ?" in prompt else Answer("No: \\boxed{5}")
 
 
-def test_only_whole_right_and_different_answers_are_retained_and_no_more_than_asked_for(base: Path) -> None:
+def test_only_whole_right_and_different_answers_are_retained_up_to_the_number(base: Path) -> None:
     with scripted_bench(base, answers) as (bench, engine, _):
         retained = rejection_sample(bench, PROBLEMS, EXPANSION)
     assert [(example.problem_id, example.response) for example, _ in retained] == [
@@ -68,7 +68,7 @@ def test_the_second_phase_trains_on_the_examples_that_the_first_phases_model_add
     assert [next(iter(row)).partition("/")[0] for row in logged] == ["SFT phase 1", "SFT phase 1", "SFT phase 2"]
 
 
-def test_without_expansion_the_second_phase_has_the_same_examples_and_nothing_is_sampled(base: Path) -> None:
+def test_without_expansion_the_second_phase_has_the_same_examples_and_samples_nothing(base: Path) -> None:
     config = SftConfig(phases=(phase(1e-3), phase(1e-4)), expansion=ExpansionConfig(problems=0))
     with scripted_bench(base, answers) as (bench, engine, trainer):
         result = vanilla_sft(bench, EXAMPLES, PROBLEMS, config)

@@ -56,19 +56,19 @@ def context(tmp_path: Path) -> Any:
 
 
 def problem(place: int = 0, **fields: Any) -> Problem:
-    given = {"prompt": f"What is {place} + {place}?", "answer": str(2 * place), "verifier": "math"}
-    return Problem.model_validate({"id": f"p{place}", "domain": "sums", **given, **fields})
+    values = {"prompt": f"What is {place} + {place}?", "answer": str(2 * place), "verifier": "math"}
+    return Problem.model_validate({"id": f"p{place}", "domain": "sums", **values, **fields})
 
 
 def example(place: int = 0, **fields: Any) -> Example:
-    given = {"problem_id": f"p{place}", "prompt": f"What is {place} + {place}?", "response": f"\\boxed{{{2 * place}}}"}
-    return Example.model_validate({**given, **fields})
+    values = {"problem_id": f"p{place}", "prompt": f"What is {place} + {place}?", "response": f"\\boxed{{{2 * place}}}"}
+    return Example.model_validate({**values, **fields})
 
 
 TEST = [problem(100), problem(101, prompt="Ann has 3 red balls and 4 blue balls in a box. How many balls has she got?")]
 
 
-def found(gate: str, frame: pd.DataFrame, folder: Path = Path("."), **more: Any) -> GateResult:
+def checked(gate: str, frame: pd.DataFrame, folder: Path = Path("."), **more: Any) -> GateResult:
     pool = MathPool(workers=1)
     try:
         known = parsers(pool) | {"data_folder": str(folder), "max_tokens": 64} | held_out_parameters(TEST)
@@ -171,12 +171,12 @@ def test_one_broken_problem_stops_the_stage_and_is_named(
 def test_one_bad_cell_fails_the_gate_and_is_found(column: str, value: Any, expectation: str) -> None:
     frame = problem_frame([problem(place) for place in range(12)]).astype({column: object})
     frame.loc[3, column] = value
-    only = only_broken(found("train problems", frame))
+    only = only_broken(checked("train problems", frame))
     assert (only["expectation"], only["column"]) == (expectation, column)
     assert [one["row"] for one in only["examples"]] == [3]
 
 
-def test_a_reworded_test_problem_warns_and_the_stage_goes_on(context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reworded_test_problem_warns_and_the_stage_continues(context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr("steps.gates.gates.say", said.append)
     reworded = "Ann has 3 red balls and 4 blue balls in a box. How many balls has she?"
@@ -203,7 +203,7 @@ def test_a_reworded_test_problem_warns_and_the_stage_goes_on(context: Any, monke
 )
 def test_one_broken_example_is_named(broken: dict[str, Any], expectation: str) -> None:
     examples = [example(place, **(broken if place == 2 else {})) for place in range(4)]
-    result = found("long paths", example_frame(examples, Chat(CHECKPOINT)))
+    result = checked("long paths", example_frame(examples, Chat(CHECKPOINT)))
     assert result.outcome == "failed"
     only = only_broken(result)
     assert only["expectation"] == expectation
@@ -211,21 +211,21 @@ def test_one_broken_example_is_named(broken: dict[str, Any], expectation: str) -
 
 
 def test_expansion_that_found_nothing_warns_and_every_rule_is_evaluated() -> None:
-    result = found("expanded examples", example_frame([], Chat(CHECKPOINT)))
+    result = checked("expanded examples", example_frame([], Chat(CHECKPOINT)))
     assert result.outcome == "warned"
     assert only_broken(result)["rule"] == "at least one right answer was sampled"
 
 
 def test_equal_chosen_and_rejected_responses_are_named() -> None:
-    only = only_broken(found("preference pairs", pair_frame([("x", "z"), ("y", "y")])))
+    only = only_broken(checked("preference pairs", pair_frame([("x", "z"), ("y", "y")])))
     assert [one["id"] for one in only["examples"]] == [1]
-    assert found("preference pairs", pair_frame([("x", "z")])).passed
+    assert checked("preference pairs", pair_frame([("x", "z")])).passed
 
 
 def test_a_ledger_that_cannot_be_is_named_and_one_of_dropped_groups_warns() -> None:
     def gate(*entries: tuple[int, int, Any]) -> GateResult:
         ledger = [LedgerEntry(problem_id="p", started=s, ended=e, outcome=outcome) for s, e, outcome in entries]
-        return found("ledger", frame_of(ledger_table(ledger)))
+        return checked("ledger", frame_of(ledger_table(ledger)))
 
     assert gate((0, 0, "trained"), (0, 2, "stale")).outcome == "passed"
     assert [one["row"] for one in only_broken(gate((0, 0, "trained"), (2, 1, "trained")))["examples"]] == [1]
@@ -237,7 +237,7 @@ def test_a_ledger_that_cannot_be_is_named_and_one_of_dropped_groups_warns() -> N
 def test_labels_of_one_kind_warn() -> None:
     def gate(rights: list[bool]) -> GateResult:
         answers = [Labelled(problem(), "0", "plain", right) for right in rights]
-        return found("labelled answers", frame_of(labelled_table(answers)))
+        return checked("labelled answers", frame_of(labelled_table(answers)))
 
     assert gate([True, False, True]).outcome == "passed"
     one_sided = gate([True] * 20)
@@ -249,13 +249,16 @@ def test_curated_prompts_are_as_balanced_as_curation_says(world: NanoWorld) -> N
     import random
 
     for share in (0.34, 0.4, 0.5):
-        kept = balance(world.train, share, random.Random(0))
-        limit = domain_share_limit(kept, share)
-        assert found("curated prompts", problem_frame(kept), max_domain_share=limit).passed
-        unbalanced = [*kept, *(problem(place, domain=kept[0].domain) for place in range(200, 200 + len(kept)))]
-        only = only_broken(found("curated prompts", problem_frame(unbalanced), max_domain_share=limit))
+        retained = balance(world.train, share, random.Random(0))
+        limit = domain_share_limit(retained, share)
+        assert checked("curated prompts", problem_frame(retained), max_domain_share=limit).passed
+        unbalanced = [
+            *retained,
+            *(problem(place, domain=retained[0].domain) for place in range(200, 200 + len(retained))),
+        ]
+        only = only_broken(checked("curated prompts", problem_frame(unbalanced), max_domain_share=limit))
         assert only["expectation"] == "expect_column_tag_shares_to_be_between"
-        assert only["observed"].startswith(kept[0].domain)
+        assert only["observed"].startswith(retained[0].domain)
 
 
 def test_images_beside_the_data_and_in_it_decode(tmp_path: Path) -> None:
@@ -265,8 +268,8 @@ def test_images_beside_the_data_and_in_it_decode(tmp_path: Path) -> None:
     uri = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
     parts = [{"type": "text", "text": "Which is larger?"}, *({"type": "image", "image": one} for one in ("a.png", uri))]
     frame = problem_frame([problem(0), problem(1, prompt=parts)])
-    assert found("RL prompts", frame, tmp_path).passed
-    only = only_broken(found("RL prompts", frame, tmp_path / "elsewhere"))
+    assert checked("RL prompts", frame, tmp_path).passed
+    only = only_broken(checked("RL prompts", frame, tmp_path / "elsewhere"))
     assert only["examples"][0]["id"] == "p1"
     assert "image 1: cannot be read" in only["examples"][0]["why"]
 
@@ -291,11 +294,11 @@ def test_images_beside_the_data_and_in_it_decode(tmp_path: Path) -> None:
 def test_the_tests_of_programs_are_well_formed(
     tests: list[tuple[str, str]], function: tuple[str, str, str] | None, fault: str | None
 ) -> None:
-    given = None
+    values = None
     if function is not None:
-        given = FunctionTests(entry_point=function[0], check=function[1], setup=function[2])
-    told = fault_of_tests(tests, given)
-    assert told is None if fault is None else told is not None and told.startswith(fault)
+        values = FunctionTests(entry_point=function[0], check=function[1], setup=function[2])
+    reported = fault_of_tests(tests, values)
+    assert reported is None if fault is None else reported is not None and reported.startswith(fault)
 
 
 def test_the_nano_world_passes_its_gates_without_a_warning_and_quickly(world: NanoWorld, pool: MathPool) -> None:
@@ -317,4 +320,4 @@ def test_the_nano_world_passes_its_gates_without_a_warning_and_quickly(world: Na
 
 def test_a_smaller_world_passes_too() -> None:
     small = generate(NanoWorldConfig(train_problems=60, test_problems=12, sft_examples=40, long_cot_paths=30), 3)
-    assert found("train problems", problem_frame(small.train)).passed
+    assert checked("train problems", problem_frame(small.train)).passed

@@ -65,7 +65,7 @@ def test_a_long_example_weighs_by_its_tokens_whatever_the_micro_batches() -> Non
     for rows_at_once in (1, 3):
         rows = list(pack(examples, 32, rows_at_once))
         loss = response_loss(rows)
-        # Log-probability −1 on the responses' 2 + 6 + 10 tokens; what is no response has a value that would show.
+        # Log-probability −1 on the responses' 2 + 6 + 10 tokens; what is not a response has a value that would show.
         total = sum(loss(torch.where(r.owners >= 0, -1.0, 1e6), r).loss for r in rows)
         assert float(total) == pytest.approx(1.0)
 

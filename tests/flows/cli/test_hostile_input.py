@@ -228,7 +228,7 @@ def test_any_recipe_is_planned_or_refused(data: st.DataObject, store: Path, else
 
 
 def changed(data: st.DataObject, value: Any) -> Any:
-    """A value in which one part, however deep, is another, is missing, or is new."""
+    """A value in which one part, however deep, differs, is missing, or is new."""
     if isinstance(value, dict) and value and data.draw(st.integers(0, 4), "deeper"):
         key = data.draw(st.sampled_from(sorted(value)), "key")
         how = data.draw(st.sampled_from(["changed"] * 4 + ["gone", "new"]), "how")

@@ -18,6 +18,7 @@ from flows.cluster.multi_node_steps import STEPS_ON_NODES
 from flows.cluster.plan import CannotDeploy, check_deployable, check_shipped, nodes_of, with_size
 from flows.topology import STAGES, enabled_stages
 from infra.stages.code_digest import code_digests
+from infra.store.evaluation_stages import evaluated_stage
 from steps.recipe import check_recipe, load_recipe
 from tests.flows.cluster import argo
 from tests.flows.cluster.deployments import (
@@ -81,12 +82,12 @@ def test_a_field_that_argo_does_not_have_is_seen(one_node: dict[str, dict[str, A
 
 def jobsets(document: dict[str, Any]) -> list[dict[str, Any]]:
     """Those of the stages on several nodes; each is checked."""
-    found = [argo.jobset(one) for one in argo.templates(document).values() if "resource" in one]
-    for jobset in found:
+    results = [argo.jobset(one) for one in argo.templates(document).values() if "resource" in one]
+    for jobset in results:
         # What Argo fills in is a word here, where JobSet wants the API's own kinds of names.
         argo.check(jobset, "jobset.json")
         assert [job["name"] for job in jobset["spec"]["replicatedJobs"]] == ["control", "worker"]
-    return found
+    return results
 
 
 def test_jobset_would_take_what_stages_on_several_nodes_make(four_nodes: dict[str, dict[str, Any]]) -> None:
@@ -110,7 +111,9 @@ def test_the_large_recipes_can_be_deployed(name: str, size: str, tmp_path: Path)
     check_deployable(recipe, stages)
     template = compile_flow(recipe, "post_train.py", tmp_path)["WorkflowTemplate"]
     argo.check(template, "argo-workflows.json", f"{WORKFLOW}.WorkflowTemplate")
-    assert len(jobsets(template)) == sum(nodes_of(recipe, stage) > 1 for stage in stages)
+    # A model is evaluated by the step of the stage that made it.
+    steps = [stage for stage in stages if not evaluated_stage(stage)]
+    assert len(jobsets(template)) == sum(nodes_of(recipe, stage) > 1 for stage in steps)
     assert {one["resources"]["limits"].get("nvidia.com/gpu") for one in containers(template)} == {"8", None}
 
 
@@ -205,7 +208,7 @@ def test_a_workflow_fits_into_one_object_of_kubernetes(four_nodes: dict[str, dic
     assert len(json.dumps(four_nodes["WorkflowTemplate"])) < 900_000
 
 
-def test_the_chain_can_be_told_what_to_run_when_it_is_submitted(one_node: dict[str, dict[str, Any]]) -> None:
+def test_what_the_chain_runs_can_be_chosen_when_it_is_submitted(one_node: dict[str, dict[str, Any]]) -> None:
     parameters = {one["name"]: one["value"] for one in one_node["WorkflowTemplate"]["spec"]["arguments"]["parameters"]}
     assert parameters == {"from_stage": '""', "only": '""', "until": '""', "reuse": '""', "force": "false"}
 
@@ -217,7 +220,7 @@ def test_a_schedule_of_rl_ends_with_rl(folder: Path) -> None:
     assert parameters["until"] == '"rl"'
 
 
-def test_a_failure_is_told_from_the_pod_that_looks_at_it(one_node: dict[str, dict[str, Any]]) -> None:
+def test_a_failure_is_reported_by_the_pod_that_looks_at_it(one_node: dict[str, dict[str, Any]]) -> None:
     hook = argo.templates(one_node["WorkflowTemplate"])["error-msg-capture-hook"]["container"]
     environment = {one["name"]: one["value"] for one in hook["env"]}
     script = environment["METAFLOW_ARGO_WORKFLOWS_CAPTURE_ERROR_SCRIPT"]
@@ -253,7 +256,7 @@ def test_every_stage_has_the_same_code_in_the_package_as_here(package: Path) -> 
     assert json.loads(done.stdout) == {module: code_digests(module) for module in modules}
 
 
-def test_the_package_has_all_of_ours_and_what_the_recipe_names(package: Path) -> None:
+def test_the_package_has_all_of_the_project_and_what_the_recipe_names(package: Path) -> None:
     tracked = subprocess.run(
         ["git", "ls-files", "flows", "steps", "infra"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
@@ -275,9 +278,9 @@ def test_the_evaluation_follows_a_chain_on_several_nodes(tmp_path: Path) -> None
 
 def test_without_a_user_or_a_profile_it_asks_for_the_profile_alone(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("USER", "METAFLOW_"))}
-    asked = ["--size", "small", "--set", "store=s3://bucket/store", "--set", "cluster.sandbox=http://sandbox:8100"]
+    requested = ["--size", "small", "--set", "store=s3://bucket/store", "--set", "cluster.sandbox=http://sandbox:8100"]
     done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "deploy", *asked, "--dry-run"],
+        [sys.executable, "-m", "flows.cli", "deploy", *requested, "--dry-run"],
         env={**environment, "METAFLOW_HOME": str(tmp_path), "LONGHAUL_HOME": str(tmp_path / "home")},
         capture_output=True,
         text=True,

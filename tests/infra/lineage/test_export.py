@@ -66,9 +66,9 @@ def facets_of(event: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_events_are_valid_by_the_official_schemas(tmp_path: Path) -> None:
     index = made_index(tmp_path, gates=[{"gate": "balance", "passed": True, "rows": 3, "checks": [WARNED]}])
-    found = list(events(index, whole(index)))
+    actual = list(events(index, whole(index)))
     seen = set()
-    for event in found:
+    for event in actual:
         validate(event, event["schemaURL"])
         validate(event, "https://openlineage.io/spec/2-0-2/OpenLineage.json")
         for group in facets_of(event):
@@ -114,11 +114,13 @@ def test_every_field_of_our_facets_is_described_with_a_valid_example(schema: Pat
     ("facet", "field", "value"),
     [("longhaul_evaluation", "accuracy", 61.2), ("longhaul_evaluation", "domains", {"sums": {"accuracy": 1.0}})],
 )
-def test_a_facet_of_ours_with_a_wrong_value_is_refused_by_its_schema(
+def test_a_custom_facet_with_a_wrong_value_is_refused_by_its_schema(
     tmp_path: Path, facet: str, field: str, value: object
 ) -> None:
     index = made_index(tmp_path)
-    made = next(found[facet] for event in events(index, whole(index)) for found in facets_of(event) if facet in found)
+    made = next(
+        actual[facet] for event in events(index, whole(index)) for actual in facets_of(event) if facet in actual
+    )
     validate(made, made["_schemaURL"])
     with pytest.raises(ValidationError):
         validate(made | {field: value}, made["_schemaURL"])
@@ -126,11 +128,11 @@ def test_a_facet_of_ours_with_a_wrong_value_is_refused_by_its_schema(
 
 def test_a_model_and_its_evaluation_carry_the_same_figures(tmp_path: Path) -> None:
     index = made_index(tmp_path)
-    found = list(events(index, of_run(index, "first")))
+    actual = list(events(index, of_run(index, "first")))
     model = index.stage_record("first", "rl").outputs["model"].address
     carried = [
         (event["job"]["name"], each["facets"].get("longhaul_evaluation"))
-        for event in found
+        for event in actual
         for each in (*event["inputs"], *event["outputs"])
         if each["name"] == model and event["eventType"] == "COMPLETE"
     ]
@@ -142,29 +144,29 @@ def test_a_model_and_its_evaluation_carry_the_same_figures(tmp_path: Path) -> No
 
 def test_events_tell_what_ran_in_which_run_and_how_it_ended(tmp_path: Path) -> None:
     index = made_index(tmp_path)
-    found = list(events(index, of_run(index, "second")))
-    told = [(event["job"]["name"], event["eventType"]) for event in found]
-    assert told[:2] == [("made-up", "START"), ("made-up", "FAIL")]
-    assert ("made-up.rl", "FAIL") in told
-    assert ("made-up.long_cot_sft", "COMPLETE") in told
-    failed = next(each for each in found if each["job"]["name"] == "made-up.rl" and each["eventType"] == "FAIL")
+    actual = list(events(index, of_run(index, "second")))
+    reported = [(event["job"]["name"], event["eventType"]) for event in actual]
+    assert reported[:2] == [("made-up", "START"), ("made-up", "FAIL")]
+    assert ("made-up.rl", "FAIL") in reported
+    assert ("made-up.long_cot_sft", "COMPLETE") in reported
+    failed = next(each for each in actual if each["job"]["name"] == "made-up.rl" and each["eventType"] == "FAIL")
     assert failed["run"]["facets"]["errorMessage"]["message"] == "ValueError: no luck"
-    assert failed["run"]["facets"]["parent"]["run"]["runId"] == found[0]["run"]["runId"]
+    assert failed["run"]["facets"]["parent"]["run"]["runId"] == actual[0]["run"]["runId"]
     assert failed["outputs"] == []
-    assert {tag["key"] for tag in found[0]["run"]["facets"]["tags"]["tags"]} >= {"reused data", "reused import"}
+    assert {tag["key"] for tag in actual[0]["run"]["facets"]["tags"]["tags"]} >= {"reused data", "reused import"}
     ended = {event["job"]["name"]: event["eventType"] for event in events(index, of_run(index, "third"))}
     assert ended["made-up"] == "ABORT"
 
 
 def test_a_data_set_is_written_and_read_under_one_name_and_version(tmp_path: Path) -> None:
     index = made_index(tmp_path)
-    found = list(events(index, of_run(index, "first")))
-    written = {(each["namespace"], each["name"]) for event in found for each in event["outputs"]}
-    read = {(each["namespace"], each["name"]): each for event in found for each in event["inputs"]}
+    actual = list(events(index, of_run(index, "first")))
+    written = {(each["namespace"], each["name"]) for event in actual for each in event["outputs"]}
+    read = {(each["namespace"], each["name"]): each for event in actual for each in event["inputs"]}
     assert read.keys() - written == {("file", "data/train.jsonl"), ("s3://raw", "a")}
     assert read["s3://raw", "a"]["facets"]["version"]["datasetVersion"] == digest("a")
     model = index.stage_record("first", "rl").outputs["model"]
-    (made,) = (each for event in found for each in event["outputs"] if each["name"] == model.address)
+    (made,) = (each for event in actual for each in event["outputs"] if each["name"] == model.address)
     assert made["facets"]["version"]["datasetVersion"] == model.digest
     assert made["facets"]["datasetType"]["datasetType"] == "MODEL"
     assert [tag["key"] for tag in made["facets"]["tags"]["tags"]] == ["production"]
@@ -172,15 +174,15 @@ def test_a_data_set_is_written_and_read_under_one_name_and_version(tmp_path: Pat
 
 def test_gates_are_assertions_about_the_data_that_a_stage_read(tmp_path: Path) -> None:
     index = made_index(tmp_path, gates=[{"gate": "balance", "passed": True, "rows": 3, "checks": [WARNED]}])
-    found = [each for each in events(index, of_run(index, "second")) if each["job"]["name"] == "made-up.rl"]
-    by_name = {each["name"]: each for each in found[-1]["inputs"]}
+    actual = [each for each in events(index, of_run(index, "second")) if each["job"]["name"] == "made-up.rl"]
+    by_name = {each["name"]: each for each in actual[-1]["inputs"]}
     record = index.stage_record("second", "rl")
     (assertion,) = by_name[record.inputs["prompts"].address]["inputFacets"]["dataQualityAssertions"]["assertions"]
     assert (assertion["success"], assertion["severity"], assertion["name"]) == (False, "warn", "balance")
     assert "inputFacets" not in by_name[record.inputs["model"].address] or (
         by_name[record.inputs["model"].address]["inputFacets"] == {}
     )
-    (test,) = found[-1]["run"]["facets"]["test"]["tests"]
+    (test,) = actual[-1]["run"]["facets"]["test"]["tests"]
     assert (test["status"], test["type"]) == ("fail", WARNED["expectation"])
 
 
@@ -189,7 +191,7 @@ def test_the_same_events_come_out_each_time(tmp_path: Path) -> None:
     assert list(events(index, whole(index))) == list(events(index, whole(index)))
 
 
-def test_a_stage_whose_start_is_no_time_is_named(tmp_path: Path) -> None:
+def test_a_stage_whose_start_is_not_a_time_is_named(tmp_path: Path) -> None:
     write_history(tmp_path / "store", [("stage-runs/first", stage_record("rl", "first", started="yesterday"))])
     index = LineageIndex.of(open_store(tmp_path / "store"), tmp_path)
     index.sync(open_store(tmp_path / "store"))

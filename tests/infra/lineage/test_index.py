@@ -52,7 +52,7 @@ def first_accuracy(index: LineageIndex, stage: str) -> float:
     return accuracy
 
 
-def test_a_run_is_told_in_full_with_the_records_of_what_it_reused(opened: Opened, store: Store) -> None:
+def test_a_run_is_listed_in_full_with_the_records_of_what_it_reused(opened: Opened, store: Store) -> None:
     history = two_runs()
     index = indexed(opened, store, history)
     detail = index.run("second")
@@ -109,7 +109,7 @@ def test_a_corrupted_record_is_named_and_hides_nothing_else(opened: Opened, stor
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"run": "a", "event": "exploded", "time": "now"}', "\ud800", "1e999"])
-def test_what_is_no_record_is_passed_over(content: str, store: Store, tmp_path: Path) -> None:
+def test_what_is_not_a_record_is_passed_over(content: str, store: Store, tmp_path: Path) -> None:
     folder = Path(store.backend.address) / "records" / "runs" / "odd"
     folder.mkdir(parents=True)
     (folder / "1.json").write_bytes(content.encode("utf-8", "surrogatepass"))
@@ -194,7 +194,7 @@ def test_a_stage_that_failed_first_and_then_succeeded_in_its_run_counts_as_succe
     (row,) = index.runs().rows
     assert (row.failed_stage, row.stages) == (None, 1)
     assert [record.failure for record in index.run("first").stages] == [None]
-    # What the failed attempt alone had read is no part of the lineage any more.
+    # What the failed attempt alone had read is not part of the lineage any more.
     assert [row.name for row in index.data().rows] == ["data"]
 
 

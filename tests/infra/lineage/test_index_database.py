@@ -17,9 +17,7 @@ from infra.store.store import Store
 from tests.infra.lineage.records import History, Opened, big_history, indexed, two_runs, write_history
 
 
-def test_an_index_of_a_newer_schema_is_refused_and_an_older_one_made_anew(
-    opened: Opened, store: Store, url: str
-) -> None:
+def test_an_index_of_a_newer_schema_is_refused_and_an_older_one_rebuilt(opened: Opened, store: Store, url: str) -> None:
     index = indexed(opened, store, two_runs())
     with index.engine.begin() as connection:
         connection.execute(text("UPDATE lineage_meta SET value = '99' WHERE name = 'schema'"))
@@ -64,7 +62,7 @@ def test_a_database_that_cannot_be_opened_is_named_without_its_password(url: str
     assert "secret" not in str(caught.value)
 
 
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "index.sqlite"
     file.write_text("this is not a database, but it is long enough to be taken for one" * 100)
     with pytest.raises(LineageError, match=r"index\.sqlite cannot be used.*not a database"):
@@ -97,7 +95,7 @@ def test_processes_that_sync_at_once_add_each_record_once(opened: Opened, store:
     assert index.runs().total == 60
 
 
-ASKED: list[Callable[[LineageIndex], object]] = [
+READS: list[Callable[[LineageIndex], object]] = [
     lambda index: index.neighbourhood("run:second"),
     lambda index: index.upstream("execution:second:rl"),
     lambda index: neighbourhood_of(index, "execution:second:rl", 3, ["execution:first:data", "\0"]),
@@ -105,7 +103,7 @@ ASKED: list[Callable[[LineageIndex], object]] = [
 ]
 
 
-@pytest.mark.parametrize("ask", ASKED, ids=["neighbourhood", "upstream", "nearby", "models"])
+@pytest.mark.parametrize("ask", READS, ids=["neighbourhood", "upstream", "nearby", "models"])
 def test_an_answer_that_has_begun_is_of_one_state_whatever_others_commit(
     ask: Callable[[LineageIndex], object], opened: Opened, store: Store
 ) -> None:
@@ -117,12 +115,12 @@ def test_an_answer_that_has_begun_is_of_one_state_whatever_others_commit(
     index.sync(store)
     write_history(root, earlier)
     index.sync(store)
-    expected, asked = ask(index), 0
+    expected, requested = ask(index), 0
 
-    def others_write(*told: Any) -> None:
-        nonlocal asked
-        asked += told[2].startswith("SELECT")
-        if asked == 1:
+    def others_write(*arguments: Any) -> None:
+        nonlocal requested
+        requested += arguments[2].startswith("SELECT")
+        if requested == 1:
             other.rebuild(store)
             more = History()
             more.add_run("third", minutes=120)
@@ -131,7 +129,7 @@ def test_an_answer_that_has_begun_is_of_one_state_whatever_others_commit(
 
     event.listen(index.engine, "after_cursor_execute", others_write)
     same = ask(index) == expected  # telling two graphs apart in words would take minutes
-    assert same and asked > 1
+    assert same and requested > 1
     assert index.runs().total == 3
 
 

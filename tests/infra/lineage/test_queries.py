@@ -62,17 +62,17 @@ def test_downstream_of_a_file_is_all_that_it_touched(index: LineageIndex) -> Non
 
 
 def test_models_that_saw_a_file_count_all_its_versions(index: LineageIndex) -> None:
-    saw = models_that_saw(index, find_all(index, "train.jsonl"))
-    assert {model.run for model in saw} == {"first", "second", "third"}
-    assert len(saw) == 8 + 6 + 8
+    seen = models_that_saw(index, find_all(index, "train.jsonl"))
+    assert {model.run for model in seen} == {"first", "second", "third"}
+    assert len(seen) == 8 + 6 + 8
     one = models_that_saw(index, find_all(index, digest("train 2")[:12]))
     assert {model.run for model in one} == {"third"}
 
 
 def test_a_model_did_not_see_itself(index: LineageIndex) -> None:
     rl = model_of(index, "first", "rl")
-    saw = models_that_saw(index, find_all(index, rl))
-    assert {model.stage for model in saw} == {stage for stage in CHAIN if stage.startswith("long2short/")}
+    seen = models_that_saw(index, find_all(index, rl))
+    assert {model.stage for model in seen} == {stage for stage in CHAIN if stage.startswith("long2short/")}
 
 
 def test_a_history_is_the_models_own_also_where_others_made_the_same_data(tmp_path: Path) -> None:
@@ -102,14 +102,14 @@ def test_a_history_is_the_models_own_also_where_others_made_the_same_data(tmp_pa
 
 
 def test_differences_name_what_changed_and_what_came_of_it(index: LineageIndex) -> None:
-    found = {each.stage: each for each in differences(index, "first:rl", "second:rl")}
-    assert list(found) == ["data", "import", "vanilla_sft", "curation", "long_cot_sft", "rl"]
-    assert all(found[stage].same for stage in UP_TO_CURATION)
-    told = [(change.what, change.name, change.before, change.after) for change in found["long_cot_sft"].changes]
-    assert ("config", "own.learning_rate", 1e-4, 2e-4) in told
-    assert ("metric", "loss", 0.5, 0.4) in told
-    assert {what for what, *_ in told} == {"config", "metric", "evaluation"}
-    assert "input" in {change.what for change in found["rl"].changes}
+    actual = {each.stage: each for each in differences(index, "first:rl", "second:rl")}
+    assert list(actual) == ["data", "import", "vanilla_sft", "curation", "long_cot_sft", "rl"]
+    assert all(actual[stage].same for stage in UP_TO_CURATION)
+    reported = [(change.what, change.name, change.before, change.after) for change in actual["long_cot_sft"].changes]
+    assert ("config", "own.learning_rate", 1e-4, 2e-4) in reported
+    assert ("metric", "loss", 0.5, 0.4) in reported
+    assert {what for what, *_ in reported} == {"config", "metric", "evaluation"}
+    assert "input" in {change.what for change in actual["rl"].changes}
 
 
 def test_differences_of_data_and_seed_are_named(index: LineageIndex) -> None:
@@ -119,10 +119,10 @@ def test_differences_of_data_and_seed_are_named(index: LineageIndex) -> None:
     assert ("input", "data") in {(change.what, change.name) for change in imported.changes}
 
 
-def test_a_stage_that_only_one_history_has_is_told(index: LineageIndex) -> None:
-    found = {each.stage: each for each in differences(index, "first:long2short/merge", "second:long_cot_sft")}
-    assert (found["long2short/merge"].before, found["long2short/merge"].after) == ("first", None)
-    assert found["rl"].after is None
+def test_a_stage_that_only_one_history_has_is_listed(index: LineageIndex) -> None:
+    actual = {each.stage: each for each in differences(index, "first:long2short/merge", "second:long_cot_sft")}
+    assert (actual["long2short/merge"].before, actual["long2short/merge"].after) == ("first", None)
+    assert actual["rl"].after is None
 
 
 def test_a_model_is_asked_for_by_tag_digest_or_stage_and_nothing_else(index: LineageIndex, tmp_path: Path) -> None:
@@ -161,13 +161,13 @@ def test_data_are_flattened_to_their_leaves(value: Any, leaves: dict[str, Any]) 
 
 
 def test_a_changed_file_reruns_who_read_it_and_all_that_follows(index: LineageIndex) -> None:
-    found = reruns(index, "base")
-    assert found.run == "other"
-    assert [stage.stage for stage in found.stages if "evaluate" not in stage.stage] == list(CHAIN)[1:]
-    assert found.reused == ("data",)
-    assert found.stages[0].because == ("base",)
-    assert found.stages[1].stage == "evaluate/import" and found.stages[1].because == ("model from import",)
-    assert found.seconds == 30.0 * (9 + 8)
+    actual = reruns(index, "base")
+    assert actual.run == "other"
+    assert [stage.stage for stage in actual.stages if "evaluate" not in stage.stage] == list(CHAIN)[1:]
+    assert actual.reused == ("data",)
+    assert actual.stages[0].because == ("base",)
+    assert actual.stages[1].stage == "evaluate/import" and actual.stages[1].because == ("model from import",)
+    assert actual.seconds == 30.0 * (9 + 8)
 
 
 def test_reruns_are_those_of_the_newest_use_or_of_the_run_that_is_named(index: LineageIndex) -> None:
@@ -181,8 +181,8 @@ def test_reruns_are_those_of_the_newest_use_or_of_the_run_that_is_named(index: L
 
 def test_a_changed_artifact_reruns_only_what_reads_it(index: LineageIndex) -> None:
     curated = index.stage_record("first", "curation").outputs["prompts"].digest
-    found = reruns(index, curated, run="first")
-    assert [stage.stage for stage in found.stages if not stage.stage.startswith("evaluate/")] == [
+    actual = reruns(index, curated, run="first")
+    assert [stage.stage for stage in actual.stages if not stage.stage.startswith("evaluate/")] == [
         "long_cot_sft",
         "rl",
         "long2short/merge",

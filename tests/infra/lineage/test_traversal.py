@@ -29,10 +29,10 @@ def numbers(graph: Subgraph) -> list[int]:
 
 def within(edges: set[tuple[int, int]], start: int, hops: int) -> set[int]:
     """Nodes at most so many edges away, by the definition."""
-    found = {start}
+    results = {start}
     for _ in range(hops):
-        found |= {b for a, b in edges if a in found}
-    return found
+        results |= {b for a, b in edges if a in results}
+    return results
 
 
 graphs = st.integers(1, 12).flatmap(
@@ -79,9 +79,9 @@ def test_a_walk_asks_a_few_times_however_many_nodes_there_are() -> None:
     chance = Random(0)
     edges = {(chance.randrange(0, 2000), chance.randrange(0, 2000)) for _ in range(6000)}
     engine = graph_of(2000, edges)
-    asked: list[str] = []
-    event.listen(engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
+    statements: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
     with reading(engine) as connection:
         neighbourhood(connection, "run:0", 2, 200)
     # The node's number, two hops, and the nodes and edges of the answer.
-    assert len([each for each in asked if each.startswith("SELECT")]) == 1 + 2 + 2
+    assert len([each for each in statements if each.startswith("SELECT")]) == 1 + 2 + 2

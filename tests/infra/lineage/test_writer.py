@@ -42,10 +42,10 @@ def made_up(chance: Random) -> list[ReadRecord]:
         if chance.random() < 0.5:
             with_model = [each for each in record.values() if "model" in each.outputs]
             history.set_tag(chance.choice(["production", "best"]), chance.choice([None, *with_model]))
-    kept = [each for each in history.records if chance.random() < 0.9]
+    retained = [each for each in history.records if chance.random() < 0.9]
     return [
         ReadRecord(f"{name}/{place:020d}-{digest(place)[:32]}.json", record.model_dump(mode="json"), record, None)
-        for place, (name, record) in enumerate(kept)
+        for place, (name, record) in enumerate(retained)
     ]
 
 
@@ -57,7 +57,7 @@ def contents(batches: list[list[ReadRecord]]) -> dict[str, set[Any]]:
             Writer(connection).add(batch)
     with engine.connect() as connection:
         nodes = {row.node: row.id for row in connection.execute(select(tables.nodes))}
-        found: dict[str, set[Any]] = {}
+        results: dict[str, set[Any]] = {}
         for table in metadata.sorted_tables:
             numbered = [
                 place
@@ -65,12 +65,12 @@ def contents(batches: list[list[ReadRecord]]) -> dict[str, set[Any]]:
                 if column.name in ("node", "execution", "artifact", "source", "target")
                 and isinstance(column.type, tables.Integer)
             ]
-            found[table.name] = {
+            results[table.name] = {
                 tuple(nodes[value] if place in numbered else value for place, value in enumerate(row))
                 for row in connection.execute(select(table))
             }
     engine.dispose()
-    return found
+    return results
 
 
 @settings(max_examples=20, deadline=None)

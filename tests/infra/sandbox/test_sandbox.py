@@ -68,7 +68,7 @@ def test_an_exception_is_an_exit_code_and_a_traceback(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("program", ["\0", "print('\ud800')", "def", "# coding: nonsense", ""])
-def test_text_that_is_no_program_does_not_raise_outside(sandbox: Sandbox, program: str) -> None:
+def test_text_that_is_not_a_program_does_not_raise_outside(sandbox: Sandbox, program: str) -> None:
     assert sandbox.run(program, "", SHORT).ended == "finished"
 
 
@@ -342,7 +342,7 @@ def test_without_a_backend_nothing_runs(monkeypatch: pytest.MonkeyPatch, tmp_pat
         open_sandbox()
 
 
-def test_a_box_that_cannot_be_made_is_no_verdict_on_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_box_that_cannot_be_made_is_not_a_verdict_on_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(open_sandbox(SandboxConfig(backend="bubblewrap"))) as sandbox:
         monkeypatch.setattr("infra.sandbox.bubblewrap.INIT", ("/no/such/python",))
         with pytest.raises(SandboxUnavailable, match="no/such"):

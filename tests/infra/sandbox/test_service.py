@@ -138,7 +138,7 @@ def test_a_malformed_request_is_refused_by_its_key(url: str, body: object, said:
     assert answer.status_code == 422 and said in answer.json()["error"], answer.text
 
 
-def test_what_is_no_json_or_too_large_or_of_another_type_is_refused(url: str) -> None:
+def test_what_is_not_json_or_too_large_or_of_another_type_is_refused(url: str) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
     answers = {
         content[:2]: httpx.post(url + "/v1/run", content=content, headers=headers).status_code

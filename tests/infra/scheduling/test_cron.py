@@ -34,7 +34,7 @@ def test_a_time_that_spring_skips_comes_an_hour_later_and_not_twice() -> None:
     ]
 
 
-def test_a_time_that_autumn_repeats_comes_at_both_and_time_goes_on() -> None:
+def test_a_time_that_autumn_repeats_comes_at_both() -> None:
     # On 31 October 2027 Berlin's clock goes from 03:00 back to 02:00, which is 01:00 UTC.
     assert times("30 2 * * *", BERLIN, datetime(2027, 10, 30, 12, tzinfo=UTC), 3) == [
         "31 00:30",
@@ -83,7 +83,7 @@ def test_a_leap_day_is_waited_for() -> None:
         ("0 3 * * 1; rm", "6 fields"),
     ],
 )
-def test_what_is_no_cron_is_refused_by_field(text: str, message: str) -> None:
+def test_what_is_not_a_cron_is_refused_by_field(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message.replace("*", r"\*").replace("?", r"\?")):
         Cron.parse(text)
 

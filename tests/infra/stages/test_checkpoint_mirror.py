@@ -51,7 +51,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path: data for path, data in results.items() if not path.rpartition("/")[2].startswith(".")}
 
 
-def test_a_stage_that_moves_goes_on_from_its_last_checkpoint(backend: Backend, tmp_path: Path) -> None:
+def test_a_stage_that_moves_resumes_from_its_last_checkpoint(backend: Backend, tmp_path: Path) -> None:
     here, there = tmp_path / "here" / KEY, tmp_path / "there" / KEY
     mirror = Mirror(backend, KEY, here)
     for iteration in range(3):

@@ -37,7 +37,7 @@ def counts(lost_at: int | None) -> Body:
     return body
 
 
-def test_a_stage_that_lost_a_node_goes_on_elsewhere_from_its_last_checkpoint(s3: None, tmp_path: Path) -> None:
+def test_a_stage_that_lost_a_node_resumes_elsewhere_from_its_last_checkpoint(s3: None, tmp_path: Path) -> None:
     boto3.client("s3").create_bucket(Bucket="checkpoints")
     address = f"s3://checkpoints/{uuid.uuid4().hex}"
     parts = KeyParts.now("counts", {}, 0, {}, {}, "infra.stages.contract")

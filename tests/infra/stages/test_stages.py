@@ -158,8 +158,8 @@ class GateStage:
             "severity": "stop",
             "success": not failed,
         }
-        found: dict[str, Any] = {"unexpected": None, "examples": [], "observed": None, "error": None}
-        context.gates.append(GateResult.of("input", self.checks, [rule | found]))
+        results: dict[str, Any] = {"unexpected": None, "examples": [], "observed": None, "error": None}
+        context.gates.append(GateResult.of("input", self.checks, [rule | results]))
         if failed:
             raise GateFailed("rows are missing")
 
@@ -213,7 +213,7 @@ def test_a_record_tells_code_inputs_and_packages(stages: Stages) -> None:
     assert KeyParts.of(record).key == record.key
 
 
-def test_outputs_that_are_gone_are_made_anew(stages: Stages) -> None:
+def test_outputs_that_are_gone_are_made_again(stages: Stages) -> None:
     first = stages("a")
     shutil.rmtree(Path(first.outputs["text"].address).parent)
     again = stages("a")
@@ -221,7 +221,7 @@ def test_outputs_that_are_gone_are_made_anew(stages: Stages) -> None:
     assert (stages.runner.store.fetch(again.outputs["text"]) / "text").read_text() == "a"
 
 
-def test_damaged_outputs_are_made_anew_and_the_stored_copy_is_healed(
+def test_damaged_outputs_are_made_again_and_the_stored_copy_is_healed(
     stages: Stages, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = stages("a")
@@ -303,8 +303,8 @@ parts = KeyParts.now("slow", {{}}, 0, {{}}, {{}}, "infra.stages.contract")
 print(runner(StageTask("slow", parts, None, lambda: slow)).model_dump_json())
 """
     both = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    found = [json.loads(process.communicate(timeout=60)[0]) for process in both]
-    assert sorted(record["reused_from"] or "" for record in found) == ["", "r"]
+    actual = [json.loads(process.communicate(timeout=60)[0]) for process in both]
+    assert sorted(record["reused_from"] or "" for record in actual) == ["", "r"]
 
 
 def test_an_attempt_on_another_machine_resumes_from_the_checkpoints_in_a_shared_store(s3: None, tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_a_record_that_changes_on_the_way_out_is_read_again(proxy: FaultyProxy, 
     assert proxy.faults[0].times == 0
 
 
-def test_a_put_that_broke_off_goes_on_with_what_the_server_lacks(
+def test_a_put_that_broke_off_resumes_with_what_the_server_lacks(
     proxy: FaultyProxy, store: Store, folder: Path
 ) -> None:
     proxy.faults = [Fault("500", "PUT", "partNumber=3")]
@@ -174,7 +174,7 @@ def test_a_put_that_broke_off_goes_on_with_what_the_server_lacks(
     assert uploads(store) == []
 
 
-def test_a_fetch_that_broke_off_goes_on_with_what_it_lacks(proxy: FaultyProxy, store: Store, folder: Path) -> None:
+def test_a_fetch_that_broke_off_resumes_with_what_it_lacks(proxy: FaultyProxy, store: Store, folder: Path) -> None:
     ref = store.put(folder, "model")
 
     proxy.faults = [Fault("drop response", "GET", f"bytes={8 * MIB}-")]
@@ -189,7 +189,7 @@ def test_a_fetch_that_broke_off_goes_on_with_what_it_lacks(proxy: FaultyProxy, s
     assert again == set(failed), "what had arrived is not fetched again"
 
 
-def test_an_answer_that_is_lost_after_the_upload_was_completed_is_no_failure(
+def test_an_answer_that_is_lost_after_the_upload_was_completed_is_not_a_failure(
     proxy: FaultyProxy, store: Store, folder: Path
 ) -> None:
     proxy.faults = [Fault("drop response", "POST", "uploadId=", times=1)]

@@ -220,7 +220,7 @@ assert not Path("absent").exists()
 
 
 @pytest.mark.parametrize("mode", ["offline", "disabled"])
-def test_a_metric_that_is_no_number_is_refused_by_name(tmp_path: Path, mode: str) -> None:
+def test_a_metric_that_is_not_a_number_is_refused_by_name(tmp_path: Path, mode: str) -> None:
     with pytest.raises(TypeError, match="metric 'rl/accuracy' is a str"), tracker(tmp_path, mode=mode) as run:
         run.log({"rl/accuracy": "high"}, 0)  # type: ignore[dict-item]
 

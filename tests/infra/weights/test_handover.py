@@ -213,7 +213,7 @@ def test_turns_on_a_shared_device_change_neither_samples_nor_training(base: Path
 
 
 @pytest.mark.parametrize(("zero_stage", "dtype"), [(1, "float32"), (2, "bfloat16")])
-def test_a_trainer_that_was_offloaded_goes_on_as_if_nothing_had_happened(
+def test_a_trainer_that_was_offloaded_continues_as_if_nothing_had_happened(
     zero_stage: Any, dtype: Any, base: Path
 ) -> None:
     """The same was seen by hand with ZeRO 3 in both dtypes; a test would have to compile the optimizer it needs."""

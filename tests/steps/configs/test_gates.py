@@ -70,7 +70,7 @@ def test_a_bad_file_of_ones_own_is_refused_when_the_recipe_is_read(
         assert part in str(error.value)
 
 
-def test_what_is_no_folder_or_no_stage_is_refused(tmp_path: Path) -> None:
+def test_what_is_neither_a_folder_nor_a_stage_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match=r"gates\.folder: .* is not a folder"):
         GatesConfig(folder=str(tmp_path / "absent"))
     with pytest.raises(ValidationError, match=r"gates\.suites: there is no stage 'r1'"):

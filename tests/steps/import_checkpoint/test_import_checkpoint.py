@@ -18,7 +18,7 @@ from steps.configs.import_checkpoint import ImportConfig
 from steps.import_checkpoint import CheckpointRefused, check_checkpoint
 from tests.steps.import_checkpoint.small_checkpoint import (
     CONTEXT,
-    KEPT,
+    OTHER_FILES,
     SMALL,
     Bomb,
     edit,
@@ -35,7 +35,7 @@ def test_a_whole_checkpoint_is_imported_unchanged_and_described(base: Path, tmp_
     lines: list[str] = []
     result = import_at(ImportConfig(checkpoint=str(base)), tmp_path / "model", lines.append)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
-    assert names(tmp_path / "model") == KEPT | {"model.safetensors"}
+    assert names(tmp_path / "model") == OTHER_FILES | {"model.safetensors"}
     assert Manifest.of(tmp_path / "model") == Manifest.of(base)
     assert result.architecture == "Qwen2ForCausalLM"
     assert result.parameters == sum(parameter.numel() for parameter in model.parameters())
@@ -66,7 +66,7 @@ def test_tied_embeddings_may_be_saved_twice(base: Path) -> None:
     check_checkpoint(base)
 
 
-def test_a_cache_that_old_checkpoints_saved_as_a_weight_is_no_reason_to_refuse(base: Path) -> None:
+def test_a_cache_that_old_checkpoints_saved_as_a_weight_is_not_a_reason_to_refuse(base: Path) -> None:
     edit_weights(
         base / "model.safetensors", lambda t: t.update({"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)})
     )
@@ -83,7 +83,7 @@ def test_pickles_beside_safetensors_are_left_out_and_never_loaded(base: Path, tm
     result = import_at(ImportConfig(checkpoint=str(base)), tmp_path / "model")
     left_out = ("consolidated.safetensors", "modeling_evil.py", "onnx/", "optimizer.pt", "pytorch_model.bin")
     assert result.left_out == (*left_out, "training_args.bin")
-    assert names(tmp_path / "model") == KEPT | {"model.safetensors"}
+    assert names(tmp_path / "model") == OTHER_FILES | {"model.safetensors"}
     assert not (tmp_path / "exploded").exists()
 
 

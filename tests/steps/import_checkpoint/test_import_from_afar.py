@@ -10,7 +10,7 @@ from infra.store.store import Manifest, StoreError
 from steps.configs.import_checkpoint import ImportConfig
 from steps.import_checkpoint import CheckpointRefused
 from tests.hub_server import Hub, serve
-from tests.steps.import_checkpoint.small_checkpoint import KEPT, import_at, names, only_a_pickle
+from tests.steps.import_checkpoint.small_checkpoint import OTHER_FILES, import_at, names, only_a_pickle
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -46,8 +46,10 @@ def test_a_checkpoint_on_the_hub_is_imported_at_a_commit_without_its_pickles(
     result = import_at(ImportConfig(checkpoint="owner/base", revision="v1"), tmp_path / "model")
     assert result.source == f"hf://owner/base@{COMMIT}"
     assert result.left_out == ("modeling_evil.py", "pytorch_model.bin")
-    assert {path.rsplit("/", 1)[1] for path in hub.requests if "/resolve/" in path} == KEPT | {"model.safetensors"}
-    assert names(tmp_path / "model") == KEPT | {"model.safetensors"}
+    assert {path.rsplit("/", 1)[1] for path in hub.requests if "/resolve/" in path} == OTHER_FILES | {
+        "model.safetensors"
+    }
+    assert names(tmp_path / "model") == OTHER_FILES | {"model.safetensors"}
     assert not any(path.is_symlink() for path in (tmp_path / "model").iterdir())
 
 

@@ -122,7 +122,7 @@ def test_training_on_pairs_brings_the_model_to_agree_with_them(tiny_trainer: Tra
     ]
     logged: list[dict[str, Any]] = []
     chat = Chat(base)
-    parts: Any = {"engine": ScriptedEngine(chat, lambda prompt, asked: ""), "trainer": tiny_trainer}
+    parts: Any = {"engine": ScriptedEngine(chat, lambda prompt, turn: ""), "trainer": tiny_trainer}
     with Workbench(base, **parts, context=CONTEXT, seed=0, log=logged.append, chat=chat) as bench:
         result = dpo(bench, pairs, config)
     # Three pairs are two steps of each epoch. Before the first, the model is its own reference.
@@ -135,12 +135,12 @@ def test_training_on_pairs_brings_the_model_to_agree_with_them(tiny_trainer: Tra
 def test_pairs_are_made_of_what_the_model_answers(base: Path) -> None:
     answers = ["\\boxed{1}", "So it is \\boxed{1}", "I think that it is \\boxed{2}", "\\boxed{3}"]
     config = DpoConfig.model_validate({"learning_rate": 1e-4, "pairs_per_problem": 99, "responses": {"samples": 4}})
-    with scripted_bench(base, lambda prompt, asked: answers[asked]) as (bench, _, _):
+    with scripted_bench(base, lambda prompt, turn: answers[turn]) as (bench, _, _):
         pairs = sample_pairs(bench, [PROBLEM], config)
         texts = {(bench.chat.text(pair.chosen.response), bench.chat.text(pair.rejected.response)) for pair in pairs}
     assert texts == {(answers[0], answers[1]), (answers[0], answers[2])}
     with (
-        scripted_bench(base, lambda prompt, asked: "\\boxed{2}") as (bench, _, _),
+        scripted_bench(base, lambda prompt, turn: "\\boxed{2}") as (bench, _, _),
         pytest.raises(ValueError, match="no problem has a right response and a longer one"),
     ):
         sample_pairs(bench, [PROBLEM], config)

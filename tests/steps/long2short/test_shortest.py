@@ -46,7 +46,7 @@ def test_the_stage_trains_on_the_shortest_right_response_that_was_not_cut_off(ba
         phase=PhaseConfig(sequence_length=64, learning_rate=1e-3, final_learning_rate=1e-4),
     )
     hard = Problem(id="hard", prompt="hard = ?", answer="5", verifier="math")
-    with scripted_bench(base, lambda prompt, asked: answers[asked]) as (bench, _, trainer):
+    with scripted_bench(base, lambda prompt, turn: answers[turn]) as (bench, _, trainer):
         sampled = sample_responses(bench, [PROBLEM, hard], config.responses)
         assert shortest_rejection_sampling(bench, sampled, config) == 1
     ((text,),) = trainer.steps

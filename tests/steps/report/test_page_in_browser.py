@@ -39,9 +39,9 @@ def look(browser: Browser, page: str, folder: Path, width: int, scheme: Any, ope
     file.write_text(page, encoding="utf-8")
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     tab: Page = context.new_page()
-    asked: list[str] = []
+    requested: list[str] = []
     complaints: list[str] = []
-    tab.on("request", lambda request: asked.append(request.url))
+    tab.on("request", lambda request: requested.append(request.url))
     tab.on("console", lambda message: complaints.append(message.text))
     tab.on("pageerror", lambda error: complaints.append(str(error)))
     tab.goto(file.as_uri())
@@ -49,7 +49,7 @@ def look(browser: Browser, page: str, folder: Path, width: int, scheme: Any, ope
         tab.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
     tab.screenshot(path=folder / f"{scheme}-{width}{'-opened' if opened else ''}.png", full_page=True)
     measured = {
-        "asked": [url for url in asked if url != file.as_uri()],
+        "asked": [url for url in requested if url != file.as_uri()],
         "complaints": complaints,
         "overflow": tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"),
         "ground": tab.evaluate("getComputedStyle(document.body).backgroundColor"),

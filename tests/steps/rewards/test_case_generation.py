@@ -241,7 +241,7 @@ class NoSandbox:
         raise AssertionError(f"{name} was called")
 
 
-def test_interrupted_work_goes_on_with_the_problem_at_which_it_stopped(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_interrupted_work_resumes_with_the_problem_at_which_it_stopped(sandbox: Sandbox, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     problems = [double(), double("pass", id="broken")]
     outcomes = make_test_cases(problems, FEW, sandbox, SLOTS, journal=journal)

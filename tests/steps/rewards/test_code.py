@@ -258,7 +258,7 @@ def test_the_tests_of_a_function_never_enter_the_programs_box(sandbox: CountingS
     assert sandbox.texts and not any("secret" in text or "check(" in text for text in sandbox.texts[1:])
 
 
-def test_test_code_that_fails_by_itself_is_no_verdict_on_the_program(sandbox: CountingSandbox) -> None:
+def test_test_code_that_fails_by_itself_is_not_a_verdict_on_the_program(sandbox: CountingSandbox) -> None:
     function = FunctionTests(entry_point="f", check="def check(candidate)\n    pass")
     problem = Problem(id="broken", prompt="?", verifier="code", function=function)
     with pytest.raises(BrokenTests, match="problem 'broken'"):

@@ -43,7 +43,7 @@ from steps.rewards.score import after_thinking, boxed_answer
         (r"\boxed{(1, 2)}, \boxed{(2, 1)}", "(1, 2), (2, 1)"),
         (r"\boxed{1} \text{ and } \boxed{2} \boxed{}", "1, 2"),
         (r"\boxed{5}, \boxed{5}", "5"),
-        # What has no end, or more after it, is no answer; an earlier box is not taken in its place.
+        # What has no end, or more after it, is not an answer; an earlier box is not taken in its place.
         (r"\boxed{5", None),
         (r"\boxed{4} and \boxed{5", None),
         ("\\boxed{5\\", None),

@@ -56,7 +56,7 @@ from tests.steps.rewards.judge import Judge
         ("exact", "0.25", ["0.25", "1/4"], ["0.3"]),
     ],
 )
-def test_an_answer_is_written_as_asked(
+def test_an_answer_is_written_as_requested(
     judge: Judge, form: str, reference: str, right: list[str], wrong: list[str]
 ) -> None:
     for answer in right:
@@ -87,7 +87,7 @@ def test_without_a_form_any_equal_answer_is_right(judge: Judge, reference: str, 
         ("Simplify √12.", r"2\sqrt{3}", "√12"),
     ],
 )
-def test_a_piece_of_the_question_is_no_answer(judge: Judge, prompt: str, reference: str, copied: str) -> None:
+def test_a_piece_of_the_question_is_not_an_answer(judge: Judge, prompt: str, reference: str, copied: str) -> None:
     assert judge(reference, copied).right
     assert not judge(reference, copied, prompt=prompt).right
     assert judge(reference, reference, prompt=prompt).right

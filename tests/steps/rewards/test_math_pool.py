@@ -64,7 +64,7 @@ def test_a_long_answer_is_wrong_at_once(pool: MathPool) -> None:
     assert time.monotonic() - start < 10
 
 
-def test_a_reference_that_is_no_mathematics_is_an_error_and_not_a_zero(pool: MathPool) -> None:
+def test_a_reference_that_is_not_mathematics_is_an_error_and_not_a_zero(pool: MathPool) -> None:
     problem = Problem(id="broken-7", prompt="?", answer=r"\frac{x}{", verifier="math")
     with pytest.raises(UnreadableReference, match="broken-7"):
         judge_response(problem, r"\boxed{\frac{x}2}", pool)

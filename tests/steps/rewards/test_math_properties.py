@@ -83,9 +83,9 @@ def test_mixed_numbers_are_sums(whole: int, top: int, bottom: int) -> None:
 
 @given(st.integers(0, 99), st.text("0123456789", max_size=4), st.text("0123456789", min_size=1, max_size=5))
 def test_digits_that_repeat_are_a_fraction(whole: int, fixed: str, repeated: str) -> None:
-    shown = Fraction(f"{whole}.{fixed}{repeated * 8}")
+    decimal = Fraction(f"{whole}.{fixed}{repeated * 8}")
     exact_value = value(f"{whole}.{fixed}\\overline{{{repeated}}}")
-    assert exact_value is not None and 0 <= exact_value - shown <= Fraction(1, 10 ** (len(fixed) + 8 * len(repeated)))
+    assert exact_value is not None and 0 <= exact_value - decimal <= Fraction(1, 10 ** (len(fixed) + 8 * len(repeated)))
 
 
 @given(st.integers(-(10**20), 10**20), st.integers(-(10**20), 10**20), st.integers(0, 200))
@@ -109,7 +109,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 @given(st.text(LETTERS + "  ", min_size=1, max_size=20).map(str.strip).filter(bool))
 @judged
-def test_a_word_that_is_no_unit_is_refused(judge: Judge, word: str) -> None:
+def test_a_word_that_is_not_an_unit_is_refused(judge: Judge, word: str) -> None:
     assume(read_unit(word) is None)
     assert not judge("12", rf"12 \text{{ {word}}}").right
     assert not judge("12", rf"12 \mathrm{{{word}}}").right
@@ -117,26 +117,26 @@ def test_a_word_that_is_no_unit_is_refused(judge: Judge, word: str) -> None:
 
 @given(st.sampled_from(LETTERS), st.integers(2, 99))
 @judged
-def test_a_letter_behind_a_number_is_no_unit_without_a_space(judge: Judge, letter: str, number: int) -> None:
+def test_a_letter_behind_a_number_is_not_an_unit_without_a_space(judge: Judge, letter: str, number: int) -> None:
     assert not judge(str(number), f"{number}{letter}").right
 
 
 @given(st.permutations("Monday"))
 @judged
-def test_a_word_with_its_letters_in_another_order_is_another_word(judge: Judge, letters: list[str]) -> None:
+def test_a_word_with_its_letters_in_another_order_is_a_different_word(judge: Judge, letters: list[str]) -> None:
     word = "".join(letters)
     assert judge("Monday", word).right == (word.casefold() == "monday")
 
 
 @given(st.permutations("ABCD"))
 @judged
-def test_a_name_with_its_letters_in_another_order_is_another_name(judge: Judge, letters: list[str]) -> None:
+def test_a_name_with_its_letters_in_another_order_is_a_different_name(judge: Judge, letters: list[str]) -> None:
     assert judge("ABCD", "".join(letters)).right == (letters == list("ABCD"))
 
 
 @given(st.integers(2, 36), st.integers(2, 36), st.text("01", min_size=2, max_size=8))
 @judged
-def test_digits_in_another_base_are_another_number(judge: Judge, base: int, other: int, digits: str) -> None:
+def test_digits_in_another_base_are_a_different_number(judge: Judge, base: int, other: int, digits: str) -> None:
     assume(digits[0] == "1")
     assert judge(f"{digits}_{{{base}}}", f"({digits})_{{{other}}}").right == (base == other)
     assert judge(f"{digits}_{{{base}}}", digits).right == (base == 10)

@@ -234,7 +234,7 @@ def test_a_malformed_verdict_is_asked_for_again_with_another_seed(reader: Reader
     assert model.malformed == 1
 
 
-def test_no_verdict_in_the_end_is_no_reward_and_is_counted(reader: Reader) -> None:
+def test_no_verdict_in_the_end_is_not_a_reward_and_is_counted(reader: Reader) -> None:
     engine = Canned(reader.chat, "yes", '{"right": 1}')
     model = CotRm(reader, "cot_rm@1:test", engine, CotRmConfig(attempts=2))
     with Scorer(models={"cot_rm": model}) as scorer:
@@ -268,7 +268,7 @@ def test_no_verdict_in_the_end_is_no_reward_and_is_counted(reader: Reader) -> No
         "__import__('os').system('true')",
     ],
 )
-def test_what_is_no_strict_verdict_is_malformed(text: str) -> None:
+def test_what_is_not_a_strict_verdict_is_malformed(text: str) -> None:
     with pytest.raises(MalformedVerdict):
         parse_verdict(text)
 

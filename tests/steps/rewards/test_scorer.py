@@ -33,7 +33,7 @@ def test_a_hanging_answer_is_counted_and_leaves_its_neighbours_alone() -> None:
         assert scorer.counts["math@3: timed out"] == 1
 
 
-def test_a_fault_of_ours_is_raised_and_the_scorer_goes_on() -> None:
+def test_a_fault_of_the_project_is_raised_and_the_scorer_continues() -> None:
     with Scorer() as scorer:
         broken = scorer.submit(BROKEN, r"\boxed{\frac{x}{2}}")
         with pytest.raises(UnreadableReference, match="broken"):

@@ -148,7 +148,7 @@ def test_a_group_that_cannot_be_judged_is_left_out_and_the_others_go_on(bench_wi
     assert sum(one.failed_judgements for one in state.history) == 2 * len(failed)
 
 
-def test_a_reward_that_is_no_number_is_no_reward(bench_with: BenchWith, tmp_path: Path) -> None:
+def test_a_reward_that_is_not_a_number_is_not_a_reward(bench_with: BenchWith, tmp_path: Path) -> None:
     bench = bench_with(judging(lambda problem, turn: float("nan") if turn % 3 == 0 else float(turn % 3 == 1)))
     state = run(bench, tmp_path / "a", changed(responses=6))
     assert all(math.isfinite(value) for one in state.history for value in one.values().values())

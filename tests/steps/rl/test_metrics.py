@@ -36,7 +36,7 @@ def metrics(iteration: int = 0, **changes: float) -> IterationMetrics:
     return IterationMetrics.join(iteration, rollout, training, handover).model_copy(update=changes)
 
 
-def test_a_figure_without_a_value_is_not_logged_and_the_iteration_is_no_figure() -> None:
+def test_a_figure_without_a_value_is_not_logged_and_the_iteration_is_not_a_figure() -> None:
     logged = metrics(3, accuracy=0.5).logged()
     assert logged["rl/accuracy"] == 0.5
     assert "rl/response_tokens" not in logged and "rl/iteration" not in logged

@@ -82,7 +82,9 @@ def made_up_site(folder: Path, hostile: bool = False) -> Site:
     """
     store = open_store(folder / "store")
     bad = HOSTILE if hostile else ""
-    kept = put(store, folder / "files", {"config.json": json.dumps({"text": HOSTILE}), "deep/a.txt": "plain"}, "model")
+    retained = put(
+        store, folder / "files", {"config.json": json.dumps({"text": HOSTILE}), "deep/a.txt": "plain"}, "model"
+    )
     sampled = samples(store, folder / "samples")
     history = History()
     sources = {"data": {f"/data/train{bad}.jsonl": "a" * 64}}
@@ -96,7 +98,7 @@ def made_up_site(folder: Path, hostile: bool = False) -> Site:
         values = {"config": config, "gates": [gate]}
         return record.model_copy(update=values | {"history": rl_history(), "metrics": {f"loss{bad}": 0.5}} | changed)
 
-    outputs = {f"model{bad}": kept, "samples": sampled}
+    outputs = {f"model{bad}": retained, "samples": sampled}
     replaced: dict[tuple[str, str], dict[str, Any]] = {("rl", FIRST): {"outputs": outputs}}
     second = History()
     other_tau = {"own": {"tau": 0.2}, "engine": {"dtype": "float32"}}
@@ -112,13 +114,13 @@ def made_up_site(folder: Path, hostile: bool = False) -> Site:
     running = [each for each in last.records if getattr(each[1], "stage", "") != "rl"]
     tagged = History()
     tagged.set_tag("production", first["long_cot_sft"], minutes=2000)
-    tagged.set_tag("production", first["rl"].model_copy(update={"outputs": {"model": kept}}), minutes=2100)
+    tagged.set_tag("production", first["rl"].model_copy(update={"outputs": {"model": retained}}), minutes=2100)
     records = [*history.records, *second.records, *running, *tagged.records]
     for number, (name, record) in enumerate(records):
         if isinstance(record, StageRecord) and (record.stage, record.run) in replaced:
             records[number] = name, rl(record, **replaced[record.stage, record.run])
         elif isinstance(record, StageRecord) and (record.stage, record.run) == ("evaluate/rl", FIRST):
-            inputs = {"model": kept, "data": record.inputs["data"]}
+            inputs = {"model": retained, "data": record.inputs["data"]}
             values = {"inputs": inputs, "evaluation": evaluation(0.64, bad or RESPONSE)}
             records[number] = name, StageRecord.model_validate(record.model_dump() | values)
     if hostile:
