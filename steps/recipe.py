@@ -4,6 +4,8 @@ A file in configs/ is checked against it before anything runs: unknown keys, wro
 are refused with the key's name.
 """
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,9 @@ from steps.configs.reward_models import RewardModelsConfig
 from steps.configs.rl import RlConfig
 from steps.configs.sft import SftConfig
 from steps.recipe_text import UnreadableText, load_mapping
+
+LARGEST = 2**53
+"""The largest whole number of a recipe: JSON and floats hold all up to it."""
 
 
 class ConfigRefused(LonghaulError, ValueError):
@@ -162,7 +167,7 @@ def parse_recipe(text: str, source: str) -> Recipe:
 def check_recipe(raw: dict[str, Any], source: str) -> Recipe:
     """A recipe from plain data. Raises ConfigRefused naming every bad key."""
     try:
-        return Recipe.model_validate(raw)
+        recipe = Recipe.model_validate(raw)
     except ValidationError as error:
         lines = []
         for problem in error.errors():
@@ -172,6 +177,23 @@ def check_recipe(raw: dict[str, Any], source: str) -> Recipe:
                 message = "unknown key; remove it or fix its spelling"
             lines.append(f"  {key}: {message}")
         raise ConfigRefused(f"{source} is refused:\n" + "\n".join(lines)) from error
+    if unbounded := [f"  {key}: {fault}" for key, fault in _unbounded(recipe.model_dump())]:
+        raise ConfigRefused(f"{source} is refused:\n" + "\n".join(unbounded))
+    return recipe
+
+
+def _unbounded(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Numbers that a field's own limits let pass and with which nothing can be computed, by key."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield from _unbounded(each, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, list | tuple):
+        for place, each in enumerate(value):
+            yield from _unbounded(each, f"{key}.{place}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield key, f"{value} is not a finite number"
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        yield key, f"expected a whole number of at most {LARGEST}, and it has {value.bit_length()} bits"
 
 
 def load_recipe(path: Path) -> Recipe:

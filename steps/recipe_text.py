@@ -4,12 +4,16 @@ YAML itself takes the last of two equal keys, and Python's reader raises whateve
 make. Here both are refused, with key and line.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import yaml
 from yaml.constructor import ConstructorError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+OTHER_BASE = re.compile(r"[-+]?(0[0-9_]+|[0-9_]+(:[0-9]+)+)")
+"""Integers of YAML 1.1 that nobody means: 010 is 8, and 1:30 is 90."""
 
 
 class UnreadableText(ValueError):
@@ -49,17 +53,22 @@ def load_value(text: str) -> Any:
 
 
 def _faults(node: Node, key: str, seen: set[int]) -> Iterator[str]:
-    """Keys that stand twice, and text that no file and no record can hold."""
+    """Keys that stand twice, numbers that YAML reads in another base, and text that no file and no record can hold."""
     if id(node) in seen:  # an alias
         return
     seen.add(id(node))
     if isinstance(node, ScalarNode):
+        if node.tag == "tag:yaml.org,2002:int" and OTHER_BASE.fullmatch(node.value):
+            yield (
+                f"{_place(key, node)}: YAML reads {node.value} as an octal or sexagesimal number; write it without "
+                "leading zeros and colons, or quote it"
+            )
         try:
             node.value.encode()
         except UnicodeEncodeError:
-            yield f"{key}: line {_line(node)}: half of a surrogate pair, which is not a character; remove it"
+            yield f"{_place(key, node)}: half of a surrogate pair, which is not a character; remove it"
         if "\0" in node.value:
-            yield f"{key}: line {_line(node)}: a NUL character; remove it"
+            yield f"{_place(key, node)}: a NUL character; remove it"
     elif isinstance(node, SequenceNode):
         for place, item in enumerate(node.value):
             yield from _faults(item, f"{key}.{place}".lstrip("."), seen)
@@ -75,6 +84,10 @@ def _faults(node: Node, key: str, seen: set[int]) -> Iterator[str]:
                     )
                 lines[name.value] = _line(name)
             yield from _faults(value, inner, seen)
+
+
+def _place(key: str, node: Node) -> str:
+    return f"{key}: line {_line(node)}".lstrip(": ")
 
 
 def _line(node: Node) -> int:

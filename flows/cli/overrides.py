@@ -47,7 +47,7 @@ def _parse(key: str, text: str) -> Any:
         return load_value(text)
     except UnreadableText as error:
         quoted = text if len(text) <= QUOTED else f"{text[:QUOTED]}…"
-        raise ConfigRefused(f"--set {key}: the value {quoted!r} {' '.join(str(error).split())}") from error
+        raise ConfigRefused(f"--set {key}={quoted} {' '.join(str(error).split())}") from error
 
 
 def _inside(place: Any, section: str, key: str) -> Any:

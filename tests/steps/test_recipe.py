@@ -79,6 +79,8 @@ def test_what_a_recipe_says_is_what_the_code_reads() -> None:
         ),
         ({"data": {}}, "data: give exactly one of nano_world and files"),
         ({"vanilla_sft__phases": []}, "vanilla_sft.phases"),
+        ({"rl__tau": float("inf")}, "rl.tau: inf is not a finite number"),
+        ({"rl__iterations": 10**400}, "rl.iterations: expected a whole number of at most 9007199254740992"),
     ],
 )
 def test_a_bad_key_is_refused_by_its_name(keys: dict[str, Any], message: str) -> None:

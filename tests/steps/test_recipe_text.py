@@ -18,6 +18,8 @@ from steps.recipe_text import UnreadableText, load_mapping
         ("vanilla_sft:\n  phases:\n    - epochs: 1\n      epochs: 2\n", "vanilla_sft.phases.0.epochs: stands twice"),
         ('store: "a\\0b"\n', "store: line 1: a NUL character"),
         ('seed: 1\nstore: "\\ud800"\n', "store: line 2: half of a surrogate pair"),
+        ("name: x\nseed: 010\n", "seed: line 2: YAML reads 010 as an octal or sexagesimal number"),
+        ("rl:\n  groups: 1:30\n", "rl.groups: line 2: YAML reads 1:30 as an octal or sexagesimal number"),
         ("name: x\nseed: 2026-13-01\n", "line 2"),
         ("name: x\nseed: !!int twelve\n", "line 2"),
         (f"name: x\nseed: {'1' * 5000}\n", "line 2"),

@@ -17,6 +17,8 @@ def test_a_setting_changes_one_key_and_leaves_the_original_alone() -> None:
     ("setting", "said"),
     [
         ("rl.tau", "expected KEY=VALUE"),
+        ("rl.tau=010", "--set rl.tau=010 is refused: line 1: YAML reads 010 as an octal"),
+        ("rl.tau=[1", "is not YAML"),
         ("nothing.here=1", "no section 'nothing'"),
         ("phases.5.rate=1", "not an index"),
         ("rl.tau.deep=1", "single value"),
