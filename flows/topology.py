@@ -326,6 +326,11 @@ STEPS = tuple(spec.name for spec in _MAKERS)
 """The stages that are steps of the flow. An evaluation runs in the step of the stage whose model it is of."""
 
 
+def enabled_steps(recipe: Recipe) -> list[str]:
+    """The stages that the recipe has and that are steps of the flow, in order."""
+    return [stage for stage in enabled_stages(recipe) if stage in STEPS]
+
+
 def stages_of_step(step: str) -> list[str]:
     """The stages that a step of the flow runs, in order."""
     return [stage for stage in (step, evaluation_stage(step)) if stage in STAGES]

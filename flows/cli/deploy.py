@@ -49,12 +49,12 @@ def deploy(config_path: str, settings: tuple[str, ...], size: str | None, dry_ru
         redirected_endpoints,
         with_size,
     )
-    from flows.topology import enabled_stages
+    from flows.topology import enabled_steps
     from steps.recipe import check_recipe, load_recipe
 
     recipe = with_size(load_recipe(Path(config_path)), size)
     recipe = check_recipe(apply_overrides(recipe.model_dump(mode="json"), settings), config_path)
-    check_deployable(recipe, enabled_stages(recipe))
+    check_deployable(recipe, enabled_steps(recipe))
     flows = {CHAIN: recipe, EVALUATION: for_evaluation(recipe)}
     if out is not None and not dry_run:
         fail("--out is for what --dry-run compiles: give both, or none")

@@ -41,7 +41,7 @@ def print_report(store: str, run_name: str | None, as_json: bool) -> None:
     for row in rows:
         table.add_row(
             Text(printable(row["stage"])),
-            Text(printable(row["model"])),
+            Text(printable(row["model"] or "–")),
             _number(row["accuracy"], ".1%"),
             _number(row["mean_tokens"], ".1f"),
             _number(row["p99_tokens"], ".0f"),

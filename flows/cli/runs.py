@@ -118,6 +118,8 @@ def diff(first: str, second: str, store: str, as_json: bool) -> None:
 
     `accuracy` and token counts are of the held-out evaluation; what a stage measured in training is named so.
     """
+    from infra.store.evaluation_stages import evaluated_stage
+
     with _opened(store) as index:
         one, two = index.run(first), index.run(second)
     stages = _stage_differences(one, two)
@@ -131,6 +133,8 @@ def diff(first: str, second: str, store: str, as_json: bool) -> None:
     for column in ("stage", "what", first, second):
         table.add_column(Text(printable(column)), overflow="fold")
     for stage, differences in stages.items():
+        if _follows(stage, differences, stages):
+            continue
         for each in differences:
             cells = (stage, *(_cell(each[name]) for name in ("name", "before", "after")))
             table.add_row(*(Text(printable(cell)) for cell in cells))
@@ -139,6 +143,8 @@ def diff(first: str, second: str, store: str, as_json: bool) -> None:
     for column in ("stage", "figure", first, second, "change"):
         table.add_column(Text(printable(column)), justify="left" if column in ("stage", "figure") else "right")
     for stage, (before, after) in figures.items():
+        if evaluated_stage(stage) in stages:  # its figures are those of the stage whose model it evaluated
+            continue
         for name in dict.fromkeys([*before, *after]):
             values = before.get(name), after.get(name)
             change = "" if None in values else f"{values[1] - values[0]:+.4g}"  # type: ignore[operator]
@@ -173,6 +179,15 @@ def _stage_differences(one: "RunDetail", two: "RunDetail") -> dict[str, list[dic
             there = {"before": "ran" if stage in before else None, "after": "ran" if stage in after else None}
             changes[stage] = [{"kind": "stage", "name": "the stage", **there}]
     return changes
+
+
+def _follows(stage: str, differences: list[dict[str, Any]], stages: Mapping[str, Any]) -> bool:
+    """Whether a stage is the evaluation of another in the table, and nothing but that one's model differs."""
+    from infra.store.evaluation_stages import evaluated_stage
+
+    return evaluated_stage(stage) in stages and all(
+        (each["kind"], each["name"]) == ("input", "model") for each in differences
+    )
 
 
 def _figures(detail: "RunDetail", stage: str) -> Mapping[str, float]:

@@ -3,8 +3,8 @@
     rl → rl_on_nodes (as many tasks as nodes, at the same time) → rl_join → what follows rl
 
 Metaflow reads a flow's graph from the source of its steps, so that each has to be written out, with the successors of
-the one that it replaces; flows/cluster/decorator.py puts a stage's three
-in place of its one. Argo runs `…_on_nodes` as a JobSet: the pods start together, and fail together.
+the one that it replaces: tests/flows/test_flow_graph.py compares them with the chain. flows/cluster/decorator.py puts a
+stage's three in place of its one. Argo runs `…_on_nodes` as a JobSet: the pods start together, and fail together.
 """
 
 from collections.abc import Callable, Mapping

@@ -182,6 +182,11 @@ READING = [
 ]
 
 
+@pytest.mark.parametrize("command", READING, ids=" ".join)
+def test_what_is_whole_is_read(command: list[str], store: Path, elsewhere: Path) -> None:
+    assert longhaul(*command, "--store", str(store)).exit_code == 0
+
+
 @given(data=st.data())
 @some
 def test_any_file_in_a_store_is_read_or_named(data: st.DataObject, store: Path, elsewhere: Path) -> None:

@@ -7,6 +7,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from flows.cli.main import main
+from infra.store import records
+from infra.store.open import open_store
+from infra.store.records import StageRecord
 from tests.flows.made_up_chain import chain, finish
 
 
@@ -97,6 +100,23 @@ def test_two_runs_are_compared_by_what_went_in_and_came_out(longhaul: Commands) 
     assert "rl.tau" in table and "+0.1" in table
 
 
+def test_accuracy_in_training_is_not_taken_for_that_of_the_evaluation(longhaul: Commands) -> None:
+    store = open_store(longhaul.store)
+    for run, accuracy in (("run-1", 0.1), ("run-2", 0.9)):
+        (rl,) = (each for each in records.read(store, StageRecord, f"stage-runs/{run}") if each.stage == "rl")
+        records.write(store, f"stage-runs/{run}", rl.model_copy(update={"metrics": {"accuracy": accuracy}}))
+    told = json.loads(longhaul("diff", "run-1", "run-2", "--json").output)
+    rl_figures = next(one["figures"] for one in told["stages"] if one["stage"] == "rl")
+    assert [one["accuracy"] for one in rl_figures] == [0.5, 0.6]
+    assert [one["training accuracy"] for one in rl_figures] == [0.1, 0.9]
+
+
+def test_evaluations_stand_with_the_stage_whose_model_they_evaluate(longhaul: Commands) -> None:
+    table = longhaul("diff", "run-1", "run-2").output
+    assert "evaluate/" not in table
+    assert sum(line.split()[:2] == ["rl", "accuracy"] for line in table.splitlines()) == 1
+
+
 def test_a_tag_moves_only_to_a_model_that_is_not_worse(longhaul: Commands) -> None:
     assert longhaul("tag", "run-1:rl", "production").exit_code == 0
     assert longhaul("tag", "run-2:rl", "production").exit_code == 0
@@ -115,7 +135,6 @@ def test_a_tag_is_a_models_name_until_it_is_taken_away(longhaul: Commands) -> No
     longhaul("tag", "run-2:rl", "production")
     assert "run-2" in longhaul("tag").output
     from flows.models import ModelNotFound, find_model_record
-    from infra.store.open import open_store
 
     assert find_model_record(open_store(longhaul.store), "production")[1].run == "run-2"
     assert longhaul("tag", "--remove", "production").exit_code == 0

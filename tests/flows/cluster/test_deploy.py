@@ -16,7 +16,7 @@ import yaml
 from flows.cli.overrides import apply_overrides
 from flows.cluster.multi_node_steps import STEPS_ON_NODES
 from flows.cluster.plan import CannotDeploy, check_deployable, check_shipped, nodes_of, with_size
-from flows.topology import STAGES, enabled_stages
+from flows.topology import STAGES, enabled_steps
 from infra.stages.code_digest import code_digests
 from infra.store.evaluation_stages import evaluated_stage
 from steps.recipe import check_recipe, load_recipe
@@ -107,7 +107,7 @@ def test_the_large_recipes_can_be_deployed(name: str, size: str, tmp_path: Path)
     assert recipe.data.files
     files = [f"data.files.{key}=s3://artifacts/data/{key}.jsonl" for key in recipe.data.files.by_name]
     recipe = check_recipe(apply_overrides(recipe.model_dump(mode="json"), [*ON_CLUSTER, *files]), name)
-    stages = enabled_stages(recipe)
+    stages = enabled_steps(recipe)
     check_deployable(recipe, stages)
     template = compile_flow(recipe, "post_train.py", tmp_path)["WorkflowTemplate"]
     argo.check(template, "argo-workflows.json", f"{WORKFLOW}.WorkflowTemplate")
