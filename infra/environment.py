@@ -14,11 +14,17 @@ The values and the measurements behind them:
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 HOME = Path(os.environ.get("LONGHAUL_HOME") or ".longhaul")
 """Where this machine keeps runs, logs, caches and offline tracking; the store too, unless the recipe names another."""
 CACHE = HOME / "cache"
+
+
+PROCESS_ENVIRONMENT = dict(os.environ)
+"""The process's variables as they were when this module was imported: engines set more when they are imported, which
+say nothing about how the process was started."""
 
 
 def renamed_variable(name: str, former: str) -> str | None:
@@ -34,8 +40,8 @@ def _intel_openmp() -> Path | None:
     return library if library.is_file() else None
 
 
-def engine_environment() -> dict[str, str]:
-    """The variables a stage's process needs, apart from those that the caller's environment sets already."""
+def engine_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables a stage's process needs, apart from those that the environment sets already."""
     cache = CACHE.resolve()
     variables = {
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -61,11 +67,11 @@ def engine_environment() -> dict[str, str]:
         del variables["TORCHDYNAMO_DISABLE"]
     elif library := _intel_openmp():
         variables["LD_PRELOAD"] = str(library)
-    if "RAY_ADDRESS" in os.environ:
+    if "RAY_ADDRESS" in environment:
         del variables["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"]
-    missing = {name: value for name, value in variables.items() if name not in os.environ}
+    missing = {name: value for name, value in variables.items() if name not in environment}
     # The virtual environment may be in use without having been activated.
-    tools, path = os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)
+    tools, path = os.path.dirname(sys.executable), environment.get("PATH", os.defpath)
     if path.split(os.pathsep)[0] != tools:
         missing["PATH"] = os.pathsep.join([tools, path])
     return missing

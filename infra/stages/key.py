@@ -29,6 +29,9 @@ KEY_FORMAT = 2
 UNKNOWN = "unknown"
 """In place of the digest of an input that is yet to be made."""
 
+TENSORS = frozenset({"deepspeed", "safetensors", "torch", "transformers", "vllm"})
+"""Imports by which a stage is seen to compute with tensors: its key holds the numeric environment."""
+
 VALUE_CHARACTERS = 60
 
 DifferenceKind = Literal["format", "config", "seed", "code", "data", "package", "environment", "input", "bytes"]
@@ -85,7 +88,7 @@ class KeyParts:
     """Digest of each module and file that the stage's code reaches."""
     packages: dict[str, str]
     environment: dict[str, str]
-    """Empty where the stage's code does not reach torch."""
+    """Empty where the stage's code computes with no tensors."""
     format: int = KEY_FORMAT
 
     @classmethod
@@ -106,7 +109,7 @@ class KeyParts:
             variables: environment variables that the recipe sets for its process.
         """
         imports = imported_packages(code)
-        environment = numeric_environment(variables or {}) if "torch" in imports else {}
+        environment = numeric_environment(variables or {}) if imports & TENSORS else {}
         kind = EVALUATE if is_evaluation(stage) else stage
         return cls(
             kind,

@@ -3,19 +3,18 @@
 The rule: two runs of a stage with the same key make the same bytes where the processor (its model and the vector
 instructions that it has), the GPUs, the number of threads, OpenMP's library and the variables by which numeric
 libraries choose how they compute are the same. All of these are recorded, and they are in the key of each stage whose
-code reaches torch. A recipe may allow reuse across other environments (`reuse_across_environments`); the record of
-what was reused then says in what they differ.
+code computes with tensors. A recipe may allow reuse across other environments (`reuse_across_environments`); the
+record of what was reused then says in what they differ.
 
 Nothing is imported to tell it: a plan must not wait for torch.
 """
 
-import os
 import platform
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
-from infra.environment import engine_environment
+from infra.environment import PROCESS_ENVIRONMENT, engine_environment
 
 PREFIXES = (
     "ATEN_",
@@ -50,8 +49,13 @@ PREFIXES = (
 )
 """How the names of the variables begin by which numeric libraries choose what they compute with."""
 
-NOT_NUMERIC = frozenset({"KMP_BLOCKTIME", "KMP_AFFINITY", "VLLM_CPU_OMP_THREADS_BIND", "VLLM_USE_MODELSCOPE"})
-"""Variables of such names that say where threads run or what they do while they wait."""
+NOT_NUMERIC = frozenset(
+    {
+        *("KMP_AFFINITY", "KMP_BLOCKTIME", "VLLM_CPU_OMP_THREADS_BIND"),
+        *("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TRITON_HOME", "VLLM_USE_MODELSCOPE"),
+    }
+)
+"""Variables of such names that say where threads run, what they do while they wait, or where files lie."""
 
 INSTRUCTIONS = ("avx", "fma", "amx", "sve", "asimd", "bf16", "i8mm", "neon")
 """How the names of the processor's flags begin by which numeric libraries choose a kernel."""
@@ -63,7 +67,7 @@ def numeric_environment(names: Iterable[str] = ()) -> dict[str, str]:
     Args:
         names: variables that count besides, whatever their names: those that the recipe sets (`cluster.environment`).
     """
-    effective = {**os.environ, **engine_environment()}
+    effective = {**PROCESS_ENVIRONMENT, **engine_environment(PROCESS_ENVIRONMENT)}
     variables = {
         name: effective[name]
         for name in sorted({*names, *effective})

@@ -13,6 +13,7 @@ from importlib import metadata
 COMPUTED_WITH: Mapping[str, tuple[str, ...]] = {
     "deepspeed": ("triton",),
     "great_expectations": ("pandas", "numpy", "scipy"),
+    "safetensors": ("torch",),
     "sympy": ("mpmath",),
     "torch": ("triton", "numpy"),
     "transformers": ("tokenizers", "safetensors", "jinja2", "torchvision", "pillow", "flash-attn", "sentencepiece"),

