@@ -12,6 +12,7 @@ import pytest
 from infra.store.garbage import DAY, collect, plan
 from infra.store.inventory import artifacts, references
 from infra.store.open import open_store
+from infra.store.records import FORMAT
 from infra.store.store import Corrupted, Ref, Store, StoreError, object_prefix
 
 BUCKET = "garbage"
@@ -175,8 +176,8 @@ def test_uploads_that_broke_off_go(s3: None, tmp_path: Path) -> None:
 
 
 def test_a_record_that_cannot_be_understood_stops_gc(store: Store, chain: dict[str, Ref]) -> None:
-    store.write_record("stage-runs/run-9", {"format": 2})
-    with pytest.raises(StoreError, match=r"stage-runs/run-9/.* is of format 2"):
+    store.write_record("stage-runs/run-9", {"format": FORMAT + 1})
+    with pytest.raises(StoreError, match=rf"stage-runs/run-9/.* is of format {FORMAT + 1}"):
         plan(store)
     store.backend.write_text("records/stage-runs/run-9/x.json", "{")
     with pytest.raises(Corrupted, match="not JSON"):
