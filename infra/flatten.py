@@ -3,12 +3,12 @@
 from typing import Any
 
 
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     """The leaves of plain data by their dotted path: {"a": {"b": 1}} as {"a.b": 1}. Lists and empty mappings are
     leaves."""
     if not isinstance(value, dict) or (prefix and not value):
         return {prefix: value}
     leaves: dict[str, Any] = {}
     for name, each in value.items():
-        leaves |= flat(each, f"{prefix}.{name}" if prefix else str(name))
+        leaves |= flatten(each, f"{prefix}.{name}" if prefix else str(name))
     return leaves

@@ -38,7 +38,7 @@ class NotifyConfig(BaseModel):
 
     webhook: str = Field(
         description="Where a failure is posted: the name of an environment variable that holds the address, or the "
-        "address itself if it is no secret: a recipe is recorded with every run."
+        "address itself if it is not a secret: a recipe is recorded with every run."
     )
 
     @field_validator("webhook")

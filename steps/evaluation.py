@@ -55,7 +55,7 @@ def evaluate(bench: SamplingBench, problems: Sequence[Problem], config: Evaluati
             reason=scores[i * config.samples].reason,
             tokens=lengths[i][0],
         )
-        for i in range(min(config.shown, len(problems)))
+        for i in range(min(config.examples, len(problems)))
     ]
     return Evaluation(
         problems=len(problems),

@@ -60,7 +60,7 @@ class Whole(pydantic.ConstrainedInt):
 
 
 class RowExpectation(ColumnMapExpectation):
-    """A rule of ours about the rows of one column."""
+    """A custom rule about the rows of one column."""
 
     references: ClassVar[dict[str, str]] = {}
     """Kind of parameter, by the argument that names one."""
@@ -130,7 +130,7 @@ class ExpectColumnValuesToNotNearlyBeHeldOut(RowExpectation):
 def _token_lengths(counts: Sequence[Any], min_value: int, max_value: int | None) -> Faults:
     def fault(count: Any) -> str | None:
         if not float(count).is_integer():
-            return f"{count} is no number of tokens"
+            return f"{count} is not a number of tokens"
         if count < min_value:
             return f"{int(count)} tokens, {min_value - int(count)} too few"
         if max_value is not None and count > max_value:

@@ -71,7 +71,7 @@ def _decode(content: bytes, max_pixels: int) -> None:
 
     try:
         with warnings.catch_warnings():
-            # Pillow warns of sizes above a limit of its own; ours decides.
+            # Pillow warns of sizes above a limit of its own; the limit here decides.
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 width, height = image.size

@@ -72,7 +72,7 @@ class NearDuplicates:
         Args:
             threshold: the least similarity, above 0, at most 1.
             size: words of a shingle.
-            same_numbers: a text with other numbers is another text, however alike their words are.
+            same_numbers: a text with other numbers is a different text, however alike their words are.
         """
         from datasketch import MinHashLSH
 

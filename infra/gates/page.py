@@ -31,7 +31,7 @@ def render_page(results: Sequence[GateResult], title: str) -> str:
     return template.render(results=results, title=title, counts=counts, section=Markup(render_html(results)))
 
 
-def _shown(value: Any) -> Any:
+def _displayed(value: Any) -> Any:
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     return visible(value[:SHOWN_CHARACTERS]) + ("…" if len(value) > SHOWN_CHARACTERS else "")
@@ -57,7 +57,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_shown,
+        finalize=_displayed,
     )
     environment.filters |= {"outcome": _outcome, "sign": _SIGNS.__getitem__, "observed": _observed}
     return environment

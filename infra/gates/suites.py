@@ -167,7 +167,7 @@ def load_suite(path: Path, tables: Tables, shared: Mapping[str, list[Any]]) -> S
                 raise SuiteRefused(f"{where}: include takes the name of one list, and nothing beside it") from error
             if name not in shared:
                 known = ", ".join(sorted(shared)) or "none"
-                raise SuiteRefused(f"{where}: include: {name!r} is no list of {SHARED}; there are: {known}")
+                raise SuiteRefused(f"{where}: include: {name!r} is not a list of {SHARED}; there are: {known}")
             rules += [_rule(one, f"{where}, {SHARED} {name!r}, rule {n}") for n, one in enumerate(shared[name], 1)]
         suite[gate] = tuple(rules)
     checked = Suite(suite)

@@ -64,7 +64,7 @@ def check_room(index: int, request: Request, config: EngineConfig) -> int:
 
 
 def _transfer_backend(config: EngineConfig, transport: Transport) -> str:
-    """The name of the vLLM backend that brings weights in. Registers ours: all of vLLM's own need a GPU."""
+    """The name of the vLLM backend that brings weights in. Registers the one here: all of vLLM's own need a GPU."""
     from vllm.config.weight_transfer import WeightTransferConfig  # noqa: F401  (vLLM's import order)
 
     import infra.weights.weight_transfer  # noqa: F401
@@ -79,7 +79,7 @@ def _start(model: Path, config: EngineConfig, **options: Any) -> Any:
     """vLLM with what all engines share, and with options of its own."""
     from vllm import LLM
 
-    # vLLM collects garbage five times while it starts, each time through all that was imported: that is no garbage.
+    # vLLM collects garbage five times while it starts, each time through all that was imported: that is not garbage.
     gc.freeze()
     if config.kv_cache_mb is not None:
         options["kv_cache_memory_bytes"] = config.kv_cache_mb * 2**20
@@ -251,7 +251,7 @@ class Engine:
             if self._backend == "ipc":
                 from infra.weights.weight_transfer import ipc_update
 
-                update, _kept = ipc_update(cast, self.config.tensor_parallel)
+                update, _handles = ipc_update(cast, self.config.tensor_parallel)
                 receive(update)
             else:
                 receive({"weights": cast})

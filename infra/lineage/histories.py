@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from infra.flatten import flat
+from infra.flatten import flatten
 from infra.lineage.graph import Node
 from infra.lineage.index import LineageIndex
 from infra.lineage.row_values import artifact_id, plain
@@ -90,12 +90,12 @@ def changes(
     first, second = (_figures(record) for record in evaluations)
     pairs: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         ("seed", {"": before.seed}, {"": after.seed}),
-        ("config", flat(before.config), flat(after.config)),
+        ("config", flatten(before.config), flatten(after.config)),
         ("code", dict(before.modules), dict(after.modules)),
         ("package", dict(before.packages), dict(after.packages)),
         ("data", dict(before.sources), dict(after.sources)),
         ("input", {n: r.digest for n, r in before.inputs.items()}, {n: r.digest for n, r in after.inputs.items()}),
-        ("metric", flat(before.metrics), flat(after.metrics)),
+        ("metric", flatten(before.metrics), flatten(after.metrics)),
         ("evaluation", first, second),
     ]
     if not before.modules or not after.modules:
@@ -110,7 +110,7 @@ def changes(
 
 def _figures(record: StageRecord | None) -> dict[str, Any]:
     """An evaluation without the responses, which are for reading."""
-    return {name: value for name, value in flat(evaluation_figures(record)).items() if name not in EXAMPLES}
+    return {name: value for name, value in flatten(evaluation_figures(record)).items() if name not in EXAMPLES}
 
 
 def _by_stage(records: Sequence[StageRecord]) -> dict[str, StageRecord]:

@@ -199,7 +199,7 @@ def _v2_parent(mountinfo: str, own: dict[str, str]) -> Path | None:
 def _make_room(parent: Path) -> None:
     """Move all processes of a group into a child of it: one with processes may not hand on its controllers.
 
-    Only done in a container, whose group's processes are all there is: elsewhere they are not ours to move.
+    Only done in a container, whose group's processes are all there is: elsewhere they are not the sandbox's to move.
     """
     if os.getpid() != 1 and Path("/proc/1/cgroup").read_text() != Path("/proc/self/cgroup").read_text():
         raise PermissionError(f"{parent} has other processes than a container's")

@@ -34,7 +34,7 @@ DRAINING = "the sandbox's service is about to end and starts nothing new"
 
 
 class _Refused(Exception):
-    """An answer that is no result. `reason` is a label, so one of few."""
+    """An answer that is not a result. `reason` is a label, so one of few."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(message)

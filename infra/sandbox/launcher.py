@@ -1,6 +1,6 @@
 """A process per slot that starts the slot's boxes: it stands ready in the slot's control group, as the slot's user.
 
-To enter a control group takes longer than to make a box, and to start a process from one with an engine's memory is no
+To enter a control group takes longer than to make a box, and to start a process from one with an engine's memory is not
 shorter. So both are done once.
 """
 
@@ -43,7 +43,7 @@ class Launcher:
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
                 pass_fds=[inside.fileno()],
-                # Nothing of ours: what a library to preload says would stand among the errors of boxes.
+                # Nothing of this process: what a library to preload says would stand among the errors of boxes.
                 env={"LD_LIBRARY_PATH": f"{root}{PYTHON_HOME}/lib"},
             )
         self.running = False

@@ -23,7 +23,7 @@ WAIT_SECONDS = 60.0
 _RESULT = TypeAdapter(Result)
 _ENVELOPE_BYTES = 4096
 _ESCAPED = 12
-"""The most bytes of JSON for one byte that a program writes: U+FFFD for what is no UTF-8 takes six, and of stdout and
+"""The most bytes of JSON for one byte that a program writes: U+FFFD for what is not UTF-8 takes six, and of stdout and
 stderr each may be cut to the limit."""
 
 

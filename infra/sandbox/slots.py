@@ -68,7 +68,7 @@ class Slot:
 
 
 class Slots:
-    """A fixed number of slots, two at least, shared by threads. A slot's user is no other process's at that time."""
+    """A fixed number of slots, two at least, shared by threads. No other process has a slot's user at that time."""
 
     def __init__(self, count: int) -> None:
         self._locks: list[int] = []

@@ -41,7 +41,7 @@ class Field:
                 raise ValueError(f"{self.name} {text!r}: {part!r} is none of *, N, N-M and */STEP")
             step = int(match[3] or 1)
             first = self.least if match[1] == "*" else self._number(match[1], text)
-            # As cron has it, N/STEP goes on from N to the end.
+            # As cron has it, N/STEP continues from N to the end.
             to_the_end = match[1] == "*" or match[3]
             last = self._number(match[2], text) if match[2] else self.most if to_the_end else first
             if last < first or step == 0:

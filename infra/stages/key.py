@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from infra.flatten import flat
+from infra.flatten import flatten
 from infra.stages.code_digest import code_digests, imported_packages
 from infra.stages.numeric_environment import numeric_environment
 from infra.stages.packages import package_versions
@@ -159,7 +159,7 @@ class KeyParts:
             return [Difference("format", "key_format", earlier.format, self.format)]
         both: list[tuple[DifferenceKind, Mapping[str, Any], Mapping[str, Any]]] = [
             ("data", earlier.sources, self.sources),
-            ("config", flat(earlier.config), flat(self.config)),
+            ("config", flatten(earlier.config), flatten(self.config)),
             ("seed", {"seed": earlier.seed}, {"seed": self.seed}),
             ("code", earlier.modules, self.modules),
             ("package", earlier.packages, self.packages),

@@ -36,7 +36,7 @@ class Corrupted(StoreError):
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredFile:
     """A stored file."""
 
     size: int
@@ -80,7 +80,7 @@ class Backend(Protocol):
         `count` gets the bytes of all files once, by the end of the delivery.
         """
 
-    def files(self, prefix: str) -> dict[str, Stored]:
+    def files(self, prefix: str) -> dict[str, StoredFile]:
         """Every file below a prefix, by its path below the prefix."""
 
     def sizes(self, prefix: str) -> dict[str, int]:
@@ -188,12 +188,12 @@ def file_sha256(path: Path, count: Count) -> str:
     return digest.hexdigest()
 
 
-def folder_files(folder: Path) -> dict[str, Stored]:
+def folder_files(folder: Path) -> dict[str, StoredFile]:
     """Every file below a folder, by its path below it; links, sockets and the like have size -1.
 
     A missing folder has no files. Raises StoreError where a folder cannot be read.
     """
-    files: dict[str, Stored] = {}
+    files: dict[str, StoredFile] = {}
     # By scandir: a store has tens of thousands of files, and os.walk with Path asks the disk three times for each.
     waiting = [("", os.fspath(folder))]
     with naming(folder):
@@ -214,5 +214,5 @@ def folder_files(folder: Path) -> dict[str, Stored]:
                     except FileNotFoundError:
                         continue
                     size = status.st_size if stat.S_ISREG(status.st_mode) else -1
-                    files[path] = Stored(size, status.st_mtime)
+                    files[path] = StoredFile(size, status.st_mtime)
     return files

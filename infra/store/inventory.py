@@ -39,15 +39,15 @@ def artifacts(store: Store) -> list[Artifact]:
     for path, file in store.backend.files("objects").items():
         if match := OBJECT.fullmatch(path):
             folders[match[1]][match[2]] = file
-    stored = []
+    listed = []
     for digest, files in sorted(folders.items()):
         manifest = files.pop("manifest.json", None)
         files.pop(COLLECTED, None)
         if manifest is not None or files:
             times = [manifest.modified] if manifest else [file.modified for file in files.values()]
             size = sum(max(0, file.size) for file in files.values())
-            stored.append(Artifact(digest, len(files), size, max(times), manifest is not None))
-    return stored
+            listed.append(Artifact(digest, len(files), size, max(times), manifest is not None))
+    return listed
 
 
 @dataclass

@@ -17,7 +17,7 @@ from infra.store.backend import (
     Count,
     Damaged,
     Leftover,
-    Stored,
+    StoredFile,
     changed,
     damage,
     file_sha256,
@@ -57,7 +57,7 @@ class LocalBackend:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
-    def files(self, prefix: str) -> dict[str, Stored]:
+    def files(self, prefix: str) -> dict[str, StoredFile]:
         return folder_files(self.root / prefix)
 
     def sizes(self, prefix: str) -> dict[str, int]:

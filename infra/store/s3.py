@@ -12,7 +12,7 @@ from pathlib import Path
 
 from botocore.exceptions import ClientError
 
-from infra.store.backend import Count, Leftover, Stored, StoreError, run_concurrently, transfer_progress
+from infra.store.backend import Count, Leftover, StoredFile, StoreError, run_concurrently, transfer_progress
 from infra.store.manifest import FileEntry
 from infra.store.s3_client import ABSENT, CONNECTIONS, SCHEME, connect, encryption, error_code, naming, split_address
 from infra.store.s3_download import ObjectDownload, download, fetch_to_cache, stored_digests, whole_object
@@ -38,16 +38,16 @@ class S3Backend:
     def incoming(self, folder: Path, sizes: Mapping[str, int], count: Count) -> Iterator["S3Incoming"]:
         yield S3Incoming(self._target, self.key, self.files, folder, sizes, count)
 
-    def files(self, prefix: str) -> dict[str, Stored]:
+    def files(self, prefix: str) -> dict[str, StoredFile]:
         below = f"{self.key(prefix).strip('/')}/".lstrip("/")
-        files: dict[str, Stored] = {}
+        files: dict[str, StoredFile] = {}
         with naming(f"{self.address}/{prefix}"):
             for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=below):
                 for item in page.get("Contents", ()):
                     # Keys that end in '/' are the empty objects with which consoles show folders.
                     if not item["Key"].endswith("/"):
-                        stored = Stored(item["Size"], item["LastModified"].timestamp(), item["ETag"])
-                        files[item["Key"].removeprefix(below)] = stored
+                        entry = StoredFile(item["Size"], item["LastModified"].timestamp(), item["ETag"])
+                        files[item["Key"].removeprefix(below)] = entry
         return files
 
     def sizes(self, prefix: str) -> dict[str, int]:

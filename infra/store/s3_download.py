@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import FlexibleChecksumError, HTTPClientError, IncompleteReadError
 
-from infra.store.backend import Count, Damaged, Stored, damage, run_concurrently
+from infra.store.backend import Count, Damaged, StoredFile, damage, run_concurrently
 from infra.store.local import LocalBackend
 from infra.store.manifest import FileEntry
 from infra.store.s3_client import ATTEMPTS, SCHEME, again, naming
@@ -224,7 +224,7 @@ def fetch_to_cache(
     client: "S3Client",
     bucket: str,
     key: Callable[[str], str],
-    stored: Callable[[], Mapping[str, Stored]],
+    listing: Callable[[], Mapping[str, StoredFile]],
     entries: Sequence[FileEntry],
     cached: Path,
     count: Count,
@@ -239,13 +239,13 @@ def fetch_to_cache(
         if cached.is_dir():
             if not damage(LocalBackend(cached), "", entries, count):
                 return cached
-            # A damaged cache is no loss: what is wrong in it is downloaded again.
+            # A damaged cache is not a loss: what is wrong in it is downloaded again.
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
             cached.rename(content)
             count = _nothing  # all of it is counted already
         content.mkdir(parents=True, exist_ok=True)
-        there = stored()
+        there = listing()
         wrong = {e.path: "is missing" for e in entries if e.path not in there}
         for entry in entries:
             if entry.path in there and there[entry.path].size != entry.size:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from infra.store.backend import Count, Stored, StoreError, changed, run_concurrently
+from infra.store.backend import Count, StoredFile, StoreError, changed, run_concurrently
 from infra.store.backend import naming as naming_path
 from infra.store.s3_client import ABSENT, ATTEMPTS, SCHEME, again, base64_digest, error_code, naming
 
@@ -126,7 +126,7 @@ def _arrived(answer: Any, data: bytes, checksum: str) -> bool:
     if said := answer.get("ChecksumSHA256"):
         return said == checksum
     if "kms" in answer.get("ServerSideEncryption", ""):
-        return True  # its ETag is no MD5; the transport's own checks are all there is
+        return True  # its ETag is not an MD5; the transport's own checks are all there is
     return answer["ETag"].strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
@@ -143,7 +143,7 @@ class S3Incoming:
         self,
         bucket: Bucket,
         key: Callable[[str], str],
-        there: Callable[[str], dict[str, Stored]],
+        there: Callable[[str], dict[str, StoredFile]],
         folder: Path,
         sizes: Mapping[str, int],
         count: Count,
@@ -227,7 +227,7 @@ class S3Incoming:
             Bucket=self._bucket.name, Prefix=key
         )
         uploads = [upload for page in pages for upload in page.get("Uploads", ())]
-        # Uploads of other keys that begin alike, and of tools that have parts checked in another way, are not ours.
+        # Uploads of other keys that begin alike, and of tools that have parts checked in another way, are left alone.
         uploads = [u for u in uploads if u["Key"] == key and u.get("ChecksumAlgorithm", "SHA256") == "SHA256"]
         return max(uploads, key=lambda upload: upload["Initiated"])["UploadId"] if uploads else None
 

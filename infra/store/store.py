@@ -200,15 +200,15 @@ def read_format(backend: Backend) -> int:
         return 0
     where = f"{backend.address}/{FORMAT_KEY}"
     try:
-        stored = _Format.model_validate_json(text)
+        version = _Format.model_validate_json(text)
     except ValidationError as error:
         raise Corrupted(f'{where} is not like {{"format": {FORMAT}}}: copy it from a backup, or write that') from error
-    if stored.format > FORMAT:
+    if version.format > FORMAT:
         raise StoreError(
-            f"{where}: the store is of format {stored.format}, and this version of Longhaul knows formats up to "
+            f"{where}: the store is of format {version.format}, and this version of Longhaul knows formats up to "
             f"{FORMAT}: upgrade it, or name another store"
         )
-    return stored.format
+    return version.format
 
 
 def _regular_files(folder: Path) -> dict[str, int]:

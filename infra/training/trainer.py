@@ -5,7 +5,7 @@ what is trained for is the recipe's business (`steps/`).
 
 `Trainer` is one rank. Under torchrun's variables there are several: every rank then calls the same methods with the
 same arguments in the same order, the micro-batches are spread over the ranks, and every rank returns the same.
-`infra/training/ranks.py` does that for a process that is no rank itself.
+`infra/training/ranks.py` does that for a process that is not a rank itself.
 """
 
 import math

@@ -1,10 +1,10 @@
-"""How weights come into vLLM: its weight-transfer backends that are ours, and what its own CUDA IPC backend is sent.
+"""How weights come into vLLM: Longhaul's own weight-transfer backends, and what its own CUDA IPC backend is sent.
 
 - `in_process`: trainer and model share a process; tensors are passed by reference.
 - `checkpoint_engine`: Moonshot's package offers buckets of weights in a buffer that the worker maps (CUDA IPC).
 - `ipc`, vLLM's own: workers are processes of their own and map each tensor.
 
-Importing this registers ours. vLLM imports it in workers of their own too, where it is named as worker extension.
+Importing this registers them. vLLM imports it in workers of their own too, where it is named as worker extension.
 """
 
 from collections.abc import Iterable

@@ -11,4 +11,4 @@ class EvaluationConfig(BaseModel):
     samples: int = Field(4, ge=1, description="Responses per problem, over which pass@1 is averaged.")
     max_response_tokens: int = Field(320, ge=1, description="Longest response.")
     temperature: float = Field(1.0, ge=0, description="Sampling temperature.")
-    shown: int = Field(6, ge=0, description="Responses kept to be read in the report.")
+    examples: int = Field(6, ge=0, description="Responses kept to be read in the report.")

@@ -9,8 +9,8 @@ and `surrogate_loss` is the scalar whose negative gradient it is. Two others sta
 
 - `rest` (Gulcehre et al., arXiv 2308.08998), which the report compares with (§3.5): fit the best responses of each
   group, without negative gradients.
-- `token_level`, ours: each token is pulled towards the reference on its own, and the sum is divided by the number of
-  tokens rather than of responses, so that a long response weighs as much as its length.
+- `token_level`, not in the report: each token is pulled towards the reference on its own, and the sum is divided by
+  the number of tokens rather than of responses, so that a long response weighs as much as its length.
 """
 
 import math

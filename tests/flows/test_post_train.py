@@ -255,8 +255,8 @@ def test_ctrl_c_ends_clearly_and_the_next_run_resumes_within_the_stage(
     assert re.search(r"^interrupted\nlog: .*\nFinished stages are kept", said, re.MULTILINE)
     assert "Traceback" not in said
     assert checkpoints()
-    said = interrupted_when(lambda said: "goes on after" in said)
-    assert re.search(r"goes on after [1-9][0-9]* finished iterations", said)
+    said = interrupted_when(lambda said: "continues after" in said)
+    assert re.search(r"continues after [1-9][0-9]* finished iterations", said)
 
 
 def test_a_killed_stage_is_retried_by_metaflow_and_resumes_within_the_stage(
@@ -276,7 +276,7 @@ def test_a_killed_stage_is_retried_by_metaflow_and_resumes_within_the_stage(
     assert killed, tasks
     killed[0].kill()
     assert process.wait(300) == 0, log.read_text()[-3000:]
-    assert re.search(r"goes on after [1-9] finished iterations", log.read_text())
+    assert re.search(r"continues after [1-9] finished iterations", log.read_text())
 
 
 def test_a_refused_configuration_names_the_key_before_anything_runs(home: Home) -> None:

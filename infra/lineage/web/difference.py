@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infra.flatten import flat
+from infra.flatten import flatten
 from infra.lineage.histories import changes
 from infra.lineage.rows import RunDetail
 from infra.lineage.web.summaries import is_number, plain_figures
@@ -133,5 +133,5 @@ def _figures(record: StageRecord | None, evaluation: StageRecord | None) -> dict
     if record is None:
         return {}
     evaluated = {f"evaluation.{name}": value for name, value in plain_figures(evaluation).items()}
-    metrics = {name: value for name, value in flat(record.metrics).items() if is_number(value)}
+    metrics = {name: value for name, value in flatten(record.metrics).items() if is_number(value)}
     return evaluated | metrics | {"seconds": record.seconds, "peak_memory_mb": record.peak_memory_mb}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from infra.flatten import flat
+from infra.flatten import flatten
 from infra.lineage.graph import Node
 from infra.lineage.sample_row import KIND
 from infra.lineage.samples import SamplesError
@@ -110,8 +110,8 @@ def _record(site: Site, record: StageRecord) -> dict[str, Any]:
     return {
         "record": record,
         "gates": gates_of(record),
-        "config": flat(record.config),
-        "metrics": flat(record.metrics),
+        "config": flatten(record.config),
+        "metrics": flatten(record.metrics),
         "evaluation": words_of(plain_figures(site.index.evaluation_of(record))),
         "evaluations": [
             EvaluationLink(execution_id(each), each.stage, each.run, each.started, plain_figures(each))

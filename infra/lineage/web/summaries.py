@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infra.flatten import flat
+from infra.flatten import flatten
 from infra.lineage import row_values
 from infra.lineage.row_values import evaluation_number
 from infra.lineage.web.templating import percent, plain
@@ -93,7 +93,7 @@ def stage_rows(records: Sequence[StageRecord]) -> list[StageRow]:
                 beside if beside and beside.failure else None,
                 evaluation_number(evaluation, "accuracy"),
                 evaluation_number(evaluation, "mean_tokens"),
-                flat(record.config),
+                flatten(record.config),
             )
         )
     return rows

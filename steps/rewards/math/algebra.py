@@ -202,15 +202,15 @@ def _both(
     mp.dps = start = agreeing + GUARD_DIGITS
     for _ in range(2):
         values = _Values(point, real)
-        found: list[Any] = []
+        results: list[Any] = []
         for expr in (left, right):
             try:
-                found.append(values.of(expr))
+                results.append(values.of(expr))
             except _Undefined:
-                found.append(None)
-        if found[0] is None and found[1] is None:
+                results.append(None)
+        if results[0] is None and results[1] is None:
             return None
-        if found[0] is None or found[1] is None:
+        if results[0] is None or results[1] is None:
             raise _Undefined
         # Enough digits that the smallest number on the way still has as many beside the largest.
         needed = start + int((values.largest - values.smallest) * 0.302)
@@ -218,7 +218,7 @@ def _both(
             break
         mp.dps = needed
     tolerance = mp.ldexp(1, values.smallest) * mp.mpf(10) ** -agreeing
-    return found[0], found[1], tolerance
+    return results[0], results[1], tolerance
 
 
 def agree(reference: Expr, answer: Expr, how: How = "equal") -> bool:

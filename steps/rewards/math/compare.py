@@ -139,7 +139,7 @@ class Comparison:
         return not isinstance(reference, (Assignment, Chain)) and self.same(reference, answer.form)
 
     def _rearranged(self, reference: Form, answer: Form) -> bool:
-        """Equations as equations. `x = 3` is a solution, for which the equation to solve is no answer."""
+        """Equations as equations. `x = 3` is a solution, for which the equation to solve is not an answer."""
         left, right = _as_relation(reference), _as_relation(answer)
         if left is None or right is None:
             return False
@@ -160,7 +160,7 @@ class Comparison:
         return len(reference.links) == len(answer.links) and all(map(self._links, reference.links, answer.links))
 
     def _links(self, reference: Relation, answer: Relation) -> bool:
-        """Side by side: `1 = 2 - 1` is another calculation than `1 = 3 - 2`."""
+        """Side by side: `1 = 2 - 1` is a different calculation from `1 = 3 - 2`."""
         if not symbols(reference.left) | symbols(reference.right):
             return reference == answer
         return (
@@ -254,8 +254,8 @@ class Comparison:
             return left == right
         first, other = reference.terms[0], answer.terms[0]
         return all(
-            self.expressions(Operation("*", (term, other)), Operation("*", (given, first)))
-            for term, given in zip(reference.terms[1:], answer.terms[1:], strict=True)
+            self.expressions(Operation("*", (term, other)), Operation("*", (own, first)))
+            for term, own in zip(reference.terms[1:], answer.terms[1:], strict=True)
         )
 
     def _congruences(self, reference: Congruence, answer: Congruence) -> bool:

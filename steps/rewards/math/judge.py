@@ -1,8 +1,8 @@
 r"""Judges a final answer against the reference.
 
 1. The same text as the reference, but for spaces and the like, is right.
-2. A fragment of the question is no answer: the expression to simplify is not the simplified one.
-3. A reference that is a plain number wants a plain number, compared exactly. `7*8` is no answer to 7·8, `0.333333` is
+2. A fragment of the question is not an answer: the expression to simplify is not the simplified one.
+3. A reference that is a plain number wants a plain number, compared exactly. `7*8` does not answer 7·8, `0.333333` is
    not 1/3, `\{2\}` and `1=2` are not 2, 12 cm are not 12 m.
 4. All else is compared form by form (`compare`), and then by the form that the problem asks for (`written`).
 """
@@ -16,7 +16,7 @@ from steps.rewards.math.forms import Form, Unreadable, Value
 from steps.rewards.math.parse import read, read_reference
 from steps.rewards.math.pool import MathPool
 from steps.rewards.math.tokens import grouped_by_commas
-from steps.rewards.math.written import as_asked
+from steps.rewards.math.written import as_requested
 from steps.rewards.score import Verdict, boxed_answer
 
 VERSION = "math@3"
@@ -67,7 +67,7 @@ def judge_answer(problem: Problem, answer: str, pool: MathPool) -> Verdict:
         return Verdict(False, undecided.outcome)
     if not right:
         return Verdict(False, "wrong")
-    if problem.form is not None and not as_asked(problem.form, reference, form):
+    if problem.form is not None and not as_requested(problem.form, reference, form):
         return Verdict(False, f"not {problem.form}")
     return Verdict(True, "right")
 

@@ -22,7 +22,7 @@ from steps.rewards.math.matrices import read_matrix
 from steps.rewards.math.quantities import read_based, read_compound, read_ratio, read_remainder, read_value
 from steps.rewards.math.regions import REALS, from_inequality, intersection, region
 from steps.rewards.math.relations import RELATIONS, read_congruence, read_relation
-from steps.rewards.math.sets import flat, has_comma, read_brackets, read_union
+from steps.rewards.math.sets import flatten, has_comma, read_brackets, read_union
 from steps.rewards.math.signs import without_sign
 from steps.rewards.math.split import CLOSING, OPENING, Tokens, enclosed, joined, split, symbol
 from steps.rewards.math.tokens import Token, plain, tokenise
@@ -51,7 +51,7 @@ def read(text: str) -> Form:
 
 @functools.lru_cache(4096)
 def read_reference(text: str) -> Form:
-    """A reference answer as a form. Its unit need not be in the list: it is no policy's. Raises Unreadable."""
+    """A reference answer as a form. Its unit need not be in the list: no policy wrote it. Raises Unreadable."""
     try:
         return read(text)
     except Unreadable:
@@ -185,7 +185,7 @@ def _listing(parts: list[Tokens], separators: list[str]) -> Form:
         return _assigned(forms)
     if names:
         return _of_one_name(forms, between_parts)
-    return Collection(tuple(item for form in forms for item in flat(form)), braces=False)
+    return Collection(tuple(item for form in forms for item in flatten(form)), braces=False)
 
 
 def _assigned(forms: list[Form]) -> Form:
@@ -208,7 +208,7 @@ def _of_one_name(forms: list[Form], separators: list[str]) -> Form:
         if not all(isinstance(form, Named) for form in forms):
             raise Unreadable("values without a name")
         return Named(first.name, _combined(values, separators), first.symbol)
-    items = tuple(item for value in values for item in flat(value))
+    items = tuple(item for value in values for item in flatten(value))
     return Named(first.name, Collection(items, braces=False), first.symbol)
 
 

@@ -25,7 +25,7 @@ REALS = Region((Piece(LOWER, UPPER, True, True),))
 
 
 def place_of(end: Expr) -> float:
-    """Where an end lies. Raises Unreadable for an end that is no real number."""
+    """Where an end lies. Raises Unreadable for an end that is not a real number."""
     if end == UPPER or end == Operation("+", (UPPER,)):
         return math.inf
     if end == LOWER:

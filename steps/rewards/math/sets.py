@@ -14,10 +14,10 @@ def items_of(tokens: Tokens, read_form: ReadForm) -> tuple[Form, ...]:
     if not tokens:
         return ()
     parts, _ = split(tokens, lambda token: symbol(token) in (",", ";"))
-    return tuple(item for part in parts for item in flat(read_form(part)))
+    return tuple(item for part in parts for item in flatten(read_form(part)))
 
 
-def flat(form: Form) -> tuple[Form, ...]:
+def flatten(form: Form) -> tuple[Form, ...]:
     """Two items for an item with ±."""
     return form.items if isinstance(form, Collection) and not form.braces else (form,)
 
@@ -115,11 +115,11 @@ def _set_builder(inside: Tokens, read_form: ReadForm) -> Form | None:
     form = read_form(condition)
     if variable is None or not isinstance(form, Named) or form.name != variable.name:
         raise Unreadable("not a set of numbers")
-    found = form.form if isinstance(form.form, Region) else as_region(form.form)
+    region = form.form if isinstance(form.form, Region) else as_region(form.form)
     if isinstance(form.form, Collection):
         return Collection(form.form.items, braces=True)
     if isinstance(form.form, Value):
         return Collection((form.form,), braces=True)
-    if found is None:
+    if region is None:
         raise Unreadable("not a set of numbers")
-    return found
+    return region

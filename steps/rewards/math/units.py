@@ -1,4 +1,4 @@
-"""The list of units. A word behind a number that is not in it is no unit, so that no hedge passes as one.
+"""The list of units. A word behind a number that is not in it is not a unit, so that no hedge passes as one.
 
 Units are compared as they are written: 100 cm are not the answer to a question that wants 1 m. A normal form is a
 product of names and their powers: "km h^-1".

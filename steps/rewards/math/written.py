@@ -1,6 +1,6 @@
 """Whether a right value is written as the problem asks: simplified, factored, expanded, exact.
 
-The reference shows how far: an answer may not be longer than it, nor have other factors. In doubt it is not as asked.
+The reference shows how far: an answer may not be longer than it, nor have other factors. In doubt it is refused.
 """
 
 import math
@@ -25,25 +25,25 @@ from steps.rewards.math.forms import (
     Value,
 )
 
-AskedForm = Literal["exact", "simplified", "factored", "expanded"]
+RequestedForm = Literal["exact", "simplified", "factored", "expanded"]
 
 
-def as_asked(asked: AskedForm, reference: Form, answer: Form) -> bool:
-    """Whether an answer that equals the reference is also written as asked."""
-    wanted, given = list(_expressions(reference)), list(_expressions(answer))
-    if asked == "exact":
-        decimals = any(_decimal(expr) for expr in wanted)
-        return decimals or not any(_decimal(expr) for expr in given)
-    if asked == "factored":
-        return len(wanted) == len(given) and _matched(
-            [_factors(expr) for expr in wanted], [_factors(expr) for expr in given]
+def as_requested(requested: RequestedForm, reference: Form, answer: Form) -> bool:
+    """Whether an answer that equals the reference is also written as requested."""
+    expected, written = list(_expressions(reference)), list(_expressions(answer))
+    if requested == "exact":
+        decimals = any(_decimal(expr) for expr in expected)
+        return decimals or not any(_decimal(expr) for expr in written)
+    if requested == "factored":
+        return len(expected) == len(written) and _matched(
+            [_factors(expr) for expr in expected], [_factors(expr) for expr in written]
         )
-    if sum(map(_size, given)) > sum(map(_size, wanted)):
+    if sum(map(_size, written)) > sum(map(_size, expected)):
         return False
-    if asked == "expanded":
-        return all(_is_expanded(expr) for expr in given)
-    kinds, given_kinds = sorted(map(_kind, wanted)), sorted(map(_kind, given))
-    return kinds == given_kinds and all(_is_simple(expr) for expr in given)
+    if requested == "expanded":
+        return all(_is_expanded(expr) for expr in written)
+    kinds, given_kinds = sorted(map(_kind, expected)), sorted(map(_kind, written))
+    return kinds == given_kinds and all(_is_simple(expr) for expr in written)
 
 
 def _expressions(form: Form) -> Iterator[Expr]:
@@ -240,11 +240,11 @@ def _factors(expr: Expr) -> Factors:
 def _key(expr: Expr) -> tuple[object, ...]:
     """A factor up to its sign: its terms with their coefficients, the first one's positive."""
     terms = expr.args if isinstance(expr, Operation) and expr.head == "+" else (expr,)
-    found: dict[str, Fraction] = {}
+    coefficients: dict[str, Fraction] = {}
     for term in terms:
         coefficient, rest = _coefficient(term)
-        found[rest] = found.get(rest, Fraction(0)) + coefficient
-    ordered = sorted(found.items())
+        coefficients[rest] = coefficients.get(rest, Fraction(0)) + coefficient
+    ordered = sorted(coefficients.items())
     sign = -1 if ordered[0][1] < 0 else 1
     return tuple((rest, coefficient * sign) for rest, coefficient in ordered)
 
@@ -262,9 +262,9 @@ def _coefficient(term: Expr) -> tuple[Fraction, str]:
     return Fraction(1), repr(term) if isinstance(term, (Operation, Symbol)) else ""
 
 
-def _matched(wanted: list[Factors], given: list[Factors]) -> bool:
-    left = list(given)
-    for one in wanted:
+def _matched(expected: list[Factors], written: list[Factors]) -> bool:
+    left = list(written)
+    for one in expected:
         if one not in left:
             return False
         left.remove(one)

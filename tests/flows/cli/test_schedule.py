@@ -140,9 +140,9 @@ def test_a_schedule_runs_what_it_says(tmp_path: Path) -> None:
     for what in ("full", "rl", "evaluate"):
         path = recipe_file(tmp_path, schedule=f"{{cron: '{NEVER}', what: {what}}}")
         jobs = Jobs([path])
-        found = jobs()
-        assert found is not None and jobs() is None, "a file is read again only when it changes"
-        commands[what] = list(found[0].command[3:])
+        actual = jobs()
+        assert actual is not None and jobs() is None, "a file is read again only when it changes"
+        commands[what] = list(actual[0].command[3:])
     assert commands == {
         "full": ["run", "--config", str(path)],
         "rl": ["run", "--config", str(path), "--until", "rl"],
@@ -209,12 +209,12 @@ def test_a_failure_is_reported_with_its_recorded_stage_and_the_command_that_reru
     address, posted = hook
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("HOOK", address)
-    monkeypatch.setenv("LONGHAUL_REPORTED_FILE", str(tmp_path / "told"))
+    monkeypatch.setenv("LONGHAUL_REPORTED_FILE", str(tmp_path / "reported"))
     store = tmp_path / "store"
     raw = load_recipe(ROOT / "configs" / "smoke.yaml").model_dump(mode="json")
     silent = check_recipe(raw | {"store": str(store)}, "smoke")
     report_failure(silent, "run-1", "rl", "broke", ["run"])
-    assert not posted and not (tmp_path / "told").exists()
+    assert not posted and not (tmp_path / "reported").exists()
     made = chain(store)
     failed = StageRecord.model_construct(
         **vars(made.parts("data", {})),
@@ -242,10 +242,10 @@ def test_a_failure_is_reported_with_its_recorded_stage_and_the_command_that_reru
     assert (message["event"], message["run"], message["stage"]) == ("failed", "run-1", "data")
     assert message["command"] == "longhaul run --config 'my configs/a.yaml'"
     assert message["log"] == str(tmp_path / "log") and message["error"].endswith("more")
-    assert (tmp_path / "told").exists()
+    assert (tmp_path / "reported").exists()
     unreadable = check_recipe(raw | {"store": "/proc/nothing", "notify": {"webhook": "HOOK"}}, "x")
     report_failure(unreadable, "r", None, "e", [])
-    assert posted[1]["stage"] is None, "a store that cannot be read must not keep anyone from being told"
+    assert posted[1]["stage"] is None, "a store that cannot be read must not keep anyone from being notified"
 
 
 def test_the_exit_hook_of_a_workflow_tells_of_the_first_node_that_failed(
@@ -275,7 +275,7 @@ def test_the_exit_hook_of_a_workflow_tells_of_the_first_node_that_failed(
     assert read_failures("null") == (None, "null") and read_failures("not json") == (None, "not json")
 
 
-def test_who_is_not_told_is_said_by_the_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exit_code_says_that_nobody_was_notified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HOOK", raising=False)
     assert CliRunner().invoke(notify, ["--webhook", "HOOK", "--error", "x"]).exit_code == 1
     nobody = CliRunner().invoke(notify, ["--error", "x"])

@@ -34,10 +34,10 @@ def put(store: Store, tmp_path: Path, text: str, run: str | None = None) -> Ref:
 
 def test_ls_says_what_there_is_and_who_uses_it(store: Store, tmp_path: Path) -> None:
     used, stray = put(store, tmp_path, "used", "run-1"), put(store, tmp_path, "stray")
-    shown = longhaul(store, "ls")
-    assert shown.exit_code == 0
+    displayed = longhaul(store, "ls")
+    assert displayed.exit_code == 0
     for text in ("model", used.digest[:12], stray.digest[:12], "run-1:sft", "2 folders, 9 bytes"):
-        assert text in shown.output
+        assert text in displayed.output
     rows = {row["digest"]: row for row in json.loads(longhaul(store, "ls", "--json").output)["artifacts"]}
     assert rows[used.digest]["users"] == ["run-1:sft"] and rows[used.digest]["kind"] == "model"
     assert rows[stray.digest]["users"] == [] and rows[stray.digest]["size"] == 5
@@ -47,22 +47,22 @@ def test_names_in_records_cannot_drive_the_terminal(store: Store, tmp_path: Path
     ref = put(store, tmp_path, "x")
     record = {"format": 1, "run": "r", "stage": "\x1b[2J[red]", "outputs": {"m": ref.model_dump()}}
     store.write_record("stage-runs/r", record)
-    shown = longhaul(store, "ls")
-    assert "\x1b" not in shown.output and "[red]" in shown.output
+    displayed = longhaul(store, "ls")
+    assert "\x1b" not in displayed.output and "[red]" in displayed.output
 
 
 def test_verify_names_each_damaged_file_and_fails(store: Store, tmp_path: Path) -> None:
     good, bad = put(store, tmp_path, "good"), put(store, tmp_path, "bad")
     assert longhaul(store, "verify").exit_code == 0
-    stored = Path(bad.address) / "file"
-    stored.chmod(0o644)
-    stored.write_text("BAD")
+    saved = Path(bad.address) / "file"
+    saved.chmod(0o644)
+    saved.write_text("BAD")
     (Path(bad.address) / "stray").write_text("?")
-    shown = longhaul(store, "verify")
-    assert shown.exit_code == 1
-    assert f"{bad.digest[:12]} file: has another SHA-256" in shown.output
-    assert f"{bad.digest[:12]} stray: does not belong there" in shown.output
-    assert "1 folder whole, 1 damaged" in shown.output
+    displayed = longhaul(store, "verify")
+    assert displayed.exit_code == 1
+    assert f"{bad.digest[:12]} file: has another SHA-256" in displayed.output
+    assert f"{bad.digest[:12]} stray: does not belong there" in displayed.output
+    assert "1 folder whole, 1 damaged" in displayed.output
     assert longhaul(store, "verify", good.digest[:8]).exit_code == 0
     answer = json.loads(longhaul(store, "verify", bad.digest, "--json").output)
     assert answer["verified"] == 1 and set(answer["damaged"][bad.digest]) == {"file", "stray"}
@@ -72,23 +72,23 @@ def test_a_damaged_manifest_does_not_keep_the_others_from_being_verified(store: 
     bad = put(store, tmp_path, "bad")
     put(store, tmp_path, "good")
     store.backend.write_text(f"objects/{bad.digest[:2]}/{bad.digest}/manifest.json", "{}")
-    shown = longhaul(store, "verify")
-    assert shown.exit_code == 1 and "1 folder whole, 1 damaged" in shown.output
+    displayed = longhaul(store, "verify")
+    assert displayed.exit_code == 1 and "1 folder whole, 1 damaged" in displayed.output
 
 
 def test_a_digest_that_is_not_there_is_refused(store: Store, tmp_path: Path) -> None:
     put(store, tmp_path, "x")
-    shown = longhaul(store, "verify", "0000")
-    assert shown.exit_code == 1 and "no folder whose digest begins with '0000'" in shown.output
+    displayed = longhaul(store, "verify", "0000")
+    assert displayed.exit_code == 1 and "no folder whose digest begins with '0000'" in displayed.output
 
 
-def test_gc_deletes_only_when_told_to(store: Store, tmp_path: Path) -> None:
+def test_gc_deletes_only_when_asked_to(store: Store, tmp_path: Path) -> None:
     used, stray = put(store, tmp_path, "used", "run-1"), put(store, tmp_path, "stray")
-    assert "would delete 0 folders" in longhaul(store, "gc").output, "what was put of late stays"
-    shown = longhaul(store, "gc", "--grace", "0")
-    assert shown.exit_code == 0
-    assert f"{stray.digest[:12]}  1 file, 5 bytes" in shown.output
-    assert "would delete 1 folder: 5 bytes" in shown.output and "do it with --delete" in shown.output
+    assert "would delete 0 folders" in longhaul(store, "gc").output, "what was put recently stays"
+    displayed = longhaul(store, "gc", "--grace", "0")
+    assert displayed.exit_code == 0
+    assert f"{stray.digest[:12]}  1 file, 5 bytes" in displayed.output
+    assert "would delete 1 folder: 5 bytes" in displayed.output and "do it with --delete" in displayed.output
     assert store.exists(stray)
     assert "deleted 1 folder: 5 bytes" in longhaul(store, "gc", "--grace", "0", "--delete").output
     assert store.exists(used) and not store.exists(stray)
@@ -100,5 +100,5 @@ def test_gc_deletes_only_when_told_to(store: Store, tmp_path: Path) -> None:
 def test_a_store_that_cannot_be_used_is_an_error_with_its_reason(store: Store) -> None:
     store.backend.write_text("store.json", '{"format": 99}')
     for arguments in (["ls"], ["verify"], ["gc"]):
-        shown = longhaul(store, *arguments)
-        assert shown.exit_code == 1 and "format 99" in shown.output, arguments
+        displayed = longhaul(store, *arguments)
+        assert displayed.exit_code == 1 and "format 99" in displayed.output, arguments

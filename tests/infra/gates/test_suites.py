@@ -86,7 +86,7 @@ REFUSED: dict[str, tuple[str, list[str]]] = {
     "a list": ("- prompts\n", ["holds list", "mapping"]),
     "a table without a list": ("prompts:\n", ["'prompts'", "`[]` for none"]),
     "an unknown table": (f"answers: [{{type: {UNIQUE}, kwargs: {{column: id}}}}]", ["'answers'", "paths, prompts"]),
-    "a rule that is no mapping": ("prompts: [unique]", ["gate 'prompts', rule 1"]),
+    "a rule that is not a mapping": ("prompts: [unique]", ["gate 'prompts', rule 1"]),
     "a rule without a type": ("prompts: [{kwargs: {column: id}}]", ["rule 1", "type: Field required"]),
     "an unknown key": (
         f"prompts: [{{type: {UNIQUE}, kwargs: {{column: id}}, level: warn}}]",
@@ -149,7 +149,7 @@ REFUSED: dict[str, tuple[str, list[str]]] = {
         f"prompts: [{{type: {NEARLY}, kwargs: {{column: text, held_out: $held_out, threshold: 1.5}}}}]",
         ["kwargs: threshold"],
     ),
-    "an unknown list": ("prompts: [{include: nothing}]", ["'nothing' is no list of shared.yaml", "named"]),
+    "an unknown list": ("prompts: [{include: nothing}]", ["'nothing' is not a list of shared.yaml", "named"]),
     "a list and more": ("prompts: [{include: named, severity: warn}]", ["nothing beside it"]),
 }
 

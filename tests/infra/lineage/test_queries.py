@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from infra.flatten import flat
+from infra.flatten import flatten
 from infra.lineage.graph import Subgraph
 from infra.lineage.histories import changes, differences, history
 from infra.lineage.index import LineageIndex
@@ -157,7 +157,7 @@ def test_code_is_compared_by_module_where_modules_are_recorded() -> None:
     ],
 )
 def test_data_are_flattened_to_their_leaves(value: Any, leaves: dict[str, Any]) -> None:
-    assert flat(value) == leaves
+    assert flatten(value) == leaves
 
 
 def test_a_changed_file_reruns_who_read_it_and_all_that_follows(index: LineageIndex) -> None:

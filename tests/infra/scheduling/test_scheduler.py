@@ -145,7 +145,7 @@ def test_nothing_that_a_run_does_ends_the_scheduler_and_every_failure_is_notifie
     assert "/no/such/command cannot be started" in errors["absent"]
     names = [error.split(":")[0] for _, error in world.notified]
     assert names.count("exit status 3") == 2 and "killed by signal 9" in names
-    assert names.count("exit status 1") == 1, "a run that told someone itself must not be told of twice"
+    assert names.count("exit status 1") == 1, "a run that notified someone itself must not be reported twice"
     assert all(state.running is None for state in world.folder.read().values())
 
 
@@ -160,7 +160,7 @@ def test_one_runs_at_a_time(world: World) -> None:
     assert all(notes[i].split()[1] == notes[i + 1].split()[1] for i in (0, 2, 4))
 
 
-def test_stopping_ends_the_run_and_the_next_scheduler_goes_on_with_it(world: World) -> None:
+def test_stopping_ends_the_run_and_the_next_scheduler_continues_it(world: World) -> None:
     code = "signal.signal(signal.SIGTERM, lambda *_: (print('asked to end'), sys.exit(1)))\ntime.sleep(60)"
     job = world.job(code=code)
     world.keep(job, requested=True)
@@ -170,7 +170,7 @@ def test_stopping_ends_the_run_and_the_next_scheduler_goes_on_with_it(world: Wor
     assert world.events() == [("started", "requested"), ("interrupted", "requested")]
     assert "asked to end" in Path(world.folder.history()[-1].log or "").read_text()
     assert world.folder.read()["nano"].running is not None
-    assert not world.notified, "stopping is no failure"
+    assert not world.notified, "stopping is not a failure"
     with world.scheduler(world.job()):
         world.ended(2)
     assert world.events()[2:] == [("started", "requested, continued"), ("succeeded", "requested")]
@@ -320,7 +320,7 @@ def test_a_power_cut_in_the_history_costs_one_line(world: World) -> None:
     assert [event for event, _ in world.events()] == ["paused", "resumed"]
 
 
-def test_a_state_that_is_no_state_is_named_with_the_way_out(world: World) -> None:
+def test_a_state_that_is_not_a_state_is_named_with_the_way_out(world: World) -> None:
     world.keep(world.job())
     path = world.folder.folder / "state.json"
     path.write_text(json.dumps({"format": 3, "schedules": {}}))

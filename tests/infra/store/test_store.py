@@ -102,9 +102,9 @@ def test_damage_is_found_and_the_file_named(store: Store, tmp_path: Path, path: 
 def test_a_stored_file_replaced_by_a_link_is_found(tmp_path: Path) -> None:
     store = open_store(tmp_path / "store")
     ref = store.put(make_folder(tmp_path / "folder"), "model")
-    stored = Path(ref.address) / "config.json"
-    stored.rename(tmp_path / "elsewhere")
-    stored.symlink_to(tmp_path / "elsewhere")
+    saved = Path(ref.address) / "config.json"
+    saved.rename(tmp_path / "elsewhere")
+    saved.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(Corrupted, match=r"config\.json"):
         store.fetch(ref)
 
@@ -132,7 +132,7 @@ def test_links_are_refused_because_they_lead_out_of_the_folder(store: Store, tmp
         link.unlink()
 
 
-def test_what_is_no_folder_of_files_is_refused(store: Store, tmp_path: Path) -> None:
+def test_what_is_not_a_folder_of_files_is_refused(store: Store, tmp_path: Path) -> None:
     (tmp_path / "empty" / "er").mkdir(parents=True)
     (tmp_path / "file").write_text("")
     for path, reason in (("empty", "no files"), ("file", "not a folder"), ("absent", "not a folder")):

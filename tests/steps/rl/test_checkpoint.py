@@ -93,7 +93,7 @@ def test_a_finished_iteration_without_its_samples_is_an_error_that_names_the_fil
     for iteration in (1, 2):
         checkpoints.save(state(iteration), trainer, samples(iteration))
     (checkpoints.samples / "000000.parquet").unlink()
-    with pytest.raises(SamplesMissing, match=r"samples/000000\.parquet is missing.*begin anew"):
+    with pytest.raises(SamplesMissing, match=r"samples/000000\.parquet is missing.*start from scratch"):
         checkpoints.restore(trainer)
 
 

@@ -59,10 +59,10 @@ def make_samples(model: Qwen2ForCausalLM) -> list[Sample]:
 
 def assert_gradients_of(model: Qwen2ForCausalLM, trainer: Trainer, step: Callable[[], UpdateResult]) -> UpdateResult:
     """Take the step; what it adds up to, over its micro-batches, must be the gradients that `model` holds."""
-    found: dict[str, Tensor] = {}
+    gradients: dict[str, Tensor] = {}
     hooks = [
         parameter.register_hook(
-            lambda gradient, name=name: found.update({name: found.get(name, 0) + gradient.detach().clone()})
+            lambda gradient, name=name: gradients.update({name: gradients.get(name, 0) + gradient.detach().clone()})
         )
         for name, parameter in trainer.engine.module.named_parameters()
     ]
@@ -70,7 +70,7 @@ def assert_gradients_of(model: Qwen2ForCausalLM, trainer: Trainer, step: Callabl
     for hook in hooks:
         hook.remove()
     for name, parameter in model.named_parameters():
-        torch.testing.assert_close(found[name].cpu(), parameter.grad, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(gradients[name].cpu(), parameter.grad, atol=1e-3, rtol=1e-3)
     norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm().item()
     assert result.gradient_norm == pytest.approx(norm, rel=1e-3)
     return result
@@ -111,10 +111,10 @@ def test_loss_and_gradient_of_packed_rows_are_those_of_responses_alone(
     reference = sum(rows.per_example(rows.reference * rows.counted, len(samples)) for rows in prepared.rows)
     torch.testing.assert_close(reference, policy.detach(), atol=1e-4, rtol=0)
     # Eq. 3 at θ = θ_i: the pull towards the reference is nothing yet.
-    wanted = -(compared * policy).mean()
-    wanted.backward()
+    expected = -(compared * policy).mean()
+    expected.backward()
     result = assert_gradients_of(tiny_model, tiny_trainer, lambda: update(tiny_trainer, prepared, settings, NOW))
-    assert result.loss == pytest.approx(wanted.item(), abs=1e-4)
+    assert result.loss == pytest.approx(expected.item(), abs=1e-4)
     assert result.log_ratio_max < 1e-4 and abs(result.log_ratio_mean) < 1e-4
 
 
@@ -135,14 +135,14 @@ def test_a_second_step_is_pulled_towards_the_reference_of_the_iterations_start(
     ratios = [t - reference for t, reference in zip(tokens, references, strict=True)]
     ratio = torch.stack([r.sum() for r in ratios])
     pull = {"mirror_descent": ratio**2, "token_level": torch.stack([(r**2).sum() for r in ratios]), "rest": 0 * ratio}
-    wanted = (-compared * policy + TAU / 2 * pull[objective]).sum()
-    wanted = wanted / (sum(map(len, tokens)) if objective == "token_level" else len(samples))
-    wanted.backward()
+    expected = (-compared * policy + TAU / 2 * pull[objective]).sum()
+    expected = expected / (sum(map(len, tokens)) if objective == "token_level" else len(samples))
+    expected.backward()
     result = assert_gradients_of(tiny_model, tiny_trainer, lambda: update(tiny_trainer, prepared, settings, NOW))
     assert ratio.abs().max() > 0.01, "the first step did not move the policy"
     assert result.log_ratio_mean == pytest.approx(ratio.mean().item(), abs=1e-4)
     assert result.log_ratio_max == pytest.approx(ratio.abs().max().item(), abs=1e-4)
-    assert result.loss == pytest.approx(wanted.item(), abs=1e-3)
+    assert result.loss == pytest.approx(expected.item(), abs=1e-3)
 
 
 def test_steps_raise_the_log_ratio_of_good_responses_above_that_of_bad_ones(

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from infra.flatten import flat
+from infra.flatten import flatten
 from infra.lineage.web.curves import curves_of
 from infra.lineage.web.difference import differences, differing
 from infra.lineage.web.site import Site
@@ -23,7 +23,7 @@ def compare(site: Site, request: Request) -> Response:
         return HTMLResponse(page("compare.html", both=None, **values))
     both = [detail_of(site, name) for name in names]
     found = differences(*both)
-    recipes = [flat(detail.start.recipe) if detail.start else {} for detail in both]
+    recipes = [flatten(detail.start.recipe) if detail.start else {} for detail in both]
     groups = [
         (each.stage, link("/curves.json", run=names, stage=each.stage), curves)
         for each in found

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from infra.flatten import flat
+from infra.flatten import flatten
 from infra.lineage.rows import RunDetail
 from infra.lineage.tables import LineageError
 from infra.lineage.web.curves import curves_of
@@ -45,7 +45,7 @@ def run(site: Site, request: Request) -> Response:
         "commit": next((record.commit for record in reversed(detail.stages) if record.commit), None),
         "changed": any(record.diff for record in detail.stages),
         "has_report": site.report(row.run) is not None,
-        "recipe": flat(start.recipe) if start else {},
+        "recipe": flatten(start.recipe) if start else {},
         "groups": [],
         "names": [row.run],
         "gates_by_stage": [],
@@ -67,7 +67,7 @@ def run(site: Site, request: Request) -> Response:
     elif values["tab"] == "configuration":
         own_rows = {row.record.stage for row in values["stages"]}
         values["evaluation_configs"] = [
-            (record, flat(record.config)) for record in detail.stages if record.stage not in own_rows
+            (record, flatten(record.config)) for record in detail.stages if record.stage not in own_rows
         ]
     return HTMLResponse(page("run.html", section="Runs", **values, **_live(detail, progress)))
 
