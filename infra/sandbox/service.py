@@ -15,6 +15,7 @@ run-each continue one by one, each after the last one's result was sent.
 """
 
 import ipaddress
+import platform
 import socket
 from collections.abc import Callable
 from types import FrameType
@@ -64,7 +65,11 @@ def service_app(runner: Runner, token: str | None) -> ASGIApp:
     async def metrics(request: Request) -> Response:
         return Response(runner.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
+    async def versions(request: Request) -> Response:
+        return JSONResponse({"python": platform.python_version()})
+
     routes = [
+        Route("/v1/versions", versions),
         Route("/v1/run", Runs(runner, RunRequest, "application/json"), methods=["POST"]),
         Route("/v1/run-each", Runs(runner, RunEachRequest, "application/x-ndjson"), methods=["POST"]),
         Route("/v1/run-joined", Runs(runner, RunJoinedRequest, "application/x-ndjson"), methods=["POST"]),

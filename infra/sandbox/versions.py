@@ -1,31 +1,36 @@
-"""Which interpreters and compilers run programs: other versions of them may judge a program otherwise."""
+"""Which Python runs programs that are judged: another version may judge one otherwise."""
 
 import platform
-import shutil
-import subprocess
 from functools import cache
 
-from infra.sandbox.images import LANGUAGES, image
+import httpx
 
-SECONDS = 10
+from infra.sandbox.config import configured_sandbox
+from infra.sandbox.interface import SandboxUnavailable
+from infra.sandbox.token import read_token
+
+SECONDS = 10.0
+
+
+def sandbox_python() -> str:
+    """The version of the sandbox's Python: this process's own, whose files boxes are made of, or the service's.
+
+    Raises SandboxUnavailable for a service that cannot be reached or does not say.
+    """
+    service = configured_sandbox().service
+    return platform.python_version() if service is None else _of_service(service.rstrip("/"))
 
 
 @cache
-def program_versions() -> dict[str, str]:
-    """Versions of the commands of this machine that the sandbox's images are made of; of one that is not installed,
-    nothing. The running Python is the base of every image."""
-    languages = sorted(folder.name for folder in LANGUAGES.iterdir() if (folder / "image.yaml").is_file())
-    commands = sorted({command for language in languages for command in image(language).commands})
-    versions = {f"programs/{command}": _version(command) for command in commands}
-    return {"programs/python": platform.python_version()} | {name: said for name, said in versions.items() if said}
-
-
-def _version(command: str) -> str | None:
-    path = shutil.which(command)
-    if path is None:
-        return None
+def _of_service(url: str) -> str:
+    token = read_token(None)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.partition("\n")[0].strip() or None
+        # No proxy of the environment hears of the token.
+        answer = httpx.get(f"{url}/v1/versions", headers=headers, timeout=SECONDS, trust_env=False)
+        answer.raise_for_status()
+        return str(answer.json()["python"])
+    except (httpx.HTTPError, KeyError, ValueError) as error:
+        raise SandboxUnavailable(
+            f"the sandbox's service at {url} does not say which Python it runs, which is in stages' keys: {error}"
+        ) from error

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from infra.flatten import flatten
+from infra.sandbox.versions import sandbox_python
 from infra.stages.code_digest import code_digests, imported_packages
 from infra.stages.numeric_environment import numeric_environment
 from infra.stages.packages import package_versions
@@ -31,6 +32,9 @@ UNKNOWN = "unknown"
 
 TENSORS = frozenset({"deepspeed", "safetensors", "torch", "transformers", "vllm"})
 """Imports by which a stage is seen to compute with tensors: its key holds the numeric environment."""
+
+JUDGED_PROGRAMS = "infra.sandbox.config"
+"""The module by which a stage is seen to run programs: its key holds the version of the Python that does."""
 
 VALUE_CHARACTERS = 60
 
@@ -110,17 +114,14 @@ class KeyParts:
         """
         imports = imported_packages(code)
         environment = numeric_environment(variables or {}) if imports & TENSORS else {}
-        kind = EVALUATE if is_evaluation(stage) else stage
-        return cls(
-            kind,
-            dict(config),
-            seed,
-            dict(upstream),
-            dict(sources),
+        kind, modules, packages = (
+            EVALUATE if is_evaluation(stage) else stage,
             code_digests(code),
             package_versions(imports),
-            environment,
         )
+        if JUDGED_PROGRAMS in modules:
+            packages["python of the sandbox"] = sandbox_python()
+        return cls(kind, dict(config), seed, dict(upstream), dict(sources), modules, packages, environment)
 
     @classmethod
     def of(cls, record: StageRecord) -> "KeyParts":

@@ -261,6 +261,13 @@ def test_a_packages_version_counts_where_code_imports_it_or_computes_with_it(
     assert checked_again(chain(store), done) == gates
 
 
+def test_another_python_of_the_sandbox_judges_again(
+    store: Path, done: dict[str, StageRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.stages.key.sandbox_python", lambda: "3.99")
+    assert changed(chain(store), done) == COMPUTE
+
+
 def test_a_branch_of_the_hub_that_moved_imports_again(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 whose runs end when the test says so."""
 
 import json
+import platform
 import shutil
 import signal
 import socket
@@ -21,6 +22,7 @@ from infra.sandbox.config import SandboxConfig, open_sandbox
 from infra.sandbox.interface import Limits, Result, Sandbox, SandboxUnavailable
 from infra.sandbox.service import ServiceConfig, serve
 from infra.sandbox.token import TokenRefused, read_token
+from infra.sandbox.versions import sandbox_python
 from tests.infra.sandbox.sandbox_served import Held, client_of, eventually, in_background, served
 
 ROOT = Path(__file__).parents[3]
@@ -357,3 +359,13 @@ def test_a_process_that_is_terminated_finishes_its_run_and_ends_with_0() -> None
         process.send_signal(signal.SIGTERM)
         thread.join()
         assert outcome == ["begun\ndone\n"] and process.wait(10) == 0
+
+
+def test_a_service_says_which_python_runs_programs(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sandbox_python() == platform.python_version(), "boxes here are made of this process's Python"
+    monkeypatch.setenv("LONGHAUL_SANDBOX", url)
+    monkeypatch.setenv("LONGHAUL_SANDBOX_TOKEN", TOKEN)
+    assert sandbox_python() == platform.python_version()
+    monkeypatch.setenv("LONGHAUL_SANDBOX", f"{url}/elsewhere")
+    with pytest.raises(SandboxUnavailable, match="elsewhere does not say which Python it runs"):
+        sandbox_python()
