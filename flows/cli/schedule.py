@@ -100,8 +100,8 @@ def _file_state(path: Path) -> tuple[int, int] | None:
 
 def _job(path: Path) -> "Job":
     from flows.notify import report_failure
+    from flows.topology import digest_of_sources
     from infra.scheduling.scheduler import Job
-    from infra.store.source_digest import digest_of_addresses
     from steps.recipe import ConfigRefused, load_recipe
 
     recipe = load_recipe(path)
@@ -109,13 +109,12 @@ def _job(path: Path) -> "Job":
         raise ConfigRefused(f"{path} has no section `schedule`: add one, as in schedule: {{cron: '0 3 * * 1'}}")
     verb, *more = {"full": ["run"], "rl": ["run", "--until", "rl"], "evaluate": ["evaluate"]}[recipe.schedule.what]
     arguments = [verb, "--config", str(path), *more]
-    addresses = [] if recipe.data.files is None else recipe.data.files.paths
     return Job(
         name=recipe.name,
         config=str(path),
         schedule=recipe.schedule,
         command=[*LONGHAUL, *arguments],
-        digest=lambda: digest_of_addresses(addresses, HOME / "cache" / "file_digests.json"),
+        digest=lambda: digest_of_sources(recipe, HOME / "cache" / "file_digests.json"),
         notify=lambda error, log: report_failure(recipe, None, None, error, arguments, log or None),
     )
 

@@ -5,19 +5,12 @@ Of an object it holds path, size and ETag, S3's name for its bytes: a listing is
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from infra.store.file_digest import digest_of_path
 from infra.store.s3 import SCHEME, S3Backend
 from infra.store.store import StoreError
-
-
-def digest_of_addresses(addresses: Iterable[str], cache: Path) -> str:
-    """Of several together, whatever their order. `cache` is as for digest_of_path. Raises StoreError naming the first
-    address at which nothing can be read."""
-    digests = {address: digest_of_address(address, cache) for address in sorted(set(addresses))}
-    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
 
 def digest_of_address(address: str, cache: Path, belongs: Callable[[str], bool] = lambda path: True) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.store.source_digest import digest_of_addresses
+from infra.store.source_digest import digest_of_address
 from infra.store.store import StoreError
 
 
@@ -13,12 +13,16 @@ def test_data_at_local_addresses_have_another_digest_once_they_change(tmp_path: 
     one.write_text("1")
     two.mkdir()
     (two / "a").write_text("a")
-    before = digest_of_addresses([str(one), str(two)], cache)
-    assert digest_of_addresses([str(two), str(one)], cache) == before
+    before = [digest_of_address(str(each), cache) for each in (one, two)]
+    assert [digest_of_address(str(each), cache) for each in (one, two)] == before
     (two / "a").write_text("b")
-    assert digest_of_addresses([str(one), str(two)], cache) != before
+    after = [digest_of_address(str(each), cache) for each in (one, two)]
+    assert after[0] == before[0] and after[1] != before[1]
+    (two / "README.md").write_text("beside")
+    assert digest_of_address(str(two), cache) != after[1]
+    assert digest_of_address(str(two), cache, lambda path: path == "a") == after[1], "a file that does not belong"
     with pytest.raises(StoreError, match="missing cannot be read: No such file"):
-        digest_of_addresses([str(tmp_path / "missing")], cache)
+        digest_of_address(str(tmp_path / "missing"), cache)
 
 
 @pytest.mark.usefixtures("s3")
@@ -33,14 +37,14 @@ def test_data_at_s3_addresses_have_another_digest_once_they_change(tmp_path: Pat
 
     put("set/train.jsonl", b"1")
     put("set/train.jsonl.bak", b"1")
-    addresses = ["s3://schedule-data/set"], ["s3://schedule-data/set/train.jsonl"]
-    before = [digest_of_addresses(each, cache) for each in addresses]
-    assert [digest_of_addresses(each, cache) for each in addresses] == before
+    addresses = "s3://schedule-data/set", "s3://schedule-data/set/train.jsonl"
+    before = [digest_of_address(each, cache) for each in addresses]
+    assert [digest_of_address(each, cache) for each in addresses] == before
     put("set/train.jsonl.bak", b"2")
-    beside = [digest_of_addresses(each, cache) for each in addresses]
+    beside = [digest_of_address(each, cache) for each in addresses]
     assert beside[0] != before[0] and beside[1] == before[1], "what lies beside an object is not it"
     put("set/train.jsonl", b"3")
-    assert digest_of_addresses(addresses[1], cache) != before[1]
+    assert digest_of_address(addresses[1], cache) != before[1]
     for nothing in ("s3://schedule-data/no", "s3://schedule-data/set/train"):
         with pytest.raises(StoreError, match="there is nothing at this address"):
-            digest_of_addresses([nothing], cache)
+            digest_of_address(nothing, cache)
