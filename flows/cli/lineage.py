@@ -32,7 +32,7 @@ from flows.home import open_index, open_store
 if TYPE_CHECKING:
     from infra.lineage.graph import Subgraph
     from infra.lineage.index import LineageIndex
-    from infra.lineage.prompts import PromptSeen
+    from infra.lineage.prompts import PromptUses
     from infra.lineage.rows import ModelRow
     from infra.store.store import Store
 
@@ -335,7 +335,7 @@ def _show_models(title: str, models: "list[ModelRow]") -> None:
         console.print(_text(f"no model {title}"), highlight=False)
 
 
-def _show_prompt(name: str, seen: "PromptSeen") -> None:
+def _show_prompt(name: str, seen: "PromptUses") -> None:
     _warn(seen.problems)
     if not seen.uses:
         fail(
@@ -349,7 +349,7 @@ def _show_prompt(name: str, seen: "PromptSeen") -> None:
         table.add_row(use.samples[:12], _text(stages), str(use.responses), str(use.times_trained), reward)
     Console().print(table)
     _show_models("was trained on it", list(seen.trained))
-    _show_models("came from these", list(seen.descended))
+    _show_models("came from these", list(seen.descendants))
 
 
 def _table(title: str, columns: tuple[str, ...]) -> Table:

@@ -1,7 +1,7 @@
 """Which models saw a prompt: an index of the prompts in all samples of a store, in the database of the lineage's index.
 
-Samples never change under their digest. Each is read once, when a question is asked for the first time after it was
-made, and what was read of it stays true; a rebuilt index of the records leaves it as it is.
+Samples never change under their digest. Each artifact is read once, by the first query after it was made; a rebuild of
+the lineage's index leaves this one as it is.
 """
 
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ _uses = Table(
 
 @dataclass(frozen=True)
 class PromptUse:
-    """Samples that hold a prompt."""
+    """Samples that contain a prompt."""
 
     samples: str
     """Their digest."""
@@ -68,23 +68,23 @@ class PromptUse:
 
 
 @dataclass(frozen=True)
-class PromptSeen:
-    """Where a prompt went."""
+class PromptUses:
+    """Where a prompt was used."""
 
     digest: str
     uses: tuple[PromptUse, ...]
     trained: tuple[ModelRow, ...]
     """Models that a stage made which trained on it, newest first."""
-    descended: tuple[ModelRow, ...]
-    """Models that came from these, newest first."""
+    descendants: tuple[ModelRow, ...]
+    """Models that were made from these, newest first."""
     problems: tuple[str, ...]
-    """Samples that could not be read, and why: they may hold it as well."""
+    """Samples that could not be read, and why: they may contain it as well."""
 
 
-def models_that_saw_prompt(index: LineageIndex, store: Store, prompt: str) -> PromptSeen:
-    """Where a prompt went, by its text or its digest. Case and white space do not matter.
+def models_that_saw_prompt(index: LineageIndex, store: Store, prompt: str) -> PromptUses:
+    """Where a prompt was used, by its text or its digest. Case and white space do not matter.
 
-    Samples that are new are read first; the records have to be in the index (`LineageIndex.sync`). Raises LineageError
+    New samples are read first; the records have to be in the index (`LineageIndex.sync`). Raises LineageError
     where the database fails.
     """
     problems = read_new_samples(index, store)
@@ -94,21 +94,21 @@ def models_that_saw_prompt(index: LineageIndex, store: Store, prompt: str) -> Pr
     made_by = {(node.facts.get("run"), node.facts.get("stage")) for node in executions}
     models = models_that_saw(index, executions) if executions else []
     own = [(row.run, row.stage) in made_by for row in models]
-    trained, descended = (
-        tuple(row for row, mine in zip(models, own, strict=True) if mine is wanted) for wanted in (True, False)
+    trained, descendants = (
+        tuple(row for row, is_own in zip(models, own, strict=True) if is_own is side) for side in (True, False)
     )
-    return PromptSeen(digest, uses, trained, descended, problems)
+    return PromptUses(digest, uses, trained, descendants, problems)
 
 
 def read_new_samples(index: LineageIndex, store: Store) -> tuple[str, ...]:
-    """Read the samples that have not been read. Returns what is wrong with those that cannot be."""
+    """Read the samples that have not been read yet. Returns a message for each that cannot be read."""
     with writing(index.engine) as connection:
         _metadata.create_all(connection)
     with reading(index.engine) as connection:
         known = select(_samples.c.digest)
-        listed = select(items).where(items.c.kind == KIND, ~items.c.source, items.c.digest.not_in(known))
-        found = connection.execute(listed.order_by(items.c.node)).all()
-    new = [Ref(kind=KIND, digest=r.digest, address=r.address, files=r.files, size=r.size) for r in found]
+        query = select(items).where(items.c.kind == KIND, ~items.c.source, items.c.digest.not_in(known))
+        rows = connection.execute(query.order_by(items.c.node)).all()
+    new = [Ref(kind=KIND, digest=r.digest, address=r.address, files=r.files, size=r.size) for r in rows]
     problems = []
     for start in range(0, len(new), BATCH):
         read: dict[str, list[tuple[str, int, int, float | None]]] = {}
@@ -124,9 +124,9 @@ def read_new_samples(index: LineageIndex, store: Store) -> tuple[str, ...]:
 
 def _add(connection: Connection, read: dict[str, list[tuple[str, int, int, float | None]]]) -> None:
     # Another process may have read some of them meanwhile.
-    listed = select(_samples.c.digest).where(among(connection, _samples.c.digest, read))
-    there = set(connection.execute(listed).scalars())
-    new = {digest: rows for digest, rows in read.items() if digest not in there}
+    query = select(_samples.c.digest).where(among(connection, _samples.c.digest, read))
+    present = set(connection.execute(query).scalars())
+    new = {digest: rows for digest, rows in read.items() if digest not in present}
     numbers = _numbered(connection, _samples, "samples", list(new))
     prompts = _numbered(connection, _prompts, "prompt", list({row[0]: None for rows in new.values() for row in rows}))
     uses: list[dict[str, Any]] = [
@@ -140,7 +140,7 @@ def _add(connection: Connection, read: dict[str, list[tuple[str, int, int, float
 
 
 def _numbered(connection: Connection, table: Table, name: str, digests: Sequence[str]) -> dict[str, int]:
-    """The numbers of digests; those that have none are given one."""
+    """The numbers of digests; new ones get the next numbers."""
     known = select(table.c.digest, table.c[name]).where(among(connection, table.c.digest, digests))
     numbers: dict[str, int] = {digest: number for digest, number in connection.execute(known)}
     last = connection.execute(select(func.max(table.c[name]))).scalar() or 0
@@ -152,12 +152,12 @@ def _numbered(connection: Connection, table: Table, name: str, digests: Sequence
 
 def _uses_of(index: LineageIndex, digest: str) -> list[PromptUse]:
     with reading(index.engine) as connection:
-        listed = select(_samples.c.digest, _uses.c.responses, _uses.c.times_trained, _uses.c.mean_reward)
-        listed = listed.join(_uses, _uses.c.samples == _samples.c.samples)
-        listed = listed.join(_prompts, _prompts.c.prompt == _uses.c.prompt)
-        # A database that was made anew for another store still knows the samples of the one before.
-        listed = listed.where(_prompts.c.digest == digest, _samples.c.digest.in_(select(items.c.digest)))
-        rows = connection.execute(listed.order_by(_samples.c.samples)).all()
+        query = select(_samples.c.digest, _uses.c.responses, _uses.c.times_trained, _uses.c.mean_reward)
+        query = query.join(_uses, _uses.c.samples == _samples.c.samples)
+        query = query.join(_prompts, _prompts.c.prompt == _uses.c.prompt)
+        # A database that was rebuilt for another store still knows the samples of the one before.
+        query = query.where(_prompts.c.digest == digest, _samples.c.digest.in_(select(items.c.digest)))
+        rows = connection.execute(query.order_by(_samples.c.samples)).all()
         made_by = _executions(connection, [artifact_id(row.digest) for row in rows])
     return [
         PromptUse(
@@ -170,10 +170,10 @@ def _uses_of(index: LineageIndex, digest: str) -> list[PromptUse]:
 def _executions(connection: Connection, ids: Sequence[str]) -> dict[str, list[Node]]:
     """By artifact: what made it."""
     edge = select(nodes.c.id, edges.c.source).join(edges, edges.c.target == nodes.c.node)
-    found = connection.execute(edge.where(among(connection, nodes.c.id, ids)).order_by(edges.c.source)).all()
-    makers = {row.source for row in found}
+    rows = connection.execute(edge.where(among(connection, nodes.c.id, ids)).order_by(edges.c.source)).all()
+    makers = {row.source for row in rows}
     known = dict(zip(makers, read_nodes(connection, list(makers)), strict=True))
     made_by: dict[str, list[Node]] = {id: [] for id in ids}
-    for row in found:
+    for row in rows:
         made_by[row.id].append(known[row.source])
     return made_by

@@ -202,7 +202,7 @@ def _last_accuracy(stages: Sequence[Any]) -> float | None:
 
 
 def _between(started: str, ended: str) -> float | None:
-    """Seconds from one time to another; None where the clock was set back, or for what is no time."""
+    """Seconds from one time to another; None where the clock was set back, or where one is not a time."""
     try:
         seconds = (datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds()
     except (ValueError, TypeError):

@@ -1,7 +1,7 @@
 """The samples of a stage: one row for each response that it trained on, or sampled to train on, in Parquet files.
 
 The schema is the same for all stages; what a stage does not know is null. Files hold no time and no machine: the same
-rows make the same bytes. Questions are asked in `infra.lineage.samples`, a module apart, so that a change there leaves
+rows make the same bytes. Queries are in a module of their own, `infra.lineage.samples`, so that a change there leaves
 the keys of the stages that write as they are.
 """
 
@@ -26,7 +26,7 @@ FORMAT = 2
 times_trained `passes`."""
 
 FORMAT_KEY = b"longhaul_samples"
-"""Where a file's own metadata say its format."""
+"""The entry of a file's metadata that has its format."""
 
 SCHEMA = pa.schema(
     [
@@ -72,24 +72,24 @@ _NOT_UTF8 = re.compile("[\ud800-\udfff]")
 def write_samples(path: Path, rows: Iterable[SampleRow]) -> int:
     """Write a file of samples, which appears whole or not at all, and replaces one that is there. Returns its rows.
 
-    `rows` may be a generator: no more than ROW_GROUP of them are held at once.
+    `rows` may be a generator: no more than ROW_GROUP of them are in memory at once.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    written, waiting = 0, iter(rows)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    written, remaining = 0, iter(rows)
     try:
         with os.fdopen(descriptor, "wb") as file:
             options = {"compression": "zstd", "bloom_filter_options": {"prompt_digest": {"ndv": ROW_GROUP}}}
             with pq.ParquetWriter(file, SCHEMA, **options) as writer:
-                while some := list(islice(waiting, ROW_GROUP)):
-                    writer.write_table(_table(some, written))
-                    written += len(some)
+                while group := list(islice(remaining, ROW_GROUP)):
+                    writer.write_table(_table(group, written))
+                    written += len(group)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(aside, 0o644)
-        os.replace(aside, path)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
     except BaseException:
-        Path(aside).unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
     return written

@@ -15,13 +15,13 @@ Role = Literal["rollout", "imitated", "chosen", "rejected", "labelled", "judgeme
 answer of which it is known whether it is right, or the judgement of one."""
 
 Outcome = Literal["trained", "no_signal", "stale", "failed"]
-"""What became of a response. `no_signal`: its group's rewards were all equal; `stale`: its group was given up before it
-was done; `failed`: it could not be judged."""
+"""What became of a response. `no_signal`: its group's rewards were all equal; `stale`: its group was dropped before it
+was complete; `failed`: it could not be judged."""
 
 
 @dataclass(frozen=True)
 class PolicySpan:
-    """So many of a response's tokens are by the policy of that iteration. A partial rollout has several spans."""
+    """Some of a response's tokens, by the policy of one iteration. A partial rollout has several spans."""
 
     iteration: int
     tokens: int
@@ -36,7 +36,7 @@ class SampleRow:
     """`infra.lineage.prompt_digest` of the prompt."""
     prompt: str
     response: str
-    """Half characters and the like, which UTF-8 cannot hold, are written as U+FFFD."""
+    """Half characters and the like, which UTF-8 cannot encode, are written as U+FFFD."""
     tokens: int
     """Of the response."""
     role: Role

@@ -1,10 +1,10 @@
-"""Questions about the samples of a stage: what a model was trained on, iteration by iteration, prompt by prompt.
+"""Queries of the samples of a stage: what a model was trained on, iteration by iteration, prompt by prompt.
 
 DuckDB answers them from the Parquet files. It never opens a file itself: the files are read for it, and its own access
-to files, network and settings is off, so that a question in free SQL can see the samples and nothing else.
+to files, network and settings is off, so that a query in free SQL can read the samples and nothing else.
 
-NOTE: a folder of samples is compared with its manifest when a process first asks about it, and taken to be the same
-from then on. Whatever stands in prompts and responses was written by others: escape it, and let no terminal act on it.
+NOTE: a folder of samples is compared with its manifest at a process's first query of it, and assumed to be unchanged
+from then on. Prompts and responses are texts of others: escape them, also before they reach a terminal.
 """
 
 import re
@@ -30,7 +30,7 @@ PROMPT_ORDERS = ("problem_id", "responses", "times_trained", "iterations", "mean
 
 _CLOSED: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": False,
-    "python_enable_replacements": False,  # a name in SQL would otherwise find a variable of this process
+    "python_enable_replacements": False,  # a name in SQL could otherwise refer to a variable of this process
     "temp_directory": "",
 }
 
@@ -65,7 +65,7 @@ _PROMPTS = """
 
 
 class SamplesError(LonghaulError, ValueError):
-    """A question that cannot be answered; the message says why and what can be asked."""
+    """A query that cannot be answered; the message says why, and which queries there are."""
 
 
 def as_digest(prompt: str) -> str:
@@ -83,14 +83,14 @@ def samples_of(
     limit: int | None = 100,
     offset: int = 0,
 ) -> list[dict[str, Any]]:
-    """Rows of SCHEMA, of one iteration, outcome or prompt (text or digest) where these are given.
+    """Rows of SCHEMA, of one iteration, outcome or prompt (text or digest); default: all of them.
 
-    By default in the order in which they were written. Raises SamplesError for an order that there is not, and for an
-    artifact that holds no samples; StoreError where its files cannot be had, or are of a newer version.
+    By default in the order in which they were written. Raises SamplesError for an unknown order, and for an artifact
+    without samples; StoreError where its files cannot be fetched, or are of a newer version.
     """
     where, values = _where(iteration, outcome, prompt)
     by = _order(order, SAMPLE_ORDERS, then="iteration, number")
-    with _opened(store, ref) as samples:
+    with _open(store, ref) as samples:
         return _rows(samples.execute(f"SELECT * FROM samples {where} {by} LIMIT ? OFFSET ?", [*values, limit, offset]))
 
 
@@ -99,7 +99,7 @@ def count_of(
 ) -> int:
     """How many rows samples_of has without a limit."""
     where, values = _where(iteration, outcome, prompt)
-    with _opened(store, ref) as samples:
+    with _open(store, ref) as samples:
         return int(_rows(samples.execute(f"SELECT count(*) AS count FROM samples {where}", values))[0]["count"])
 
 
@@ -109,26 +109,26 @@ def iterations_of(store: Store, ref: Ref) -> list[dict[str, Any]]:
     Of each: iteration, prompts (different ones), responses, times_trained, mean_reward, mean_total_reward, mean_tokens,
     longest (tokens), outcomes (responses by outcome), oldest_policy (the earliest iteration whose policy wrote a part).
     """
-    with _opened(store, ref) as samples:
+    with _open(store, ref) as samples:
         return _rows(samples.execute(_ITERATIONS))
 
 
 def prompts_of(
     store: Store, ref: Ref, order: str = "problem_id", limit: int | None = 100, offset: int = 0
 ) -> list[dict[str, Any]]:
-    """What came of each prompt.
+    """Each prompt, with its results.
 
     Of each: prompt_digest, problem_id, prompt, responses, times_trained (of all of them), iterations
     (in how many it was handed out), mean_tokens, first_reward and last_reward (means in the first and last of these).
     """
     by = _order(order, PROMPT_ORDERS, then="prompt_digest")
-    with _opened(store, ref) as samples:
+    with _open(store, ref) as samples:
         return _rows(samples.execute(f"{_PROMPTS} {by} LIMIT ? OFFSET ?", [limit, offset]))
 
 
 def prompts_in(store: Store, ref: Ref) -> list[tuple[str, int, int, float | None]]:
     """Of each prompt: its digest, responses, times trained and mean reward."""
-    with _opened(store, ref) as samples:
+    with _open(store, ref) as samples:
         return samples.execute(
             "SELECT prompt_digest, count(*), sum(times_trained)::BIGINT, avg(reward) FROM samples "
             "GROUP BY ALL ORDER BY ALL"
@@ -138,15 +138,13 @@ def prompts_in(store: Store, ref: Ref) -> list[tuple[str, int, int, float | None
 def query(store: Store, ref: Ref, sql: str, most: int | None = None) -> list[dict[str, Any]]:
     """The first `most` rows that one SELECT has; the samples are the view `samples`.
 
-    It reads nothing else and writes nothing. Raises SamplesError for what is no SELECT, or fails.
+    It reads nothing else and writes nothing. Raises SamplesError for anything but a SELECT, and for one that fails.
     """
-    with _opened(store, ref) as samples:
+    with _open(store, ref) as samples:
         try:
             statements = samples.extract_statements(sql)
             if len(statements) != 1 or statements[0].type is not duckdb.StatementType.SELECT:
-                raise SamplesError(
-                    "one SELECT can be asked, as in: SELECT iteration, avg(reward) FROM samples GROUP BY 1"
-                )
+                raise SamplesError("expected one SELECT, as in: SELECT iteration, avg(reward) FROM samples GROUP BY 1")
             return _rows(samples.execute(statements[0]), most)
         except duckdb.Error as error:
             raise SamplesError(f"{error}\nThe columns of samples: {', '.join(SCHEMA.names)}") from error
@@ -154,10 +152,10 @@ def query(store: Store, ref: Ref, sql: str, most: int | None = None) -> list[dic
 
 def _where(iteration: int | None, outcome: str | None, prompt: str | None) -> tuple[str, list[Any]]:
     digest = None if prompt is None else as_digest(prompt)
-    asked = {"iteration": iteration, "outcome": outcome, "prompt_digest": digest}
-    given = {column: value for column, value in asked.items() if value is not None}
-    where = " AND ".join(f"{column} = ?" for column in given)
-    return (f"WHERE {where}" if where else ""), list(given.values())
+    columns = {"iteration": iteration, "outcome": outcome, "prompt_digest": digest}
+    conditions = {column: value for column, value in columns.items() if value is not None}
+    where = " AND ".join(f"{column} = ?" for column in conditions)
+    return (f"WHERE {where}" if where else ""), list(conditions.values())
 
 
 def _order(order: str, known: Sequence[str], then: str) -> str:
@@ -171,12 +169,12 @@ def _order(order: str, known: Sequence[str], then: str) -> str:
 
 def _rows(result: duckdb.DuckDBPyConnection, most: int | None = None) -> list[dict[str, Any]]:
     names = [column[0] for column in result.description or ()]
-    found = result.fetchall() if most is None else result.fetchmany(most)
-    return [dict(zip(names, row, strict=True)) for row in found]
+    rows = result.fetchall() if most is None else result.fetchmany(most)
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 @contextmanager
-def _opened(store: Store, ref: Ref) -> Iterator[duckdb.DuckDBPyConnection]:
+def _open(store: Store, ref: Ref) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection that has the samples as the view `samples`, and no way to anything else. Raises as samples_of."""
     try:
         files = sample_paths(store, ref)
@@ -185,7 +183,7 @@ def _opened(store: Store, ref: Ref) -> Iterator[duckdb.DuckDBPyConnection]:
             connection.execute("SET lock_configuration = true")
             yield connection
     except (OSError, duckdb.Error, Corrupted) as error:
-        _fetched.cache_clear()  # they were whole when they were fetched: the next question compares every byte again
+        _fetched.cache_clear()  # they were whole when they were fetched: the next query compares every byte again
         if isinstance(error, Corrupted):
             raise
         raise StoreError(f"the samples {ref.digest} cannot be read: {error}") from error
@@ -222,12 +220,12 @@ def sample_paths(store: Store, ref: Ref) -> list[str]:
     if not paths:
         raise Corrupted(f"the samples {ref.digest} cannot be read: their folder is empty")
     try:
-        told = _format(str(paths[-1]))
+        number = _format(str(paths[-1]))
     except (ValueError, OSError) as error:
-        raise Corrupted(f"{paths[-1]} is no file of samples: {error}") from error
-    if told > FORMAT:
+        raise Corrupted(f"{paths[-1]} is not a file of samples: {error}") from error
+    if number > FORMAT:
         raise StoreError(
-            f"{paths[-1]} was written by a newer version of Longhaul (format {told}; this one reads up to {FORMAT}): "
+            f"{paths[-1]} was written by a newer version of Longhaul (format {number}; this one reads up to {FORMAT}): "
             "upgrade it"
         )
     return [str(path) for path in paths]

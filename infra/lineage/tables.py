@@ -1,7 +1,7 @@
-"""The index's tables, and the engines that hold them: a SQLite file, or PostgreSQL.
+"""The index's tables, and the database engines: a SQLite file, or PostgreSQL.
 
-Invariant: whoever writes holds the one lock of the index from the start of his transaction to its end, so that two
-processes that bring it up to date at once do so one after the other. Readers wait for nobody.
+Invariant: a writer has the one lock of the index from the start of its transaction to its end, so that two processes
+that update the index do so one after the other. Readers never wait.
 """
 
 import json
@@ -40,10 +40,10 @@ from sqlalchemy.exc import ArgumentError, DatabaseError
 from infra.errors import LonghaulError
 
 SCHEMA = 3
-"""Version of these tables. An older index is made anew; a newer one is refused."""
+"""Version of these tables. An older index is rebuilt; a newer one is refused."""
 
 WAIT_SECONDS = 300
-"""How long a writer waits for another: a rebuild from a store afar takes minutes."""
+"""How long a writer waits for another: a rebuild from a remote store takes minutes."""
 
 LOCK = 0x6C6F6E67
 """Number of the advisory lock in PostgreSQL that writers hold."""
@@ -61,7 +61,7 @@ records = Table(
     "lineage_records",
     metadata,
     Column("key", String, primary_key=True),
-    Column("problem", String),  # why it was passed over; NULL where it was not
+    Column("problem", String),  # why it was skipped; NULL where it was not
 )
 
 nodes = Table(
@@ -180,21 +180,21 @@ items = Table(
     Column("tags", String, nullable=False),  # JSON
     Column("search", String, nullable=False),
     Index("lineage_items_newest", "model", "started", "node").ddl_if(dialect="postgresql"),
-    # With the text that is looked through, SQLite need not read the rows; PostgreSQL's index entries are not that long.
+    # With the text to search, SQLite need not read the rows; PostgreSQL's index entries are not that long.
     Index("lineage_items_search", "model", "started", "node", "search").ddl_if(dialect="sqlite"),
     Index("lineage_items_name", "source", "name"),
 )
 
 
 class LineageError(LonghaulError, RuntimeError):
-    """The index cannot do what was asked; the message says why, and the way out."""
+    """The index cannot answer; the message says why, and the way out."""
 
 
 def open_engine(url: str) -> Engine:
-    """An engine on an index, with its tables made where there are none.
+    """An engine on an index, with its tables, which are created where they are missing.
 
-    Raises LineageError for another kind of address, for a database that cannot be opened, and for an index that a newer
-    version made.
+    Raises LineageError for another kind of address, for a database that cannot be opened, and for an index of a newer
+    version.
     """
     try:
         parsed = make_url(url)
@@ -207,7 +207,7 @@ def open_engine(url: str) -> Engine:
     elif parsed.drivername == "postgresql+psycopg":
         engine = create_engine(parsed)
     else:
-        raise LineageError(f"{parsed.render_as_string()}: an index cannot be kept there; {_FORMS}")
+        raise LineageError(f"{parsed.render_as_string()}: no index can be there; {_FORMS}")
     try:
         _make_tables(engine)
     except UnicodeError as error:  # of a host's name
@@ -228,7 +228,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
             break
         except (
             sqlite3.OperationalError
-        ) as error:  # the mode is switched without waiting for who opens the file just now
+        ) as error:  # the switch of the mode does not wait for another process that opens the file
             if "locked" not in str(error) or time.monotonic() > until:
                 raise
             time.sleep(0.05)
@@ -241,18 +241,18 @@ def _begin_sqlite(connection: Connection) -> None:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A transaction that sees the index as it is now, whatever is committed while it lasts: a rebuild gives nodes other
+    """A transaction that sees the index as it is now, whatever is committed meanwhile: a rebuild gives nodes other
     numbers. Raises LineageError where the database fails."""
-    with _naming(engine), engine.connect() as connection:
-        if engine.dialect.name == "postgresql":  # SQLite's transactions are so anyway
+    with _named_errors(engine), engine.connect() as connection:
+        if engine.dialect.name == "postgresql":  # SQLite's transactions always are
             connection = connection.execution_options(isolation_level="REPEATABLE READ")
         yield connection
 
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that is the only one to write, and is kept when the block ends well. Raises as `reading` does."""
-    with _naming(engine), engine.connect() as connection:
+    """The only transaction that writes, committed unless the block raises. Raises as `reading` does."""
+    with _named_errors(engine), engine.connect() as connection:
         connection = connection.execution_options(writing=True)
         with connection.begin():
             if engine.dialect.name == "postgresql":
@@ -261,38 +261,38 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 def address_of(engine: Engine) -> str:
-    """What messages call the index: its address without the password."""
+    """The index's address for messages: without the password."""
     return engine.url.render_as_string()
 
 
 @contextmanager
-def _naming(engine: Engine) -> Iterator[None]:
+def _named_errors(engine: Engine) -> Iterator[None]:
     try:
         yield
     except DatabaseError as error:
         raise LineageError(
-            f"the index {address_of(engine)} cannot be used: {str(error.orig).strip()}. It holds nothing that the "
-            "store does not: where it is broken, delete it, or name another with --index"
+            f"the index {address_of(engine)} cannot be used: {str(error.orig).strip()}. All of it is also in the "
+            "store: if it is broken, delete it, or name another with --index"
         ) from error
 
 
 def _make_tables(engine: Engine) -> None:
     with writing(engine) as connection:
-        there = schema_of(connection)
-        if there is not None and there > SCHEMA:
+        version = schema_of(connection)
+        if version is not None and version > SCHEMA:
             raise LineageError(
-                f"the index {address_of(engine)} was made by a newer version of Longhaul (schema {there}; this one "
+                f"the index {address_of(engine)} was made by a newer version of Longhaul (schema {version}; this one "
                 f"knows up to {SCHEMA}): upgrade it, or name another index with --index"
             )
-        if there != SCHEMA:
-            # It holds nothing that the store's records do not.
+        if version != SCHEMA:
+            # All of it is also in the store's records.
             metadata.drop_all(connection)
             metadata.create_all(connection)
             connection.execute(meta.insert(), {"name": "schema", "value": str(SCHEMA)})
 
 
 def schema_of(connection: Connection) -> int | None:
-    """Version of the tables that are there; None where there are none."""
+    """Version of the existing tables; None where there are none."""
     if not connection.dialect.has_table(connection, meta.name):
         return None
     value = connection.execute(select(meta.c.value).where(meta.c.name == "schema")).scalar()

@@ -182,7 +182,7 @@ def _job(name: str, kind: str, record: StageRecord | None = None) -> Job:
     }
     if record is not None and record.commit:
         facets["sourceCodeLocation"] = source_code_location_job.SourceCodeLocationJobFacet(
-            # Where the repository is kept is not recorded; this names the commit wherever it is (ISO/IEC 18670).
+            # The address of the repository is not recorded; this names the commit wherever it is (ISO/IEC 18670).
             type="git",
             url=f"swh:1:rev:{record.commit}",
             version=record.commit,
@@ -197,7 +197,7 @@ def _inputs(record: StageRecord) -> list[InputDataset]:
             *_named(ref.address),
             facets=_dataset_facets(ref, name, {})
             | (_evaluation(record) if name == "model" and is_evaluation(record.stage) else {}),
-            # Which of several data sets a gate is about is not recorded; models have none.
+            # Which of several data sets a gate is about is not recorded; it is never a model.
             inputFacets={"dataQualityAssertions": _assertions(record)} if record.gates and ref.kind != "model" else {},
         )
         for name, ref in record.inputs.items()

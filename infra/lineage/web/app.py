@@ -8,8 +8,8 @@
 | /graph | `node`, `hops`, `expand`, `selected`; or `find` |
 | /compare | two runs: `a`, `b` |
 | /artifacts/DIGEST/file | a text file of an artifact: `path`, one of its manifest |
-| /graph.json, /curves.json | what scripts draw |
-| /login | takes the token, where there is one |
+| /graph.json, /curves.json | data for the scripts |
+| /login | the form for the token, where there is one |
 """
 
 from collections.abc import Callable, Collection
@@ -25,8 +25,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from infra.lineage.tables import LineageError
-from infra.lineage.web.security import Headers, KnownHost, ReadOnly, TokenGate
-from infra.lineage.web.site import NotThere, Site
+from infra.lineage.web.security import AllowedHosts, Headers, ReadOnly, TokenGate
+from infra.lineage.web.site import NotFound, Site
 from infra.lineage.web.templating import page
 from infra.lineage.web.views import compare, files, graph, run, tables
 from infra.store.store import StoreError
@@ -37,7 +37,7 @@ View = Callable[[Site, Request], Response]
 
 
 class _Static(StaticFiles):
-    """Files that browsers may keep, as long as they ask whether they changed."""
+    """Files that browsers may cache, as long as they check whether they changed."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
@@ -46,11 +46,11 @@ class _Static(StaticFiles):
 
 
 def lineage_app(site: Site, token: str | None = None, hosts: Collection[str] = ()) -> ASGIApp:
-    """What a server serves.
+    """The application that a server serves.
 
     Args:
-        token: what visitors must know; None lets in whoever reaches the server.
-        hosts: names, besides those of loopback, that the Host header may hold.
+        token: the token that visitors need; None admits whoever reaches the server.
+        hosts: names, besides those of loopback, that the Host header may have.
     """
 
     def at(path: str, view: View) -> Route:
@@ -77,39 +77,39 @@ def lineage_app(site: Site, token: str | None = None, hosts: Collection[str] = (
         Mount("/static", _Static(directory=STATIC)),
     ]
     handlers = {
-        NotThere: _not_there,
-        LineageError: _index,
-        StoreError: _store,
-        HTTPException: _http,
-        Exception: _broken,
+        NotFound: _on_not_found,
+        LineageError: _on_lineage_error,
+        StoreError: _on_store_error,
+        HTTPException: _on_http_error,
+        Exception: _on_error,
     }
     app: ASGIApp = Starlette(routes=routes, exception_handlers=handlers)
-    # Around all of it, so that what is refused or breaks has the headers too.
-    return Headers(KnownHost(ReadOnly(TokenGate(app, token)), hosts))
+    # Outermost, so that refusals and errors have the headers too.
+    return Headers(AllowedHosts(ReadOnly(TokenGate(app, token)), hosts))
 
 
 def _problem(heading: str, words: str, status: int) -> Response:
     return HTMLResponse(page("problem.html", section=None, heading=heading, words=words), status)
 
 
-def _not_there(request: Request, error: Exception) -> Response:
-    return _problem("Not here", str(error), 404)
+def _on_not_found(request: Request, error: Exception) -> Response:
+    return _problem("Not found", str(error), 404)
 
 
-def _index(request: Request, error: Exception) -> Response:
+def _on_lineage_error(request: Request, error: Exception) -> Response:
     return _problem("The index cannot answer", str(error), 404)
 
 
-def _store(request: Request, error: Exception) -> Response:
+def _on_store_error(request: Request, error: Exception) -> Response:
     return _problem("The store cannot be read", str(error), 502)
 
 
-def _http(request: Request, error: Exception) -> Response:
+def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     words = "There is no such page." if error.status_code == 404 else error.detail
-    return _problem("Not here" if error.status_code == 404 else "Refused", words, error.status_code)
+    return _problem("Not found" if error.status_code == 404 else "Refused", words, error.status_code)
 
 
-def _broken(request: Request, error: Exception) -> Response:
-    # The server's log has the traceback; a visitor need not.
-    return _problem("Something broke", "This page could not be made. What the server printed says why.", 500)
+def _on_error(request: Request, error: Exception) -> Response:
+    # The server's log has the traceback, which visitors need not see.
+    return _problem("Internal error", "This page could not be made. The server's output says why.", 500)

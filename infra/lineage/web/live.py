@@ -1,4 +1,4 @@
-"""How far running stages are, from the progress files that runs write on this machine."""
+"""The progress of running stages, from the progress files that runs write on this machine."""
 
 import copy
 import threading
@@ -9,15 +9,15 @@ from pathlib import Path
 from infra.progress.events import Event
 from infra.progress.view import Tail
 
-KEPT_RUNS = 16
-MESSAGES = 8
+MAX_RUNS = 16
+MAX_MESSAGES = 8
 SILENT_SECONDS = 120.0
-"""Without a sign of life for so long, a run that has not ended is called silent: it may have been killed."""
+"""A run that has not ended and wrote no progress for so long is shown as silent: it may have been killed."""
 
 
 @dataclass
 class TaskState:
-    """Work under way in a stage."""
+    """A task of a stage."""
 
     name: str
     unit: str
@@ -28,17 +28,17 @@ class TaskState:
     note: str = ""
     ended: bool = False
     failed: bool = False
-    seen: float = 0.0
+    updated: float = 0.0
 
     @property
     def rate(self) -> float | None:
-        """Units a second; None while that is not known."""
-        seconds = self.seen - self.began
+        """Units a second; None while that is unknown."""
+        seconds = self.updated - self.began
         return self.done / seconds if self.done and seconds > 0 else None
 
     @property
-    def left(self) -> float | None:
-        """Seconds to go; None where nobody can say."""
+    def remaining_seconds(self) -> float | None:
+        """Seconds to the end; None where that is unknown."""
         if self.rate is None or self.total is None or self.ended:
             return None
         return max(0.0, self.total - self.done) / self.rate
@@ -46,7 +46,7 @@ class TaskState:
 
 @dataclass
 class StageState:
-    """A stage as its progress tells of it."""
+    """A stage, from its progress."""
 
     name: str
     began: float
@@ -63,10 +63,10 @@ class StageState:
 
 @dataclass
 class RunState:
-    """A run as its progress file tells of it."""
+    """A run, from its progress file."""
 
     stages: dict[str, StageState] = field(default_factory=dict)
-    messages: deque[Event] = field(default_factory=lambda: deque(maxlen=MESSAGES))
+    messages: deque[Event] = field(default_factory=lambda: deque(maxlen=MAX_MESSAGES))
     last: float | None = None
     """Time of the newest event."""
 
@@ -75,8 +75,8 @@ class RunState:
         """The stages that have begun and not ended."""
         return [stage for stage in self.stages.values() if stage.ended is None]
 
-    def take(self, event: Event) -> None:
-        """Fold one event in."""
+    def apply(self, event: Event) -> None:
+        """Update the state by one event."""
         self.last = event.time
         if event.kind == "say":
             self.messages.append(event)
@@ -90,12 +90,12 @@ class RunState:
             if event.kind == "task" or event.task not in stage.tasks:
                 stage.tasks[event.task] = TaskState(event.task, event.unit, event.time)
             task = stage.tasks[event.task]
-            task.done, task.total, task.note, task.seen = event.done, event.total, event.note, event.time
+            task.done, task.total, task.note, task.updated = event.done, event.total, event.note, event.time
             task.ended, task.failed = event.kind == "task_done", event.failed
 
 
-class Live:
-    """Follows the progress files of the runs that someone looks at; only what was added since is read."""
+class LiveProgress:
+    """Follows the progress files of the runs that visitors look at; only new lines are read."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -103,17 +103,17 @@ class Live:
         self._followed: OrderedDict[str, tuple[Tail, RunState]] = OrderedDict()
 
     def state(self, run: str) -> RunState | None:
-        """How far a run is; None where it left no progress on this machine. `run` is a name that the index knows."""
+        """A run's state; None where it left no progress on this machine. `run` is a name that is in the index."""
         path = self._home / "runs" / run / "progress.jsonl"
         with self._lock:
             if run not in self._followed:
                 if not path.is_file():
                     return None
                 self._followed[run] = (Tail(path), RunState())
-                while len(self._followed) > KEPT_RUNS:
+                while len(self._followed) > MAX_RUNS:
                     self._followed.popitem(last=False)
             self._followed.move_to_end(run)
             tail, state = self._followed[run]
             for event in tail.events():
-                state.take(event)
+                state.apply(event)
             return copy.deepcopy(state)

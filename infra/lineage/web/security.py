@@ -1,4 +1,4 @@
-"""Who may ask the page for what, and what browsers may do with the answers."""
+"""Who may request which page, and what browsers may do with the responses."""
 
 import hashlib
 import hmac
@@ -16,8 +16,8 @@ LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 LOGIN = "/login"
 COOKIE = "longhaul_lineage"
 LONGEST_FORM = 4096
-OPEN = ("/static/style.css", "/static/theme.js", "/static/icon.svg")
-"""What the login form needs, and so has no secrets."""
+PUBLIC = ("/static/style.css", "/static/theme.js", "/static/icon.svg")
+"""Files that the login form needs; they have no secrets."""
 
 POLICY = "; ".join(
     [
@@ -31,7 +31,7 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     ]
 )
-"""No inline script, no inline style, nothing from elsewhere: what slips through escaping can do nothing."""
+"""No inline script, no inline style, nothing from other origins: markup that slips through escaping can do nothing."""
 
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -44,7 +44,7 @@ HEADERS = {
 
 
 class Headers:
-    """Puts HEADERS on every answer that does not set them itself."""
+    """Adds HEADERS to every response that does not set them itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -60,20 +60,20 @@ class Headers:
         await self._app(scope, receive, send_with_headers)
 
 
-class KnownHost:
-    """Answers only to names that are this machine's: a name that an attacker points here (DNS rebinding) is none."""
+class AllowedHosts:
+    """Responds only to this machine's names: one that an attacker points here (DNS rebinding) is refused."""
 
     def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
         self._app = app
         self._hosts = {host.lower() for host in hosts} | LOOPBACK_HOSTS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-        if len(given) == 1 and _without_port(given[0]) in self._hosts:
+        names = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        if len(names) == 1 and _without_port(names[0]) in self._hosts:
             await self._app(scope, receive, send)
             return
         known = ", ".join(sorted(self._hosts))
-        message = f"This page answers to {known} only. Another name of this machine is given by --allow-host.\n"
+        message = f"This page responds to {known} only. --allow-host allows another name of this machine.\n"
         await PlainTextResponse(message, 400)(scope, receive, send)
 
 
@@ -83,7 +83,7 @@ def _without_port(host: str) -> str:
 
 
 class ReadOnly:
-    """Refuses every method that could mean a change, except of the login form."""
+    """Refuses every method that could change something, except for the login form."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -96,9 +96,9 @@ class ReadOnly:
 
 
 class TokenGate:
-    """Lets nobody in without the token, which comes in a header or, from the login form, as a cookie.
+    """Admits only visitors with the token, which comes in a header or, from the login form, as a cookie.
 
-    The cookie holds a digest that the token is not known by.
+    The cookie has a digest, which does not disclose the token.
     """
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
@@ -114,14 +114,14 @@ class TokenGate:
                 await self._app(scope, receive, send)
         elif request.method == "POST":
             await (await self._login(request, self._token))(scope, receive, send)
-        elif scope["path"] in OPEN or self._knows(request, self._token):
+        elif scope["path"] in PUBLIC or self._has_token(request, self._token):
             await self._app(scope, receive, send)
         else:
             await self._form(request)(scope, receive, send)
 
-    def _knows(self, request: Request, token: str) -> bool:
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode()):
+    def _has_token(self, request: Request, token: str) -> bool:
+        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and hmac.compare_digest(credentials.strip().encode(), token.encode()):
             return True
         cookie = request.cookies.get(COOKIE, "")
         return hmac.compare_digest(cookie.encode(), _cookie_of(token).encode())
@@ -133,12 +133,12 @@ class TokenGate:
             if len(body) > LONGEST_FORM:
                 return PlainTextResponse("The form is too long.\n", 413, {"Connection": "close"})
         form = parse_qs(body.decode("latin-1"))
-        given = form.get("token", [""])[0].strip()
-        if not hmac.compare_digest(given.encode(), token.encode()):
-            return self._form(request, "That is not the token.", to=form.get("to", ["/"])[0])
-        answer = RedirectResponse(_local(form.get("to", ["/"])[0]), 303)
-        answer.set_cookie(COOKIE, _cookie_of(token), max_age=12 * 3600, httponly=True, samesite="strict", path="/")
-        return answer
+        entered = form.get("token", [""])[0].strip()
+        if not hmac.compare_digest(entered.encode(), token.encode()):
+            return self._form(request, "This is not the token.", to=form.get("to", ["/"])[0])
+        response = RedirectResponse(_local(form.get("to", ["/"])[0]), 303)
+        response.set_cookie(COOKIE, _cookie_of(token), max_age=12 * 3600, httponly=True, samesite="strict", path="/")
+        return response
 
     def _form(self, request: Request, problem: str = "", to: str | None = None) -> HTMLResponse:
         if to is None:
@@ -154,6 +154,6 @@ def _cookie_of(token: str) -> str:
 
 
 def _local(address: str) -> str:
-    """An address on this page; where it leads elsewhere, the first page."""
+    """An address on this page; for any other, that of the first page."""
     plain = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
     return address if plain else "/"

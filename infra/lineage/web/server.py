@@ -1,4 +1,4 @@
-"""Serves the lineage page, and keeps the index up to date while it does."""
+"""Serves the lineage page, and meanwhile updates the index."""
 
 import socket
 import threading
@@ -15,8 +15,8 @@ from infra.sandbox.token import TokenRefused, how_to_set_a_token
 from infra.store.store import StoreError
 
 TOKEN_VARIABLE = "LONGHAUL_LINEAGE_TOKEN"
-EVERYWHERE = ("0.0.0.0", "::")
-"""Addresses that stand for all of a machine's, and are no name to ask for."""
+ANY_ADDRESS = ("0.0.0.0", "::")
+"""Addresses that mean all of a machine's, and cannot be requested."""
 
 POLL_SECONDS = 3.0
 
@@ -27,9 +27,9 @@ class ServerConfig:
 
     host: str = "127.0.0.1"
     port: int = 8600
-    """0 takes a free one."""
+    """0: any free one."""
     hosts: Collection[str] = ()
-    """Names, besides the address itself and those of loopback, that visitors may know this machine by."""
+    """Names of this machine that visitors may use, besides the address itself and those of loopback."""
 
 
 def check_reach(config: ServerConfig, token: str | None) -> None:
@@ -43,9 +43,9 @@ def check_reach(config: ServerConfig, token: str | None) -> None:
 class Follower:
     """Adds new records to the index every few seconds, until it is stopped."""
 
-    def __init__(self, site: Site, complain: Callable[[str], None], seconds: float = POLL_SECONDS) -> None:
+    def __init__(self, site: Site, on_error: Callable[[str], None], seconds: float = POLL_SECONDS) -> None:
         self._site = site
-        self._complain = complain
+        self._on_error = on_error
         self._seconds = seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="lineage index", daemon=True)
@@ -64,37 +64,37 @@ class Follower:
             try:
                 self._site.index.sync(self._site.store)
                 last = ""
-            except Exception as error:  # whatever it is: a thread that ends here would leave the page as it is, unsaid
+            except Exception as error:  # a thread that ended here would leave the page out of date without a word
                 known = isinstance(error, StoreError | LineageError)
-                said = str(error) if known else f"the index cannot be brought up to date: {error!r}"
-                # Said once: a store that is out of reach for an hour is one line, not a thousand.
-                if said != last:
-                    last = said
-                    self._complain(said)
+                message = str(error) if known else f"the index cannot be updated: {error!r}"
+                # Once: a store that is out of reach for an hour is one line, not a thousand.
+                if message != last:
+                    last = message
+                    self._on_error(message)
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
         super().__init__(config)
-        self._listening = listening
+        self._on_listening = on_listening
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._listening()
+        self._on_listening()
 
 
 def serve(
     site: Site,
     config: ServerConfig,
     token: str | None,
-    listening: Callable[[str], None],
-    complain: Callable[[str], None],
+    on_listening: Callable[[str], None],
+    on_error: Callable[[str], None],
 ) -> None:
     """Serve the page until SIGTERM or SIGINT.
 
     Args:
-        listening: called with the page's address once connections are taken.
-        complain: called with why the index could not be brought up to date.
+        on_listening: called with the page's address once connections are taken.
+        on_error: called with the reason where the index could not be updated.
 
     Raises TokenRefused where others than this machine could connect and there is no token, OSError where the address
     cannot be listened on.
@@ -102,7 +102,7 @@ def serve(
     check_reach(config, token)
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     named = f"[{config.host}]" if family == socket.AF_INET6 else config.host
-    hosts = [*config.hosts, *([named] if config.host not in EVERYWHERE else [])]
+    hosts = [*config.hosts, *([named] if config.host not in ANY_ADDRESS else [])]
     with socket.create_server((config.host, config.port), family=family, backlog=128) as listener:
         port = listener.getsockname()[1]
         settings = uvicorn.Config(
@@ -117,6 +117,6 @@ def serve(
             proxy_headers=False,
             timeout_graceful_shutdown=2,
         )
-        shown = "127.0.0.1" if config.host == "0.0.0.0" else "[::1]" if config.host == "::" else named
-        with Follower(site, complain):
-            _Server(settings, lambda: listening(f"http://{shown}:{port}")).run(sockets=[listener])
+        reachable = "127.0.0.1" if config.host == "0.0.0.0" else "[::1]" if config.host == "::" else named
+        with Follower(site, on_error):
+            _Server(settings, lambda: on_listening(f"http://{reachable}:{port}")).run(sockets=[listener])

@@ -1,20 +1,20 @@
-"""What the pages are made from."""
+"""The store, index and progress that the pages show."""
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from infra.lineage.index import LineageIndex
-from infra.lineage.web.live import Live
+from infra.lineage.web.live import LiveProgress
 from infra.store.record_log import NAME
 from infra.store.store import Corrupted, FileEntry, Store, object_prefix
 
-LARGEST_SHOWN = 2 << 20
+MAX_SHOWN_BYTES = 2 << 20
 """Bytes of the largest file that a page shows."""
 
 
-class NotThere(LookupError):
-    """What was asked for is not there; the message says so to people."""
+class NotFound(LookupError):
+    """There is no such thing; the message is for people."""
 
 
 @dataclass(frozen=True)
@@ -24,23 +24,23 @@ class Site:
     store: Store
     index: LineageIndex
     home: Path
-    live: Live
+    live: LiveProgress
 
     @classmethod
     def of(cls, store: Store, index: LineageIndex, home: Path) -> "Site":
-        return cls(store, index, home, Live(home))
+        return cls(store, index, home, LiveProgress(home))
 
     def file(self, digest: str, path: str) -> tuple[FileEntry, bytes]:
         """A file of a stored folder, with its bytes as they were put.
 
-        The path is compared with those of the manifest, and never used unless it is one of them. Raises NotThere where
-        it is none or has more than LARGEST_SHOWN bytes, StoreError where the folder is not stored here or is damaged.
+        The path is compared with those of the manifest, and never used unless it is one of them. Raises NotFound where
+        it is none or has more than MAX_SHOWN_BYTES bytes, StoreError where the folder is not stored here or is damaged.
         """
         entry = next((entry for entry in self.store.manifest(digest).files if entry.path == path), None)
         if entry is None:
-            raise NotThere("The artifact has no such file.")
-        if entry.size > LARGEST_SHOWN:
-            raise NotThere(f"The file has {entry.size:,} bytes; up to {LARGEST_SHOWN:,} are shown.")
+            raise NotFound("The artifact has no such file.")
+        if entry.size > MAX_SHOWN_BYTES:
+            raise NotFound(f"The file has {entry.size:,} bytes; up to {MAX_SHOWN_BYTES:,} are shown.")
         content = self.store.backend.read(f"{object_prefix(digest)}/content/{entry.path}")
         if content is None or hashlib.sha256(content).hexdigest() != entry.sha256:
             raise Corrupted(f"{digest}/{entry.path} is not what was put; `longhaul store verify` says more")

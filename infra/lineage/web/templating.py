@@ -1,4 +1,4 @@
-"""The pages' templates, and how values are written in them.
+"""The pages' templates, and how values are formatted in them.
 
 Every value that a template prints is first made visible and cut to length (infra.text) and then escaped, both by the
 engine, so that no place of a template can forget them.
@@ -17,7 +17,7 @@ from markupsafe import Markup
 from infra.text import for_display
 
 NONE = "–"
-"""What stands where there is no value."""
+"""A missing value."""
 
 KINDS = {
     "artifact": "Artifact",
@@ -27,7 +27,7 @@ KINDS = {
     "run": "Run",
     "tag": "Tag",
 }
-"""What people call the graph's kinds of nodes."""
+"""Names of the graph's kinds of nodes for people."""
 
 
 def page(template: str, **values: Any) -> str:
@@ -77,7 +77,7 @@ def percent(value: Any) -> str:
 
 
 def plain(value: Any) -> str:
-    """A value of a configuration or a metric in as few characters as say it."""
+    """A value of a configuration or a metric, in few characters."""
     if value is None:
         return NONE
     if isinstance(value, bool):
@@ -96,7 +96,7 @@ def plain(value: Any) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as people say them."""
+    """Seconds as people write durations."""
     if not _is_number(seconds):
         return NONE
     assert seconds is not None
@@ -121,7 +121,7 @@ def size(value: float | None) -> str:
 
 
 def when(time: str | None) -> Markup | str:
-    """A record's time (ISO 8601) as a <time> element in UTC; text that is no time stays as it is."""
+    """A record's time (ISO 8601) as a <time> element in UTC; any other text stays as it is."""
     if not time:
         return NONE
     try:

@@ -54,7 +54,7 @@ class Made:
         results = models_that_saw_prompt(self.index, self.store, prompt)
         assert not results.problems
         trained, descended = (
-            [f"{row.run}:{row.stage}" for row in rows] for rows in (results.trained, results.descended)
+            [f"{row.run}:{row.stage}" for row in rows] for rows in (results.trained, results.descendants)
         )
         return sorted(trained), sorted(descended)
 

@@ -298,7 +298,7 @@ def test_what_holds_no_samples_is_refused(tmp_path: Path, in_store: tuple[Store,
     store, ref = in_store
     with pytest.raises(SamplesError, match="is of kind 'model', and samples are of kind 'samples'"):
         iterations_of(store, ref.model_copy(update={"kind": "model"}))
-    with pytest.raises(Corrupted, match="is no file of samples"):
+    with pytest.raises(Corrupted, match="is not a file of samples"):
         iterations_of(*changed(tmp_path, lambda folder: (folder / "000000.parquet").write_bytes(b"PAR1 no")))
 
 

@@ -1,4 +1,4 @@
-// Draws the curves that the page has places for. Each place says its range in words; the table below has the figures.
+// Draws the curves into their places on the page. Each place has its range in words; the table below has the figures.
 (() => {
   const probe = document.createElement("span");
   const colour = (name) => {
@@ -19,7 +19,7 @@
   function draw(place, points, runs) {
     plots.get(place)?.destroy();
     const heading = place.parentElement.querySelector("h3 span");
-    const resting = (heading.dataset.resting ??= heading.textContent);
+    const defaultText = (heading.dataset.defaultText ??= heading.textContent);
     const line = (name, dash) => ({
       stroke: colour(name),
       width: 1.75,
@@ -52,7 +52,7 @@
               const at = self.cursor.idx;
               heading.textContent =
                 at == null || self.cursor.left < 0
-                  ? resting
+                  ? defaultText
                   : `step ${self.data[0][at]}: ${self.data.slice(1).map((series) => short(series[at])).join(" · ")}`;
             },
           ],
@@ -66,19 +66,19 @@
 
   async function show(section) {
     const places = [...section.querySelectorAll(".plot")];
-    let answer;
+    let data;
     try {
       const response = await fetch(section.dataset.curves, { headers: { Accept: "application/json" } });
-      if (!response.ok) throw new Error(`the server answers ${response.status}`);
-      answer = await response.json();
+      if (!response.ok) throw new Error(`the server responds ${response.status}`);
+      data = await response.json();
     } catch (error) {
       for (const place of places) place.textContent = `The curve cannot be drawn: ${error.message}`;
       return;
     }
     const redraw = () => {
       for (const place of places) {
-        const points = answer.metrics[place.dataset.metric];
-        if (points && place.clientWidth > 0) draw(place, points, answer.runs);
+        const points = data.metrics[place.dataset.metric];
+        if (points && place.clientWidth > 0) draw(place, points, data.runs);
       }
     };
     redraw();

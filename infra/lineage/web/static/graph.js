@@ -1,8 +1,8 @@
-// Draws the graph, moves through it by mouse and by keys, and keeps the address and the panel in step.
+// Draws the graph, moves through it by mouse and by keys, and updates the address and the panel.
 (() => {
-  const place = document.getElementById("graph");
-  const said = document.getElementById("graph-said");
-  const cut = document.getElementById("graph-cut");
+  const canvas = document.getElementById("graph");
+  const status = document.getElementById("graph-status");
+  const omitted = document.getElementById("graph-omitted");
   const shapes = {
     artifact: "ellipse",
     execution: "round-rectangle",
@@ -11,9 +11,9 @@
     run: "hexagon",
     tag: "tag",
   };
-  const SMALLEST = 0.7; // labels are still read at this zoom
+  const SMALLEST = 0.7; // labels are still readable at this zoom
   const EDGE = 34;
-  const SNAP = 130; // what would be cut off by less than this at a side is moved into view
+  const SNAP = 130; // what is cut off by less than this at a side is moved into view
   const NAMED_EDGES = 8;
   const probe = document.createElement("span");
   const colour = (name) => {
@@ -80,7 +80,7 @@
         style: { "outline-width": 2, "outline-color": colour("edge"), "outline-offset": 4 },
       },
       {
-        selector: "node.chosen",
+        selector: "node.selected",
         style: { "outline-width": 4, "outline-color": colour("focus"), "outline-offset": 3 },
       },
       {
@@ -117,35 +117,35 @@
     ];
   };
 
-  const measure = document.createElement("canvas").getContext("2d");
-  measure.font = "600 12.5px system-ui, sans-serif";
+  const metrics = document.createElement("canvas").getContext("2d");
+  metrics.font = "600 12.5px system-ui, sans-serif";
   const elements = (graph) => [
     ...graph.nodes.map((node) => {
       const failed = node.broken ? "✕ " : "";
       const more = node.more > 0 ? ` +${node.more}` : "";
       const label = `${failed}${node.label}${more}`;
-      const widest = Math.max(...label.split("\n").map((line) => measure.measureText(line).width));
+      const widest = Math.max(...label.split("\n").map((line) => metrics.measureText(line).width));
       return { data: { ...node, label, width: widest + (node.kind === "tag" ? 44 : 26) } };
     }),
     ...graph.edges.map((edge) => ({ data: { ...edge, id: JSON.stringify([edge.source, edge.target, edge.role]) } })),
   ];
 
   let cy;
-  let chosen = place.dataset.selected;
-  let drawing = new URL(place.dataset.drawing, location.href);
-  const calm = matchMedia("(prefers-reduced-motion: reduce)");
+  let selected = canvas.dataset.selected;
+  let drawing = new URL(canvas.dataset.drawing, location.href);
+  const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
 
   const address = () => {
     const url = new URL("/graph", location.href);
     url.search = drawing.search;
     if (url.searchParams.get("hops") === "2") url.searchParams.delete("hops");
-    if (chosen !== place.dataset.node) url.searchParams.set("selected", chosen);
+    if (selected !== canvas.dataset.node) url.searchParams.set("selected", selected);
     return url.pathname + url.search;
   };
 
   async function read() {
     const response = await fetch(drawing, { headers: { Accept: "application/json" } });
-    if (!response.ok) throw new Error(`the server answers ${response.status}`);
+    if (!response.ok) throw new Error(`the server responds ${response.status}`);
     return response.json();
   }
 
@@ -172,77 +172,77 @@
       rankSep: 56,
       edgeSep: 12,
       nodeDimensionsIncludeLabels: true,
-      animate: animate && !calm.matches,
+      animate: animate && !reducedMotion.matches,
       animationDuration: 250,
       fit: true,
       padding: EDGE,
     });
     layout.one("layoutstop", () => {
-      // Neither huge nor too small to read: what does not fit is found by dragging, by keys or by "Fit".
+      // Neither huge nor too small to read: the rest is reached by dragging, by keys or by "Fit".
       if (cy.zoom() > 1.2) {
         cy.zoom(1.2);
         cy.center();
       } else if (cy.zoom() < SMALLEST) {
         cy.zoom(SMALLEST);
-        cy.pan(around(cy.getElementById(chosen)));
+        cy.pan(around(cy.getElementById(selected)));
       }
     });
     layout.run();
   }
 
-  function tell(graph) {
-    cut.hidden = !graph.cut;
-    cut.textContent = graph.cut ? `${graph.cut} more nodes are not drawn: choose a smaller distance, or centre another node.` : "";
+  function showOmitted(graph) {
+    omitted.hidden = !graph.cut;
+    omitted.textContent = graph.cut ? `${graph.cut} more nodes are not drawn: choose a smaller distance, or centre another node.` : "";
   }
 
   function mark() {
     cy.batch(() => {
-      cy.elements().removeClass("chosen near named centre");
-      cy.getElementById(place.dataset.node).addClass("centre");
-      const node = cy.getElementById(chosen);
-      node.addClass("chosen");
+      cy.elements().removeClass("selected near named centre");
+      cy.getElementById(canvas.dataset.node).addClass("centre");
+      const node = cy.getElementById(selected);
+      node.addClass("selected");
       const joined = node.connectedEdges().addClass("near");
       if (joined.length <= NAMED_EDGES) joined.addClass("named");
     });
   }
 
-  let asking = new AbortController();
-  // The newest choice wins, whatever the order in which answers come.
+  let pending = new AbortController();
+  // The newest selection wins, in whatever order responses arrive.
   async function panel(wait) {
-    asking.abort();
-    asking = new AbortController();
-    const { signal } = asking;
+    pending.abort();
+    pending = new AbortController();
+    const { signal } = pending;
     try {
-      if (wait) await new Promise((done) => setTimeout(done, 140));
+      if (wait) await new Promise((resolve) => setTimeout(resolve, 140));
       if (signal.aborted) return;
       const response = await fetch(address(), { headers: { Accept: "text/html" }, signal });
       const page = new DOMParser().parseFromString(await response.text(), "text/html");
       const panel = page.getElementById("panel");
-      if (!panel) throw new Error(`the server answers ${response.status}`);
+      if (!panel) throw new Error(`the server responds ${response.status}`);
       document.getElementById("panel").replaceWith(panel);
-      if (place.dataset.named) document.getElementById("panel-name").focus({ preventScroll: true });
-      delete place.dataset.named;
+      if (canvas.dataset.named) document.getElementById("panel-name").focus({ preventScroll: true });
+      delete canvas.dataset.named;
     } catch (error) {
-      if (error.name !== "AbortError") said.textContent = `The panel cannot be shown: ${error.message}`;
+      if (error.name !== "AbortError") status.textContent = `The panel cannot be shown: ${error.message}`;
     }
   }
 
-  function choose(id, { push = true, keys = false } = {}) {
+  function select(id, { push = true, keys = false } = {}) {
     const node = cy.getElementById(id);
     if (node.empty()) return;
-    chosen = id;
+    selected = id;
     mark();
     if (push) history[keys ? "replaceState" : "pushState"](null, "", address());
     panel(keys);
     const inside = cy.extent();
     const at = node.position();
     if (at.x < inside.x1 || at.x > inside.x2 || at.y < inside.y1 || at.y > inside.y2)
-      cy.animate({ center: { eles: node }, duration: calm.matches ? 0 : 180 });
+      cy.animate({ center: { eles: node }, duration: reducedMotion.matches ? 0 : 180 });
     const data = node.data();
     const words = [`${data.kindName} ${data.name}`, `comes from ${node.incomers("node").length}`, `leads to ${node.outgoers("node").length}`];
     if (data.broken) words.push("failed");
-    if (data.more > 0) words.push(`${data.more} more behind it, Enter shows them`);
-    said.textContent = words.join(", ");
+    if (data.more > 0) words.push(`${data.more} more neighbours, Enter shows them`);
+    status.textContent = words.join(", ");
   }
 
   async function expand(id) {
@@ -252,9 +252,9 @@
     try {
       const graph = await read();
       cy.json({ elements: elements(graph) });
-      tell(graph);
+      showOmitted(graph);
     } catch (error) {
-      said.textContent = `It cannot be expanded: ${error.message}`;
+      status.textContent = `It cannot be expanded: ${error.message}`;
       return false;
     }
     arrange(true);
@@ -263,25 +263,25 @@
 
   async function open(id, keys = false) {
     await expand(id);
-    choose(id, { keys });
+    select(id, { keys });
   }
 
   // The nearest node that way: connected ones first, then whatever lies within a cone.
-  function towards(dx, dy) {
-    const from = cy.getElementById(chosen);
+  function nearestIn(dx, dy) {
+    const from = cy.getElementById(selected);
     if (from.empty()) return cy.nodes()[0]?.id();
     const at = from.position();
-    const linked = dx > 0 ? from.outgoers("node") : dx < 0 ? from.incomers("node") : cy.collection();
-    let best, least = Infinity;
+    const connected = dx > 0 ? from.outgoers("node") : dx < 0 ? from.incomers("node") : cy.collection();
+    let best, smallest = Infinity;
     cy.nodes().forEach((node) => {
-      if (node.id() === chosen) return;
+      if (node.id() === selected) return;
       const x = node.position().x - at.x;
       const y = node.position().y - at.y;
       const along = x * dx + y * dy;
       if (along <= 1) return;
-      const aside = Math.abs(dx ? y : x);
-      const distance = along + 2.5 * aside - (linked.contains(node) ? 10000 : 0);
-      if (distance < least) [least, best] = [distance, node.id()];
+      const across = Math.abs(dx ? y : x);
+      const distance = along + 2.5 * across - (connected.contains(node) ? 10000 : 0);
+      if (distance < smallest) [smallest, best] = [distance, node.id()];
     });
     return best;
   }
@@ -291,12 +291,12 @@
 
   function keys(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-    if (event.key in ways) {
-      const to = towards(...ways[event.key]);
-      if (to) choose(to, { keys: true });
-    } else if (event.key === "Enter" || event.key === " ") open(chosen, true);
-    else if (event.key === "Home") choose(place.dataset.node, { keys: true });
+    const directions = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+    if (event.key in directions) {
+      const to = nearestIn(...directions[event.key]);
+      if (to) select(to, { keys: true });
+    } else if (event.key === "Enter" || event.key === " ") open(selected, true);
+    else if (event.key === "Home") select(canvas.dataset.node, { keys: true });
     else if (event.key === "+" || event.key === "=") zoom(1.25);
     else if (event.key === "-") zoom(0.8);
     else if (event.key === "0") cy.fit(undefined, EDGE);
@@ -309,11 +309,11 @@
     try {
       graph = await read();
     } catch (error) {
-      place.textContent = `The graph cannot be drawn: ${error.message}`;
+      canvas.textContent = `The graph cannot be drawn: ${error.message}`;
       return;
     }
     cy = cytoscape({
-      container: place,
+      container: canvas,
       elements: elements(graph),
       style: style(),
       minZoom: 0.1,
@@ -324,22 +324,22 @@
       selectionType: "single",
       layout: { name: "preset" },
     });
-    place.cy = cy;
-    tell(graph);
+    canvas.cy = cy;
+    showOmitted(graph);
     arrange(false);
     mark();
     cy.on("tap", "node", (event) => {
-      place.focus({ preventScroll: true });
+      canvas.focus({ preventScroll: true });
       open(event.target.id());
     });
-    cy.on("mouseover", "node", () => place.style.setProperty("cursor", "pointer"));
-    cy.on("mouseout", "node", () => place.style.removeProperty("cursor"));
-    place.addEventListener("keydown", keys);
+    cy.on("mouseover", "node", () => canvas.style.setProperty("cursor", "pointer"));
+    cy.on("mouseout", "node", () => canvas.style.removeProperty("cursor"));
+    canvas.addEventListener("keydown", keys);
     // The wheel scrolls the page; with Ctrl, or by pinching, it zooms.
-    place.addEventListener("wheel", (event) => {
+    canvas.addEventListener("wheel", (event) => {
       if (!event.ctrlKey) return;
       event.preventDefault();
-      const box = place.getBoundingClientRect();
+      const box = canvas.getBoundingClientRect();
       const at = { x: event.clientX - box.left, y: event.clientY - box.top };
       cy.zoom({ level: cy.zoom() * Math.exp(-event.deltaY / 300), renderedPosition: at });
     }, { passive: false });
@@ -353,16 +353,16 @@
       const link = event.target.closest?.("#panel a[data-node]");
       if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button !== 0) return;
       event.preventDefault();
-      if (cy.getElementById(link.dataset.node).empty()) await expand(chosen);
+      if (cy.getElementById(link.dataset.node).empty()) await expand(selected);
       if (cy.getElementById(link.dataset.node).empty()) location.assign(link.href);
       else {
-        place.dataset.named = "yes"; // who follows a link goes on reading there
-        choose(link.dataset.node);
+        canvas.dataset.named = "yes"; // who follows a link continues reading there
+        select(link.dataset.node);
       }
     });
     addEventListener("popstate", () => location.reload());
     document.addEventListener("themechange", () => cy.style(style()));
-    new ResizeObserver(() => cy.resize()).observe(place);
+    new ResizeObserver(() => cy.resize()).observe(canvas);
   }
   begin();
 })();

@@ -1,4 +1,4 @@
-// Small helps that every page has; all of them work without.
+// Conveniences of every page; all pages work without them.
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, select, textarea");
   if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {

@@ -10,30 +10,30 @@ from infra.lineage.web.site import Site
 from infra.lineage.web.templating import link, page
 from infra.lineage.web.views.run import detail_of
 
-OFFERED = 200
+MAX_OFFERED = 200
 """Newest runs that the form offers; older ones are named by hand."""
 
 
 def compare(site: Site, request: Request) -> Response:
-    """What differs between the runs `a` and `b`; without both, a form that asks for them. Raises NotThere."""
+    """What differs between the runs `a` and `b`; without both, a form for them. Raises NotFound."""
     names = [request.query_params.get(name, "").strip() for name in ("a", "b")]
-    offered = [row.run for row in site.index.runs(text="", limit=OFFERED, offset=0, order="-started").rows]
+    offered = [row.run for row in site.index.runs(text="", limit=MAX_OFFERED, offset=0, order="-started").rows]
     values = {"section": "Compare", "first": names[0], "second": names[1], "offered": offered}
     if not all(names):
         return HTMLResponse(page("compare.html", both=None, **values))
     both = [detail_of(site, name) for name in names]
-    found = differences(*both)
+    stages = differences(*both)
     recipes = [flatten(detail.start.recipe) if detail.start else {} for detail in both]
     groups = [
         (each.stage, link("/curves.json", run=names, stage=each.stage), curves)
-        for each in found
+        for each in stages
         if not each.same_key and (curves := curves_of([each.first, each.second]))
     ]
     html = page(
         "compare.html",
         both=both,
         recipe=differing(*recipes),
-        stages=found,
+        stages=stages,
         groups=groups,
         names=names,
         **values,

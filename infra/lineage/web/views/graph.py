@@ -6,16 +6,16 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from infra.lineage.tables import LineageError
 from infra.lineage.web.neighbourhood import drawing, neighbourhood_of
 from infra.lineage.web.panel import panel_of
-from infra.lineage.web.site import NotThere, Site
+from infra.lineage.web.site import NotFound, Site
 from infra.lineage.web.templating import link, page
 from infra.lineage.web.views.tables import number_in
 
-MOST_HOPS = 4
-MOST_EXPANDED = 20
+MAX_HOPS = 4
+MAX_EXPANDED = 20
 
 
 def graph(site: Site, request: Request) -> Response:
-    """The graph around `node`, with the panel of `selected`. Raises NotThere."""
+    """The graph around `node`, with the panel of `selected`. Raises NotFound."""
     if find := request.query_params.get("find", "").strip():
         return _find(site, find)
     node = request.query_params.get("node")
@@ -27,7 +27,7 @@ def graph(site: Site, request: Request) -> Response:
         centre = site.index.node(node)
         panel = panel_of(site, selected, number_in(request, "from", 0, 0, 10**9), _iteration(request))
     except LineageError as error:
-        raise NotThere(f"{error}. It may belong to another store, or to an earlier one at this address.") from error
+        raise NotFound(f"{error}. It may belong to another store, or to an earlier one at this address.") from error
     html = page(
         "graph.html",
         section="Graph",
@@ -35,7 +35,7 @@ def graph(site: Site, request: Request) -> Response:
         panel=panel,
         hops=hops,
         expanded=expanded,
-        most_hops=MOST_HOPS,
+        max_hops=MAX_HOPS,
         drawing=link("/graph.json", node=node, hops=hops, expand=expanded),
         find="",
         problem="",
@@ -44,18 +44,18 @@ def graph(site: Site, request: Request) -> Response:
 
 
 def points(site: Site, request: Request) -> Response:
-    """The same graph as JSON for the script that draws it. Raises NotThere."""
+    """The same graph as JSON for the script that draws it. Raises NotFound."""
     hops, expanded = _view(request)
     try:
         near = neighbourhood_of(site.index, request.query_params.get("node", ""), hops, expanded)
     except LineageError as error:
-        raise NotThere(str(error)) from error
+        raise NotFound(str(error)) from error
     return JSONResponse(drawing(near))
 
 
 def _view(request: Request) -> tuple[int, list[str]]:
-    expanded = list(dict.fromkeys(request.query_params.getlist("expand")))[-MOST_EXPANDED:]
-    return number_in(request, "hops", 2, 1, MOST_HOPS), expanded
+    expanded = list(dict.fromkeys(request.query_params.getlist("expand")))[-MAX_EXPANDED:]
+    return number_in(request, "hops", 2, 1, MAX_HOPS), expanded
 
 
 def _iteration(request: Request) -> int | None:

@@ -12,7 +12,7 @@ from infra.lineage.rows import RunDetail
 from infra.lineage.tables import LineageError
 from infra.lineage.web.curves import curves_of
 from infra.lineage.web.live import SILENT_SECONDS, RunState
-from infra.lineage.web.site import NotThere, Site
+from infra.lineage.web.site import NotFound, Site
 from infra.lineage.web.summaries import evaluations_of, gates_of, stage_rows
 from infra.lineage.web.templating import link, page
 from infra.store.records import StageRecord
@@ -29,7 +29,7 @@ REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; f
 
 
 def run(site: Site, request: Request) -> Response:
-    """One run. Raises NotThere."""
+    """One run. Raises NotFound."""
     detail = detail_of(site, request.path_params["run"])
     row, start, end = detail.row, detail.start, detail.end
     tab = request.query_params.get("tab", "stages")
@@ -73,11 +73,11 @@ def run(site: Site, request: Request) -> Response:
 
 
 def detail_of(site: Site, run: str) -> RunDetail:
-    """All that is recorded of a run. Raises NotThere."""
+    """All that is recorded of a run. Raises NotFound."""
     try:
         return site.index.run(run)
     except LineageError as error:
-        raise NotThere(str(error)) from error
+        raise NotFound(str(error)) from error
 
 
 def _live(detail: RunDetail, progress: RunState | None) -> dict[str, Any]:
@@ -98,15 +98,15 @@ def _live(detail: RunDetail, progress: RunState | None) -> dict[str, Any]:
 
 
 def report(site: Site, request: Request) -> Response:
-    """A run's report, as it was written. Raises NotThere."""
+    """A run's report, as it was written. Raises NotFound."""
     path = site.report(request.path_params["run"])
     if path is None:
-        raise NotThere("This run has no report on this machine. `longhaul report --run RUN` prints its table.")
+        raise NotFound("This run has no report on this machine. `longhaul report --run RUN` prints its table.")
     return HTMLResponse(path.read_bytes(), headers={"Content-Security-Policy": REPORT_POLICY})
 
 
 def curves(site: Site, request: Request) -> Response:
-    """The points of a stage's curves in one or two runs, as JSON. Raises NotThere."""
+    """The points of a stage's curves in one or two runs, as JSON. Raises NotFound."""
     names = request.query_params.getlist("run")[:2]
     stage = request.query_params.get("stage", "")
     found = [stage_of(detail_of(site, name), stage) for name in names]

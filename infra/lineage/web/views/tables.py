@@ -24,7 +24,7 @@ class ColumnHead:
     """What the index calls the order by this column."""
     number: bool = False
     falling: bool = False
-    """Whether the first click puts the greatest first."""
+    """Whether the first click sorts the greatest first."""
 
 
 RUNS = (
@@ -71,7 +71,7 @@ def models(site: Site, request: Request) -> Response:
 
 
 def data(site: Site, request: Request) -> Response:
-    """Files from outside, and every artifact that is no model."""
+    """Files from outside, and every artifact other than a model."""
     return _table(request, "Data", "item", "/data", DATA, site.index.data)
 
 
@@ -79,34 +79,34 @@ def _table(
     request: Request, heading: str, noun: str, path: str, columns: Sequence[ColumnHead], rows: Callable[..., Page[Any]]
 ) -> Response:
     search = request.query_params.get("search", "")[:LONGEST_SEARCH].strip()
-    wanted = request.query_params.get("sort", NEWEST)
-    sort = wanted if wanted.removeprefix("-") in {column.order for column in columns} else NEWEST
+    requested = request.query_params.get("sort", NEWEST)
+    sort = requested if requested.removeprefix("-") in {column.order for column in columns} else NEWEST
     offset = number_in(request, "offset", 0, 0, 10**9)
-    found = rows(text=search, limit=ROWS, offset=offset, order=sort)
-    end = offset + len(found.rows)
-    told = f"{found.total:,} {noun}{'' if found.total == 1 else 's'}" + (f" match “{search}”" if search else "")
-    if found.rows and found.total > len(found.rows):
-        told += f", {offset + 1:,} to {end:,} shown"
+    listing = rows(text=search, limit=ROWS, offset=offset, order=sort)
+    end = offset + len(listing.rows)
+    summary = f"{listing.total:,} {noun}{'' if listing.total == 1 else 's'}" + (f" match “{search}”" if search else "")
+    if listing.rows and listing.total > len(listing.rows):
+        summary += f", {offset + 1:,} to {end:,} shown"
     html = page(
         f"{heading.lower()}.html",
         section=heading,
         heading=heading,
         path=path,
         columns=columns,
-        page=found,
+        page=listing,
         search=search,
         sort=sort,
         default_sort=NEWEST,
-        kept_sort=None if sort == NEWEST else sort,
-        told=told,
+        sort_parameter=None if sort == NEWEST else sort,
+        summary=summary,
         before=max(0, offset - ROWS) or None,
-        after=end if end < found.total else None,
+        after=end if end < listing.total else None,
     )
     return HTMLResponse(html)
 
 
 def number_in(request: Request, name: str, default: int, least: int, most: int) -> int:
-    """A whole number of the address, brought into its bounds; the default for what is no number."""
+    """A whole number of the address, clipped to its bounds; the default for anything else."""
     try:
         return max(least, min(most, int(request.query_params.get(name, default))))
     except ValueError:

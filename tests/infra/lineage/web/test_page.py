@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 import infra.lineage.web as web
 from infra.lineage.index import LineageIndex
-from infra.lineage.web.curves import MOST_POINTS, curves_of
+from infra.lineage.web.curves import MAX_POINTS, curves_of
 from infra.lineage.web.site import Site
 from infra.store.open import open_store
 from infra.store.store import object_prefix
@@ -141,7 +141,7 @@ def test_a_running_stage_is_told_of_while_it_runs_and_no_longer(tmp_path: Path) 
 def test_a_run_that_was_killed_is_called_silent(tmp_path: Path) -> None:
     site = made_up_site(tmp_path)
     tell(site, RUNNING, kind="stage", time=time.time() - 3600)
-    assert "no sign of life for 1 h 00 min" in Outline(client(site).get(f"/runs/{RUNNING}").text).text
+    assert "no progress for 1 h 00 min" in Outline(client(site).get(f"/runs/{RUNNING}").text).text
 
 
 def test_two_runs_are_compared_by_settings_code_and_results(visitor: TestClient) -> None:
@@ -164,11 +164,11 @@ def test_curves_of_two_runs_are_of_one_length(visitor: TestClient) -> None:
 
 
 def test_curves_begin_at_the_first_logged_step_and_are_thinned_out_to_the_last() -> None:
-    history = [{"other": 1.0}] * 10 + [{"loss": float(step), "other": 2.0} for step in range(3 * MOST_POINTS)]
+    history = [{"other": 1.0}] * 10 + [{"loss": float(step), "other": 2.0} for step in range(3 * MAX_POINTS)]
     curves = {curve.metric: curve for curve in curves_of([stage_record("rl", "run", history=history), None])}
     points = curves["loss"].points
-    assert points["steps"][0] == 11 and points["steps"][-1] == 10 + 3 * MOST_POINTS
-    assert len(points["steps"]) <= MOST_POINTS + 1 and points["series"][0][-1] == 3.0 * MOST_POINTS - 1
+    assert points["steps"][0] == 11 and points["steps"][-1] == 10 + 3 * MAX_POINTS
+    assert len(points["steps"]) <= MAX_POINTS + 1 and points["series"][0][-1] == 3.0 * MAX_POINTS - 1
     assert set(points["series"][1]) == {None}
 
 

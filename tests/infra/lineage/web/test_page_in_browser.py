@@ -184,9 +184,9 @@ def test_the_graph_is_walked_and_expanded_by_keys_and_every_step_has_an_address(
     assert page.evaluate("getComputedStyle(document.getElementById('graph')).outlineStyle") == "solid"
     page.keyboard.press("ArrowLeft")
     expect(page.locator("#panel-name")).not_to_have_text("rl")
-    expect(page.locator("#graph-said")).to_contain_text("comes from")
+    expect(page.locator("#graph-status")).to_contain_text("comes from")
     assert "selected=" in page.url
-    chosen = page.evaluate("document.querySelector('#graph').cy.$('.chosen').data()")
+    chosen = page.evaluate("document.querySelector('#graph').cy.$('.selected').data()")
     assert chosen["kind"] == "artifact" and chosen["more"] > 0
     page.keyboard.press("Enter")
     page.wait_for_function(f"() => document.getElementById('graph').cy.nodes().length > {before}")
@@ -221,8 +221,8 @@ def test_a_neighbours_link_moves_the_graph_and_the_focus(tab: Tab) -> None:
     page.locator("#panel a[data-node]", has_text="long_cot_sft").click()
     expect(page.locator("#panel-name")).to_contain_text("long_cot_sft")
     page.wait_for_function("() => document.activeElement.id === 'panel-name'")
-    assert page.evaluate("document.getElementById('graph').cy.$('.chosen').data('stage')") is None
-    assert "long_cot_sft" in page.evaluate("document.getElementById('graph').cy.$('.chosen').data('name')")
+    assert page.evaluate("document.getElementById('graph').cy.$('.selected').data('stage')") is None
+    assert "long_cot_sft" in page.evaluate("document.getElementById('graph').cy.$('.selected').data('name')")
     page.locator("#hops").select_option("1")
     page.wait_for_url("**hops=1**")
 

@@ -12,7 +12,7 @@ import pytest
 
 import infra.lineage.web as web
 from infra.lineage.web.app import lineage_app
-from infra.lineage.web.security import COOKIE, LONGEST_FORM, OPEN
+from infra.lineage.web.security import COOKIE, LONGEST_FORM, PUBLIC
 from infra.lineage.web.server import ServerConfig, check_reach
 from infra.lineage.web.site import Site
 from infra.sandbox.token import TokenRefused
@@ -62,7 +62,7 @@ def test_a_page_that_breaks_says_so_without_its_traceback(site: Site, monkeypatc
 
     monkeypatch.setattr(site.index, "runs", broken)
     answer = client(site).get("/runs")
-    assert answer.status_code == 500 and "a secret" not in answer.text and "Something broke" in answer.text
+    assert answer.status_code == 500 and "a secret" not in answer.text and "Internal error" in answer.text
     assert "content-security-policy" in answer.headers
 
 
@@ -160,7 +160,7 @@ def test_no_spelling_of_an_address_gets_round_the_token(site: Site, address: str
     assert status == 401 and b'name="token"' in body and FIRST.encode() not in body
 
 
-@pytest.mark.parametrize("address", [*OPEN, "/static/st%79le.css"])
+@pytest.mark.parametrize("address", [*PUBLIC, "/static/st%79le.css"])
 def test_what_the_form_needs_is_open_under_its_own_name(site: Site, address: str) -> None:
     assert client(site, TOKEN).get(address).status_code == 200
 

@@ -113,7 +113,7 @@ def test_whatever_a_sync_raises_is_told_once_and_what_came_since_is_found(
     with Follower(site, told.append, seconds=0.02):
         wait_for(lambda: site.index.runs("later").total == 1)
     names = ["KeyError('odd')", "MemoryError()", "RecursionError('too deep')", "AssertionError()"]
-    assert told == [f"the index cannot be brought up to date: {name}" for name in names]
+    assert told == [f"the index cannot be updated: {name}" for name in names]
 
 
 def wait_for(there: Callable[[], bool], seconds: float = 20) -> None:
