@@ -53,10 +53,10 @@ class Made:
         self.index.sync(self.store)
         results = models_that_saw_prompt(self.index, self.store, prompt)
         assert not results.problems
-        trained, descended = (
+        trained, descendants = (
             [f"{row.run}:{row.stage}" for row in rows] for rows in (results.trained, results.descendants)
         )
-        return sorted(trained), sorted(descended)
+        return sorted(trained), sorted(descendants)
 
 
 @pytest.fixture
