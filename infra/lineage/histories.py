@@ -14,8 +14,8 @@ from infra.lineage.tables import LineageError, edges, executions, nodes, reading
 from infra.store.evaluation_stages import evaluation_figures
 from infra.store.records import StageRecord
 
-EXAMPLES = ("examples", "shown")
-"""Names of an evaluation's responses; older records call them `shown`."""
+OTHER_BYTES = "other bytes"
+"""What a change is called where two executions with the same key made something else."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,10 @@ class Change:
     """A value that differs between two executions of a stage."""
 
     what: str
-    """seed, config, code, package, data, input, environment, metric or evaluation."""
+    """seed, config, code, package, data, input, environment, other bytes (of the same key), metric or evaluation."""
     name: str
-    """The key, module, package, address, input, part of the environment or metric; '' where `what` says all."""
+    """The setting, module, package, address, input, part of the environment, output or metric; '' where `what` says
+    all."""
     before: Any
     """The first execution's value; None where it has none."""
     after: Any
@@ -95,6 +96,8 @@ def changes(
         ("package", dict(before.packages), dict(after.packages)),
         ("data", dict(before.sources), dict(after.sources)),
         ("input", {n: r.digest for n, r in before.inputs.items()}, {n: r.digest for n, r in after.inputs.items()}),
+        ("environment", dict(before.environment), dict(after.environment)),
+        (OTHER_BYTES, *_outputs_of_one_key(before, after)),
         ("metric", flatten(before.metrics), flatten(after.metrics)),
         ("evaluation", first, second),
     ]
@@ -108,9 +111,17 @@ def changes(
     )
 
 
+def _outputs_of_one_key(before: StageRecord, after: StageRecord) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Digests of the outputs of two executions with the same key, which should be the same; empty of other keys."""
+    if before.key != after.key or before.failure or after.failure:
+        return {}, {}
+    first, second = ({name: ref.digest for name, ref in record.outputs.items()} for record in (before, after))
+    return first, second
+
+
 def _figures(record: StageRecord | None) -> dict[str, Any]:
     """An evaluation without the responses, which are for reading."""
-    return {name: value for name, value in flatten(evaluation_figures(record)).items() if name not in EXAMPLES}
+    return {name: value for name, value in flatten(evaluation_figures(record)).items() if name != "examples"}
 
 
 def _by_stage(records: Sequence[StageRecord]) -> dict[str, StageRecord]:
@@ -148,7 +159,8 @@ def _execution_of(index: LineageIndex, node: Node, name: str) -> StageRecord:
 def _makers(index: LineageIndex, record: StageRecord) -> Iterator[StageRecord]:
     """The executions that made a stage's inputs."""
     for name, ref in sorted(record.inputs.items()):
-        maker = _maker(index, artifact_id(ref.digest), record.run, record.upstream.get(name))
+        key = record.upstream.get(name) if record.key_format == 1 else None
+        maker = _maker(index, artifact_id(ref.digest), record.run, key)
         if maker is not None:
             yield maker
 

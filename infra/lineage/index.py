@@ -278,14 +278,15 @@ class LineageIndex:
             return Page(tuple(row(each) for each in rows), total, offset)
 
     def _stage_records(self, connection: Connection, run: str, stage: str | None = None) -> Iterator[StageRecord]:
-        query = select(stage_runs.c.reused, executions.c.run, executions.c.body)
+        query = select(stage_runs.c.reused, stage_runs.c.reused_despite, executions.c.run, executions.c.body)
         query = query.join(executions, executions.c.node == stage_runs.c.execution)
         query = query.where(stage_runs.c.run == plain(run))
         if stage is not None:
             query = query.where(stage_runs.c.stage == plain(stage))
         for row in connection.execute(query.order_by(stage_runs.c.written, stage_runs.c.stage)):
             record = StageRecord.model_validate(unpack(row.body))
-            yield record.model_copy(update={"run": run, "reused_from": row.run}) if row.reused else record
+            own = {"run": run, "reused_from": row.run, "reused_despite": json.loads(row.reused_despite)}
+            yield record.model_copy(update=own) if row.reused else record
 
     def _check_store(self, connection: Connection, store: Store) -> None:
         """Raise LineageError unless the store is the one whose records the index first read."""

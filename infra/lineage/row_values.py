@@ -93,6 +93,7 @@ def execution_facts(run: str, record: StageRecord) -> dict[str, Any]:
         "accuracy": evaluation_number(record, "accuracy"),
         "key": plain(record.key[:KEY_DIGITS]),
         "commit": plain(record.commit[:KEY_DIGITS]) if record.commit else None,
+        "same_key_other_bytes": plain(record.other_bytes.run) if record.other_bytes else None,
     }
 
 

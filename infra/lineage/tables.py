@@ -39,7 +39,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from infra.errors import LonghaulError
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of these tables. An older index is rebuilt; a newer one is refused."""
 
 WAIT_SECONDS = 300
@@ -114,6 +114,7 @@ stage_runs = Table(
     Column("written", String, nullable=False),  # stages are ordered by it
     Column("execution", Integer, nullable=False, index=True),
     Column("reused", Boolean, nullable=False),
+    Column("reused_despite", String, nullable=False),  # JSON
 )
 
 run_events = Table(

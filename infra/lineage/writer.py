@@ -7,9 +7,10 @@ Several records may be about one execution of a stage: under its key, in its run
 holds a copy. The newest of the first two counts, and a copy only where neither is there.
 """
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Connection, Table, delete, insert, or_, select
 
@@ -70,6 +71,16 @@ class ReadRecord:
         return self.key.rpartition("/")[2]
 
 
+class _View(NamedTuple):
+    """What a run has of a stage; the greatest stamp counts."""
+
+    stamp: str
+    origin: str
+    """The run that really ran the stage."""
+    reused_despite: str
+    """JSON."""
+
+
 class Writer:
     """Adds records within one transaction that holds the index's lock."""
 
@@ -96,19 +107,21 @@ class Writer:
 
     def _add_stages(self, batch: Sequence[ReadRecord]) -> None:
         newest: dict[tuple[str, str], tuple[str, dict[str, Any], StageRecord]] = {}
-        views: dict[tuple[str, str], tuple[str, str]] = {}
+        views: dict[tuple[str, str], _View] = {}
         for read in batch:
             record = read.record
             assert isinstance(record, StageRecord)
             stage, origin = plain(record.stage), record.reused_from or record.run
             stamp = f"{int(record.reused_from is None)}/{read.stamp}"
-            raw = read.raw | {"run": origin, "reused_from": None}
+            raw = read.raw | {"run": origin, "reused_from": None, "reused_despite": []}
             newest[origin, stage] = max(
                 newest.get((origin, stage), ("", raw, record)), (stamp, raw, record), key=lambda each: each[0]
             )
-            views[origin, stage] = max(views.get((origin, stage), ("", "")), (f"0/{stamp}", origin))
+            nothing = _View("", "", "")
+            views[origin, stage] = max(views.get((origin, stage), nothing), _View(f"0/{stamp}", origin, "[]"))
             if read.kind == "stage-runs":
-                views[record.run, stage] = max(views.get((record.run, stage), ("", "")), (f"1/{read.stamp}", origin))
+                view = _View(f"1/{read.stamp}", origin, json.dumps(record.reused_despite))
+                views[record.run, stage] = max(views.get((record.run, stage), nothing), view)
         present = self._by_name(executions, {run for run, _ in newest})
         newest = {name: each for name, each in newest.items() if name not in present or each[0] > present[name].stamp}
         self._forget([present[name].node for name in newest if name in present])
@@ -180,10 +193,10 @@ class Writer:
         self.connection.execute(delete(edges).where(near))
         self._drop(executions, executions.c.node, replaced)
 
-    def _add_views(self, views: Mapping[tuple[str, str], tuple[str, str]]) -> None:
+    def _add_views(self, views: Mapping[tuple[str, str], "_View"]) -> None:
         present = self._by_name(stage_runs, {run for run, _ in views})
-        new = {name: view for name, view in views.items() if name not in present or view[0] > present[name].stamp}
-        made = self._by_name(executions, {origin for _, origin in new.values()})
+        new = {name: view for name, view in views.items() if name not in present or view.stamp > present[name].stamp}
+        made = self._by_name(executions, {view.origin for view in new.values()})
         for run, stage in new.keys() & present.keys():
             self.connection.execute(delete(stage_runs).where(stage_runs.c.run == run, stage_runs.c.stage == stage))
         self._insert(
@@ -192,12 +205,13 @@ class Writer:
                 {
                     "run": run,
                     "stage": stage,
-                    "stamp": stamp,
-                    "written": stamp.rpartition("/")[2],
-                    "execution": made[origin, stage].node,
-                    "reused": origin != run,
+                    "stamp": view.stamp,
+                    "written": view.stamp.rpartition("/")[2],
+                    "execution": made[view.origin, stage].node,
+                    "reused": view.origin != run,
+                    "reused_despite": view.reused_despite,
                 }
-                for (run, stage), (stamp, origin) in new.items()
+                for (run, stage), view in new.items()
             ],
         )
         self._runs.update(run for run, _ in new)

@@ -55,7 +55,7 @@ def _change(evaluations: list[dict[str, Any]], key: str) -> str:
 
 def _side_by_side(evaluations: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each problem with responses to be read, with every model's response or None."""
-    examples = [{each["problem_id"]: each for each in one.get("examples", one.get("shown", []))} for one in evaluations]
+    examples = [{each["problem_id"]: each for each in one["examples"]} for one in evaluations]
     return [
         {**each, "responses": [of_model.get(problem) for of_model in examples]} for problem, each in examples[0].items()
     ]

@@ -235,7 +235,7 @@ def _samples(evaluations: Mapping[str, StageRecord]) -> list[dict[str, Any]]:
     problems: dict[tuple[str, str], dict[str, Any]] = {}
     for stage, record in evaluations.items():
         figures = evaluation_figures(record)
-        for sample in figures.get("examples", figures.get("shown", [])):
+        for sample in figures.get("examples", []):
             problem = problems.setdefault(
                 (sample["problem_id"], sample["prompt"]),
                 {"id": sample["problem_id"], "domain": sample["domain"], "prompt": sample["prompt"], "responses": []},
@@ -249,7 +249,7 @@ def _stage(record: StageRecord) -> dict[str, Any]:
     return {
         "record": record,
         "started": record.started.replace("T", " ").replace("+00:00", " UTC"),
-        "sources": {name: digest for name, digest in record.upstream.items() if name not in record.inputs},
+        "sources": record.sources,
         "config": _json(record.config),
         "metrics": _json(record.metrics),
     }

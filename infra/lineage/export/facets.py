@@ -29,6 +29,7 @@ class LonghaulStageRunFacet(RunFacet):
     environment: dict[str, str]
     metrics: str
     peakMemoryMb: float
+    otherBytes: dict[str, Any] | None
 
     @staticmethod
     def _get_schema() -> str:

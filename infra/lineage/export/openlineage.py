@@ -43,7 +43,7 @@ from infra.lineage.graph import Node, Subgraph
 from infra.lineage.index import LineageIndex
 from infra.lineage.rows import RunDetail
 from infra.lineage.tables import LineageError
-from infra.store.evaluation_stages import evaluation_figures, is_evaluation
+from infra.store.evaluation_stages import is_evaluation
 from infra.store.records import StageRecord
 from infra.store.store import Ref
 
@@ -109,15 +109,16 @@ def _execution_events(index: LineageIndex, node: Node, tags: dict[str, list[str]
         "longhaul_stage": LonghaulStageRunFacet(
             stage=record.stage,
             key=record.key,
-            keyFormat=getattr(record, "key_format", 1),
+            keyFormat=record.key_format,
             seed=record.seed,
             config=json.dumps(record.config, sort_keys=True),
             code=record.code,
             diff=record.diff,
             packages=record.packages,
-            environment=getattr(record, "environment", {}),
+            environment=record.environment,
             metrics=json.dumps(record.metrics, sort_keys=True),
             peakMemoryMb=record.peak_memory_mb,
+            otherBytes=record.other_bytes.model_dump() if record.other_bytes else None,
             producer=PRODUCER,
         ),
     }
@@ -238,23 +239,23 @@ def _dataset_facets(ref: Ref, description: str, tags: dict[str, list[str]]) -> d
 
 
 def _evaluation(record: StageRecord | None) -> dict[str, DatasetFacet]:
-    """The facet of the evaluation that a record holds; none where it holds none, or not all of its figures."""
-    figures = evaluation_figures(record)
-    if record is None or not figures.keys() >= {"problems", "samples", "accuracy", "standard_error", "mean_tokens"}:
+    """The facet of the evaluation that a record holds; none where it holds none."""
+    if record is None or record.evaluation is None:
         return {}
+    evaluation = record.evaluation
     facet = LonghaulEvaluationDatasetFacet(
         stage=record.stage,
         run=record.run,
-        problems=figures["problems"],
-        samples=figures["samples"],
-        accuracy=figures["accuracy"],
-        standardError=figures["standard_error"],
-        meanTokens=figures["mean_tokens"],
-        medianTokens=figures["median_tokens"],
-        p99Tokens=figures["p99_tokens"],
+        problems=evaluation.problems,
+        samples=evaluation.samples,
+        accuracy=evaluation.accuracy,
+        standardError=evaluation.standard_error,
+        meanTokens=evaluation.mean_tokens,
+        medianTokens=evaluation.median_tokens,
+        p99Tokens=evaluation.p99_tokens,
         domains={
-            name: {"problems": each["problems"], "accuracy": each["accuracy"], "meanTokens": each["mean_tokens"]}
-            for name, each in figures["domains"].items()
+            name: {"problems": each.problems, "accuracy": each.accuracy, "meanTokens": each.mean_tokens}
+            for name, each in evaluation.domains.items()
         },
         producer=PRODUCER,
     )

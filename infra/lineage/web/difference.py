@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.flatten import flatten
-from infra.lineage.histories import changes
+from infra.lineage.histories import OTHER_BYTES, changes
 from infra.lineage.rows import RunDetail
 from infra.lineage.web.summaries import is_number, plain_figures
 from infra.store.evaluation_stages import evaluation_record, has_own_row, is_evaluation
@@ -41,6 +41,9 @@ class StageDifference:
     packages: Sequence[Comparison]
     sources: Sequence[Comparison]
     inputs: Sequence[Comparison]
+    environment: Sequence[Comparison]
+    other_bytes: Sequence[Comparison]
+    """Outputs that differ although the key is the same, by their digests."""
     evaluation: Sequence[Comparison]
     """Settings, modules and packages of the evaluations, where these are stages of their own."""
     metrics: Sequence[Comparison]
@@ -53,8 +56,8 @@ class StageDifference:
 
     @property
     def same(self) -> bool:
-        """Whether both ran with the same key, and their models were evaluated alike."""
-        return self.same_key and not self.evaluation
+        """Whether both ran with the same key and made the same, and their models were evaluated alike."""
+        return self.same_key and not (self.environment or self.other_bytes or self.evaluation)
 
     @property
     def accuracy(self) -> Comparison | None:
@@ -72,6 +75,8 @@ class StageDifference:
             words.append("seed")
         if self.inputs:
             words.append("what came before")
+        if self.environment:
+            words.append("environment")
         if self.evaluation:
             words.append("how the model was evaluated")
         failed = [name for name, record in (("first", self.first), ("second", self.second)) if record.failure]
@@ -111,6 +116,8 @@ def _difference(stage: str, *runs: Sequence[StageRecord]) -> StageDifference:
         packages=lines["package"],
         sources=lines["data"],
         inputs=lines["input"],
+        environment=lines["environment"],
+        other_bytes=lines[OTHER_BYTES],
         evaluation=_evaluation_lines(*evaluations),
         metrics=[Comparison(name, figures[0].get(name), figures[1].get(name)) for name in names],
     )
@@ -120,7 +127,7 @@ def _evaluation_lines(first: StageRecord | None, second: StageRecord | None) -> 
     """What differs between two evaluations that are stages of their own, besides the model."""
     if first is None or second is None or not is_evaluation(first.stage) or not is_evaluation(second.stage):
         return []
-    shaping = ("seed", "config", "code", "package", "data")
+    shaping = ("seed", "config", "code", "package", "data", "environment")
     every_change = changes(first, second, (None, None))
     return [
         Comparison(change.name or change.what, change.before, change.after)

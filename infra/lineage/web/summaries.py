@@ -193,7 +193,7 @@ def _summary(record: StageRecord, evaluation: StageRecord) -> EvaluationSummary:
         for name, each in (domains if isinstance(domains, Mapping) else {}).items()
         if isinstance(each, Mapping)
     }
-    examples = mappings(whole.get("examples", whole.get("shown")))
+    examples = mappings(whole.get("examples"))
     return EvaluationSummary(
         record.stage, evaluation, execution_id(record), plain_figures(evaluation), by_domain, examples
     )

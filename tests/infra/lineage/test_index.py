@@ -5,8 +5,10 @@ from typing import Any
 import boto3
 import pytest
 
+from infra.lineage.graph import is_folded
 from infra.lineage.index import LineageIndex
 from infra.lineage.row_values import evaluation_number
+from infra.lineage.rows import ModelRow
 from infra.lineage.tables import LineageError
 from infra.store.evaluation_stages import is_evaluation
 from infra.store.open import open_store
@@ -219,6 +221,36 @@ def test_models_and_data_are_found_by_words_of_what_they_are(opened: Opened, sto
     assert index.node(source.id).label == "data/train.jsonl"
     assert index.data("%").total == 0
     assert index.data("_").total == 0
+
+
+def test_a_model_has_the_figures_of_its_newest_evaluation_by_the_chain(opened: Opened, store: Store) -> None:
+    history = History()
+    made = history.add_run("first", evaluated=False)["rl"]
+    model = made.outputs["model"]
+
+    def evaluate(stage: str, run: str, minutes: float, accuracy: float) -> None:
+        evaluation = EVALUATION | {"accuracy": accuracy}
+        record = stage_record(stage, run, minutes=minutes, inputs={"model": model}, evaluation=evaluation)
+        history.records.append((f"stage-runs/{run}", record))
+
+    def row() -> ModelRow:
+        index = indexed(opened, store, history)
+        (found,) = index.models(model.digest).rows
+        record = index.evaluation_of(made)
+        assert record is not None and record.evaluation is not None
+        assert (found.stage, found.run) == ("rl", "first")
+        assert evaluation_number(record, "accuracy") == found.accuracy
+        return found
+
+    evaluate("evaluate", "by-hand", 5000, 0.1)
+    assert made.evaluation is not None and row().accuracy == made.evaluation.accuracy
+    evaluate("evaluate/rl", "third", 3000, 0.3)
+    evaluate("evaluate/rl", "second", 2000, 0.2)
+    assert row().accuracy == 0.3
+    index = indexed(opened, store, history)
+    assert [record.run for record in index.evaluations(model.digest)] == ["by-hand", "third", "second"]
+    assert index.run("by-hand").row.accuracy == 0.1
+    assert not [node for node in index.neighbourhood(f"artifact:{model.digest}", fold=True).nodes if is_folded(node)]
 
 
 def test_tables_are_ordered_and_cut_into_pages(opened: Opened, store: Store) -> None:

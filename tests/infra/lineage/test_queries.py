@@ -11,7 +11,7 @@ from infra.lineage.index import LineageIndex
 from infra.lineage.queries import find_all, models_that_saw, reruns
 from infra.lineage.tables import LineageError
 from infra.store.open import open_store
-from tests.infra.lineage.records import CHAIN, NO_MODEL, History, digest, reused, stage_record, write_history
+from tests.infra.lineage.records import CHAIN, NO_MODEL, History, digest, ref, reused, stage_record, write_history
 
 TRAIN, TEST = "data/train.jsonl", "data/test.jsonl"
 UP_TO_CURATION = ("data", "import", "vanilla_sft", "curation")
@@ -158,6 +158,19 @@ def test_code_is_compared_by_module_where_modules_are_recorded() -> None:
 )
 def test_data_are_flattened_to_their_leaves(value: Any, leaves: dict[str, Any]) -> None:
     assert flatten(value) == leaves
+
+
+def test_other_bytes_of_the_same_key_and_the_environment_are_differences() -> None:
+    before = stage_record("rl", "first", environment={"processor": "one"})
+    after = stage_record("rl", "second", key=before.key, environment={"processor": "other"})
+    same = after.model_copy(update={"outputs": before.outputs})
+    assert [(change.what, change.name) for change in changes(before, same, (None, None))] == [
+        ("environment", "processor")
+    ]
+    other = after.model_copy(update={"outputs": {"model": ref("model", "other")}})
+    found = {change.what: change for change in changes(before, other, (None, None))}
+    assert found.keys() == {"environment", "other bytes"}
+    assert (found["other bytes"].name, found["other bytes"].after) == ("model", other.outputs["model"].digest)
 
 
 def test_a_changed_file_reruns_who_read_it_and_all_that_follows(index: LineageIndex) -> None:

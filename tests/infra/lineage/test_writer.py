@@ -28,6 +28,7 @@ def made_up(chance: Random) -> list[ReadRecord]:
             fails_at=chance.choice([None, None, "data", "rl", "long2short/dpo"]),
             status=chance.choice([None, "running", "interrupted"]),
             sources={"data": {"train.jsonl": digest(chance.randint(0, 1))}},
+            evaluated=chance.random() < 0.7,
         )
         made.append(record)
         if chance.random() < 0.5:

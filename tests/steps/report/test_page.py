@@ -48,7 +48,7 @@ def test_hostile_text_is_shown_and_not_obeyed() -> None:
         "gates": [gate(HOSTILE, 4, passed=False, value=HOSTILE)],
         "config": {"name": HOSTILE},
         "history": [{f"{HOSTILE}$\\frac/loss": 1.0}, {f"{HOSTILE}$\\frac/loss": 0.5}],
-        "upstream": {HOSTILE: digest("outside")},
+        "sources": {HOSTILE: digest("outside")},
         "metrics": {"behaviours": {HOSTILE: 1}, "removed": {HOSTILE: 1}, "difficulty": {HOSTILE: 1}},
         "run": HOSTILE,
     }

@@ -4,9 +4,9 @@
   const colour = (name) => {
     probe.style.color = `var(--${name})`;
     document.body.append(probe);
-    const found = getComputedStyle(probe).color;
+    const value = getComputedStyle(probe).color;
     probe.remove();
-    return found;
+    return value;
   };
   const short = (value) => {
     if (value == null) return "–";

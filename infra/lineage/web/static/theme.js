@@ -3,8 +3,8 @@
   const names = ["system", "light", "dark"];
   const read = () => {
     try {
-      const kept = localStorage.getItem("theme");
-      return names.includes(kept) ? kept : "system";
+      const stored = localStorage.getItem("theme");
+      return names.includes(stored) ? stored : "system";
     } catch {
       return "system"; // storage may be refused; the system's scheme then holds
     }
@@ -29,7 +29,7 @@
       try {
         localStorage.setItem("theme", next);
       } catch {
-        // kept for this page only
+        // for this page only
       }
       apply(next);
     });

@@ -115,11 +115,11 @@ def number_in(request: Request, name: str, default: int, least: int, most: int) 
 
 def tags(site: Site, request: Request) -> Response:
     """What every tag is set to."""
-    return HTMLResponse(page("tags.html", section="Tags", chosen=None, rows=site.index.tags()))
+    return HTMLResponse(page("tags.html", section="Tags", selected=None, rows=site.index.tags()))
 
 
 def tag(site: Site, request: Request) -> Response:
     """What a tag was set to, newest first."""
     name = request.path_params["tag"]
     rows = site.index.tag_history(name)
-    return HTMLResponse(page("tags.html", section="Tags", chosen=name, rows=rows))
+    return HTMLResponse(page("tags.html", section="Tags", selected=name, rows=rows))

@@ -15,6 +15,7 @@ from infra.lineage.sample_row import KIND, PolicySpan, SampleRow
 from infra.lineage.web.app import lineage_app
 from infra.lineage.web.site import Site
 from infra.lineage.web.templating import link
+from infra.store.evaluation import Evaluation
 from infra.store.open import open_store
 from infra.store.records import RunRecord, StageRecord
 from infra.store.store import Ref, Store
@@ -58,11 +59,12 @@ def samples(store: Store, folder: Path) -> Ref:
     return store.put(folder, KIND)
 
 
-def evaluation(accuracy: float, text: str = RESPONSE) -> dict[str, Any]:
+def evaluation(accuracy: float, text: str = RESPONSE) -> Evaluation:
     """An evaluation with one response to be read."""
     example = {"problem_id": "p1", "domain": "sums", "prompt": text, "response": text, "reward": 1.0, "reason": "equal"}
     domains = {"sums": {"problems": 3, "accuracy": accuracy, "mean_tokens": 70.5}}
-    return EVALUATION | {"accuracy": accuracy, "domains": domains, "examples": [example | {"tokens": 9}]}
+    values = {"accuracy": accuracy, "domains": domains, "examples": [example | {"tokens": 9}]}
+    return Evaluation.model_validate(EVALUATION | values)
 
 
 def rl_history(shift: float = 0.0) -> list[dict[str, Any]]:

@@ -15,8 +15,9 @@ from infra.lineage.index import LineageIndex
 from infra.lineage.web.curves import MAX_POINTS, curves_of
 from infra.lineage.web.site import Site
 from infra.store.open import open_store
+from infra.store.records import Failure, OtherBytes, StageRecord
 from infra.store.store import object_prefix
-from tests.infra.lineage.records import History, stage_record, write_history
+from tests.infra.lineage.records import BEFORE_RL, History, reused, stage_record, write_history
 from tests.infra.lineage.web.page_site import (
     FIRST,
     RUNNING,
@@ -153,6 +154,76 @@ def test_two_runs_are_compared_by_settings_code_and_results(visitor: TestClient)
     assert "only in the first run" in outline.text
     assert visitor.get(f"/compare?a={FIRST}&b=nothing").status_code == 404
     assert FIRST in visitor.get("/compare").text
+
+
+def test_other_bytes_of_the_same_key_are_a_warning_wherever_the_stage_is_shown(tmp_path: Path) -> None:
+    history = History()
+    first = history.add_run(FIRST)["rl"]
+    second = history.add_run(SECOND, minutes=1440)["rl"]
+    other = {
+        "key": first.key,
+        "environment": {"processor": "another", "threads": "1"},
+        "other_bytes": OtherBytes(run=FIRST, outputs=["model"]),
+    }
+    changed = second.model_copy(update=other)
+    history.records = [(name, changed if record == second else record) for name, record in history.records]
+    visitor = client(empty_site(tmp_path, history))
+    words = f"same key, other bytes than run {FIRST} : model"
+    for page in (f"/runs/{SECOND}", link_to(f"execution:{SECOND}:rl")):
+        assert words in Outline(visitor.get(page).text).text, page
+    assert "threads 1" in Outline(visitor.get(link_to(f"execution:{SECOND}:rl")).text).text
+    compared = Outline(visitor.get(f"/compare?a={FIRST}&b={SECOND}").text).text
+    assert "same key, other bytes : both runs ran this stage with the same key" in compared
+    assert "Environment of rl First Second processor – another threads – 1" in compared
+    assert second.outputs["model"].digest[:12] in compared
+
+
+def test_a_stage_that_was_reused_despite_another_environment_says_so(tmp_path: Path) -> None:
+    history = History()
+    first = history.add_run(FIRST)
+    history.add_run(SECOND, minutes=1440, reuse=reused(first, *BEFORE_RL))
+    text = "processor: EPYC → Xeon"
+    history.records = [
+        (name, record.model_copy(update={"reused_despite": [text]}))
+        if isinstance(record, StageRecord) and (record.run, record.stage) == (SECOND, "vanilla_sft")
+        else (name, record)
+        for name, record in history.records
+    ]
+    visitor = client(empty_site(tmp_path, history))
+    assert f"despite another environment: {text}" in Outline(visitor.get(f"/runs/{SECOND}").text).text
+    assert "despite another environment" not in visitor.get(f"/runs/{FIRST}").text
+
+
+def test_a_failed_evaluation_is_part_of_its_stages_row(tmp_path: Path) -> None:
+    history = History()
+    run = history.add_run(FIRST)
+    failed = run["evaluate/rl"].model_copy(update={"evaluation": None, "failure": Failure(error="OSError: full")})
+    history.records = [
+        (name, failed if record == run["evaluate/rl"] else record)
+        for name, record in history.records
+        if name != f"stages/{failed.key}"
+    ]
+    visitor = client(empty_site(tmp_path, history))
+    outline = Outline(visitor.get(f"/runs/{FIRST}").text)
+    assert "rl succeeded 1 of 1 held evaluation failed" in outline.text
+    assert "evaluate/" not in outline.text
+    assert "OSError: full" in visitor.get(link_to(f"execution:{FIRST}:evaluate/rl")).text
+
+
+def test_evaluations_are_folded_into_their_model_unless_the_graph_is_around_one(visitor: TestClient) -> None:
+    def drawn(node: str) -> dict[str, int]:
+        answer = visitor.get("/graph.json", params={"node": node, "hops": 4})
+        return {each["id"]: each["more"] for each in answer.json()["nodes"]}
+
+    near = drawn(f"execution:{FIRST}:rl")
+    assert not [id for id in near if "evaluate/" in id]
+    evaluation = f"execution:{FIRST}:evaluate/rl"
+    around = drawn(evaluation)
+    assert evaluation in around and f"execution:{FIRST}:rl" in around and f"gate:{FIRST}:evaluate/rl:0" in around
+    model = Outline(visitor.get(link_to(f"execution:{FIRST}:rl")).text)
+    assert "evaluate/rl" in model.text and link_to(evaluation) in [each.get("href") for each in model.of("a")]
+    leads_to = [each["data-node"] for each in model.of("a") if "data-node" in each]
+    assert evaluation not in leads_to
 
 
 def test_curves_of_two_runs_are_of_one_length(visitor: TestClient) -> None:
