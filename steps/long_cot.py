@@ -47,8 +47,8 @@ def behaviours(response: str) -> set[str]:
     return {name for name, pattern in BEHAVIOURS.items() if pattern.search(response)}
 
 
-def choose(paths: Sequence[Example], count: int, rng: Random) -> list[Example]:
-    """At most `count` paths in which the four behaviours are as evenly frequent as the paths allow.
+def choose(paths: Sequence[Example], count: int, rng: Random) -> list[int]:
+    """The places of at most `count` paths in which the four behaviours are as evenly frequent as the paths allow.
 
     Greedy: each time a path with the behaviour seen least, of those that a path is left for. Paths that show none come
     last.
@@ -69,7 +69,7 @@ def choose(paths: Sequence[Example], count: int, rng: Random) -> list[Example]:
         chosen[index] = None
         seen.update(displayed[index])
     silent = [index for index in order if not displayed[index]]
-    return [paths[index] for index in [*chosen, *silent][:count]]
+    return [*chosen, *silent][:count]
 
 
 def long_cot_sft(
@@ -79,13 +79,12 @@ def long_cot_sft(
     known = {problem.id: problem for problem in problems}
     own = [path for path in paths if path.problem_id in known]
     scores = bench.scorer.score_many([(known[path.problem_id], path.response) for path in own])
-    right = {id(path): score for path, score in zip(own, scores, strict=True) if score.value > 0}
-    verified = [path for path in own if id(path) in right]
+    verified = [(path, score) for path, score in zip(own, scores, strict=True) if score.value > 0]
     if not verified:
         raise ValueError("long_cot: none of the paths belongs to a curated problem and is right")
-    chosen = choose(verified, config.paths, bench.random("long-CoT paths"))
+    places = choose([path for path, _ in verified], config.paths, bench.random("long-CoT paths"))
+    chosen, chosen_scores = [verified[place][0] for place in places], [verified[place][1] for place in places]
     tokenised = [bench.chat.example(path.prompt, path.response) for path in chosen]
     train(bench.trainer, tokenised, config.phase, bench.random("long-CoT SFT"), "long-CoT SFT", bench.log)
     counts = Counter(name for path in chosen for name in behaviours(path.response))
-    chosen_scores = [right[id(path)] for path in chosen]
     return LongCotResult(len(paths), len(own), len(verified), chosen, chosen_scores, dict(counts))

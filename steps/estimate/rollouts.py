@@ -5,6 +5,7 @@ response grows by the token budget at most, a group leaves when all of its respo
 places that are left.
 """
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from random import Random
@@ -40,6 +41,7 @@ class Rollouts:
 
 @dataclass
 class _Group:
+    number: int
     lengths: list[int]
     started: int
     grown: list[int] = field(default_factory=list)
@@ -80,20 +82,22 @@ def simulate(config: RlConfig, mean: float, deviation: float, seed: int = 0) -> 
     centre = centre_of(mean, deviation, longest) if mean < 0.98 * longest else math.inf
     share = deviation / math.sqrt(2)
 
+    numbers = itertools.count()
+
     def group(iteration: int) -> _Group:
         if centre == math.inf:
-            return _Group([longest] * config.responses, iteration)
+            return _Group(next(numbers), [longest] * config.responses, iteration)
         problem = rng.gauss(centre, share)
         drawn = [min(longest, max(1, round(math.exp(rng.gauss(problem, share))))) for _ in range(config.responses)]
-        return _Group(drawn, iteration)
+        return _Group(next(numbers), drawn, iteration)
 
     sums = dict.fromkeys(("tokens", "requests", "prefixes", "started", "longest", "done", "trained_tokens"), 0.0)
     buffer: list[_Group] = []
     for iteration in range(config.iterations):
         too_old = [one for one in buffer if iteration - one.started > config.max_staleness and not one.done]
         if config.when_stale == "drop":
-            dropped = {id(one) for one in too_old}
-            buffer = [one for one in buffer if id(one) not in dropped]
+            dropped = {one.number for one in too_old}
+            buffer = [one for one in buffer if one.number not in dropped]
         else:
             for one in too_old:
                 one.lengths = list(one.grown)
@@ -114,7 +118,7 @@ def simulate(config: RlConfig, mean: float, deviation: float, seed: int = 0) -> 
         done = [one for one in buffer if one.done][:groups]
         sums["done"] += len(done)
         sums["trained_tokens"] += sum(sum(one.lengths) for one in done)
-        gone = {id(one) for one in done}
-        buffer = [one for one in buffer if id(one) not in gone]
+        gone = {one.number for one in done}
+        buffer = [one for one in buffer if one.number not in gone]
     scale = {name: 1.0 if name == "longest" else config.groups / groups for name in sums}
     return Rollouts(**{name: scale[name] * total / config.iterations for name, total in sums.items()})

@@ -13,6 +13,8 @@ from steps.rl.trajectory import Group, Stop, Trajectory
 class Credit:
     """One judged response."""
 
+    place: int
+    """The trajectory's place in the group."""
     trajectory: Trajectory
     total_reward: float
     """The verifier's reward, plus the weighted length reward, minus the penalty for repetition."""
@@ -30,4 +32,5 @@ def credit(group: Group, config: RlConfig, iteration: int) -> list[Credit]:
         for reward, short, trajectory in zip(group.rewards, shorter, group.judged, strict=True)
     ]
     values = best_responses(totals) if config.objective == "rest" else advantages(totals, config.tau, config.baseline)
-    return [Credit(*one) for one in zip(group.judged, totals, values, strict=True)]
+    places = [place for place, trajectory in enumerate(group.trajectories) if trajectory.reward is not None]
+    return [Credit(*one) for one in zip(places, group.judged, totals, values, strict=True)]

@@ -17,7 +17,7 @@ def sample_rows(chat: Chat, result: RolloutResult, config: RlConfig, iteration: 
     A response that could not be judged has failed, in whatever group it is.
     """
     for group in result.done:
-        credits = {id(one.trajectory): one for one in credit(group, config, iteration)}
+        credits = {one.place: one for one in credit(group, config, iteration)}
         outcome: Outcome = "trained" if any(one.advantage for one in credits.values()) else "no_signal"
         yield from _rows(chat, group, iteration, outcome, credits)
     for group in result.stale:
@@ -29,10 +29,10 @@ def sample_rows(chat: Chat, result: RolloutResult, config: RlConfig, iteration: 
 def _rows(
     chat: Chat, group: Group, iteration: int, outcome: Outcome, credits: Mapping[int, Credit] | None
 ) -> Iterator[SampleRow]:
-    """The rows of one group; `credits` are of its judged responses, by the trajectory's id, if it is trained on."""
+    """The rows of one group; `credits` are of its judged responses, by their places, if it is trained on."""
     problem, digest = group.problem, group.problem.digest
-    for trajectory in group.trajectories:
-        one = credits.get(id(trajectory)) if credits is not None else None
+    for place, trajectory in enumerate(group.trajectories):
+        one = credits.get(place) if credits is not None else None
         own: Outcome = "failed" if credits is not None and one is None else outcome
         yield SampleRow(
             problem_id=problem.id,
