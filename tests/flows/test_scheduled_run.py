@@ -78,14 +78,14 @@ class Scheduled:
 
     def actions(self) -> dict[str, str]:
         """What the plan says now."""
-        told = json.loads(self.longhaul("plan", "--config", str(self.config), "--until", "rl", "--json"))["stages"]
-        return {one["stage"]: one["action"] for one in told if one["stage"] in STAGES}
+        planned = json.loads(self.longhaul("plan", "--config", str(self.config), "--until", "rl", "--json"))["stages"]
+        return {one["stage"]: one["action"] for one in planned if one["stage"] in STAGES}
 
     def did(self, run: str | None) -> dict[str, str]:
         """What a run did with each stage."""
         assert run is not None
-        shown: dict[str, Any] = json.loads(self.longhaul("show", run, "--store", self.recipe["store"], "--json"))
-        return {one["stage"]: "reuse" if one["reused_from"] else "run" for one in shown["stages"]}
+        report: dict[str, Any] = json.loads(self.longhaul("show", run, "--store", self.recipe["store"], "--json"))
+        return {one["stage"]: "reuse" if one["reused_from"] else "run" for one in report["stages"]}
 
 
 def wait(seen: Callable[[], object], seconds: float = 60) -> None:

@@ -167,7 +167,7 @@ def test_all_bad_keys_are_named_at_once() -> None:
     assert "rl.tua" in str(refused.value) and "engine.dtype" in str(refused.value)
 
 
-def test_text_that_is_no_mapping_is_refused_with_its_source(tmp_path: Path) -> None:
+def test_text_that_is_not_a_mapping_is_refused_with_its_source(tmp_path: Path) -> None:
     with pytest.raises(ConfigRefused, match="a recipe is not YAML"):
         parse_recipe("a: [", "a recipe")
     with pytest.raises(ConfigRefused, match="a recipe holds list; expected a mapping"):

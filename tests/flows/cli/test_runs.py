@@ -105,8 +105,8 @@ def test_accuracy_in_training_is_not_taken_for_that_of_the_evaluation(longhaul: 
     for run, accuracy in (("run-1", 0.1), ("run-2", 0.9)):
         (rl,) = (each for each in records.read(store, StageRecord, f"stage-runs/{run}") if each.stage == "rl")
         records.write(store, f"stage-runs/{run}", rl.model_copy(update={"metrics": {"accuracy": accuracy}}))
-    told = json.loads(longhaul("diff", "run-1", "run-2", "--json").output)
-    rl_figures = next(one["figures"] for one in told["stages"] if one["stage"] == "rl")
+    reported = json.loads(longhaul("diff", "run-1", "run-2", "--json").output)
+    rl_figures = next(one["figures"] for one in reported["stages"] if one["stage"] == "rl")
     assert [one["accuracy"] for one in rl_figures] == [0.5, 0.6]
     assert [one["training accuracy"] for one in rl_figures] == [0.1, 0.9]
 

@@ -93,7 +93,7 @@ def test_a_tagged_model_stays_with_all_that_it_was_made_from(store: Store, chain
     assert gone(store, keep_runs=0) == {ref.digest for ref in chain.values()}
 
 
-def test_what_was_put_of_late_stays(store: Store, chain: dict[str, Ref]) -> None:
+def test_what_was_put_recently_stays(store: Store, chain: dict[str, Ref]) -> None:
     planned = plan(store, keep_runs=0)
     assert planned.deleted == ()
     assert planned.dropped_runs == (), "a run with young records may still be running"
