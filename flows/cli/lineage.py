@@ -102,12 +102,12 @@ def downstream(name: str, depth: int | None, store: str, url: str | None, as_jso
         _show_graph(index.downstream(id, depth, None if as_json else SHOWN_NODES), "downstream", as_json)
 
 
-@lineage.command()
+@lineage.command("saw")
 @click.argument("name", metavar="FILE_OR_PROMPT")
 @store_option
 @index_option
 @json_option
-def saw(name: str, store: str, url: str | None, as_json: bool) -> None:
+def models_by_data(name: str, store: str, url: str | None, as_json: bool) -> None:
     """Show which models were trained on a file or prompt.
 
     Models that were made from those count too, and so do all versions of a file. What is not the name of anything is

@@ -235,12 +235,12 @@ def test_a_model_has_the_figures_of_its_newest_evaluation_by_the_chain(opened: O
 
     def row() -> ModelRow:
         index = indexed(opened, store, history)
-        (found,) = index.models(model.digest).rows
+        (own,) = index.models(model.digest).rows
         record = index.evaluation_of(made)
         assert record is not None and record.evaluation is not None
-        assert (found.stage, found.run) == ("rl", "first")
-        assert evaluation_number(record, "accuracy") == found.accuracy
-        return found
+        assert (own.stage, own.run) == ("rl", "first")
+        assert evaluation_number(record, "accuracy") == own.accuracy
+        return own
 
     evaluate("evaluate", "by-hand", 5000, 0.1)
     assert made.evaluation is not None and row().accuracy == made.evaluation.accuracy

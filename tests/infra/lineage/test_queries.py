@@ -168,9 +168,9 @@ def test_other_bytes_of_the_same_key_and_the_environment_are_differences() -> No
         ("environment", "processor")
     ]
     other = after.model_copy(update={"outputs": {"model": ref("model", "other")}})
-    found = {change.what: change for change in changes(before, other, (None, None))}
-    assert found.keys() == {"environment", "other bytes"}
-    assert (found["other bytes"].name, found["other bytes"].after) == ("model", other.outputs["model"].digest)
+    by_what = {change.what: change for change in changes(before, other, (None, None))}
+    assert by_what.keys() == {"environment", "other bytes"}
+    assert (by_what["other bytes"].name, by_what["other bytes"].after) == ("model", other.outputs["model"].digest)
 
 
 def test_a_changed_file_reruns_who_read_it_and_all_that_follows(index: LineageIndex) -> None:

@@ -109,8 +109,8 @@ def curves(site: Site, request: Request) -> Response:
     """The points of a stage's curves in one or two runs, as JSON. Raises NotFound."""
     names = request.query_params.getlist("run")[:2]
     stage = request.query_params.get("stage", "")
-    found = [stage_of(detail_of(site, name), stage) for name in names]
-    points = {curve.metric: curve.points for curve in curves_of(found)}
+    details = [stage_of(detail_of(site, name), stage) for name in names]
+    points = {curve.metric: curve.points for curve in curves_of(details)}
     return JSONResponse({"runs": names, "metrics": points})
 
 

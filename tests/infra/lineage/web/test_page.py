@@ -119,7 +119,7 @@ def test_a_run_tells_gates_evaluations_curves_and_configuration(visitor: TestCli
     assert "own.tau 0.1" in tabs["configuration"]
 
 
-def test_a_running_stage_is_told_of_while_it_runs_and_no_longer(tmp_path: Path) -> None:
+def test_a_running_stage_is_shown_while_it_runs_and_no_longer(tmp_path: Path) -> None:
     site = made_up_site(tmp_path)
     visitor = client(site)
     page = visitor.get(f"/runs/{RUNNING}").text
@@ -363,7 +363,7 @@ def test_things_are_found_by_name(visitor: TestClient) -> None:
     assert unknown.status_code == 404 and "nothing in the lineage is called" in Outline(unknown.text).text
 
 
-def test_a_tags_history_is_told_newest_first(visitor: TestClient) -> None:
+def test_a_tags_history_is_listed_newest_first(visitor: TestClient) -> None:
     text = Outline(visitor.get("/tags/production").text).text
     assert text.index("rl") < text.index("long_cot_sft")
     assert visitor.get("/tags/never-set").status_code == 404
@@ -392,7 +392,7 @@ def test_records_of_unexpected_shapes_break_no_page(tmp_path: Path) -> None:
         assert visitor.get(page).status_code == 200, page
 
 
-def test_new_records_and_an_unreadable_store_are_told(tmp_path: Path) -> None:
+def test_new_records_and_an_unreadable_store_are_announced(tmp_path: Path) -> None:
     site = made_up_site(tmp_path)
     folder = tmp_path / "more"
     ref = put(site.store, folder, {"a": "b"}, "model")
@@ -416,10 +416,10 @@ def contrast(one: str, other: str) -> float:
 
 def test_text_stands_out_from_its_ground_in_light_and_dark() -> None:
     style = (Path(web.__file__).parent / "static" / "style.css").read_text()
-    found = re.findall(r"--([a-z]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)", style)
-    assert len(found) == len(re.findall(r"light-dark\(", style)) == 20
+    pairs = re.findall(r"--([a-z]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)", style)
+    assert len(pairs) == len(re.findall(r"light-dark\(", style)) == 20
     for scheme in (1, 2):
-        colours = {each[0]: each[scheme] for each in found}
+        colours = {each[0]: each[scheme] for each in pairs}
         for text in ("ink", "soft", "link", "good", "bad", "warn", "first", "second"):
             for ground in ("page", "card", "raised"):
                 assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground, scheme)

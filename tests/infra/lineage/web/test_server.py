@@ -49,7 +49,7 @@ def server(root: Path, host: str = "127.0.0.1", token: str = "") -> Iterator[tup
             process.kill()
 
 
-def test_new_records_are_told_of_within_seconds_and_it_ends_when_told_to(tmp_path: Path) -> None:
+def test_new_records_are_announced_within_seconds_and_it_ends_when_terminated(tmp_path: Path) -> None:
     history = History()
     history.add_run(FIRST)
     number = write_history(tmp_path / "store", history.records)
@@ -75,16 +75,16 @@ def test_beyond_loopback_it_listens_with_a_token_and_for_known_names_only(tmp_pa
         assert httpx.get(f"{address}/runs", headers={"Host": "0.0.0.0"}).status_code == 400
 
 
-def test_a_store_out_of_reach_is_told_once_and_found_again(tmp_path: Path) -> None:
+def test_a_store_out_of_reach_is_reported_once_and_found_again(tmp_path: Path) -> None:
     site = made_up_site(tmp_path)
     records = tmp_path / "store" / "records"
-    told: list[str] = []
-    with Follower(site, told.append, seconds=0.02):
+    messages: list[str] = []
+    with Follower(site, messages.append, seconds=0.02):
         records.rename(tmp_path / "aside")
         records.write_text("no folder")
-        wait_for(lambda: bool(told))
+        wait_for(lambda: bool(messages))
         time.sleep(0.3)
-        assert len(told) == 1 and "records" in told[0] and client(site).get("/runs").status_code == 200
+        assert len(messages) == 1 and "records" in messages[0] and client(site).get("/runs").status_code == 200
         records.unlink()
         (tmp_path / "aside").rename(records)
         more = History()
@@ -93,13 +93,13 @@ def test_a_store_out_of_reach_is_told_once_and_found_again(tmp_path: Path) -> No
         wait_for(lambda: site.index.runs("later").total == 1)
 
 
-def test_whatever_a_sync_raises_is_told_once_and_what_came_since_is_found(
+def test_whatever_a_sync_raises_is_reported_once_and_later_records_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = made_up_site(tmp_path)
     failing = [KeyError("odd"), KeyError("odd"), MemoryError(), RecursionError("too deep"), AssertionError()]
     sync = site.index.sync
-    told: list[str] = []
+    messages: list[str] = []
 
     def fails_at_first(store: Store) -> SyncResult:
         if failing:
@@ -110,10 +110,10 @@ def test_whatever_a_sync_raises_is_told_once_and_what_came_since_is_found(
     more = History()
     more.add_run("20260202-000000-later", minutes=10)
     write_history(tmp_path / "store", more.records, first=1000)
-    with Follower(site, told.append, seconds=0.02):
+    with Follower(site, messages.append, seconds=0.02):
         wait_for(lambda: site.index.runs("later").total == 1)
     names = ["KeyError('odd')", "MemoryError()", "RecursionError('too deep')", "AssertionError()"]
-    assert told == [f"the index cannot be updated: {name}" for name in names]
+    assert messages == [f"the index cannot be updated: {name}" for name in names]
 
 
 def wait_for(there: Callable[[], bool], seconds: float = 20) -> None:
