@@ -1,4 +1,4 @@
-"""A schedule with real runs: the first makes the models, the next uses them, and changed data have them made anew."""
+"""A schedule with real runs: the first makes the models, the next uses them, and changed data have them made again."""
 
 import json
 import signal

@@ -65,7 +65,7 @@ def test_ranks_on_two_nodes_train_what_one_process_trains(trainer: Trainer, base
     trainer.load_weights(base)
     for _ in range(3):
         trainer.step(ROWS, response_loss(ROWS), learning_rate=1e-4)
-    wanted = {name: tensor.clone() for name, tensor in trainer.weights()}
+    expected = {name: tensor.clone() for name, tensor in trainer.weights()}
     trainer.load_weights(base)
     first = new_node()
     config = TrainerConfig(ranks=2, zero_stage=2).model_dump_json()
@@ -76,10 +76,10 @@ def test_ranks_on_two_nodes_train_what_one_process_trains(trainer: Trainer, base
             assert ranks.wait(180) == 0
             group.end_ranks()
         assert processes[0].wait(20) == 0
-    found = load_file(tmp_path / "model" / "model.safetensors")
-    same = {name: found[name] for name in wanted if name in found}
-    assert len(same) >= len(wanted) - 1, "but for a tied head, all weights are there"
-    assert max((same[name] - wanted[name]).abs().max().item() for name in same) < 5e-5
+    actual = load_file(tmp_path / "model" / "model.safetensors")
+    same = {name: actual[name] for name in expected if name in actual}
+    assert len(same) >= len(expected) - 1, "but for a tied head, all weights are there"
+    assert max((same[name] - expected[name]).abs().max().item() for name in same) < 5e-5
 
 
 @pytest.mark.slow

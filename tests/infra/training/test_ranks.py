@@ -52,15 +52,15 @@ def test_two_ranks_take_the_steps_of_one(ranks: TrainerRanks, trainer: Trainer, 
 
 def test_sharded_ranks_that_save_memory_take_the_steps_of_one(trainer: Trainer, base: Path) -> None:
     trainer.load_weights(base)
-    wanted, weights = trained(trainer)
+    expected, weights = trained(trainer)
     trainer.load_weights(base)
     config = TrainerConfig(ranks=2, zero_stage=3, gradient_checkpointing=True, logit_chunk_tokens=16)
     sparing = TrainerRanks(base, config, seed=0)
     try:
-        found, same = trained(sparing)
+        actual, same = trained(sparing)
     finally:
         sparing.close()
-    assert [one.loss for one in found] == pytest.approx([one.loss for one in wanted], rel=1e-5)
+    assert [one.loss for one in actual] == pytest.approx([one.loss for one in expected], rel=1e-5)
     assert same.keys() == weights.keys()
     assert max((same[name] - weights[name]).abs().max().item() for name in weights) < 5e-5
 
