@@ -25,7 +25,7 @@ class Tail:
         self._partial = b""
 
     def events(self) -> list[Event]:
-        """New events in order; none while there is no file. Lines that are no events are passed over.
+        """New events in order; none while there is no file. Lines that are not events are skipped.
 
         After the file was cut short or replaced, reading starts again from its beginning.
         """
