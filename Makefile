@@ -25,9 +25,10 @@ lint: $(READY)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-# Two files at a time, each in one process, in their order: the long ones first.
+# Two files at a time, each in one process, in the order that tests/conftest.py gives them.
 test: lint $(CHECKOV)
-	PATH="$$PATH:$(abspath $(CHECKOV))/bin" OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	PATH="$$PATH:$(abspath $(CHECKOV))/bin" OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile \
+		--no-loadscope-reorder --durations=20
 
 # The only tool of the tests whose requirements conflict with the pipeline's packages, so it has its own environment.
 $(CHECKOV): requirements/checkov.txt $(READY)

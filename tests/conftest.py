@@ -38,8 +38,28 @@ SHAPED = (
 """Modules whose tensors' shapes and types are checked at each call and for each dataclass made, in tests alone."""
 install_import_hook(SHAPED, "tests.typechecker.checked")
 
+LONGEST = (
+    "tests/flows/test_post_train.py",
+    "tests/flows/test_scheduled_run.py",
+    "tests/flows/cluster/test_pods.py",
+    "tests/steps/rewards/test_reward_models.py",
+    "tests/steps/rl/",
+    "tests/infra/training/",
+    "tests/infra/cluster/",
+    "tests/infra/weights/",
+    "tests/infra/inference/",
+    "tests/flows/test_evaluate.py",
+)
+"""What takes minutes is begun first, so that parallel workers end at about the same time."""
+
 ROOT = Path(__file__).parent.parent
 BASE = ROOT / "steps" / "nano_world" / "checkpoint"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    places = {path: place for place, path in enumerate(LONGEST)}
+    items.sort(key=lambda item: next((places[path] for path in LONGEST if item.nodeid.startswith(path)), len(LONGEST)))
 
 
 @pytest.fixture(scope="session")

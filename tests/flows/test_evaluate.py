@@ -21,7 +21,7 @@ from infra.store.open import open_store
 from infra.store.records import StageRecord, TagRecord
 from steps.promotion import PromotionRules
 from steps.report.evaluation_page import render_evaluation
-from tests.flows.homes import in_home
+from tests.flows.home import in_home
 from tests.flows.made_up_chain import chain, evaluation, finish, made_record, recipe
 
 ROOT = Path(__file__).parents[2]

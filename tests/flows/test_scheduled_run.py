@@ -1,4 +1,4 @@
-"""A schedule with real runs: the first makes the models, the next uses them, and changed data have them made again."""
+"""A schedule with real runs: the first makes the models, the next reuses them, changed data rerun what needs them."""
 
 import json
 import signal
@@ -13,16 +13,18 @@ import pytest
 import yaml
 
 from infra.scheduling.state import HistoryEntry, ScheduleFolder
+from infra.store.evaluation_stages import is_evaluation
 from steps.configs.data import NanoWorldConfig
 from steps.nano_world.world import generate
-from tests.flows.homes import in_home
+from tests.flows.home import Home, in_home
 
 ROOT = Path(__file__).parents[2]
 STAGES = ["data", "import", "vanilla_sft", "curation", "long_cot_sft", "rl"]
+STAGES += [f"long2short/{method}" for method in ("merge", "shortest", "dpo", "rl")]
 
 
 class Scheduled:
-    """A scheduler at work on a recipe that reads files, in a home of its own."""
+    """A scheduler at work on the smoke recipe, which reads its data from files, in a home of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.home = folder / "home"
@@ -39,7 +41,7 @@ class Scheduled:
             "store": str(folder / "store"),
             "tracking": {"mode": "disabled"},
             "data": {"files": files},
-            "schedule": {"cron": "0 0 29 2 *", "what": "rl"},
+            "schedule": {"cron": "0 0 29 2 *", "what": "full"},
         }
         self.recipe = recipe
         self.write()
@@ -59,12 +61,12 @@ class Scheduled:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
         )
         assert done.returncode == 0, done.stderr[-2000:]
         return done.stdout
 
-    def ended(self, runs: int, seconds: float = 400) -> HistoryEntry:
+    def ended(self, runs: int, seconds: float = 1000) -> HistoryEntry:
         """The newest end of a run, once there were so many."""
         entries: list[HistoryEntry] = []
 
@@ -78,8 +80,8 @@ class Scheduled:
 
     def actions(self) -> dict[str, str]:
         """What the plan says now."""
-        planned = json.loads(self.longhaul("plan", "--config", str(self.config), "--until", "rl", "--json"))["stages"]
-        return {one["stage"]: one["action"] for one in planned if one["stage"] in STAGES}
+        planned = json.loads(self.longhaul("plan", "--config", str(self.config), "--json"))["stages"]
+        return {one["stage"]: one["action"] for one in planned if one["action"] != "skip"}
 
     def did(self, run: str | None) -> dict[str, str]:
         """What a run did with each stage."""
@@ -108,19 +110,29 @@ def scheduled(tmp_path: Path) -> Iterator[Scheduled]:
 
 
 @pytest.mark.slow
-def test_a_scheduled_run_succeeds_the_next_reuses_it_and_changed_data_rerun_the_plan(
-    scheduled: Scheduled,
+@pytest.mark.timeout(1500)  # three runs, beside another worker's
+def test_a_scheduled_run_makes_the_same_models_the_next_reuses_them_and_data_rerun(
+    scheduled: Scheduled, request: pytest.FixtureRequest
 ) -> None:
     scheduled.longhaul("schedule", "trigger", "small")
     first = scheduled.ended(1)
     assert first.reason == "requested"
-    assert scheduled.did(first.run) == dict.fromkeys(STAGES, "run")
+    made = scheduled.did(first.run)
+    assert set(made.values()) == {"run"} and made.keys() >= set(STAGES)
     assert str(first.run) in scheduled.longhaul("schedule", "history", "--json")
+    # Not before: the other worker makes it meanwhile.
+    smoke: tuple[Home, subprocess.CompletedProcess[str]] = request.getfixturevalue("smoke")
+    report = scheduled.longhaul("report", "--run", str(first.run), "--store", scheduled.recipe["store"], "--json")
+    models, expected = (
+        {row["stage"]: (row["model"], row["accuracy"], row["mean_tokens"]) for row in json.loads(printed)["stages"]}
+        for printed in (report, smoke[1].stdout)
+    )
+    assert len(models) == 9 and models == expected, "the same data and seed made other models in another home"
 
     scheduled.longhaul("schedule", "trigger", "small")
     second = scheduled.ended(2)
     assert second.run != first.run
-    assert scheduled.did(second.run) == dict.fromkeys(STAGES, "reuse")
+    assert scheduled.did(second.run) == dict.fromkeys(made, "reuse")
 
     scheduled.longhaul("schedule", "pause", "small")
     scheduled.write(cron="* * * * *", when="data-changed")
@@ -132,4 +144,8 @@ def test_a_scheduled_run_succeeds_the_next_reuses_it_and_changed_data_rerun_the_
     scheduled.longhaul("schedule", "resume", "small")
     third = scheduled.ended(3)
     assert third.reason == "data"
-    assert scheduled.did(third.run) == planned
+    did = scheduled.did(third.run)
+    assert did.keys() == planned.keys() == made.keys()
+    assert all(did[stage] == "reuse" for stage, action in planned.items() if action == "reuse")
+    # Only the test problems changed: the models are evaluated again, and none is trained again.
+    assert did == {stage: "run" if stage == "data" or is_evaluation(stage) else "reuse" for stage in made}

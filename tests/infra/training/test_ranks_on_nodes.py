@@ -23,7 +23,7 @@ def test_trainer_ranks_on_two_nodes_take_the_steps_of_one(
     first = new_node()
     with others(first) as processes:
         with lead(first, 60):
-            for _ in range(2):  # a stage may open a second trainer
+            for _ in range(2 if zero_stage == 2 else 1):  # a stage may open a second trainer
                 ranks = TrainerRanks(base, TrainerConfig(ranks=2, zero_stage=zero_stage), seed=0)
                 actual, same = trained(ranks)
                 ranks.load_weights(ranks.save(tmp_path / "model"))
