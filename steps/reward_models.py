@@ -1,7 +1,7 @@
 """Reward models for mathematics (§2.3.5): labelled answers, both models trained on them, and the spot check.
 
 The report trains a classic model, with a value head (84.4 % right in spot checks), and one that reasons before it
-judges in JSON (98.5 %), on some 800k labelled answers each. Here the answers come from the policy and from rewriting
+judges in JSON (98.5 %). Here the answers come from the policy and from rewriting
 reference answers into many forms; the rules label them, so that the models can be compared with what is known. The spot
 check's problems are none of those that were trained on.
 

@@ -53,6 +53,8 @@ NOT_NUMERIC = frozenset(
     {
         *("KMP_AFFINITY", "KMP_BLOCKTIME", "VLLM_CPU_OMP_THREADS_BIND"),
         *("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TRITON_HOME", "VLLM_USE_MODELSCOPE"),
+        # torch and vLLM set these themselves, and processes that they start inherit them.
+        *("PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_COMPILE_THREADS", "TRITON_CACHE_AUTOTUNING"),
     }
 )
 """Variables of such names that say where threads run, what they do while they wait, or where files lie."""

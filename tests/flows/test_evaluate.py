@@ -162,7 +162,7 @@ def test_a_failure_is_recorded_in_a_line_and_logged_whole(
     done = longhaul_evaluate(store)
     assert done.exit_code == 1
     assert "RuntimeError: the engine" in done.output and "Traceback" not in done.output
-    (log,) = home.glob("runs/*-smoke-evaluate/error.log")
+    (log,) = home.glob("runs/*-smoke-evaluate*/error.log")
     assert "Traceback" in log.read_text()
     ends = [r for r in open_store(store).read_records("runs") if r["event"] == "ended"]
     assert ends[-1]["status"] == "failed"

@@ -79,7 +79,7 @@ def checked_again(made: Chain, done: dict[str, StageRecord]) -> set[str]:
         ("long2short.dpo.beta=0.3", {"long2short/dpo"}),
         ("long2short.rl.tau=0.2", {"long2short/rl"}),
         ("evaluation.samples=3", EVALUATIONS),
-        ("evaluation.shown=1", EVALUATIONS),
+        ("evaluation.examples=1", EVALUATIONS),
         ("evaluation.temperature=0.5", EVALUATIONS),
         ("name=another", NONE),
         ("tracking.mode=offline", NONE),

@@ -145,7 +145,7 @@ def test_every_pod_does_its_part_and_they_pass_the_chain_on_through_s3_alone(
     for step in ("start", "import-checkpoint"):
         workflow.run(step, until)
     workflow.run_on_nodes("import-checkpoint", until)
-    for step in ("import-checkpoint-gathered", *AFTER_IMPORT):
+    for step in ("import-checkpoint-join", *AFTER_IMPORT):
         workflow.run(step, until)
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda step: workflow.run(step, until), BRANCHES))

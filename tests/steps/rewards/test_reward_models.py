@@ -148,7 +148,7 @@ def test_an_engine_whose_process_dies_is_restarted_and_gives_the_same_values(cla
     prompts = [reader.prompt(PROBLEM, answer) for answer in ("12", "13")]
     engine = classic.model._engine  # type: ignore[attr-defined]
     before = engine.values(prompts)
-    (process,) = [process for process, words in running_below() if "ray::_Apart" in " ".join(words)]
+    (process,) = [process for process, words in running_below() if "ray::_Actor" in " ".join(words)]
     process.kill()
     assert engine.values(prompts) == before
 
