@@ -7,6 +7,7 @@ from typing import cast
 
 from transformers import AutoTokenizer
 
+from infra.inference.end_tokens import end_tokens
 from steps.problem import Problem
 from steps.rewards.score import END_THINK, THINK
 from steps.token_example import TokenExample
@@ -16,8 +17,11 @@ class Chat:
     """The chat format of one checkpoint."""
 
     def __init__(self, model: Path) -> None:
-        self.tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
+        self.tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True, trust_remote_code=False)
         self.end_token: int = self.tokenizer.eos_token_id
+        """What ends a response that is trained on."""
+        self.end_tokens = end_tokens(model, self.end_token)
+        """All that can end a response that was sampled."""
         turn = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": "?"}], add_generation_prompt=True, tokenize=False
         )
@@ -61,8 +65,8 @@ class Chat:
         return TokenExample([*before, *self.encode_response(response), self.end_token], len(before))
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens as they are, without the end token."""
-        if tokens and tokens[-1] == self.end_token:
+        """The text of tokens as they are, without the end token, whichever it is."""
+        if tokens and tokens[-1] in self.end_tokens:
             tokens = tokens[:-1]
         return str(self.tokenizer.decode(list(tokens)))
 

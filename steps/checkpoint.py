@@ -23,6 +23,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from infra.errors import LonghaulError
+from infra.inference.end_tokens import end_tokens
 from steps.checkpoint_files import INDEX, SINGLE, TOKENIZERS, belongs
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -257,6 +258,13 @@ def _check_tokenizer(folder: Path, vocabulary: int) -> list[int]:
         )
     if tokenizer.eos_token_id is None:
         raise CheckpointRefused("tokenizer_config.json: eos_token is missing, so responses would never end; add it")
+    with _refusing("config.json", "its end tokens cannot be used"):
+        last = max(end_tokens(folder, tokenizer.eos_token_id))
+    if last >= vocabulary:
+        raise CheckpointRefused(
+            f"config.json: end token {last} (eos_token_id, also of generation_config.json) is outside of the vocabulary "
+            f"of {vocabulary}; correct it"
+        )
     name, number = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
     if number >= vocabulary:
         raise CheckpointRefused(

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 
 from infra.configs import EngineConfig, Transport
+from infra.inference.end_tokens import end_tokens
 
 
 @dataclass(frozen=True)
@@ -128,14 +129,9 @@ class Engine:
             **options,
         )
         self.llm.init_weight_transfer_engine({"init_info": {}})
-        self.end_tokens = frozenset(self._end_tokens())
+        self.end_tokens = end_tokens(model, getattr(self.llm.get_tokenizer(), "eos_token_id", None))
         self._added = 0
         self._running: dict[str, tuple[int, str]] = {}
-
-    def _end_tokens(self) -> Iterable[int]:
-        config = self.llm.llm_engine.model_config.hf_config
-        ids = config.eos_token_id
-        return ids if isinstance(ids, list) else [ids]
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Completions, each as soon as it is done, in no promised order.

@@ -72,6 +72,7 @@ TABLE = {
     "steps/rewards/case_generation.py": NONE,
     # What the stages run on.
     "infra/inference/engine.py": JUDGES,
+    "infra/inference/end_tokens.py": JUDGES | {"import"},
     "infra/inference/isolated.py": {"reward_models", *RL},
     "infra/training/trainer.py": TRAINS,
     "infra/training/chunked_head.py": TRAINS,

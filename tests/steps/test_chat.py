@@ -1,5 +1,6 @@
 """The chat format of templates that open the thinking themselves, and of those that do not."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -52,3 +53,15 @@ def test_a_template_that_opens_nothing_changes_nothing(base: Path) -> None:
         example = chat.example("2 + 3?", response)
         assert chat.text(example.tokens[example.prompt_length :]) == response
     assert chat.opened == chat.skip_thinking == ""
+
+
+def test_every_end_token_of_the_checkpoint_is_left_out_of_the_text(base: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(base, tmp_path / "other end")
+    other = Chat(folder).encode("e")[-1]
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"eos_token_id": other}))
+    chat = Chat(folder)
+    assert chat.end_tokens == {chat.end_token, other}
+    body = chat.encode("x = 5\n")
+    for end in chat.end_tokens:
+        assert chat.text([*body, end]) == "x = 5\n"

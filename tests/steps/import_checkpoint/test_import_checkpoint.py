@@ -155,6 +155,8 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "broken template": (lambda b: (b / "chat_template.jinja").write_text("{% for"), r"chat_template\.jinja: .*fails"),
     "empty template": (lambda b: (b / "chat_template.jinja").write_text("{# #}"), r"chat_template\.jinja: .*nothing"),
     "no end token": (lambda b: save_tokenizer(b, eos_token=None), "eos_token is missing"),
+    "end token outside": (edited("config.json", eos_token_id=[1, 64]), "end token 64 .*vocabulary of 64"),
+    "end token not a number": (edited("generation_config.json", eos_token_id=["<end>"]), "eos_token_id is"),
     "tokenizer too large": (
         lambda b: save_tokenizer(b, additional_special_tokens=[f"<{n}>" for n in range(30)]),
         "vocabulary of 64",
