@@ -2,7 +2,8 @@
 
 The checks of check_checkpoint, in order: the weights' files are all there; the configuration names an architecture of
 transformers; no file is truncated, and tensors have the names and shapes of this architecture and finite values;
-tokenizer and chat template load and stay within the vocabulary; one forward pass gives finite logits.
+tokenizer and chat template load and stay within the vocabulary; a forward pass as the trainer calls it gives finite
+logits, the same packed as alone (steps/checkpoint_forward.py).
 
 Nothing of a checkpoint is ever executed: weights are read from safetensors alone, never from pickles, and code that a
 checkpoint brings along (`auto_map`) is a reason to refuse it.
@@ -10,8 +11,7 @@ checkpoint brings along (`auto_map`) is a reason to refuse it.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,15 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from infra.errors import LonghaulError
 from infra.inference.end_tokens import end_tokens
 from steps.checkpoint_files import INDEX, SINGLE, TOKENIZERS, belongs
+from steps.checkpoint_forward import check_forward, check_trainable
+from steps.checkpoint_refused import CheckpointRefused, refusing
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 FLOATS = {"BF16", "F16", "F32", "F64"}
 # Caches that old checkpoints saved as weights; transformers computes them itself.
 IGNORED = (r"rotary_emb\.inv_freq$",)
-
-
-class CheckpointRefused(LonghaulError, ValueError):
-    """A checkpoint cannot be used; the message names the file, what is wrong with it, and the way out."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +56,12 @@ def check_checkpoint(folder: Path) -> CheckedCheckpoint:
     """
     files = select_files(folder)
     config = load_config(folder)
+    check_trainable(config)
     model = _on_meta(folder, config)
     parameters = _check_weights(folder, files, model)
     vocabulary = config.get_text_config().vocab_size
     prompt = _check_tokenizer(folder, vocabulary)
-    _check_forward(folder, prompt)
+    check_forward(folder, prompt)
     return CheckedCheckpoint(
         architecture=type(model).__name__,
         parameters=parameters,
@@ -92,7 +90,7 @@ def select_files(folder: Path, left_out: Iterable[str] = ()) -> list[str]:
 
 def load_config(folder: Path) -> PreTrainedConfig:
     """The checkpoint's configuration. Raises CheckpointRefused where transformers has no such causal language model."""
-    with _refusing("config.json", "transformers cannot read it; use a checkpoint of an architecture that it has"):
+    with refusing("config.json", "transformers cannot read it; use a checkpoint of an architecture that it has"):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     names: list[str] = config.architectures or []
     if len(names) != 1 or names[0] not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
@@ -105,17 +103,6 @@ def load_config(folder: Path) -> PreTrainedConfig:
         if not isinstance(getattr(text, key, None), int):
             raise CheckpointRefused(f"config.json: {key} is missing; add it, or use another checkpoint")
     return config
-
-
-@contextmanager
-def _refusing(file: str, reason: str) -> Iterator[None]:
-    """Refuse the file on any error: what transformers raises for a file that it cannot use has no common class."""
-    try:
-        yield
-    except (CheckpointRefused, MemoryError):
-        raise
-    except Exception as error:
-        raise CheckpointRefused(f"{file}: {reason} ({type(error).__name__}: {error})") from error
 
 
 def _check_json(path: Path) -> dict[str, Any]:
@@ -168,7 +155,7 @@ def _weight_files(folder: Path, names: Sequence[str], everywhere: Sequence[str])
 
 def _on_meta(folder: Path, config: PreTrainedConfig) -> PreTrainedModel:
     """The architecture without weights."""
-    with _refusing("config.json", "transformers cannot build this architecture"), torch.device("meta"):
+    with refusing("config.json", "transformers cannot build this architecture"), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     if [type(model).__name__] != config.architectures:
         raise CheckpointRefused(
@@ -249,7 +236,7 @@ def _check_tokenizer(folder: Path, vocabulary: int) -> list[int]:
             "tokenizer.json is missing, and so is every older form of it: take the tokenizer's files from the "
             "checkpoint that this one was made from"
         )
-    with _refusing("tokenizer.json", "transformers cannot load the tokenizer; download its files again"):
+    with refusing("tokenizer.json", "transformers cannot load the tokenizer; download its files again"):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if not tokenizer.chat_template:
         raise CheckpointRefused(
@@ -258,11 +245,11 @@ def _check_tokenizer(folder: Path, vocabulary: int) -> list[int]:
         )
     if tokenizer.eos_token_id is None:
         raise CheckpointRefused("tokenizer_config.json: eos_token is missing, so responses would never end; add it")
-    with _refusing("config.json", "its end tokens cannot be used"):
+    with refusing("config.json", "its end tokens cannot be used"):
         last = max(end_tokens(folder, tokenizer.eos_token_id))
     if last >= vocabulary:
         raise CheckpointRefused(
-            f"config.json: end token {last} (eos_token_id, also of generation_config.json) is outside of the vocabulary "
+            f"config.json: end token {last} (eos_token_id, also of generation_config.json) is not in the vocabulary "
             f"of {vocabulary}; correct it"
         )
     name, number = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
@@ -271,24 +258,10 @@ def _check_tokenizer(folder: Path, vocabulary: int) -> list[int]:
             f"tokenizer.json: token {name!r} has id {number}, and config.json has a vocabulary of {vocabulary}; give "
             "the tokenizer that belongs to these weights"
         )
-    with _refusing("chat_template.jinja", "the template fails on one user message"):
+    with refusing("chat_template.jinja", "the template fails on one user message"):
         message = {"role": "user", "content": "1 + 1 = ?"}
         template = tokenizer.apply_chat_template([message], add_generation_prompt=True, tokenize=False)
         prompt: list[int] = tokenizer(template, add_special_tokens=False)["input_ids"]
     if not prompt:
         raise CheckpointRefused("chat_template.jinja: the template leaves nothing of a user message; correct it")
     return prompt
-
-
-def _check_forward(folder: Path, prompt: list[int]) -> None:
-    with _refusing("config.json", "the model does not run on a prompt"):
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype="auto", local_files_only=True, trust_remote_code=False, use_safetensors=True
-        ).eval()
-        with torch.inference_mode():
-            logits = model(input_ids=torch.tensor([prompt])).logits
-    if not logits.isfinite().all():
-        raise CheckpointRefused(
-            "config.json: the logits of a prompt are NaN or infinite; the weights overflow in this dtype, or belong to "
-            "another configuration"
-        )

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from infra.files import folder_written_aside, write_text_atomically
 from infra.store.source import Source
-from steps.checkpoint import CheckpointRefused, check_checkpoint, load_config, select_files
+from steps.checkpoint import check_checkpoint, load_config, select_files
+from steps.checkpoint_refused import CheckpointRefused
 from steps.configs.import_checkpoint import ImportConfig
 
 LOGGER = logging.getLogger(__name__)

@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2MoeConfig
 
 from infra.store.store import Manifest, StoreError
+from steps.checkpoint import check_checkpoint
+from steps.checkpoint_refused import CheckpointRefused
 from steps.configs.import_checkpoint import ImportConfig
-from steps.import_checkpoint import CheckpointRefused, check_checkpoint
 from tests.steps.import_checkpoint.small_checkpoint import (
     CONTEXT,
     OTHER_FILES,

@@ -7,8 +7,8 @@ import boto3
 import pytest
 
 from infra.store.store import Manifest, StoreError
+from steps.checkpoint_refused import CheckpointRefused
 from steps.configs.import_checkpoint import ImportConfig
-from steps.import_checkpoint import CheckpointRefused
 from tests.hub_server import Hub, serve
 from tests.steps.import_checkpoint.small_checkpoint import OTHER_FILES, import_at, names, only_a_pickle
 

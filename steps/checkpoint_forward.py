@@ -1,0 +1,84 @@
+"""Whether a checkpoint's model can be trained as the trainer calls it: torch's attention, packed rows.
+
+The trainer packs several examples into a row, and positions that start again at 0 are all that keeps one example from
+seeing another (§2.5.2). Models with recurrent or convolutional layers, and some with attention, do not read positions
+so: their packed log-probabilities are wrong by 0.01 to 6, and nothing else would say so.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedConfig
+
+from steps.checkpoint_refused import CheckpointRefused, refusing
+
+LEAK = {torch.float32: 1e-4, torch.float64: 1e-4}
+"""Largest mean change of an example's log-probabilities by what else is in its row. Attention masks exactly, so that it
+is 0 for most models; experts are computed in other groups of tokens, which rounds differently."""
+ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-3}
+"""Largest mean difference between an example's log-probabilities packed and alone."""
+LEAK_16_BIT, ROUNDING_16_BIT = 0.01, 0.1
+
+
+def check_trainable(config: PreTrainedConfig) -> None:
+    """Refuse what the trainer's attention leaves out without an error, by the configuration alone."""
+    cap = getattr(config.get_text_config(), "attn_logit_softcapping", None)
+    if cap is not None:
+        raise CheckpointRefused(
+            f"config.json: attn_logit_softcapping is {cap}, which the trainer's attention (torch's) ignores, and the "
+            "engine's does not; use a checkpoint without it, as Gemma 3 is"
+        )
+
+
+def check_forward(folder: Path, prompt: Sequence[int]) -> None:
+    """Run the model once on a prompt, and in packed rows. Raises CheckpointRefused where logits are not finite, or an
+    example's depend on another one in its row.
+
+    Args:
+        prompt: at least one token.
+    """
+    with refusing("config.json", "the model does not run on a prompt as the trainer calls it"):
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype="auto",
+            attn_implementation="sdpa",
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        ).eval()
+        tokens = list(prompt)
+        # As long, and other tokens at every place where the prompt has more than one.
+        others = tokens[::-1] if tokens != tokens[::-1] else [(token + 1) % max(2, max(tokens)) for token in tokens]
+        alone = _logprobs(model, [tokens])
+        beside_itself = _logprobs(model, [tokens, tokens])
+        beside_others = _logprobs(model, [others, tokens])
+    if not alone.isfinite().all():
+        raise CheckpointRefused(
+            "config.json: the logits of a prompt are NaN or infinite; the weights overflow in this dtype, or belong to "
+            "another configuration"
+        )
+    leak = _mean_difference(beside_itself, beside_others)
+    difference = _mean_difference(alone, beside_itself)
+    # Written so that NaN is refused.
+    if not (leak <= LEAK.get(model.dtype, LEAK_16_BIT) and difference <= ROUNDING.get(model.dtype, ROUNDING_16_BIT)):
+        raise CheckpointRefused(
+            f"config.json: {type(model).__name__} does not keep examples apart that are packed into one row: a "
+            f"prompt's log-probabilities change by {max(leak, difference):.2g} on average with what stands before it; "
+            "use an architecture whose attention reads restarting positions (Qwen2, Qwen3, Llama, Mistral, …)"
+        )
+
+
+@torch.inference_mode()
+def _logprobs(model: Any, examples: Sequence[Sequence[int]]) -> Tensor:
+    """[length, vocabulary] of the last example of a packed row, called as `Trainer.logprobs` does."""
+    tokens = torch.tensor([[token for example in examples for token in example]])
+    positions = torch.cat([torch.arange(len(example)) for example in examples])[None]
+    logits = model(input_ids=tokens, position_ids=positions, use_cache=False).logits
+    return logits[0, -len(examples[-1]) :].double().log_softmax(-1)
+
+
+def _mean_difference(first: Tensor, second: Tensor) -> float:
+    return (first - second).abs().mean().item()
