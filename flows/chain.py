@@ -141,7 +141,7 @@ class Chain:
             return self.runner.find_reusable(parts, read)
         finished = [
             record
-            for record in records.read(self.store, StageRecord, f"stage-runs/{self.selection.reuse}")
+            for record in records.read_skipping(self.store, StageRecord, f"stage-runs/{self.selection.reuse}")
             if record.stage == stage and record.failure is None
         ]
         if finished:

@@ -92,7 +92,7 @@ def newest_model(store: Store) -> tuple[Ref, StageRecord]:
     for run in runs:
         models = {
             record.stage: record
-            for record in records.read(store, StageRecord, f"stage-runs/{run}")
+            for record in records.read_skipping(store, StageRecord, f"stage-runs/{run}")
             if record.failure is None and "model" in record.outputs
         }
         for stage in reversed(FINISHED):

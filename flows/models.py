@@ -30,7 +30,7 @@ def run_records(store: Store, run: str | None = None) -> list[StageRecord]:
     if not any(key.startswith(f"stage-runs/{requested}/") for key in keys):
         raise ModelNotFound(f"there is no run {requested}; the newest is {newest}")
     by_stage: dict[str, StageRecord] = {}
-    for record in records.read(store, StageRecord, f"stage-runs/{requested}"):
+    for record in records.read_skipping(store, StageRecord, f"stage-runs/{requested}"):
         if record.failure is None:
             by_stage[record.stage] = record
     return list(by_stage.values())
@@ -40,7 +40,7 @@ def _newest_of_chain(store: Store, keys: Sequence[str]) -> str:
     """The newest run that made or used more than an evaluation does; the newest of all where there is none."""
     runs = list(dict.fromkeys(key.split("/")[1] for key in reversed(keys)))
     for run in runs:
-        matches = records.read(store, StageRecord, f"stage-runs/{run}")
+        matches = records.read_skipping(store, StageRecord, f"stage-runs/{run}")
         if any(record.stage != "data" and not is_evaluation(record.stage) for record in matches):
             return run
     return runs[0]
@@ -69,7 +69,7 @@ def find_model_record(store: Store, name: str) -> tuple[Ref, StageRecord]:
     if not run:
         tag = tagged(store, name)
         requested = tag.model.digest if tag and tag.model else name if len(name) >= DIGITS else None
-        for record in records.read(store, StageRecord, "stages") if requested else ():
+        for record in records.read_skipping(store, StageRecord, "stages") if requested else ():
             model = record.outputs.get("model")
             if requested and model is not None and model.digest.startswith(requested):
                 return model, record
@@ -80,7 +80,7 @@ def find_evaluation(store: Store, made: StageRecord) -> StageRecord:
     """The record that holds the evaluation of a model, given that of the stage that made it, which it is where there is
     none."""
     run = made.reused_from or made.run
-    return evaluation_record(records.read(store, StageRecord, f"stage-runs/{run}"), made.stage) or made
+    return evaluation_record(records.read_skipping(store, StageRecord, f"stage-runs/{run}"), made.stage) or made
 
 
 def _known(matches: Sequence[StageRecord]) -> str:

@@ -165,7 +165,7 @@ class _Planner:
 
     def _changed_definitions(self, module: str, nearest: StageRecord) -> str:
         """Names of the functions and constants that changed; '' where that is unknown."""
-        entries = list(records.read(self.chain.store, DefinitionsRecord, f"definitions/{nearest.definitions}"))
+        entries = list(records.read_skipping(self.chain.store, DefinitionsRecord, f"definitions/{nearest.definitions}"))
         before = entries[-1].modules.get(module) if entries and nearest.definitions else None
         after = definitions({module: ""}).get(module)
         if before is None or after is None:

@@ -173,10 +173,12 @@ def _make_plan(chain: "Chain", verify: bool) -> "list[PlannedStage]":
 
     try:
         index = open_index(chain.store)
-        index.sync(chain.store)
+        problems = index.sync(chain.store).problems
     except LineageError as error:
         warn(f"{error}\nThe plan is made without earlier runs to compare with.")
         return make_plan(chain, lambda stage: [], lambda key: None, verify)
+    for problem in problems:
+        warn(f"skipped: {problem.splitlines()[0]}")
     with closing(index):
         return make_plan(chain, index.succeeded, index.last_failure, verify)
 

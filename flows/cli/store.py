@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -12,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.cli.command import Group
-from flows.cli.terminal import format_size, json_option, printable, store_option
+from flows.cli.terminal import format_size, json_option, printable, store_option, warn
 from flows.home import open_store
 from infra.store.garbage import DAY, Plan, collect
 from infra.store.garbage import plan as plan_gc
-from infra.store.inventory import artifacts, references
+from infra.store.inventory import artifacts, missing, references
 from infra.store.store import Store, StoreError
 
 NUMBERS = ("files", "size")
@@ -52,6 +53,7 @@ def ls(store: str, as_json: bool) -> None:
     """
     opened = open_store(store)
     known, folders = references(opened), artifacts(opened)
+    _warn(known.problems)
     rows = [
         Row(
             kind=known.kinds.get(folder.digest),
@@ -92,11 +94,15 @@ def ls(store: str, as_json: bool) -> None:
 def verify(digests: tuple[str, ...], store: str, as_json: bool) -> None:
     """Compare every byte of stored folders with what was stored.
 
-    DIGEST may be the beginning of one (default: all folders). The exit code is 1 where a file is damaged.
+    DIGEST may be the beginning of one (default: all folders, and all that records refer to but gc did not delete). The
+    exit code is 1 where a file is damaged or a folder is missing.
     """
     opened = open_store(store)
-    whole = [artifact.digest for artifact in artifacts(opened) if artifact.whole]
-    chosen = [_one(whole, digest, opened) for digest in digests] or whole
+    known = references(opened)
+    _warn(known.problems)
+    folders = {artifact.digest for artifact in artifacts(opened) if artifact.whole}
+    everything = sorted(folders.union(missing(opened, known, folders)))
+    chosen = [_one(everything, digest, opened) for digest in digests] or everything
     damaged = {digest: wrong for digest in chosen if (wrong := _damage(opened, digest))}
     if as_json:
         click.echo(json.dumps({"verified": len(chosen), "damaged": damaged}))
@@ -156,6 +162,9 @@ def gc(
     """
     opened = open_store(store)
     planned = plan_gc(opened, keep_runs, drop_runs, grace_hours * 3600)
+    _warn(planned.problems)
+    if planned.held:
+        warn("While a record cannot be read, no folder is deleted: it may be what that record refers to.")
     count, freed = collect(opened, planned) if delete else (len(planned.deleted), planned.size)
     if as_json:
         answer = {
@@ -183,6 +192,11 @@ def _show(planned: Plan, count: int, freed: int, delete: bool) -> None:
     click.echo(f"kept {_count(planned.retained, 'folder')}, {format_size(planned.retained_size)}{young}")
     if not delete and (planned.deleted or planned.leftovers):
         click.echo("Nothing was deleted: do it with --delete.")
+
+
+def _warn(problems: Iterable[str]) -> None:
+    for problem in problems:
+        warn(f"skipped: {problem.splitlines()[0]}")
 
 
 def _count(number: int, noun: str) -> str:

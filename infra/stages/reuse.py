@@ -36,7 +36,7 @@ def find_reusable(store: Store, parts: KeyParts, read: bool = True, any_environm
     """
     cached = _with_key(store, parts.stage, parts.key, read)
     if cached.record is None and any_environment:
-        entries = list(records.read(store, PortableKeyRecord, f"portable-keys/{parts.portable_key}"))
+        entries, _ = records.read_valid(store, PortableKeyRecord, f"portable-keys/{parts.portable_key}")
         for key in dict.fromkeys(entry.key for entry in reversed(entries)):
             other = _with_key(store, parts.stage, key, read)
             if other.record is not None:
@@ -45,8 +45,8 @@ def find_reusable(store: Store, parts: KeyParts, read: bool = True, any_environm
 
 
 def _with_key(store: Store, stage: str, key: str, read: bool) -> CachedStage:
-    problems: list[str] = []
-    successes = list(records.read(store, StageRecord, f"stages/{key}"))
+    successes, unreadable = records.read_valid(store, StageRecord, f"stages/{key}")
+    problems = [f"a record of an earlier success cannot be used: {problem.splitlines()[0]}" for problem in unreadable]
     for record in sorted(reversed(successes), key=lambda success: success.other_bytes is not None):
         if record.stage != stage and not (is_evaluation(record.stage) and is_evaluation(stage)):
             raise KeyClaimed(
@@ -68,7 +68,8 @@ def _with_key(store: Store, stage: str, key: str, read: bool) -> CachedStage:
 
 def compare_bytes(store: Store, key: str, outputs: dict[str, Ref]) -> OtherBytes | None:
     """In what outputs are not those of the first success with this key; None where they are, or it is the first."""
-    for record in records.read(store, StageRecord, f"stages/{key}"):
+    successes, _ = records.read_valid(store, StageRecord, f"stages/{key}")
+    for record in successes:
         before, now = ({name: ref.digest for name, ref in each.items()} for each in (record.outputs, outputs))
         names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
         return OtherBytes(run=record.reused_from or record.run, outputs=names) if names else None

@@ -1,8 +1,9 @@
 """Finds and deletes stored folders that nothing refers to any more.
 
 What the records of a retained run refer to stays, and what a tag is set to, all that either was made from, and what
-was put recently: a running stage may be about to refer to it. Records are never deleted, so the lineage stays; a folder
-that is gone leaves a note of when it was deleted. Its manifest goes first: at no time is there half a folder.
+was put recently: a running stage may be about to refer to it. While a record cannot be read, no folder goes, for it may
+be what that record refers to. Records are never deleted, so the lineage stays; a folder that is gone leaves a note of
+when it was deleted. Its manifest goes first: at no time is there half a folder.
 """
 
 import json
@@ -31,6 +32,10 @@ class Plan:
     young: int
     """Those of them that stay only because they were put recently."""
     dropped_runs: tuple[str, ...]
+    problems: tuple[str, ...]
+    """Why files among the records cannot be read."""
+    held: bool
+    """Whether one of them is a record: then no folder is deleted."""
     records: frozenset[str]
     """Keys of the records that it was made from."""
     before: float
@@ -50,7 +55,7 @@ def plan(store: Store, keep_runs: int | None = None, drop_runs: Sequence[str] = 
         drop_runs: runs not to retain.
         grace_seconds: what was put since then stays.
 
-    Raises StoreError for a run that is not there or may still be running, and for a record that cannot be read.
+    Raises StoreError for a run that is not there or may still be running, and for a record of a newer format.
     """
     before = time.time() - grace_seconds
     # Folders first: what is put after the records were read is not among them.
@@ -63,14 +68,16 @@ def plan(store: Store, keep_runs: int | None = None, drop_runs: Sequence[str] = 
             roots.extend(digests)
     needed = known.descent(roots)
     unneeded = [artifact for artifact in folders if artifact.digest not in needed]
-    deleted = tuple(artifact for artifact in unneeded if artifact.put < before)
+    deleted = () if known.unreadable else tuple(artifact for artifact in unneeded if artifact.put < before)
     size = sum(artifact.size for artifact in folders) - sum(artifact.size for artifact in deleted)
     return Plan(
         deleted=deleted,
         leftovers=tuple(leftover for leftover in store.backend.leftovers() if leftover.modified < before),
         retained=len(folders) - len(deleted),
         retained_size=size,
-        young=len(unneeded) - len(deleted),
+        young=sum(artifact.put >= before for artifact in unneeded),
+        problems=tuple(known.problems),
+        held=bool(known.unreadable),
         dropped_runs=tuple(sorted(dropped)),
         records=frozenset(known.keys),
         before=before,
@@ -100,6 +107,8 @@ def collect(store: Store, planned: Plan) -> tuple[int, int]:
     """Delete what a plan names, unless it was put or referred to since; returns their number and the bytes freed."""
     written_since = [key for key in store.list_records() if key not in planned.records]
     news = references(store, written_since)
+    if news.unreadable:
+        raise StoreError(next(iter(news.unreadable.values())))
     referred_to = news.others.union(*news.runs.values(), *news.tags.values())
     count, size = 0, 0
     for artifact in planned.deleted:

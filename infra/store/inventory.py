@@ -1,17 +1,19 @@
 """What a store holds, and which runs, stages and tags refer to it by their records.
 
 A reference counts wherever it stands in a record, so that records which say more one day lose nothing to gc. A record
-that cannot be read, or of a newer format, is an error: what it refers to is not known.
+of a newer format is an error: what it refers to is not known. Nor is that of a record that is damaged: `unreadable`
+names it, and gc deletes no folder while there is one.
 """
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from infra.store.record_log import is_record_file
 from infra.store.records import FORMAT
-from infra.store.store import COLLECTED, Store, StoreError
+from infra.store.store import COLLECTED, Store, StoreError, object_prefix
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 OBJECT = re.compile(r"[0-9a-f]{2}/([0-9a-f]{64})/(.+)", re.DOTALL)
@@ -50,12 +52,26 @@ def artifacts(store: Store) -> list[Artifact]:
     return listed
 
 
+def missing(store: Store, known: "References", there: Collection[str]) -> list[str]:
+    """Digests of the folders that records refer to and that are gone, though gc did not delete them.
+
+    `there` are the digests of the folders that have a manifest.
+    """
+    absent = sorted(known.kinds.keys() - set(there))
+    notes = store.backend.read_many([f"{object_prefix(digest)}/{COLLECTED}" for digest in absent])
+    return [digest for digest, note in zip(absent, notes, strict=True) if note is None]
+
+
 @dataclass
 class References:
     """What the records say of artifacts, by digest."""
 
     keys: set[str] = field(default_factory=set)
     """The records that were read."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """By key, why a record cannot be read."""
+    strays: dict[str, str] = field(default_factory=dict)
+    """By key, why a file among the records that does not have the name of one cannot be read."""
     kinds: dict[str, str] = field(default_factory=dict)
     runs: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """By run, all that its records refer to."""
@@ -71,6 +87,11 @@ class References:
     """By tag, what it is set to now."""
     others: set[str] = field(default_factory=set)
     """What records of no run refer to."""
+
+    @property
+    def problems(self) -> list[str]:
+        """Why files among the records cannot be read."""
+        return [*self.unreadable.values(), *self.strays.values()]
 
     def descent(self, digests: Iterable[str]) -> set[str]:
         """Artifacts with all that they were made from, to any depth."""
@@ -90,10 +111,13 @@ class References:
 
 
 def references(store: Store, keys: Sequence[str] | None = None) -> References:
-    """Read the records (default: all). Raises StoreError naming one that cannot be read."""
+    """Read the records (default: all). Raises StoreError naming one of a newer format."""
     keys = store.list_records() if keys is None else keys
     references = References(set(keys))
-    for key, record in zip(keys, store.read_many(keys), strict=True):
+    valid, problems = store.read_valid(keys)
+    for key, problem in problems.items():
+        (references.unreadable if is_record_file(key) else references.strays)[key] = problem
+    for key, record in valid.items():
         written = record.get("format", FORMAT)
         if not isinstance(written, int) or written > FORMAT:
             raise StoreError(

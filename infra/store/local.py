@@ -71,7 +71,11 @@ class LocalBackend:
     def read(self, key: str) -> bytes | None:
         with naming(self.root / key):
             try:
-                return (self.root / key).read_bytes()
+                # Without waiting: a pipe that somebody put there has no end.
+                with open(
+                    self.root / key, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)
+                ) as file:
+                    return file.read()
             except FileNotFoundError:
                 return None
 

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from infra.progress.tasks import say
 from infra.store.evaluation import Evaluation
 from infra.store.store import Corrupted, Ref, Store, StoreError
 
@@ -193,6 +194,30 @@ def read(store: Store, kind: type[RecordT], name: str) -> Iterator[RecordT]:
     """The records of a kind under a name, oldest first. Raises as parse_record and Store.read_records do."""
     for raw in store.read_records(name):
         yield parse_record(kind, raw, f"{store.backend.address}/records/{name}")
+
+
+def read_valid(store: Store, kind: type[RecordT], name: str) -> tuple[list[RecordT], list[str]]:
+    """The records of a kind under a name that can be read, oldest first, and why others cannot.
+
+    Raises StoreError for a newer format.
+    """
+    raws, unreadable = store.read_valid(store.list_records(name))
+    valid: list[RecordT] = []
+    problems = list(unreadable.values())
+    for key, raw in raws.items():
+        try:
+            valid.append(parse_record(kind, raw, f"{store.backend.address}/records/{key}"))
+        except Corrupted as error:
+            problems.append(str(error))
+    return valid, problems
+
+
+def read_skipping(store: Store, kind: type[RecordT], name: str) -> Iterator[RecordT]:
+    """As `read`, but says which records cannot be read, and goes on without them."""
+    valid, problems = read_valid(store, kind, name)
+    for problem in problems:
+        say(f"skipped: {problem.splitlines()[0]}")
+    yield from valid
 
 
 def write(store: Store, name: str, record: Record) -> None:

@@ -178,6 +178,11 @@ class Store:
         self.open()
         return self._records.read(keys)
 
+    def read_valid(self, keys: Sequence[str]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+        """By key, the records that can be read, in the keys' order, and why the others cannot."""
+        self.open()
+        return self._records.read_valid(keys)
+
     def _address(self, digest: str) -> str:
         return f"{self.backend.address}/{object_prefix(digest)}/content"
 

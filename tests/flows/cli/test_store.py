@@ -1,6 +1,7 @@
 """`longhaul store`: what it says, and its exit codes."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,44 @@ def test_a_store_that_cannot_be_used_is_an_error_with_its_reason(store: Store) -
     for arguments in (["ls"], ["verify"], ["gc"]):
         displayed = longhaul(store, *arguments)
         assert displayed.exit_code == 1 and "format 99" in displayed.output, arguments
+
+
+@pytest.mark.parametrize("gone", ["manifest", "folder"])
+def test_verify_tells_of_a_folder_that_is_gone_though_records_refer_to_it(
+    store: Store, tmp_path: Path, gone: str
+) -> None:
+    ref, other = put(store, tmp_path, "used", "run-1"), put(store, tmp_path, "other", "run-1")
+    folder = Path(ref.address).parent
+    (folder / "manifest.json").unlink()
+    if gone == "folder":
+        shutil.rmtree(folder)
+    displayed = longhaul(store, "verify")
+    assert displayed.exit_code == 1 and "1 folder whole, 1 damaged" in displayed.output
+    assert (
+        f"{ref.digest[:12]} manifest.json: " in displayed.output and f"has no folder {ref.digest}" in displayed.output
+    )
+    assert longhaul(store, "verify", ref.digest[:10]).exit_code == 1
+    assert longhaul(store, "verify", other.digest[:10]).exit_code == 0
+
+
+def test_verify_does_not_miss_what_gc_deleted(store: Store, tmp_path: Path) -> None:
+    put(store, tmp_path, "used", "run-1")
+    longhaul(store, "gc", "--grace", "0", "--drop-run", "run-1", "--delete")
+    displayed = longhaul(store, "verify")
+    assert displayed.exit_code == 0 and "0 folders whole, 0 damaged" in displayed.output
+
+
+def test_ls_verify_and_gc_go_on_beside_damaged_records_and_name_them(store: Store, tmp_path: Path) -> None:
+    ref, stray = put(store, tmp_path, "used", "run-1"), put(store, tmp_path, "stray")
+    (key,) = store.list_records("runs")
+    store.backend.write_text(f"records/{key}", '{"run')
+    store.backend.write_text("records/runs/x y.json", "{}")
+    for arguments in (["ls"], ["verify"], ["gc", "--grace", "0", "--delete"]):
+        displayed = longhaul(store, *arguments)
+        assert displayed.exit_code == 0, arguments
+        assert f"skipped: {store.backend.address}/records/{key}" in displayed.output, arguments
+        assert "x y.json is not a record" in displayed.output, arguments
+    assert "no folder is deleted" in displayed.output
+    assert store.exists(ref) and store.exists(stray)
+    (Path(store.backend.address) / "records" / key).unlink()
+    assert "deleted 1 folder" in longhaul(store, "gc", "--grace", "0", "--delete").output

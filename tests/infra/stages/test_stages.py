@@ -322,3 +322,17 @@ def test_an_attempt_on_another_machine_resumes_from_the_checkpoints_in_a_shared_
         first("a")
     assert second("a").metrics == {"resumed": True}
     assert not store.backend.files("checkpoints")
+
+
+def test_a_damaged_record_under_a_key_is_said_and_the_stage_is_still_reused_or_made(
+    stages: Stages, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = stages("a")
+    store = stages.runner.store
+    store.backend.write_text(f"records/stages/{record.key}/{1:020d}-ab.json", '{"format": 2, "sta')
+    assert stages("a").reused_from == "run-1"
+    (sound,) = [key for key in store.list_records(f"stages/{record.key}") if not key.endswith("-ab.json")]
+    store.backend.write_text(f"records/{sound}", '{"outputs": {}}')
+    assert stages("a").reused_from is None, "a record that was edited is not believed"
+    assert "cannot be used" in capsys.readouterr().err
+    assert stages("a").reused_from == "run-1", "the new record counts beside the damaged ones"

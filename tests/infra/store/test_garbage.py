@@ -13,7 +13,7 @@ from infra.store.garbage import DAY, collect, plan
 from infra.store.inventory import artifacts, references
 from infra.store.open import open_store
 from infra.store.records import FORMAT
-from infra.store.store import Corrupted, Ref, Store, StoreError, object_prefix
+from infra.store.store import Ref, Store, StoreError, object_prefix
 
 BUCKET = "garbage"
 
@@ -175,13 +175,36 @@ def test_uploads_that_broke_off_go(s3: None, tmp_path: Path) -> None:
     assert [upload["Key"] for upload in left] == ["elsewhere/file"], "uploads outside the store are not its own"
 
 
-def test_a_record_that_cannot_be_understood_stops_gc(store: Store, chain: dict[str, Ref]) -> None:
+def test_a_record_of_a_newer_format_stops_gc(store: Store, chain: dict[str, Ref]) -> None:
     store.write_record("stage-runs/run-9", {"format": FORMAT + 1})
     with pytest.raises(StoreError, match=rf"stage-runs/run-9/.* is of format {FORMAT + 1}"):
         plan(store)
-    store.backend.write_text("records/stage-runs/run-9/x.json", "{")
-    with pytest.raises(Corrupted, match="not JSON"):
-        plan(store)
+
+
+def test_no_folder_goes_while_a_record_is_damaged(store: Store, chain: dict[str, Ref]) -> None:
+    key = store.list_records("stage-runs/run-1")[0]
+    whole = (store.backend.read(f"records/{key}") or b"").decode()
+    store.backend.write_text(f"records/{key}", whole[:40])
+    planned = plan(store, keep_runs=1, grace_seconds=-60)
+    assert planned.deleted == () and planned.held
+    assert len(planned.problems) == 1 and key in planned.problems[0]
+    store.backend.write_text(f"records/{key}", whole)
+    assert len(plan(store, keep_runs=1, grace_seconds=-60).deleted) == 3
+
+
+def test_a_record_damaged_after_the_plan_was_made_stops_deleting(store: Store, chain: dict[str, Ref]) -> None:
+    planned = plan(store, keep_runs=1, grace_seconds=-60)
+    store.backend.write_text(f"records/stage-runs/run-9/{1:020d}-ab.json", "{")
+    with pytest.raises(StoreError, match="is not JSON"):
+        collect(store, planned)
+    assert all(store.exists(ref) for ref in chain.values())
+
+
+def test_files_that_are_not_records_do_not_hold_gc_up(store: Store, chain: dict[str, Ref]) -> None:
+    for name in ("x y.json", "notes.txt", "x.json"):
+        store.backend.write_text(f"records/stage-runs/run-1/{name}", "{")
+    planned = plan(store, keep_runs=1, grace_seconds=-60)
+    assert len(planned.deleted) == 3 and not planned.held and len(planned.problems) == 3
 
 
 def test_references_count_wherever_they_stand_in_a_record(store: Store, chain: dict[str, Ref]) -> None:

@@ -1,6 +1,7 @@
 """The store's records and its format."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,37 @@ def test_records_refuse_names_that_leave_their_folder_and_values_that_are_not_js
     with pytest.raises(ValueError, match="not JSON compliant"):
         store.write_record("a", {"loss": float("nan")})
     assert store.read_records("a") == []
+
+
+def test_a_record_that_was_edited_is_told_by_the_sha256_in_its_name(store: Store) -> None:
+    store.write_record("stages/rl", {"outputs": {"model": "a"}})
+    (key,) = store.list_records()
+    store.backend.write_text(f"records/{key}", '{"outputs": {}}')
+    with pytest.raises(Corrupted, match="is not what was written: its SHA-256 is not the one in its name"):
+        store.read_record(key)
+    with pytest.raises(Corrupted):
+        store.read_records("stages")
+
+
+def test_a_record_from_before_names_held_a_sha256_is_read(store: Store) -> None:
+    store.backend.write_text(f"records/stages/rl/{1:020d}-{'ab' * 16}.json", '{"number": 1}')
+    assert store.read_records("stages/rl") == [{"number": 1}]
+
+
+def test_what_cannot_be_read_among_records_is_named_and_the_others_are_read(store: Store) -> None:
+    for number in range(3):
+        store.write_record("stages/rl", {"number": number})
+    cut = store.list_records()[1]
+    store.backend.write_text(f"records/{cut}", '{"num')
+    store.backend.write_text("records/stages/rl/x y.json", "{}")
+    valid, problems = store.read_valid(store.list_records("stages"))
+    assert [record["number"] for record in valid.values()] == [0, 2]
+    assert problems.keys() == {cut, "stages/rl/x y.json"}
+
+
+def test_a_pipe_among_records_does_not_hold_readers_up(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "store")
+    store.write_record("runs/a", {"number": 1})
+    os.mkfifo(tmp_path / "store" / "records" / "runs" / "a" / "pipe.json")
+    valid, problems = store.read_valid(store.list_records())
+    assert len(valid) == len(problems) == 1
