@@ -213,7 +213,7 @@ def read_valid(store: Store, kind: type[RecordT], name: str) -> tuple[list[Recor
 
 
 def read_skipping(store: Store, kind: type[RecordT], name: str) -> Iterator[RecordT]:
-    """As `read`, but says which records cannot be read, and goes on without them."""
+    """As `read`, but says which records cannot be read, and continues without them."""
     valid, problems = read_valid(store, kind, name)
     for problem in problems:
         say(f"skipped: {problem.splitlines()[0]}")

@@ -112,7 +112,7 @@ def test_records_refuse_names_that_leave_their_folder_and_values_that_are_not_js
     assert store.read_records("a") == []
 
 
-def test_a_record_that_was_edited_is_told_by_the_sha256_in_its_name(store: Store) -> None:
+def test_a_record_that_was_edited_does_not_have_the_sha256_in_its_name(store: Store) -> None:
     store.write_record("stages/rl", {"outputs": {"model": "a"}})
     (key,) = store.list_records()
     store.backend.write_text(f"records/{key}", '{"outputs": {}}')
