@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from infra.store.evaluation import Evaluation
 from infra.store.evaluation_stages import (
     evaluated_stage,
     evaluation_of,
@@ -11,11 +12,10 @@ from infra.store.evaluation_stages import (
     is_evaluation,
 )
 from infra.store.records import StageRecord
-from tests.infra.lineage.records import ref, stage_record
+from tests.infra.lineage.records import EVALUATION, ref, stage_record
 
 MODEL = stage_record("rl", "first")
-OWN = {"accuracy": 0.25}
-NEWER = {"accuracy": 0.75}
+OWN, NEWER = (Evaluation.model_validate(EVALUATION | {"accuracy": accuracy}) for accuracy in (0.25, 0.75))
 
 
 def evaluation(of: str, digest_of: object, **changed: Any) -> StageRecord:
