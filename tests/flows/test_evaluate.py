@@ -167,7 +167,7 @@ def test_a_failure_is_recorded_in_a_line_and_logged_whole(
     ends = [r for r in open_store(store).read_records("runs") if r["event"] == "ended"]
     assert ends[-1]["status"] == "failed"
     refused = longhaul_evaluate(store, "no_such_model")
-    assert refused.exit_code == 1 and "no folder, stage, RUN:STAGE" in refused.output
+    assert refused.exit_code == 1 and "not a folder, stage, RUN:STAGE" in refused.output
 
 
 def test_what_models_write_cannot_get_out_of_the_page() -> None:

@@ -145,8 +145,8 @@ def test_a_schedule_says_what_it_lacks() -> None:
     assert ScheduleConfig.model_validate({"when": "data-changed"}).cron == "*/10 * * * *"
     for values, message in (
         ({}, "give `cron`"),
-        ({"cron": "0 3 * * *", "timezone": "Europe/Atlantis"}, "no time zone"),
-        ({"cron": "0 3 * * *", "timezone": "../../etc/passwd"}, "no time zone"),
+        ({"cron": "0 3 * * *", "timezone": "Europe/Atlantis"}, "is not a time zone"),
+        ({"cron": "0 3 * * *", "timezone": "../../etc/passwd"}, "is not a time zone"),
         ({"when": "data-changed", "what": "evaluate"}, "reads no new data"),
         ({"cron": "0 3 * * *", "grace_s": 0}, "greater than 0"),
         ({"cron": "0 3 * * *", "every": 5}, "Extra inputs"),

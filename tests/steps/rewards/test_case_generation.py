@@ -301,7 +301,7 @@ def test_the_command_writes_the_kept_problems_and_says_why_the_others_are_left_o
 
     result = CliRunner().invoke(main, [*command, *small, "--json"])
     said = json.loads(result.stdout)
-    assert (said["problems"], said["kept"], said["caught"], said["caught_by_sample"]) == (2, 1, 1, 0)
+    assert (said["problems"], said["retained"], said["caught"], said["caught_by_sample"]) == (2, 1, 1, 0)
     assert said["outcomes"][1]["reason"] == "no generator"
 
     out.unlink()
