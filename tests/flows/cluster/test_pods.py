@@ -155,7 +155,7 @@ def test_every_pod_does_its_part_and_they_pass_the_chain_on_through_s3_alone(
     stages = list(records.read(store, StageRecord, "stages"))
     actual = {one.stage: one for one in stages}
     assert len(stages) == len(actual), "a stage ran more than once"
-    assert set(actual) == {"data", "import", "vanilla_sft"}
+    assert set(actual) == {"data", "import", "evaluate/import", "vanilla_sft", "evaluate/vanilla_sft"}
     assert actual["vanilla_sft"].inputs["model"] == actual["import"].outputs["model"]
     for record in actual.values():
         assert record.run.endswith(f"argo-{WORKFLOW}")
