@@ -24,7 +24,7 @@ COMPUTED_WITH: Mapping[str, tuple[str, ...]] = {
 NEUTRAL = frozenset(
     {
         *("boto3", "botocore", "checkpoint_engine", "huggingface_hub", "httpx", "ray", "zmq"),
-        *("click", "psutil", "rich", "starlette", "uvicorn", "wandb"),
+        *("click", "jaxtyping", "psutil", "rich", "starlette", "uvicorn", "wandb"),
     }
 )
 """Imports that cannot change a result: they move bytes, or show and measure what happens."""
