@@ -3,7 +3,7 @@
 import fcntl
 import os
 import queue
-import tempfile
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +18,10 @@ from infra.sandbox.launcher import Launcher
 FIRST_UID = 62_000
 UIDS = 1_000
 """Users that no distribution gives to anybody, and that systemd knows as dynamic. Only root can become them."""
+
+CLAIMS = (Path("/run"), Path("/dev/shm"), Path("/tmp"))
+"""Where users are claimed, in the first that can be written: places of the machine, whatever TMPDIR says, since two
+sandboxes that claim in different places have the same users and control groups."""
 
 NOBODY = 65534
 """Where we are not root, programs are nobody inside and we outside."""
@@ -67,6 +71,27 @@ class Slot:
             self.group.remove()
 
 
+def _claims() -> Path:
+    """The folder with a file for each user, locked while the user is in use."""
+    reasons = []
+    for place in CLAIMS:
+        folder = place / "longhaul-boxes"
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            status = folder.lstat()
+        except OSError as error:
+            reasons.append(f"{folder}: {error.strerror}")
+            continue
+        if status.st_uid != 0 or not stat.S_ISDIR(status.st_mode):
+            raise SandboxUnavailable(f"{folder} is not a folder of root's: remove it")
+        if os.access(folder, os.W_OK):
+            return folder
+        reasons.append(f"{folder}: read-only")
+    raise SandboxUnavailable(
+        f"no place for root to claim sandbox users ({'; '.join(reasons)}): make one of them writable"
+    )
+
+
 class Slots:
     """A fixed number of slots, two at least, shared by threads. No other process has a slot's user at that time."""
 
@@ -86,10 +111,7 @@ class Slots:
         return Slot(uid, make_group(f"longhaul-box-{uid}"))
 
     def _claim_uid(self) -> int:
-        folder = Path(tempfile.gettempdir(), "longhaul-boxes")
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.stat().st_uid != 0:
-            raise SandboxUnavailable(f"{folder} is not root's: remove it")
+        folder = _claims()
         for uid in range(FIRST_UID, FIRST_UID + UIDS):
             descriptor = os.open(folder / str(uid), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:

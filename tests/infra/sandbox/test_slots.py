@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import psutil
@@ -13,8 +13,9 @@ import pytest
 
 from infra.sandbox.cgroups import GroupV1, GroupV2, make_group
 from infra.sandbox.config import SandboxConfig, open_sandbox
-from infra.sandbox.interface import Limits, Sandbox
+from infra.sandbox.interface import Limits, Sandbox, SandboxUnavailable
 from infra.sandbox.local import LocalSandbox
+from infra.sandbox.slots import Slots
 from tests.processes import running_below
 
 SHORT = Limits(wall_seconds=2, cpu_seconds=1, memory_mb=256, output_bytes=10_000, processes=8, file_mb=4)
@@ -65,6 +66,54 @@ def test_two_sandboxes_of_a_machine_share_no_user() -> None:
         assert isinstance(one, LocalSandbox) and isinstance(other, LocalSandbox)
         users = [slot.uid for sandbox in (one, other) for slot in sandbox._slots._all]
         assert len(set(users)) == (4 if os.geteuid() == 0 else 1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root claims users")
+def test_sandboxes_with_different_folders_for_temporary_files_share_no_user(tmp_path: Path) -> None:
+    code = """
+import sys
+from infra.sandbox.slots import Slots
+slots = Slots(3)
+print(*(slot.uid for slot in slots._all), flush=True)
+sys.stdin.read()
+slots.close()
+"""
+    users: list[str] = []
+    with ExitStack() as stack:
+        for number in range(3):
+            (folder := tmp_path / str(number)).mkdir()
+            command = [sys.executable, "-c", code]
+            process = subprocess.Popen(
+                command,
+                env={**os.environ, "TMPDIR": str(folder)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            stack.enter_context(process)
+            assert process.stdout
+            users += process.stdout.readline().split()
+    assert len(users) == len(set(users)) == 9
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root claims users")
+def test_users_are_claimed_in_the_next_place_where_the_first_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.sandbox.slots.FIRST_UID", 64_000)  # not those that other sandboxes have
+    monkeypatch.setattr("infra.sandbox.slots.CLAIMS", (Path("/proc"), tmp_path))
+    slots = Slots(2)
+    claimed = {file.name for file in (tmp_path / "longhaul-boxes").iterdir()}
+    assert {str(slot.uid) for slot in slots._all} <= claimed
+    slots.close()
+    monkeypatch.setattr("infra.sandbox.slots.CLAIMS", (Path("/proc"), Path("/sys")))
+    with pytest.raises(SandboxUnavailable, match=r"/proc/longhaul-boxes: .*; /sys/longhaul-boxes: .*writable"):
+        Slots(2)
+    (other := tmp_path / "other").mkdir()
+    (other / "longhaul-boxes").symlink_to("/")
+    monkeypatch.setattr("infra.sandbox.slots.CLAIMS", (other,))
+    with pytest.raises(SandboxUnavailable, match="is not a folder of root's: remove it"):
+        Slots(2)
 
 
 def test_without_control_groups_the_result_says_which_limits_do_not_hold(
