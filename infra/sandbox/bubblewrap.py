@@ -27,6 +27,8 @@ ENVIRONMENT = {
     "LD_LIBRARY_PATH": f"{PYTHON_HOME}/lib",
     "PATH": "/usr/bin:/bin",
     "PYTHONHASHSEED": "0",  # the order of a set of strings, and so a verdict, is the same in every run
+    "PYTHONINTMAXSTRDIGITS": "0",  # as judges set it
+    "PYTHONUTF8": "1",
     "TMPDIR": "/tmp",
 }
 # Not -I, which would ignore the hash seed; -P and -s are the rest of it.

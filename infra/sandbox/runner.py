@@ -28,7 +28,7 @@ class ServiceConfig(BaseModel):
     queue: int = Field(64, ge=0, description="Requests that may wait for a slot; one more is answered with 429.")
     max_body_mb: int = Field(16, ge=1, description="Largest body of a request, MiB.")
     maxima: Limits = Field(
-        Limits(60.0, 60, 1024, 4_000_000, 64, 64), description="The highest limits that a request may ask for."
+        Limits(60.0, 60, 1024, 16_000_000, 64, 64), description="The highest limits that a request may ask for."
     )
     drain_seconds: float = Field(75.0, gt=0, description="How long what runs may continue after a signal to terminate.")
     client_seconds: float = Field(30.0, gt=0, description="How long a client may take to send, or to read a result.")
