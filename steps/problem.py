@@ -44,9 +44,21 @@ class FunctionTests(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    entry_point: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="The function that the program defines.")
+    entry_point: str = Field(
+        pattern=r"^([A-Za-z_][A-Za-z0-9_]*(\(\))?\.)?[A-Za-z_][A-Za-z0-9_]*$",
+        description="The function that the program defines; `Solution().name`: a method of a new instance each time.",
+    )
     check: str = Field(min_length=1, description="Python source that defines check(candidate), which asserts.")
     setup: str = Field("", description="Python source that runs before it, with what it uses.")
+    prelude: str = Field(
+        "",
+        description="Python source that runs before the program and before the set-up: imports, classes like ListNode.",
+    )
+    in_place: bool = Field(
+        False,
+        description="Whether the tests see arguments that the function changes also where it returns something; "
+        "they see them where it returns None.",
+    )
 
 
 class Problem(BaseModel):
@@ -62,6 +74,15 @@ class Problem(BaseModel):
     )
     tests: tuple[tuple[str, str], ...] = Field((), description="For code: pairs of stdin and expected stdout.")
     function: FunctionTests | None = Field(None, description="For code: tests that call a function.")
+    compare: str = Field(
+        "exact",
+        pattern=r"^(exact|tokens|floats ([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?|checker)$",
+        description="For code: how outputs are compared: exact, tokens, floats TOLERANCE or checker.",
+    )
+    checker: str = Field(
+        "",
+        description="For code: a Python program that says by its exit code whether output.txt is right (0) or not (1).",
+    )
     form: Literal["exact", "simplified", "factored", "expanded"] | None = Field(
         None, description="For math: how the answer must be written; left out, any equal answer is right."
     )
@@ -78,6 +99,8 @@ class Problem(BaseModel):
             raise ValueError("prompt is empty")
         if self.verifier == "code" and not self.tests and self.function is None:
             raise ValueError("verifier 'code' needs at least one test, or a function's tests")
+        if (self.compare == "checker") != bool(self.checker.strip()):
+            raise ValueError("compare: checker and a program in the field 'checker' need each other")
         if self.verifier != "code" and not self.answer.strip():
             raise ValueError(f"verifier {self.verifier!r} needs an answer")
         return self

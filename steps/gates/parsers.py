@@ -22,24 +22,29 @@ def parsers(pool: MathPool) -> dict[str, Callable[[Any], str | None]]:
     }
 
 
-def tests_fault(tests: Sequence[tuple[str, str]], function: FunctionTests | None) -> str | None:
+def tests_fault(tests: Sequence[tuple[str, str]], function: FunctionTests | None, checker: str = "") -> str | None:
     """Why a program cannot be judged by its tests; None where it can."""
     if not tests and function is None:
         return "no test"
     first: dict[str, tuple[int, str]] = {}
     for place, (stdin, expected) in enumerate(tests, 1):
         earlier, output = first.setdefault(stdin, (place, expected))
-        if output.rstrip() != expected.rstrip():
+        if not checker and output.rstrip() != expected.rstrip():
             return f"tests {earlier} and {place} expect different outputs for the same input"
-    if tests and not any(expected.strip() for _, expected in tests):
+    if checker:
+        parsed, problem = _parsed(checker, "checker")
+        if parsed is None:
+            return problem
+    elif tests and not any(expected.strip() for _, expected in tests):
         return "no test expects an output: a program that does nothing would pass"
     return None if function is None else _function_fault(function)
 
 
 def _function_fault(function: FunctionTests) -> str | None:
-    setup, problem = _parsed(function.setup, "setup")
-    if setup is None:
-        return problem
+    for name in ("prelude", "setup"):
+        parsed, problem = _parsed(getattr(function, name), name)
+        if parsed is None:
+            return problem
     check, problem = _parsed(function.check, "check")
     if check is None:
         return problem

@@ -30,7 +30,7 @@ def problem_frame(problems: Sequence[Problem]) -> pd.DataFrame:
             "licence": [problem.licence for problem in problems],
             "digest": [problem.digest for problem in problems],
             "answer": _objects(problem.answer if problem.verifier == "math" else None for problem in problems),
-            "tests": _objects((p.tests, p.function) if p.verifier == "code" else None for p in problems),
+            "tests": _objects((p.tests, p.function, p.checker) if p.verifier == "code" else None for p in problems),
             "images": _objects(tuple(problem.images) or None for problem in problems),
         }
     )

@@ -33,7 +33,7 @@ from infra.sandbox.interface import Limits, Result, Sandbox
 from steps.configs.case_generation import CaseGenerationConfig
 from steps.rewards.case_outcomes import Outcome, Reached
 from steps.rewards.case_problems import CaseProblem, Submission, needs_special_judge
-from steps.rewards.code import normal_output
+from steps.rewards.output_rules import normal_output
 
 VERSION = "test_cases@1"
 GENERATOR_LANGUAGE = "cyaron"

@@ -1,9 +1,9 @@
 """Function-call tests (HumanEval's form): a `check(candidate)` that calls the function and asserts about its results.
 
-The test code runs in one box and the response's program in another. Between them go calls and results alone, as
-Python literals, so that no expected value, and nothing that decides, is ever where the program is: what it redefines,
-prints or ends there changes only its own results. Results are read by `ast.literal_eval` in the tests' box: they are
-plain values, whose comparisons are Python's own.
+The test code runs in one box and the response's program in another. Between them go calls, results and exceptions
+alone, in a closed encoding (function_values.py), so that no expected value, and nothing that decides, is ever where the
+program is: what it redefines, prints or ends there changes only its own results. The tests' box makes values of its own
+of them, of built-in types and of the problem's own classes, whose comparisons are not the program's.
 """
 
 import json
@@ -11,16 +11,20 @@ from pathlib import Path
 
 from infra.sandbox.interface import Limits, Result, Sandbox
 from steps.problem import FunctionTests
+from steps.rewards.output_checker import BrokenTests
 
-LONGEST_RESULT = 1_000_000
-"""Characters of one result as a literal."""
-
-_CHECKER = Path(__file__).with_name("function_checker.py").read_text(encoding="utf-8")
-_CANDIDATE = Path(__file__).with_name("function_candidate.py").read_text(encoding="utf-8")
+LONGEST_RESULT = 8_000_000
+"""Characters of one result as it is encoded."""
 
 
-class BrokenTests(ValueError):
-    """A problem's test code fails by itself, whatever the program does."""
+def _program(name: str) -> str:
+    """The text of one side's program: a box has no file of the project to import."""
+    parts = [Path(__file__).with_name(f"function_{part}.py") for part in ("values", "channel", name)]
+    lines = [line for part in parts for line in part.read_text(encoding="utf-8").splitlines()]
+    return "\n".join(line for line in lines if not line.startswith("from steps.rewards.function_")) + "\n"
+
+
+_CHECKER, _CANDIDATE = _program("checker"), _program("candidate")
 
 
 def run_function_tests(sandbox: Sandbox, program: str, tests: FunctionTests, limits: Limits) -> str | None:
@@ -28,13 +32,16 @@ def run_function_tests(sandbox: Sandbox, program: str, tests: FunctionTests, lim
 
     Raises SandboxUnavailable, and BrokenTests where the test code cannot be run.
     """
-    setting = json.dumps({"entry_point": tests.entry_point, "longest": LONGEST_RESULT}).encode()
+    setting = json.dumps(
+        {"entry_point": tests.entry_point, "longest": LONGEST_RESULT, "in_place": tests.in_place}
+    ).encode()
+    both = {"setting.json": setting, "prelude.py": _source(tests.prelude)}
     checked, answered = sandbox.run_joined(
         _CHECKER,
         _CANDIDATE,
         limits,
-        first_files={"setting.json": setting, "setup.py": _source(tests.setup), "check.py": _source(tests.check)},
-        second_files={"setting.json": setting, "solution.py": _source(program)},
+        first_files=both | {"setup.py": _source(tests.setup), "check.py": _source(tests.check)},
+        second_files=both | {"solution.py": _source(program)},
     )
     if checked.ended == "finished" and checked.exit_code == 0:
         return None

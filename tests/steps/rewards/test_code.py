@@ -12,7 +12,7 @@ from infra.sandbox.config import SandboxConfig, open_sandbox
 from infra.sandbox.interface import Limits, Result, Sandbox
 from steps.problem import FunctionTests, Problem, load_problems
 from steps.rewards.code import CodeVerifier
-from steps.rewards.function_tests import BrokenTests
+from steps.rewards.output_checker import BrokenTests
 from steps.rewards.score import python_program
 
 DOUBLE = Problem(id="double", prompt="Print twice x.", verifier="code", tests=(("1\n", "2\n"), ("21\n", "42\n")))
@@ -176,7 +176,7 @@ RIGHT = "def square(x):\n    return x * x if isinstance(x, int) else {'b': {True
         ("def square(x):\n    while True: pass", "test 1: time"),
         ("def square(x): return 'x' * 10**7", "test 1: result too long"),
         ("def square(x): return object()", "test 1: result is not a plain value"),
-        ("def square(x): return (lambda: x)", "test 1: result is not a plain value"),
+        ("def square(x): return (lambda: x)", "test 1: wrong output"),
     ],
 )
 def test_a_function_is_right_by_its_results_alone(sandbox: CountingSandbox, program: str, reason: str) -> None:

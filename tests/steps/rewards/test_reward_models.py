@@ -201,7 +201,7 @@ def test_one_scorer_judges_a_mixed_batch_by_rule_by_program_and_by_model(classic
     with Scorer(models={"classic_rm": NotClosed(classic.model), "cot_rm": NotClosed(cot)}) as scorer:  # type: ignore[dict-item]
         scores = scorer.score_many(pairs * 3)
         versions = [score.verifier.split(":")[0] for score in scores[:4]]
-        assert versions == ["math@3", "classic_rm@1", "cot_rm@1", "code@2"]
+        assert versions == ["math@3", "classic_rm@1", "cot_rm@1", "code@3"]
         assert scores[3].value == 1.0
         assert all(score.reason and score.seconds > 0 and score.value in (0.0, 1.0) for score in scores)
         assert sum(scorer.counts.values()) == 12

@@ -20,8 +20,8 @@ def test_scores_stand_in_the_order_of_the_pairs_whichever_verifier_judges() -> N
     with Scorer() as scorer:
         scores = scorer.score_many(pairs)
         assert [score.value for score in scores] == [1.0, 1.0, 1.0, 0.0, 0.0] * 3
-        assert scores[4].reason == "no answer" and scores[0].verifier == "math@3" and scores[2].verifier == "code@2"
-        assert scorer.counts == {"math@3: right": 6, "code@2: right": 3, "math@3: wrong": 3, "math@3: no answer": 3}
+        assert scores[4].reason == "no answer" and scores[0].verifier == "math@3" and scores[2].verifier == "code@3"
+        assert scorer.counts == {"math@3: right": 6, "code@3: right": 3, "math@3: wrong": 3, "math@3: no answer": 3}
 
 
 def test_a_hanging_answer_is_counted_and_leaves_its_neighbours_alone() -> None:
