@@ -19,12 +19,13 @@ LONGEST_RESULT = 8_000_000
 
 def _program(name: str) -> str:
     """The text of one side's program: a box has no file of the project to import."""
-    parts = [Path(__file__).with_name(f"function_{part}.py") for part in ("values", "channel", name)]
+    # Whole names: by them the files are in the keys of stages that judge.
+    parts = [Path(__file__).with_name(part) for part in ("function_values.py", "function_channel.py", name)]
     lines = [line for part in parts for line in part.read_text(encoding="utf-8").splitlines()]
     return "\n".join(line for line in lines if not line.startswith("from steps.rewards.function_")) + "\n"
 
 
-_CHECKER, _CANDIDATE = _program("checker"), _program("candidate")
+_CHECKER, _CANDIDATE = _program("function_checker.py"), _program("function_candidate.py")
 
 
 def run_function_tests(sandbox: Sandbox, program: str, tests: FunctionTests, limits: Limits) -> str | None:

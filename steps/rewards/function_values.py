@@ -311,7 +311,7 @@ class Values:
         make: Any = namedtuple  # its fields are known only now
         if kind is None or not issubclass(kind, tuple) or list(getattr(kind, "_fields", ())) != fields:
             kind = make(name, fields)
-        return tuple.__new__(kind, items)  # type: ignore[arg-type]
+        return tuple.__new__(kind, items)
 
     def _instance(self, found: type[Any] | None, name: str) -> Any:
         """An instance of a class that both sides know, or a record of its attributes that equals another such one."""
