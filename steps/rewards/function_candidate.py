@@ -48,8 +48,8 @@ def main() -> None:
         exec(compile(source, name, "exec"), module.__dict__)  # noqa: S102 - inside the box, where it belongs
 
     def find_class(name: str) -> type[Any] | None:
-        found = getattr(module, name, None)
-        return found if isinstance(found, type) else None
+        known = getattr(module, name, None)
+        return known if isinstance(known, type) else None
 
     channel = Channel(reader, writer, "p", "solution", find_class)
     channel.offer(find(module, entry_point), "function")

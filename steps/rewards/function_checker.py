@@ -21,14 +21,14 @@ from steps.rewards.function_values import NotEncodable
 def shared_classes(module: ModuleType, prelude: bool) -> dict[str, type[Any]]:
     """The classes that results may be of: all that the prelude defines, which the program has as well; of the set-up's,
     exceptions and those with nothing but data."""
-    found = {}
+    classes = {}
     for name, kind in vars(module).items():
         if not isinstance(kind, type) or kind.__module__ != module.__name__:
             continue
         data = hasattr(kind, "__dataclass_fields__") or hasattr(kind, "_fields")
         if prelude or data or issubclass(kind, enum.Enum | Exception):
-            found[name] = kind
-    return found
+            classes[name] = kind
+    return classes
 
 
 def main() -> None:

@@ -244,9 +244,9 @@ class Values:
 
                 return Decimal(rest[0])
             if kind == "enum":
-                found = self._find_class(rest[0])
-                if found is not None and issubclass(found, enum.Enum):
-                    return found[rest[1]]
+                shared = self._find_class(rest[0])
+                if shared is not None and issubclass(shared, enum.Enum):
+                    return shared[rest[1]]
                 record = self._instance(None, rest[0])
                 record.__dict__.update(name=rest[1], value=decode(rest[2]))
                 return record
@@ -313,11 +313,11 @@ class Values:
             kind = make(name, fields)
         return tuple.__new__(kind, items)
 
-    def _instance(self, found: type[Any] | None, name: str) -> Any:
+    def _instance(self, shared: type[Any] | None, name: str) -> Any:
         """An instance of a class that both sides know, or a record of its attributes that equals another such one."""
-        if found is None or issubclass(found, type | int | str | float | tuple | list | dict | set | BaseException):
-            found = type(name, (_Record,), {})
-        return object.__new__(found)
+        if shared is None or issubclass(shared, type | int | str | float | tuple | list | dict | set | BaseException):
+            shared = type(name, (_Record,), {})
+        return object.__new__(shared)
 
 
 class _Record:

@@ -40,5 +40,5 @@ def _close(word: str, expected: str, tolerance: float) -> bool:
     if not all(len(text) <= _LONGEST_NUMBER and _NUMBER.fullmatch(text) for text in (word, expected)):
         return False
     number, reference = float(word), float(expected)
-    # An infinite difference or limit (1e999) is no closeness.
+    # An infinite difference or limit (1e999) is not close.
     return abs(number - reference) <= tolerance * max(1.0, abs(reference)) < float("inf")
