@@ -8,6 +8,7 @@ from then on. Prompts and responses are texts of others: escape them, also befor
 """
 
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -27,6 +28,9 @@ from infra.store.store import Corrupted, Ref, Store, StoreError
 SAMPLE_ORDERS = ("number", "iteration", "problem_id", "tokens", "reward", "total_reward", "advantage", "started")
 PROMPT_ORDERS = ("problem_id", "responses", "times_trained", "iterations", "mean_tokens", "first_reward", "last_reward")
 """Columns that samples and prompts can be ordered by; with a minus in front, greatest first."""
+
+SQL_SECONDS = 60.0
+"""How long a SELECT in free SQL may take."""
 
 _CLOSED: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": False,
@@ -135,19 +139,38 @@ def prompts_in(store: Store, ref: Ref) -> list[tuple[str, int, int, float | None
         ).fetchall()
 
 
-def query(store: Store, ref: Ref, sql: str, most: int | None = None) -> list[dict[str, Any]]:
+def query(
+    store: Store, ref: Ref, sql: str, most: int | None = None, seconds: float = SQL_SECONDS
+) -> list[dict[str, Any]]:
     """The first `most` rows that one SELECT has; the samples are the view `samples`.
 
-    It reads nothing else and writes nothing. Raises SamplesError for anything but a SELECT, and for one that fails.
+    It reads nothing else and writes nothing. Raises SamplesError for anything but one SELECT, and for one that fails or
+    takes longer than `seconds`.
     """
-    with _open(store, ref) as samples:
+    with _open(store, ref) as samples, _interrupted_after(seconds, samples):
         try:
             statements = samples.extract_statements(sql)
             if len(statements) != 1 or statements[0].type is not duckdb.StatementType.SELECT:
                 raise SamplesError("expected one SELECT, as in: SELECT iteration, avg(reward) FROM samples GROUP BY 1")
             return _rows(samples.execute(statements[0]), most)
+        except duckdb.InterruptException as error:
+            raise SamplesError(
+                f"the SELECT took longer than {seconds:g} seconds and was ended: ask for less, as by a join on a key "
+                "rather than of all rows with all, or a recursion that ends"
+            ) from error
         except duckdb.Error as error:
             raise SamplesError(f"{error}\nThe columns of samples: {', '.join(SCHEMA.names)}") from error
+
+
+@contextmanager
+def _interrupted_after(seconds: float, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    timer = threading.Timer(seconds, connection.interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _where(iteration: int | None, outcome: str | None, prompt: str | None) -> tuple[str, list[Any]]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -338,3 +339,18 @@ def test_samples_in_s3_are_read_as_local_ones(s3: None, tmp_path: Path, in_store
     ref = store.put(tmp_path / "samples", KIND)
     assert iterations_of(store, ref) == iterations_of(*in_store)
     assert samples_of(store, ref, iteration=2) == samples_of(*in_store, iteration=2)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n",
+        "SELECT sum(hash(a.range, b.range, c.range)) FROM range(100000) a, range(100000) b, range(100000) c",
+    ],
+    ids=["endless recursion", "cross join"],
+)
+def test_free_sql_ends_when_its_time_is_over(in_store: tuple[Store, Ref], sql: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(SamplesError, match="took longer than 0"):
+        query(*in_store, sql, seconds=0.5)
+    assert time.monotonic() - began < 20
