@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 from collections.abc import Collection
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs, quote, unquote
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -155,5 +155,7 @@ def _cookie_of(token: str) -> str:
 
 def _local(address: str) -> str:
     """An address on this page; for any other, that of the first page."""
-    plain = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
-    return address if plain else "/"
+    # Also as whoever decodes it reads it: behind an escaped tab, a second slash would begin another host.
+    forms = (address, unquote(address.partition("?")[0]))
+    local = all(form.startswith("/") and not form.startswith(("//", "/\\")) and form.isprintable() for form in forms)
+    return address if local else "/"

@@ -173,7 +173,18 @@ def test_the_form_leads_back_to_the_address_that_was_asked_for(site: Site, addre
     assert answer.headers["location"] == address
 
 
-@pytest.mark.parametrize("to", ["//evil.example", "https://evil.example", "/\\evil.example", "/\t/evil.example", ""])
+@pytest.mark.parametrize(
+    "to",
+    [
+        "//evil.example",
+        "https://evil.example",
+        "/\\evil.example",
+        "/\t/evil.example",
+        "/%09/evil.example",
+        "/%2f/evil.example",
+        "",
+    ],
+)
 def test_the_form_leads_nowhere_else(site: Site, to: str) -> None:
     answer = client(site, TOKEN).post("/login", data={"token": TOKEN, "to": to})
     assert answer.status_code == 303 and answer.headers["location"] == "/"
