@@ -14,6 +14,7 @@ import infra.lineage.web as web
 from infra.lineage.index import LineageIndex
 from infra.lineage.web.curves import MAX_POINTS, curves_of
 from infra.lineage.web.site import Site
+from infra.lineage.web.templating import NONE
 from infra.store.open import open_store
 from infra.store.records import Failure, OtherBytes, StageRecord
 from infra.store.store import object_prefix
@@ -383,11 +384,17 @@ def test_records_of_unexpected_shapes_break_no_page(tmp_path: Path) -> None:
     }
     history.add_run(FIRST, **odd)
     history.add_run(SECOND, minutes=10, **odd, evaluation=None)
+    for gate in ({}, {"rule": 3, "passed": "yes"}, {"rule": "r", "value": [1], "limit": {}}):
+        history.set_tag("odd", None, minutes=len(history.records))
+        name, tag = history.records.pop()
+        history.records.append((name, tag.model_copy(update={"gates": [gate]})))
     site = empty_site(tmp_path, history)
     visitor = client(site)
+    tags = visitor.get("/tags/odd").text
+    assert f"3 {NONE} (limit {NONE})" in Outline(tags).text and "status broken" in tags and "status held" not in tags
     tabs = ("stages", "curves", "evaluation", "gates", "configuration")
     pages = [f"/runs/{run}?tab={tab}" for run in (FIRST, SECOND) for tab in tabs] + [f"/compare?a={FIRST}&b={SECOND}"]
-    pages += [link_to(f"execution:{FIRST}:rl"), link_to(f"gate:{FIRST}:rl:2"), "/runs", "/models"]
+    pages += [link_to(f"execution:{FIRST}:rl"), link_to(f"gate:{FIRST}:rl:2"), "/runs", "/models", "/tags"]
     for page in pages:
         assert visitor.get(page).status_code == 200, page
 
