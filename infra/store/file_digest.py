@@ -19,7 +19,8 @@ def digest_of_path(path: Path, cache: Path, belongs: Callable[[str], bool] = lam
     """
     known: dict[str, str] = {}
     with suppress(FileNotFoundError, ValueError):  # it only saves time, so it may be missing or no JSON
-        known = json.loads(cache.read_text(encoding="utf-8"))
+        remembered = json.loads(cache.read_text(encoding="utf-8"))
+        known = remembered if isinstance(remembered, dict) else {}
     new: dict[str, str] = {}
     digest = hashlib.sha256()
     inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else []

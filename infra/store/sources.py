@@ -67,6 +67,10 @@ def resolve_source(
             raise StoreError(f"{path} is not a folder: give a folder, s3://bucket/prefix, or owner/name on the hub")
         if revision is not None:
             raise StoreError(f"revision {revision!r} is for a checkpoint on the hub, and {path} is a folder")
+        if path.exists() and not path.is_dir() and not path.is_file():
+            raise StoreError(f"{path} is a pipe, socket or device, which has no end: give a file")
+        if kind == "file" and path.is_dir():
+            raise StoreError(f"{path} is a folder: give a file, or s3://bucket/key")
         # Not resolved: a link is one of the user's names for what it leads to.
         return ResolvedSource(kind, os.path.abspath(path), digest_of_address(str(path), cache, belongs), belongs)
     from infra.store.hub import resolve_commit, split_revision

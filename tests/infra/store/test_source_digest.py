@@ -1,10 +1,12 @@
 """Digests of data at addresses: another one once what lies there changes."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from infra.store.source_digest import digest_of_address
+from infra.store.sources import resolve_source
 from infra.store.store import StoreError
 
 
@@ -23,6 +25,23 @@ def test_data_at_local_addresses_have_another_digest_once_they_change(tmp_path: 
     assert digest_of_address(str(two), cache, lambda path: path == "a") == after[1], "a file that does not belong"
     with pytest.raises(StoreError, match="missing cannot be read: No such file"):
         digest_of_address(str(tmp_path / "missing"), cache)
+
+
+def test_a_pipe_a_device_and_a_folder_in_place_of_a_file_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for endless in (tmp_path / "pipe.jsonl", Path("/dev/zero")):
+        with pytest.raises(StoreError, match="which has no end"):
+            resolve_source("file", str(endless), tmp_path / "cache.json")
+    with pytest.raises(StoreError, match="is a folder: give a file"):
+        resolve_source("file", str(tmp_path), tmp_path / "cache.json")
+
+
+def test_a_cache_of_digests_that_holds_something_else_is_not_used(tmp_path: Path) -> None:
+    file, cache = tmp_path / "file", tmp_path / "cache.json"
+    file.write_text("1")
+    expected = digest_of_address(str(file), cache)
+    cache.write_text("[1]")
+    assert digest_of_address(str(file), cache) == expected
 
 
 @pytest.mark.usefixtures("s3")
