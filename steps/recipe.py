@@ -33,6 +33,9 @@ from steps.recipe_text import UnreadableText, load_mapping
 LARGEST = 2**53
 """The largest whole number of a recipe: JSON and floats hold all up to it."""
 
+LARGEST_FILE = 200_000
+"""Bytes of a recipe's file: reading YAML takes 20 seconds for each million."""
+
 
 class ConfigRefused(LonghaulError, ValueError):
     """A configuration cannot be run; the message names the keys and what is wrong with each."""
@@ -199,6 +202,10 @@ def _unbounded(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 def load_recipe(path: Path) -> Recipe:
     """A recipe from a file. Raises ConfigRefused."""
     try:
+        if path.exists() and not path.is_file():  # a pipe or a device has no end
+            raise ConfigRefused(f"{path} cannot be read: it is not a regular file")
+        if path.stat().st_size > LARGEST_FILE:
+            raise ConfigRefused(f"{path} is larger than {LARGEST_FILE:,} bytes, and a recipe has a few thousand")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigRefused(f"{path} cannot be read: {error}") from error

@@ -1,6 +1,7 @@
 """Settings of the data stage: where problems and examples come from, the nano world or files."""
 
 import re
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -23,7 +24,7 @@ class FilesConfig(BaseModel):
 
     train: str = Field(description="Problems offered to curation.")
     test: str = Field(description="Held-out problems for evaluation.")
-    format: str = Field("problem", description="The format of train and test: problem, or gsm8k.")
+    format: Literal["problem", "gsm8k", "humaneval"] = Field("problem", description="The format of train and test.")
     sft: str = Field(description="Examples of vanilla SFT.")
     long_cot: str = Field(description="Long reasoning paths to problems of `train`.")
 

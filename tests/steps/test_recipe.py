@@ -1,6 +1,7 @@
 """A configuration that cannot run is refused before anything does, by the key's name."""
 
 import copy
+import os
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +175,19 @@ def test_text_that_is_not_a_mapping_is_refused_with_its_source(tmp_path: Path) -
         parse_recipe("- a", "a recipe")
     with pytest.raises(ConfigRefused, match=r"absent\.yaml cannot be read"):
         load_recipe(tmp_path / "absent.yaml")
+
+
+def test_an_endless_or_huge_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for endless in (tmp_path / "pipe.yaml", Path("/dev/zero")):
+        with pytest.raises(ConfigRefused, match="is not a regular file"):
+            load_recipe(endless)
+    (tmp_path / "long.yaml").write_text("- 1\n" * 1_000_000)
+    with pytest.raises(ConfigRefused, match="is larger than"):
+        load_recipe(tmp_path / "long.yaml")
+
+
+def test_a_format_that_data_files_do_not_have_is_refused() -> None:
+    files = {name: f"{name}.jsonl" for name in ("train", "test", "sft", "long_cot")}
+    with pytest.raises(ConfigRefused, match=r"data\.files\.format: Input should be 'problem', 'gsm8k' or 'humaneval'"):
+        check_recipe(changed(data={"files": {**files, "format": "parquet"}}), "test.yaml")
