@@ -184,8 +184,9 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line)
-            if b"\\ud" in line.lower():
-                # Half a surrogate pair is read without a word, and fails wherever the text is written or hashed.
+            if b"\\ud" in line.lower() or b"\xed" in line:
+                # Escaped or as raw bytes (which begin with ED), half a surrogate pair is read without a word, and fails
+                # wherever the text is written or hashed.
                 json.dumps(row, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
             raise MalformedRow(f"{path}:{number}: not JSON ({error})") from error

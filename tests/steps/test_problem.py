@@ -119,6 +119,13 @@ def test_a_bad_row_is_refused_by_file_line_and_reason(tmp_path: Path, row: objec
     assert str(refused.value).startswith(f"{path}:3: ") and reason in str(refused.value)
 
 
+def test_raw_bytes_of_half_a_surrogate_are_a_malformed_row(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(b'{"id": "a", "prompt": "\xed\xa0\x80", "answer": "2", "verifier": "math"}\n')
+    with pytest.raises(MalformedRow, match=r"rows\.jsonl:1: .*surrogates not allowed"):
+        load_problems(file)
+
+
 def test_bytes_that_are_no_utf8_are_a_malformed_row(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"id": "\xff\xfe"}\n')
