@@ -375,8 +375,14 @@ def _label(canvas: Canvas, axes: Axes, models: Sequence[tuple[str, float, float,
             axes.plot([x0, x1], [y0, y1], transform=axes.transAxes, color=INK, linewidth=0.5, alpha=0.5, zorder=1)
 
 
+def _id(text: str) -> str:
+    """A text as part of an id: a stage's name may hold anything."""
+    return re.sub(r"[^\w-]", "-", text, flags=re.ASCII)
+
+
 def _svg(canvas: Canvas, name: str, alt: str) -> str:
     """The canvas as an `svg` element: no prologue, ids of its own, the page's text colour and font."""
+    name = _id(name)
     file = io.StringIO()
     with matplotlib.rc_context(_STYLE):
         canvas.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
@@ -386,7 +392,7 @@ def _svg(canvas: Canvas, name: str, alt: str) -> str:
     assert box is not None
     # Within HTML, a style sheet in one figure would reach all others.
     text = re.sub(r"<defs>\s*<style[^>]*>.*?</style>\s*</defs>", "", text, count=1, flags=re.DOTALL)
-    text = re.sub(r'\bid="([^"]*)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'\bid="([^"]*)"', lambda own: f'id="{name}-{_id(own[1])}"', text)
     text = re.sub(r'(url\(|href=")#', rf"\1#{name}-", text)
     text = re.sub(r"(font-family: |font: [^;\"]*?px )[^;\"]*", r"\1system-ui, sans-serif", text)
     text = text.replace(INK, "currentColor")

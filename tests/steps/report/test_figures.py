@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 from infra.store.records import StageRecord
 from steps.report import figures
@@ -31,6 +32,19 @@ def test_losses_are_drawn_for_every_supervised_stage_and_for_no_other(run: list[
     }
     sft = drawn["vanilla_sft"]
     assert sft is not None and "SFT phase 1" in sft.svg and "SFT phase 2" in sft.svg
+
+
+def test_ids_hold_nothing_but_letters_digits_and_dashes_whatever_a_stage_is_called(run: list[StageRecord]) -> None:
+    hostile = '<b>rl" onload="x'
+    history = [{f"{hostile}/loss": 1.0, "rl/accuracy": 0.1}, {f"{hostile}/loss": 0.5, "rl/accuracy": 0.2}]
+    loss = figures.loss_figure(record(hostile, history=history))
+    curves = figures.rl_figures(record(hostile, history=history))
+    assert loss and curves
+    drawn = [loss.svg, *(figure.svg for figure in curves), (figures.token_efficiency(run) or b"").decode()]
+    for svg in drawn:
+        ids = re.findall(r'\bid="([^"]*)"', svg)
+        assert ids and all(re.fullmatch(r"[\w-]+", id, re.ASCII) for id in ids)
+        assert 'onload="' not in svg and "<b>" not in svg
 
 
 def test_the_token_efficiency_figure_takes_the_page_s_colour_and_also_comes_as_png(run: list[StageRecord]) -> None:
