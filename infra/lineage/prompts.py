@@ -16,7 +16,7 @@ from infra.lineage.queries import models_that_saw
 from infra.lineage.row_values import artifact_id, plain
 from infra.lineage.rows import ModelRow
 from infra.lineage.sample_row import KIND
-from infra.lineage.samples import SamplesError, as_digest, prompts_in
+from infra.lineage.samples import SamplesError, as_digests, prompts_in
 from infra.lineage.tables import among, edges, items, nodes, reading, writing
 from infra.lineage.traversal import read_nodes
 from infra.store.store import Ref, Store, StoreError
@@ -82,14 +82,17 @@ class PromptUses:
 
 
 def models_that_saw_prompt(index: LineageIndex, store: Store, prompt: str) -> PromptUses:
-    """Where a prompt was used, by its text or its digest. Case and white space do not matter.
+    """Where a prompt was used, by its text or its digest.
+
+    What does not matter in a text is `infra.lineage.prompt_digest`'s; samples of earlier versions are looked up under
+    the digest that these gave it.
 
     New samples are read first; the records have to be in the index (`LineageIndex.sync`). Raises LineageError
     where the database fails.
     """
     problems = read_new_samples(index, store)
-    digest = as_digest(prompt)
-    uses = tuple(_uses_of(index, digest))
+    digests = as_digests(prompt)
+    uses = tuple(_uses_of(index, digests))
     executions = [node for use in uses if use.times_trained for node in use.executions]
     made_by = {(node.facts.get("run"), node.facts.get("stage")) for node in executions}
     models = models_that_saw(index, executions) if executions else []
@@ -97,7 +100,7 @@ def models_that_saw_prompt(index: LineageIndex, store: Store, prompt: str) -> Pr
     trained, descendants = (
         tuple(row for row, is_own in zip(models, own, strict=True) if is_own is side) for side in (True, False)
     )
-    return PromptUses(digest, uses, trained, descendants, problems)
+    return PromptUses(digests[0], uses, trained, descendants, problems)
 
 
 def read_new_samples(index: LineageIndex, store: Store) -> tuple[str, ...]:
@@ -150,13 +153,13 @@ def _numbered(connection: Connection, table: Table, name: str, digests: Sequence
     return numbers | new
 
 
-def _uses_of(index: LineageIndex, digest: str) -> list[PromptUse]:
+def _uses_of(index: LineageIndex, digests: Sequence[str]) -> list[PromptUse]:
     with reading(index.engine) as connection:
         query = select(_samples.c.digest, _uses.c.responses, _uses.c.times_trained, _uses.c.mean_reward)
         query = query.join(_uses, _uses.c.samples == _samples.c.samples)
         query = query.join(_prompts, _prompts.c.prompt == _uses.c.prompt)
         # A database that was rebuilt for another store still knows the samples of the one before.
-        query = query.where(_prompts.c.digest == digest, _samples.c.digest.in_(select(items.c.digest)))
+        query = query.where(_prompts.c.digest.in_(digests), _samples.c.digest.in_(select(items.c.digest)))
         rows = connection.execute(query.order_by(_samples.c.samples)).all()
         made_by = _executions(connection, [artifact_id(row.digest) for row in rows])
     return [

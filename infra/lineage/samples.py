@@ -20,7 +20,7 @@ import pyarrow.dataset
 import pyarrow.parquet
 
 from infra.errors import LonghaulError
-from infra.lineage.prompt_digest import prompt_digest
+from infra.lineage.prompt_digest import prompt_digests
 from infra.lineage.sample_files import FORMAT, FORMAT_KEY, SCHEMA, SCHEMA_1
 from infra.lineage.sample_row import KIND
 from infra.store.store import Corrupted, Ref, Store, StoreError
@@ -72,9 +72,12 @@ class SamplesError(LonghaulError, ValueError):
     """A query that cannot be answered; the message says why, and which queries there are."""
 
 
-def as_digest(prompt: str) -> str:
-    """A prompt's digest, from the digest or the text. Of a prompt with images only the digest will do."""
-    return prompt if re.fullmatch("[0-9a-f]{64}", prompt) else prompt_digest(prompt)
+def as_digests(prompt: str) -> tuple[str, ...]:
+    """A prompt's digests, today's first, from its text; a digest stands for itself alone.
+
+    Of a prompt with images only the digest will do.
+    """
+    return (prompt,) if re.fullmatch("[0-9a-f]{64}", prompt) else prompt_digests(prompt)
 
 
 def samples_of(
@@ -174,11 +177,14 @@ def _interrupted_after(seconds: float, connection: duckdb.DuckDBPyConnection) ->
 
 
 def _where(iteration: int | None, outcome: str | None, prompt: str | None) -> tuple[str, list[Any]]:
-    digest = None if prompt is None else as_digest(prompt)
-    columns = {"iteration": iteration, "outcome": outcome, "prompt_digest": digest}
-    conditions = {column: value for column, value in columns.items() if value is not None}
-    where = " AND ".join(f"{column} = ?" for column in conditions)
-    return (f"WHERE {where}" if where else ""), list(conditions.values())
+    columns = {"iteration": iteration, "outcome": outcome}
+    conditions = [f"{column} = ?" for column, value in columns.items() if value is not None]
+    values: list[Any] = [value for value in columns.values() if value is not None]
+    if prompt is not None:
+        digests = as_digests(prompt)
+        conditions.append(f"prompt_digest IN ({', '.join('?' * len(digests))})")
+        values += digests
+    return (f"WHERE {' AND '.join(conditions)}" if conditions else ""), values
 
 
 def _order(order: str, known: Sequence[str], then: str) -> str:

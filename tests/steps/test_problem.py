@@ -52,10 +52,10 @@ def test_saved_examples_come_back_equal(tmp_path_factory: pytest.TempPathFactory
 
 @given(
     st.lists(st.text(string.ascii_letters + string.digits, min_size=1), min_size=1),
-    st.lists(st.text(" \t\n\u00a0", min_size=1), min_size=20),
+    st.lists(st.text(" \t\u00a0", min_size=1), min_size=20),
 )
-def test_digest_ignores_case_and_white_space_alone(words: list[str], gaps: list[str]) -> None:
-    spaced = gaps[0] + "".join(word.swapcase() + gap for word, gap in zip(words, gaps, strict=False))
+def test_digest_ignores_white_space_between_words_alone(words: list[str], gaps: list[str]) -> None:
+    spaced = gaps[0] + "".join(word + gap for word, gap in zip(words, gaps, strict=False))
     plain = " ".join(words[: len(gaps)])
     assert problem(prompt=spaced).digest == problem(prompt=plain).digest
     assert problem(prompt=plain + "x").digest != problem(prompt=plain).digest

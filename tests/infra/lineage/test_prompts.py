@@ -1,5 +1,6 @@
 """Which models saw a prompt: those trained on it, those that came from them, and no others."""
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from infra.lineage.prompt_digest import prompt_digest
 from infra.lineage.prompts import models_that_saw_prompt, read_new_samples
 from infra.lineage.sample_files import write_samples
 from infra.lineage.sample_row import KIND, Outcome, SampleRow
+from infra.lineage.samples import samples_of
 from infra.store import records
 from infra.store.open import open_store
 from infra.store.records import StageRecord
@@ -27,13 +29,15 @@ class Made:
         self.folder, self.index = folder, index
         self.store = open_store(folder / "store")
 
-    def samples(self, *texts: str, outcome: Outcome = "trained") -> Ref:
+    def samples(self, *texts: str, outcome: Outcome = "trained", digest: str | None = None) -> Ref:
         """Two responses to each prompt, the first right."""
         place = self.folder / "samples"
         shutil.rmtree(place, ignore_errors=True)
         times_trained = int(outcome == "trained")
         rows = [
-            SampleRow("id", prompt_digest(text), text, "so", 2, "rollout", outcome, times_trained, 0, reward=reward)
+            SampleRow(
+                "id", digest or prompt_digest(text), text, "so", 2, "rollout", outcome, times_trained, 0, reward=reward
+            )
             for text in texts
             for reward in (1.0, 0.0)
         ]
@@ -73,7 +77,16 @@ def test_models_trained_on_a_prompt_and_those_made_from_them_are_listed_apart(ma
     assert made.models_of("one") == (["a:vanilla_sft"], ["a:rl", "b:rl"])
     assert made.models_of("two") == (["a:rl", "a:vanilla_sft"], ["b:rl"])
     assert made.models_of("three") == (["a:rl"], [])
-    assert made.models_of("  ONE\n") == made.models_of(prompt_digest("one")) == made.models_of("one")
+    assert made.models_of("  one\n") == made.models_of(prompt_digest("one")) == made.models_of("one")
+
+
+def test_samples_of_an_earlier_version_are_found_by_the_text(made: Made) -> None:
+    earlier = hashlib.sha256(b"how many mb are 3 gb?").hexdigest()
+    samples = made.samples("How many Mb are 3 Gb?", digest=earlier)
+    made.stage("old", "rl", samples)
+    assert made.models_of("How many Mb are 3 Gb?") == made.models_of(earlier) == (["old:rl"], [])
+    assert len(samples_of(made.store, samples, prompt="How many Mb are 3 Gb?")) == 2
+    assert samples_of(made.store, samples, prompt="How many are 3 Gb?") == []
 
 
 def test_a_prompt_whose_responses_were_all_dropped_trained_nothing_but_is_listed(made: Made) -> None:

@@ -154,7 +154,7 @@ def test_samples_are_chosen_ordered_and_paged(in_store: tuple[Store, Ref]) -> No
     ]
     assert [row["tokens"] for page in pages for row in page] == longest
     assert count_of(*in_store, iteration=1, outcome="trained") == len(chosen)
-    assert {row["prompt"] for row in samples_of(*in_store, prompt="  PROMPT\n7")} == {"prompt 7"}
+    assert {row["prompt"] for row in samples_of(*in_store, prompt="  prompt \t 7\n")} == {"prompt 7"}
     assert samples_of(*in_store, prompt=prompt_digest("prompt 7")) == samples_of(*in_store, prompt="prompt 7")
     assert samples_of(*in_store, outcome="' OR 1=1 --") == []
     # The stale ones have no reward, and come last whichever way.
