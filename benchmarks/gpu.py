@@ -59,7 +59,7 @@ def untrained(checkpoint: str, folder: Path, context: int) -> Path:
     )
     torch.manual_seed(0)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+        AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False).save_pretrained(folder)
     for file in (ROOT / "steps" / "nano_world" / "checkpoint").glob("*token*"):
         shutil.copyfile(file, folder / file.name)
     never_end(folder, context)

@@ -128,7 +128,9 @@ def against_plain(trainer: Any, taken: list[Any], temperature: float) -> dict[st
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(trainer.folder, dtype=torch.float32, attn_implementation="sdpa")
+    model = AutoModelForCausalLM.from_pretrained(
+        trainer.folder, dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=False
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, betas=trainer.config.betas, weight_decay=0.0)
 
     def logprobs(rows: Any) -> Any:

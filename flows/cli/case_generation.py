@@ -140,7 +140,8 @@ def _written_by(
     os.environ.update(engine_environment())
     from transformers import AutoConfig
 
-    longest = getattr(AutoConfig.from_pretrained(folder, local_files_only=True), "max_position_embeddings", context)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    longest = getattr(config, "max_position_embeddings", context)
     if context > longest:
         fail(f"--context is {context}, and {model} reads {longest} tokens: give --context and --response-tokens")
     from infra.configs import EngineConfig, TrainerConfig

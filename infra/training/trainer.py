@@ -148,7 +148,12 @@ class Trainer:
     def _load(self, model: Path) -> Any:
         options: dict[str, Any] = {"num_labels": 1} if self.head == "value" else {}
         module = _MODELS[self.head].from_pretrained(
-            model, dtype=getattr(torch, self.config.dtype), attn_implementation="sdpa", local_files_only=True, **options
+            model,
+            dtype=getattr(torch, self.config.dtype),
+            attn_implementation="sdpa",
+            local_files_only=True,
+            trust_remote_code=False,
+            **options,
         )
         if self.head == "value":
             # By it the model finds a row's last token; some checkpoints have none, or one that ends prompts.
