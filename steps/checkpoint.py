@@ -25,6 +25,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from infra.inference.end_tokens import end_tokens
 from steps.checkpoint_files import INDEX, SINGLE, TOKENIZERS, belongs
 from steps.checkpoint_forward import check_forward, check_trainable
+from steps.checkpoint_links import check_links
 from steps.checkpoint_refused import CheckpointRefused, refusing
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -77,7 +78,10 @@ def select_files(folder: Path, left_out: Iterable[str] = ()) -> list[str]:
     `left_out` are files that were at its source and were not brought here. Raises CheckpointRefused where weights are
     missing, a JSON file cannot be read, or the checkpoint brings code.
     """
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+    names = sorted(name for name, path in paths.items() if path.is_file())
+    check_links(folder, sorted(name for name, path in paths.items() if path.is_symlink() and belongs(name)))
+    _check_kind(names, paths)
     weights = set(_weight_files(folder, names, [*names, *left_out]))
     chosen = [name for name in names if belongs(name) and (not name.endswith(".safetensors") or name in weights)]
     if "config.json" not in chosen:
@@ -86,6 +90,33 @@ def select_files(folder: Path, left_out: Iterable[str] = ()) -> list[str]:
         if name.endswith(".json"):
             _check_json(folder / name)
     return chosen
+
+
+def _check_kind(names: Sequence[str], everything: Iterable[str]) -> None:
+    """Refuse what is not a whole model, or not as weights that can be trained, and say what it is."""
+    if "snapshots" in everything and "config.json" not in names:
+        raise CheckpointRefused(
+            "snapshots: this is a repository's folder in the hub's cache; give the folder of one commit inside of "
+            "snapshots/, or the repository's name as owner/name"
+        )
+    if "adapter_config.json" in names:
+        raise CheckpointRefused(
+            "adapter_config.json: this is an adapter (LoRA), not a model; merge it into its base (peft's "
+            "merge_and_unload), save that with save_pretrained, and import the result; "
+            "if the folder holds a whole model as well that is meant without it, take the file out"
+        )
+    for name, method in {"quantize_config.json": "GPTQ", "quant_config.json": "AWQ"}.items():
+        if name in names:
+            raise CheckpointRefused(
+                f"{name}: the weights are quantised ({method}), and training needs them whole; use the checkpoint in "
+                "bfloat16, float16 or float32"
+            )
+    gguf = [name for name in names if name.endswith(".gguf")]
+    if gguf and not any(name.endswith((".safetensors", *PICKLES)) for name in names):
+        raise CheckpointRefused(
+            f"{gguf[0]}: GGUF is llama.cpp's format, quantised for most models; use the checkpoint in the Hugging Face "
+            "format that it was made from"
+        )
 
 
 def load_config(folder: Path) -> PreTrainedConfig:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from operator import methodcaller
 from pathlib import Path
@@ -88,13 +89,35 @@ def test_pickles_beside_safetensors_are_left_out_and_never_loaded(base: Path, tm
     assert not (tmp_path / "exploded").exists()
 
 
-def test_a_folder_of_links_is_imported_as_files(base: Path, tmp_path: Path) -> None:
-    (tmp_path / "links").mkdir()
+def test_a_snapshot_of_links_in_the_hubs_cache_is_imported_as_files(base: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "models--owner--name"
+    shutil.copytree(base, cache / "blobs")
+    (cache / "snapshots" / "c0ffee").mkdir(parents=True)
     for path in base.iterdir():
-        (tmp_path / "links" / path.name).symlink_to(path)
-    import_at(ImportConfig(checkpoint=str(tmp_path / "links")), tmp_path / "model")
+        (cache / "snapshots" / "c0ffee" / path.name).symlink_to(f"../../blobs/{path.name}")
+    import_at(ImportConfig(checkpoint=str(cache / "snapshots" / "c0ffee")), tmp_path / "model")
     assert not any(path.is_symlink() for path in (tmp_path / "model").iterdir())
     assert Manifest.of(tmp_path / "model") == Manifest.of(base)
+
+
+def test_a_link_out_of_the_folder_is_not_copied(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (base / "LICENSE").symlink_to(tmp_path / "secret")
+    with pytest.raises(CheckpointRefused, match=r"LICENSE: a link to .*secret, outside"):
+        import_at(ImportConfig(checkpoint=str(base)), tmp_path / "model")
+    (base / "LICENSE").unlink()
+    (base / "LICENSE").symlink_to("README")
+    with pytest.raises(CheckpointRefused, match="LICENSE: a link to README, which is not there"):
+        import_at(ImportConfig(checkpoint=str(base)), tmp_path / "model")
+    (base / "README").write_text("inside")
+    import_at(ImportConfig(checkpoint=str(base)), tmp_path / "model")
+    assert (tmp_path / "model" / "LICENSE").read_text() == "inside"
+
+
+def test_a_repositorys_folder_in_the_hubs_cache_is_called_what_it_is(base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path / "models--owner--name" / "snapshots" / "c0ffee")
+    with pytest.raises(CheckpointRefused, match=r"snapshots: .*one commit"):
+        check_checkpoint(tmp_path / "models--owner--name")
 
 
 def edited(file: str, **changes: Any) -> Callable[[Path], None]:
@@ -153,6 +176,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         r"tokenizer\.json: transformers cannot load",
     ),
     "no chat template": (lambda b: (b / "chat_template.jinja").unlink(), r"chat_template\.jinja is missing"),
+    "adapter": (lambda b: (b / "adapter_config.json").write_text("{}"), "adapter_config.*LoRA.*merge"),
+    "old GPTQ": (lambda b: (b / "quantize_config.json").write_text("{}"), "quantize_config.*GPTQ"),
+    "AWQ": (lambda b: (b / "quant_config.json").write_text("{}"), "quant_config.*AWQ"),
+    "GGUF": (lambda b: (b / "model.safetensors").rename(b / "model-Q4.gguf"), r"model-Q4\.gguf: GGUF"),
     "broken template": (lambda b: (b / "chat_template.jinja").write_text("{% for"), r"chat_template\.jinja: .*fails"),
     "empty template": (lambda b: (b / "chat_template.jinja").write_text("{# #}"), r"chat_template\.jinja: .*nothing"),
     "no end token": (lambda b: save_tokenizer(b, eos_token=None), "eos_token is missing"),
