@@ -27,6 +27,7 @@ from steps.checkpoint_files import INDEX, SINGLE, TOKENIZERS, belongs
 from steps.checkpoint_forward import check_forward, check_trainable
 from steps.checkpoint_links import check_links
 from steps.checkpoint_refused import CheckpointRefused, refusing
+from steps.checkpoint_values import check_prompt_fits, check_values
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 FLOATS = {"BF16", "F16", "F32", "F64"}
@@ -62,6 +63,7 @@ def check_checkpoint(folder: Path) -> CheckedCheckpoint:
     parameters = _check_weights(folder, files, model)
     vocabulary = config.get_text_config().vocab_size
     prompt = _check_tokenizer(folder, vocabulary)
+    check_prompt_fits(prompt, config.get_text_config().max_position_embeddings)
     check_forward(folder, prompt)
     return CheckedCheckpoint(
         architecture=type(model).__name__,
@@ -121,6 +123,8 @@ def _check_kind(names: Sequence[str], everything: Iterable[str]) -> None:
 
 def load_config(folder: Path) -> PreTrainedConfig:
     """The checkpoint's configuration. Raises CheckpointRefused where transformers has no such causal language model."""
+    with refusing("config.json", "its values cannot be read"):
+        check_values(folder)
     with refusing("config.json", "transformers cannot read it; use a checkpoint of an architecture that it has"):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     names: list[str] = config.architectures or []
