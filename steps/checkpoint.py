@@ -11,10 +11,10 @@ checkpoint brings along (`auto_map`) is a reason to refuse it.
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -239,8 +239,30 @@ def _check_weights(folder: Path, files: Sequence[str], model: PreTrainedModel) -
     for name in needed:
         if name not in file_of:
             where = index.get(name, INDEX if index else SINGLE)
-            raise CheckpointRefused(f"{where}: tensor {name} of {type(model).__name__} is missing; download it again")
+            head = ", or set tie_word_embeddings to true in config.json if the embedding is the head as well"
+            raise CheckpointRefused(
+                f"{where}: tensor {name} of {type(model).__name__} is missing; download it again"
+                f"{head if name == 'lm_head.weight' else ''}"
+            )
+    _check_tied(folder, model, file_of)
     return sum(tensor.numel() for tensor in needed.values())
+
+
+def _check_tied(folder: Path, model: PreTrainedModel, file_of: Mapping[str, str]) -> None:
+    """Refuse a tensor that is saved beside the one that it is tied to, and differs: training would drop the tie."""
+    for name, source in model.all_tied_weights_keys.items():
+        if name not in file_of or source not in file_of:
+            continue
+        if not torch.equal(_tensor(folder, file_of, name), _tensor(folder, file_of, source)):
+            raise CheckpointRefused(
+                f"{file_of[name]}: tensor {name} differs from {source}, and config.json ties them "
+                "(tie_word_embeddings); set it to false if the tensor is meant, or take the tensor out"
+            )
+
+
+def _tensor(folder: Path, file_of: Mapping[str, str], name: str) -> torch.Tensor:
+    with safe_open(folder / file_of[name], "pt") as shard:
+        return cast(torch.Tensor, shard.get_tensor(name))
 
 
 def _check_tensor(file: str, name: str, shard: safe_open, expected: torch.Tensor) -> None:

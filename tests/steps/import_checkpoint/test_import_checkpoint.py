@@ -120,6 +120,14 @@ def test_a_repositorys_folder_in_the_hubs_cache_is_called_what_it_is(base: Path,
         check_checkpoint(tmp_path / "models--owner--name")
 
 
+def test_a_head_that_is_saved_nowhere_names_the_key_that_ties_it(sharded: Path) -> None:
+    for shard in sharded.glob("*.safetensors"):
+        if "lm_head.weight" in load_file(shard):
+            edit_weights(shard, lambda tensors: tensors.pop("lm_head.weight"))
+    with pytest.raises(CheckpointRefused, match=r"lm_head\.weight .*missing.*tie_word_embeddings to true"):
+        check_checkpoint(sharded)
+
+
 def edited(file: str, **changes: Any) -> Callable[[Path], None]:
     return lambda base: edit(base / file, lambda content: content.update(changes))
 
@@ -194,6 +202,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         "rope_theta is nan",
     ),
     "old rope base": (edited("config.json", rope_theta=-1.0), r"rope_theta is -1\.0"),
+    "head not tied": (
+        weights(lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"] + 1})),
+        r"lm_head\.weight differs from model\.embed_tokens\.weight.*tie_word_embeddings",
+    ),
     "adapter": (lambda b: (b / "adapter_config.json").write_text("{}"), "adapter_config.*LoRA.*merge"),
     "old GPTQ": (lambda b: (b / "quantize_config.json").write_text("{}"), "quantize_config.*GPTQ"),
     "AWQ": (lambda b: (b / "quant_config.json").write_text("{}"), "quant_config.*AWQ"),
