@@ -27,6 +27,7 @@ from steps.checkpoint_files import INDEX, SINGLE, TOKENIZERS, belongs
 from steps.checkpoint_forward import check_forward, check_trainable
 from steps.checkpoint_links import check_links
 from steps.checkpoint_refused import CheckpointRefused, refusing
+from steps.checkpoint_template import render_message
 from steps.checkpoint_values import check_prompt_fits, check_values
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -300,6 +301,8 @@ def _check_tokenizer(folder: Path, vocabulary: int) -> list[int]:
             "chat_template.jinja is missing: add the chat template of a model of the same family, whose special tokens "
             "the tokenizer has"
         )
+    with refusing("chat_template.jinja", "no template has the name 'default'"):
+        template = tokenizer.get_chat_template()
     if tokenizer.eos_token_id is None:
         raise CheckpointRefused("tokenizer_config.json: eos_token is missing, so responses would never end; add it")
     with refusing("config.json", "its end tokens cannot be used"):
@@ -315,10 +318,6 @@ def _check_tokenizer(folder: Path, vocabulary: int) -> list[int]:
             f"tokenizer.json: token {name!r} has id {number}, and config.json has a vocabulary of {vocabulary}; give "
             "the tokenizer that belongs to these weights"
         )
-    with refusing("chat_template.jinja", "the template fails on one user message"):
-        message = {"role": "user", "content": "1 + 1 = ?"}
-        template = tokenizer.apply_chat_template([message], add_generation_prompt=True, tokenize=False)
-        prompt: list[int] = tokenizer(template, add_special_tokens=False)["input_ids"]
-    if not prompt:
-        raise CheckpointRefused("chat_template.jinja: the template leaves nothing of a user message; correct it")
-    return prompt
+    text = render_message(template, tokenizer.special_tokens_map)
+    tokens: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return tokens

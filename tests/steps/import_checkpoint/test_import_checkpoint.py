@@ -210,6 +210,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "old GPTQ": (lambda b: (b / "quantize_config.json").write_text("{}"), "quantize_config.*GPTQ"),
     "AWQ": (lambda b: (b / "quant_config.json").write_text("{}"), "quant_config.*AWQ"),
     "GGUF": (lambda b: (b / "model.safetensors").rename(b / "model-Q4.gguf"), r"model-Q4\.gguf: GGUF"),
+    "template leaves the message out": (
+        lambda b: (b / "chat_template.jinja").write_text("hi"),
+        "leaves out what the user",
+    ),
     "broken template": (lambda b: (b / "chat_template.jinja").write_text("{% for"), r"chat_template\.jinja: .*fails"),
     "empty template": (lambda b: (b / "chat_template.jinja").write_text("{# #}"), r"chat_template\.jinja: .*nothing"),
     "no end token": (lambda b: save_tokenizer(b, eos_token=None), "eos_token is missing"),
