@@ -20,6 +20,7 @@ from infra.files import folder_written_aside, write_text_atomically
 from infra.store.source import Source
 from steps.checkpoint import check_checkpoint, load_config, select_files
 from steps.checkpoint_refused import CheckpointRefused
+from steps.checkpoint_repairs import repair_checkpoint
 from steps.configs.import_checkpoint import ImportConfig
 
 LOGGER = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ def import_checkpoint(
         left_out = _copy(source, aside)
         if left_out:
             report(f"left out of {source.address}: {', '.join(left_out)}")
+        repair_checkpoint(aside, report)
         original = load_config(aside).get_text_config().max_position_embeddings
         if config.context_length is not None:
             _raise_context(aside, config.context_length, config.rope_theta)
