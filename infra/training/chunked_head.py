@@ -57,7 +57,27 @@ class ChunkedHead(nn.Module):
 
 
 def with_chunked_head(model: Any, chunk: int) -> ChunkedHead:
-    """Put one into a Hugging Face model, and return it."""
-    head = ChunkedHead(model.get_output_embeddings(), chunk)
+    """Put one into a Hugging Face model, and return it. Raises ValueError for a model that changes its logits after the
+    head, by softcapping or a scale."""
+    original = model.get_output_embeddings()
+    if _changes_logits(model, original):
+        raise ValueError(
+            f"trainer.logit_chunk_tokens: {type(model).__name__} changes its logits after the head (softcapping or a "
+            "scale in config.json), which chunks would leave out: set it to null"
+        )
+    head = ChunkedHead(original, chunk)
     model.set_output_embeddings(head)
     return head
+
+
+@torch.no_grad()
+def _changes_logits(model: Any, head: nn.Module) -> bool:
+    """Whether the model returns something else than its head: architectures have many names for what they do there."""
+    outputs: list[Tensor] = []
+    # Copies: some models change logits in place.
+    handle = head.register_forward_hook(lambda module, arguments, output: outputs.append(output.clone()))
+    # Several tokens: the embedding of one can be 0, and so its logits.
+    tokens = torch.arange(min(8, model.config.get_text_config().vocab_size), device=model.device)[None]
+    logits = model(input_ids=tokens, use_cache=False).logits
+    handle.remove()
+    return len(outputs) != 1 or not torch.equal(outputs[0].to(logits.dtype), logits)

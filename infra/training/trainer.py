@@ -117,12 +117,12 @@ class Trainer:
         self.head = head
         module = self._load(model)
         module.config.use_cache = False
-        if config.gradient_checkpointing:
-            _checkpoint_layers(module, config.offload_activations and torch.cuda.is_available())
         chunk = config.logit_chunk_tokens if head == "next_token" else None
         self._chunked = None if chunk is None else with_chunked_head(module, chunk)
         self.engine, *_ = deepspeed.initialize(
             model=module,
+        if config.gradient_checkpointing:
+            _checkpoint_layers(module, config.offload_activations and torch.cuda.is_available())
             config={
                 "train_micro_batch_size_per_gpu": 1,
                 "gradient_accumulation_steps": 1,
