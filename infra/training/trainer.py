@@ -36,6 +36,8 @@ Head = Literal["next_token", "value"]
 
 _MODELS: dict[Head, Any] = {"next_token": AutoModelForCausalLM, "value": AutoModelForSequenceClassification}
 
+_GENERATION = "generation_config.json"
+
 PADDING = 0
 """The token that rows are filled up with."""
 
@@ -119,10 +121,10 @@ class Trainer:
         module.config.use_cache = False
         chunk = config.logit_chunk_tokens if head == "next_token" else None
         self._chunked = None if chunk is None else with_chunked_head(module, chunk)
-        self.engine, *_ = deepspeed.initialize(
-            model=module,
         if config.gradient_checkpointing:
             _checkpoint_layers(module, config.offload_activations and torch.cuda.is_available())
+        self.engine, *_ = deepspeed.initialize(
+            model=module,
             config={
                 "train_micro_batch_size_per_gpu": 1,
                 "gradient_accumulation_steps": 1,
@@ -375,12 +377,19 @@ class Trainer:
         """Write a complete Hugging Face checkpoint, tokenizer included, whole or not at all. The first rank writes."""
         # Only shards have to be put together; save_pretrained reads whole weights by itself.
         whole = dict(self.weights()) if self.config.zero_stage == 3 else None
+        module = self.engine.module
+        if (self.folder / _GENERATION).is_file() and module.can_generate():
+            # transformers reads what it refuses to write: a temperature without do_sample, as several public models
+            # have it. The file is copied below as it is.
+            module.generation_config = module.generation_config_class()
         if self.rank == 0:
             with folder_written_aside(folder) as aside:
-                self.engine.module.save_pretrained(aside, state_dict=whole)
+                module.save_pretrained(aside, state_dict=whole)
                 for file in self.folder.iterdir():
-                    # The weights and their index are the trainer's own; everything else belongs to the tokenizer.
-                    if file.is_file() and ".safetensors" not in file.name and not (aside / file.name).exists():
+                    if not file.is_file() or ".safetensors" in file.name:
+                        # The weights and their index are the trainer's own.
+                        continue
+                    if file.name == _GENERATION or not (aside / file.name).exists():
                         shutil.copyfile(file, aside / file.name)
         return folder
 

@@ -1,5 +1,6 @@
 """The trainer, with real DeepSpeed."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
 from infra.configs import TrainerConfig
 from infra.training.trainer import LossNotFinite, LossValue, Trainer
@@ -137,6 +139,16 @@ def test_a_checkpoint_saved_from_a_chunked_head_is_whole(base: Path, tmp_path: P
 
     sparing = Trainer(base, TrainerConfig(logit_chunk_tokens=16), seed=0)
     assert check_checkpoint(sparing.save(tmp_path / "model")) == check_checkpoint(base)
+
+
+def test_a_generation_config_that_transformers_would_not_write_is_saved_as_it_came(base: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(base, tmp_path / "base")
+    content = json.loads((model / "generation_config.json").read_text()) | {"temperature": 0.6, "top_p": 0.9}
+    (model / "generation_config.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="GenerationConfig is invalid"):
+        AutoModelForCausalLM.from_pretrained(model).save_pretrained(tmp_path / "refused")
+    saved = Trainer(model, TrainerConfig(), seed=0).save(tmp_path / "model")
+    assert (saved / "generation_config.json").read_bytes() == (model / "generation_config.json").read_bytes()
 
 
 def test_activations_are_offloaded_only_where_layers_are_checkpointed() -> None:
