@@ -5,6 +5,7 @@ the prefix cache is emptied whenever weights change.
 """
 
 import gc
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any, Literal
 import torch
 
 from infra.configs import EngineConfig, Transport
+from infra.errors import LonghaulError
 from infra.inference.end_tokens import end_tokens
 
 
@@ -76,10 +78,28 @@ def _transfer_backend(config: EngineConfig, transport: Transport) -> str:
     return "in_process" if config.tensor_parallel == 1 else "ipc"
 
 
+def check_context(model: Path, config: EngineConfig) -> None:
+    """Refuse a context longer than the checkpoint's positions, which vLLM refuses by a variable of its own.
+
+    Positions that are scaled are left to vLLM. Raises LonghaulError naming engine.context.
+    """
+    content: dict[str, Any] = json.loads((model / "config.json").read_bytes())
+    text = content.get("text_config") or content
+    positions = text.get("max_position_embeddings")
+    rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
+    scaled = rope.get("rope_type", rope.get("type", "default")) != "default"
+    if isinstance(positions, int) and not scaled and config.context > positions:
+        raise LonghaulError(
+            f"engine.context is {config.context}, and the checkpoint has positions for {positions} tokens: lower "
+            "engine.context, or raise the checkpoint's with import_checkpoint.context_length"
+        )
+
+
 def _start(model: Path, config: EngineConfig, **options: Any) -> Any:
     """vLLM with what all engines share, and with options of its own."""
     from vllm import LLM
 
+    check_context(model, config)
     # vLLM collects garbage five times while it starts, each time through all that was imported: that is not garbage.
     gc.freeze()
     if config.kv_cache_mb is not None:
