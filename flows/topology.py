@@ -22,7 +22,7 @@ from infra.store.sources import Kind, ResolvedSource, resolve_source
 from steps.checkpoint_files import belongs
 from steps.configs.gates import MADE
 from steps.recipe import Recipe
-from steps.stages.settings import GenerateSettings, Settings, TrainSettings
+from steps.stages.settings import GenerateSettings, Settings, SupervisedSettings, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -217,11 +217,10 @@ _MAKERS = (
         "long_cot_sft",
         "long_cot_sft",
         "steps.stages.long_cot_sft:run",
-        TrainSettings,
+        SupervisedSettings,
         _own_inputs({**model_of("vanilla_sft"), **PROMPTS, **data("long_cot.jsonl")}),
         "long_cot_sft",
         data("long_cot.jsonl", "test.jsonl"),
-        unused=lambda recipe: {"engine", "handover"},
     ),
     StageSpec(
         "reward_models",

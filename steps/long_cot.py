@@ -17,7 +17,7 @@ from steps.configs.long_cot import LongCotConfig
 from steps.problem import Example, Problem
 from steps.rewards.score import Score
 from steps.supervised import train
-from steps.workbench import Workbench
+from steps.training_bench import TrainingBench
 
 BEHAVIOURS = {
     "planning": re.compile(r"\b(plan|first|let me start)\b", re.IGNORECASE),
@@ -73,7 +73,7 @@ def choose(paths: Sequence[Example], count: int, rng: Random) -> list[int]:
 
 
 def long_cot_sft(
-    bench: Workbench, paths: Sequence[Example], problems: Sequence[Problem], config: LongCotConfig
+    bench: TrainingBench, paths: Sequence[Example], problems: Sequence[Problem], config: LongCotConfig
 ) -> LongCotResult:
     """Verify, choose and train; the trained model is in the bench's trainer."""
     known = {problem.id: problem for problem in problems}

@@ -52,11 +52,11 @@ def load_value(text: str) -> Any:
         raise UnreadableText("is nested too deeply: a recipe has some five levels") from error
 
 
-def _faults(node: Node, key: str, seen: set[int]) -> Iterator[str]:
+def _faults(node: Node, key: str, seen: set[Node]) -> Iterator[str]:
     """Keys that stand twice, numbers that YAML reads in another base, and text that no file and no record can hold."""
-    if id(node) in seen:  # an alias
+    if node in seen:  # an alias
         return
-    seen.add(id(node))
+    seen.add(node)
     if isinstance(node, ScalarNode):
         if node.tag == "tag:yaml.org,2002:int" and OTHER_BASE.fullmatch(node.value):
             yield (

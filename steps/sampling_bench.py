@@ -1,115 +1,49 @@
-"""What a stage samples with: one model's tokenizer and engine, a scorer, seeds, and where its metrics go.
+"""What a stage samples with: a bench (steps/bench.py) with an engine of its model.
 
-Stages that train besides have a `steps.workbench.Workbench`; those that do not must not have the trainer's code in
-their keys. Engine and scorer are handed in, ready or as a function that opens one.
+The engine is handed in, ready or as a function that opens one: the bench does not know vLLM.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
-from random import Random
-from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any
 
 from infra.configs import EngineConfig, HandoverConfig
 from infra.inference.engine import Completion, Repetition, Request
 from infra.inference.workers import AnyEngine, open_engine
 from infra.progress.tasks import task
+from steps.bench import Bench, Part
 from steps.chat import Chat
 from steps.rewards.scorer import Scorer
 
 
-class _Closes(Protocol):
-    def close(self) -> None: ...
-
-
-PartT = TypeVar("PartT", bound=_Closes)
-
-
-class Part(Generic[PartT]):
-    """A part of the bench: handed in ready, or opened when it is first used and then the bench's to close."""
-
-    def __init__(self, part: PartT | Callable[[], PartT]) -> None:
-        self._open: Callable[[], PartT] | None = part if callable(part) else None
-        self._part: PartT | None = None if callable(part) else part
-
-    @property
-    def started(self) -> bool:
-        """Whether it is there already."""
-        return self._part is not None
-
-    def get(self) -> PartT:
-        """The part, opened now if it was not."""
-        if self._part is None:
-            assert self._open is not None
-            self._part = self._open()
-        return self._part
-
-    def close(self) -> None:
-        """Close it, if it was opened here."""
-        if self._open is not None and self._part is not None:
-            self._part.close()
-
-
-class SamplingBench:
-    """Built around one model folder.
-
-    A part that is handed in ready stays its owner's to close. A part that a function opens starts when it is first
-    used, and ends with the `with` block.
-    """
+class SamplingBench(Bench):
+    """A bench of a stage that samples."""
 
     def __init__(
         self,
         model: Path,
         *,
         engine: AnyEngine | Callable[[], AnyEngine],
-        scorer: Scorer | Callable[[], Scorer] = Scorer,
         context: int,
         seed: int,
+        scorer: Scorer | Callable[[], Scorer] = Scorer,
         log: Callable[[dict[str, Any]], None] = lambda metrics: None,
         chat: Chat | None = None,
     ) -> None:
-        """`context` is the longest prompt plus response of the engine, in tokens; `chat` is read from the model's
-        folder by default."""
-        self.model = model
+        """`context` is the longest prompt plus response of the engine, in tokens."""
+        super().__init__(model, seed=seed, scorer=scorer, log=log, chat=chat)
         self.context = context
-        self.seed = seed
-        self.log = log
         self._engine: Part[AnyEngine] = Part(engine)
-        self._scorer: Part[Scorer] = Part(scorer)
-        self._chat = chat
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End what was opened."""
-        self._scorer.close()
+        super().close()
         self._engine.close()
-
-    @cached_property
-    def chat(self) -> Chat:
-        """Tokenizer and chat format."""
-        return self._chat or Chat(self.model)
 
     @property
     def engine(self) -> AnyEngine:
         """Generates with the model's weights, or with those that were handed over last."""
         return self._engine.get()
-
-    @property
-    def scorer(self) -> Scorer:
-        """Judges responses."""
-        return self._scorer.get()
-
-    def random(self, purpose: str) -> Random:
-        """A random generator of its own for each purpose, from the run's seed."""
-        return Random(f"{self.seed} {purpose}")
 
     def generate(self, requests: Sequence[Request], name: str) -> list[Completion]:
         """Completions in the order of the requests, with progress."""

@@ -1,4 +1,4 @@
-"""What a stage trains with: a bench to sample with (steps/sampling_bench.py), and a trainer of the same model.
+"""What a stage trains and samples with: a sampling bench (steps/sampling_bench.py) and a trainer of its model.
 
 The trainer is handed in, ready or as a function that opens one: the bench knows neither vLLM nor DeepSpeed.
 `open_workbench` hands in what the configuration's sections say.
@@ -13,9 +13,10 @@ from infra.configs import EngineConfig, HandoverConfig, TrainerConfig
 from infra.inference.workers import AnyEngine, open_engine
 from infra.training.ranks import AnyTrainer, open_trainer
 from infra.weights.handover import HandOver
+from steps.bench import Part
 from steps.chat import Chat
 from steps.rewards.scorer import Scorer
-from steps.sampling_bench import Part, SamplingBench
+from steps.sampling_bench import SamplingBench
 
 
 class Workbench(SamplingBench):

@@ -48,7 +48,7 @@ class ReplayBuffer:
         self.groups = [group for group in self.groups if group.problem.id not in dropped]
         return stale
 
-    def finish_stale(self, iteration: int, bound: int) -> list[Trajectory]:
+    def finish_stale(self, iteration: int, bound: int) -> list[tuple[Group, Trajectory]]:
         """End, as they stand, the trajectories of groups that began more than `bound` iterations ago."""
         ended = []
         for group in self.groups:
@@ -56,5 +56,5 @@ class ReplayBuffer:
                 for trajectory in group.trajectories:
                     if not trajectory.done:
                         trajectory.stop = Stop.STALE
-                        ended.append(trajectory)
+                        ended.append((group, trajectory))
         return ended

@@ -110,9 +110,8 @@ def _retire_stale(
 ) -> tuple[list[Group], list[tuple[Trajectory, Future[Score]]]]:
     if config.when_stale == "drop":
         return buffer.drop_stale(iteration, config.max_staleness), []
-    ended = {id(trajectory) for trajectory in buffer.finish_stale(iteration, config.max_staleness)}
-    judging = [(t, _judge(bench, g, t)) for g in buffer.groups for t in g.trajectories if id(t) in ended]
-    return [], judging
+    ended = buffer.finish_stale(iteration, config.max_staleness)
+    return [], [(trajectory, _judge(bench, group, trajectory)) for group, trajectory in ended]
 
 
 def _fill(bench: Workbench, buffer: ReplayBuffer, sampler: PromptSampler, config: RlConfig, iteration: int) -> None:

@@ -12,7 +12,8 @@ from steps.long2short.dpo import dpo, pair_table, preference_rows, sample_pairs
 from steps.problem import load_problems
 from steps.samples import keep_samples
 from steps.stages.settings import TrainSettings
-from steps.stages.training import trained, workbench
+from steps.stages.trained import trained
+from steps.stages.training import workbench
 
 
 def run(context: StageContext, settings: TrainSettings[DpoConfig]) -> StageOutput:
@@ -26,4 +27,4 @@ def run(context: StageContext, settings: TrainSettings[DpoConfig]) -> StageOutpu
         rows = preference_rows(bench.chat, pairs, settings.own.epochs)
         samples = {"samples": keep_samples(context.folder, rows)}
         headline = f"{result.agreement:.0%} of {result.pairs} pairs agreed with"
-        return trained(context, bench, asdict(result), samples, headline)
+        return trained(context, bench.trainer, asdict(result), samples, headline)

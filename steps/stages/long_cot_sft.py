@@ -9,16 +9,18 @@ from steps.gates.gates import Gates
 from steps.long_cot import long_cot_sft
 from steps.problem import load_examples, load_problems, save_rows
 from steps.samples import example_rows, keep_samples
-from steps.stages.settings import TrainSettings
-from steps.stages.training import trained, workbench
+from steps.stages.settings import SupervisedSettings
+from steps.stages.trained import trained
+from steps.training_bench import open_training_bench
 
 
-def run(context: StageContext, settings: TrainSettings[LongCotConfig]) -> StageOutput:
+def run(context: StageContext, settings: SupervisedSettings[LongCotConfig]) -> StageOutput:
     """Outputs the model and the verified paths it was trained on, as data and as samples."""
     paths = load_examples(context.inputs["data"] / "long_cot.jsonl")
     problems = load_problems(context.inputs["prompts"] / "problems.jsonl")
     phase = settings.own.phase
-    with workbench(context, settings) as bench:
+    model = context.inputs["model"]
+    with open_training_bench(model, trainer=settings.trainer, seed=context.seed, log=context.log) as bench:
         result = long_cot_sft(bench, paths, problems, settings.own)
         with Gates(context, settings.gates) as gates:
             gates.examples("chosen paths", result.chosen, bench.chat, phase.sequence_length)
@@ -35,4 +37,4 @@ def run(context: StageContext, settings: TrainSettings[LongCotConfig]) -> StageO
             "paths": ("dataset", context.folder / "paths"),
             "samples": keep_samples(context.folder, rows),
         }
-        return trained(context, bench, metrics, outputs, f"{len(result.chosen)} of {len(paths)} paths")
+        return trained(context, bench.trainer, metrics, outputs, f"{len(result.chosen)} of {len(paths)} paths")

@@ -19,7 +19,8 @@ from steps.rl.iteration import reinforce
 from steps.rl.ledger import ledger_table
 from steps.rl.metrics import stage_metrics
 from steps.stages.settings import TrainSettings
-from steps.stages.training import trained, workbench
+from steps.stages.trained import trained
+from steps.stages.training import workbench
 
 
 def judged_by(problems: Sequence[Problem], config: RlConfig) -> list[Problem]:
@@ -51,4 +52,6 @@ def run(context: StageContext, settings: TrainSettings[RlConfig]) -> StageOutput
         save_rows(context.folder / "ledger" / "ledger.jsonl", state.ledger)
         metrics = stage_metrics(state.history) | {"verdicts": dict(bench.scorer.counts)}
         outputs = {"ledger": ("dataset", context.folder / "ledger"), "samples": (KIND, checkpoints.samples)}
-        return trained(context, bench, metrics, outputs, f"{len(state.history)} iterations, {len(state.ledger)} groups")
+        return trained(
+            context, bench.trainer, metrics, outputs, f"{len(state.history)} iterations, {len(state.ledger)} groups"
+        )

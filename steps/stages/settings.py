@@ -32,6 +32,13 @@ class GenerateSettings(Settings[OwnT]):
 
 
 @dataclass(frozen=True)
+class SupervisedSettings(Settings[OwnT]):
+    """Of a stage that trains and does not generate."""
+
+    trainer: "TrainerConfig"
+
+
+@dataclass(frozen=True)
 class TrainSettings(GenerateSettings[OwnT]):
     """Of a stage that trains, and generates."""
 

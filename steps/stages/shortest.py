@@ -11,7 +11,8 @@ from steps.long2short.shortest import shortest, shortest_rejection_sampling
 from steps.problem import load_problems
 from steps.samples import keep_samples
 from steps.stages.settings import TrainSettings
-from steps.stages.training import trained, workbench
+from steps.stages.trained import trained
+from steps.stages.training import workbench
 
 
 def run(context: StageContext, settings: TrainSettings[ShortestConfig]) -> StageOutput:
@@ -23,4 +24,4 @@ def run(context: StageContext, settings: TrainSettings[ShortestConfig]) -> Stage
         epochs = settings.own.phase.epochs
         rows = (response_row(bench.chat, *one, "imitated", epochs) for one in shortest(responses))
         samples = {"samples": keep_samples(context.folder, rows)}
-        return trained(context, bench, {"examples": examples}, samples, f"{examples} shortest right responses")
+        return trained(context, bench.trainer, {"examples": examples}, samples, f"{examples} shortest right responses")

@@ -1,11 +1,10 @@
-"""What the bodies share of stages that train: the bench that they work with, and the model that they leave."""
+"""The bench of the stages that train and generate."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from infra.stages.contract import StageContext, StageOutput
+from infra.stages.contract import StageContext
 from steps.rewards.reward_model import RewardModel
 from steps.rewards.scorer import Scorer
 from steps.stages.settings import TrainSettings
@@ -29,15 +28,3 @@ def workbench(
         handover=settings.handover,
     ) as bench:
         yield bench
-
-
-def trained(
-    context: StageContext,
-    bench: Workbench,
-    metrics: dict[str, Any],
-    outputs: Mapping[str, tuple[str, Path]],
-    headline: str,
-) -> StageOutput:
-    """The stage's output: the model that is in the bench's trainer, and others."""
-    model = bench.trainer.save(context.folder / "model")
-    return StageOutput({"model": ("model", model), **outputs}, metrics, headline=headline)

@@ -12,7 +12,8 @@ from steps.problem import load_examples, load_problems, save_rows
 from steps.samples import example_rows, keep_samples
 from steps.sft import vanilla_sft
 from steps.stages.settings import TrainSettings
-from steps.stages.training import trained, workbench
+from steps.stages.trained import trained
+from steps.stages.training import workbench
 
 
 def run(context: StageContext, settings: TrainSettings[SftConfig]) -> StageOutput:
@@ -35,4 +36,6 @@ def run(context: StageContext, settings: TrainSettings[SftConfig]) -> StageOutpu
             "expanded": ("dataset", context.folder / "expanded"),
             "samples": keep_samples(context.folder, rows),
         }
-        return trained(context, bench, metrics, outputs, f"{result.examples} examples, {len(result.expanded)} added")
+        return trained(
+            context, bench.trainer, metrics, outputs, f"{result.examples} examples, {len(result.expanded)} added"
+        )

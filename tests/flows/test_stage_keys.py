@@ -19,12 +19,15 @@ ROOT = Path(__file__).parents[2]
 SHORT_RL = "long2short/rl"
 RL = {"rl", SHORT_RL}
 TRAINS = {"vanilla_sft", "long_cot_sft", "reward_models", "long2short/shortest", "long2short/dpo", *RL}
+SAMPLES_AND_TRAINS = TRAINS - {"long_cot_sft"}
 SUPERVISED = {"vanilla_sft", "long_cot_sft", "reward_models", "long2short/shortest"}
 SAMPLES_KEPT = TRAINS
 EVALUATES = {"evaluate"}
 """All evaluations: they are one stage."""
 JUDGES = TRAINS | {"curation"} | EVALUATES
-"""The stages that a verifier judges for. All of them generate, too, or train what a bench holds that generates."""
+"""The stages that a verifier judges for."""
+SAMPLES = JUDGES - {"long_cot_sft"}
+"""The stages that generate: of those that judge, all but one."""
 ALL = JUDGES | {"data", "import", "long2short/merge"}
 NONE: set[str] = set()
 
@@ -60,8 +63,10 @@ TABLE = {
     # What several stages share.
     "steps/supervised.py": SUPERVISED,
     "steps/packing.py": TRAINS,
-    "steps/workbench.py": TRAINS,
-    "steps/sampling_bench.py": JUDGES,
+    "steps/bench.py": JUDGES,
+    "steps/sampling_bench.py": SAMPLES,
+    "steps/training_bench.py": {"long_cot_sft"},
+    "steps/workbench.py": SAMPLES_AND_TRAINS,
     "steps/chat.py": JUDGES,
     "steps/problem.py": JUDGES | {"data"},
     "steps/rewards/math/judge.py": JUDGES,
@@ -74,12 +79,12 @@ TABLE = {
     "steps/rewards/classic_rm.py": {"reward_models", *RL},
     "steps/rewards/case_generation.py": NONE,
     # What the stages run on.
-    "infra/inference/engine.py": JUDGES,
+    "infra/inference/engine.py": SAMPLES,
     "infra/inference/end_tokens.py": JUDGES | {"import"},
     "infra/inference/isolated.py": {"reward_models", *RL},
     "infra/training/trainer.py": TRAINS,
     "infra/training/chunked_head.py": TRAINS,
-    "infra/weights/handover.py": TRAINS,
+    "infra/weights/handover.py": SAMPLES_AND_TRAINS,
     "infra/lineage/sample_files.py": SAMPLES_KEPT,
     "infra/sandbox/local.py": JUDGES,
     "infra/sandbox/box_init.py": JUDGES,

@@ -16,6 +16,7 @@ from infra.configs import EngineConfig, TrainerConfig
 from infra.inference.engine import Completion, Request
 from infra.training.trainer import StepResult
 from steps.chat import Chat
+from steps.training_bench import TrainingBench
 from steps.workbench import Workbench
 
 CONTEXT = 512
@@ -117,3 +118,13 @@ def scripted_bench(
     parts: Any = {"engine": engine, "trainer": trainer}
     with Workbench(model, **parts, context=CONTEXT, seed=seed, log=log, chat=chat) as bench:
         yield bench, engine, trainer
+
+
+@contextmanager
+def recording_bench(model: Path) -> Iterator[tuple[TrainingBench, RecordingTrainer]]:
+    """The bench of a stage that samples nothing, and its trainer."""
+    chat = Chat(model)
+    trainer = RecordingTrainer(chat)
+    parts: Any = {"trainer": trainer}
+    with TrainingBench(model, **parts, seed=0, chat=chat) as bench:
+        yield bench, trainer

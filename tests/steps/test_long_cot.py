@@ -12,7 +12,7 @@ from steps.configs.long_cot import LongCotConfig
 from steps.configs.phase import PhaseConfig
 from steps.long_cot import BEHAVIOURS, behaviours, choose, long_cot_sft
 from steps.problem import Example, Problem
-from tests.steps.scripted import scripted_bench
+from tests.steps.scripted import recording_bench
 
 WORDS = {"planning": "Plan: 3 steps.", "evaluation": "Check: 7.", "reflection": "Wait: 7.", "exploration": "Try 7."}
 
@@ -80,7 +80,7 @@ OFFERED = [
 
 
 def test_wrong_paths_and_those_of_problems_that_curation_removed_are_not_trained_on(base: Path) -> None:
-    with scripted_bench(base, lambda prompt, turn: "") as (bench, engine, trainer):
+    with recording_bench(base) as (bench, trainer):
         result = long_cot_sft(bench, OFFERED, CURATED, CONFIG)
     assert (result.candidates, result.of_curated_problems, result.verified) == (5, 4, 3)
     # Of the three right ones, the two that show a behaviour are chosen.
@@ -89,11 +89,11 @@ def test_wrong_paths_and_those_of_problems_that_curation_removed_are_not_trained
     assert [score.value for score in result.scores] == [1.0, 1.0]
     (step,) = trainer.steps
     assert len(step) == 2 and "Try 2." in "".join(step) and "Wait: 2." in "".join(step)
-    assert trainer.rates == [1e-3] and engine.requests == []
+    assert trainer.rates == [1e-3]
 
 
 def test_paths_of_which_none_can_be_used_are_refused(base: Path) -> None:
-    with scripted_bench(base, lambda prompt, turn: "") as (bench, _, trainer):
+    with recording_bench(base) as (bench, trainer):
         with pytest.raises(ValueError, match="none of the paths belongs to a curated problem and is right"):
             long_cot_sft(bench, [OFFERED[1], OFFERED[3]], CURATED, CONFIG)
         assert trainer.steps == []

@@ -63,16 +63,19 @@ class Rollouts(RuleBasedStateMachine):
 
     @rule(bound=st.integers(0, 3))
     def finish_stale(self, bound: int) -> None:
-        before = {id(t): t.stop for g in self.buffer.groups for t in g.trajectories}
-        ended = {id(t) for t in self.buffer.finish_stale(self.iteration, bound)}
-        for one in self.buffer.groups:
+        before = [(one, t, t.stop) for one in self.buffer.groups for t in one.trajectories]
+        ended = self.buffer.finish_stale(self.iteration, bound)
+        expected = []
+        for one, t, stop in before:
             old = one.started + bound < self.iteration
+            if old and not (stop is not None and stop.final):
+                expected.append((one, t))
+                assert t.stop == Stop.STALE
+            else:
+                assert t.stop == stop
             assert one.done or not old
-            for t in one.trajectories:
-                stop = before[id(t)]
-                was_final = stop is not None and stop.final
-                assert (id(t) in ended) == (old and not was_final)
-                assert t.stop == (Stop.STALE if id(t) in ended else stop)
+        assert len(ended) == len(expected)
+        assert all(a is c and b is d for (a, b), (c, d) in zip(ended, expected, strict=True))
 
     @invariant()
     def every_group_is_in_one_place(self) -> None:
