@@ -1,8 +1,9 @@
 """Curation of the RL prompt set (§2.1): diverse coverage, balanced difficulty, answers that can be evaluated.
 
-In this order: multiple-choice, true/false and proof questions are left out, and prompts that occur twice; the SFT model
-answers each prompt ten times at a high temperature, and the share of right answers is its difficulty; a prompt whose
-answer the model guesses without any chain of thought within N = 8 tries is left out; domains are balanced. Not in the
+In this order: multiple-choice, true/false and proof questions are left out; the SFT model answers each prompt ten times
+at a high temperature, and the share of right answers is its difficulty; a prompt whose answer the model guesses without
+any chain of thought within N = 8 tries is left out; domains are balanced. Each prompt occurs once: the data stage has
+dropped the others. Not in the
 report, and off by default: prompts that the model nearly always solves can be left out too. Prioritised sampling
 rarely draws them in any case, and long-CoT SFT forgets what is easy when it sees only what is hard.
 
@@ -79,18 +80,16 @@ def by_form(
     bench: SamplingBench, problems: Sequence[Problem], config: CurationConfig, removed: Counter[str]
 ) -> list[Problem]:
     """Prompts left by the rules that need no model."""
-    remaining: dict[str, Problem] = {}
+    remaining = []
     for problem in problems:
         form = question_form(problem.text)
         if form is not None:
             removed[form] += 1
-        elif problem.digest in remaining:
-            removed["duplicate"] += 1
         elif len(bench.chat.prompt(problem)) > config.max_prompt_tokens:
             removed["too long"] += 1
         else:
-            remaining[problem.digest] = problem
-    return list(remaining.values())
+            remaining.append(problem)
+    return remaining
 
 
 def measure_pass_rates(bench: SamplingBench, problems: Sequence[Problem], config: CurationConfig) -> dict[str, float]:
@@ -147,7 +146,7 @@ def balance(problems: Sequence[Problem], max_share: float, rng: Random) -> list[
 
 def curate(bench: SamplingBench, problems: Sequence[Problem], config: CurationConfig) -> CurationResult:
     """Apply all rules with the model that is in the bench's engine. Raises ValueError if nothing is left."""
-    removed = Counter(dict.fromkeys([*_FORMS, "duplicate", "too long"], 0))
+    removed = Counter(dict.fromkeys([*_FORMS, "too long"], 0))
     remaining = by_form(bench, problems, config, removed)
     rates = measure_pass_rates(bench, remaining, config)
     easy = [problem for problem in remaining if rates[problem.id] > config.max_pass_rate]

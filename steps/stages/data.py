@@ -3,6 +3,10 @@
 longhaul run --config configs/nano.yaml --only data
 """
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
 from infra.stages.contract import StageContext, StageOutput
 from infra.store.source import Source
 from steps.configs.data import DataConfig
@@ -10,24 +14,52 @@ from steps.nano_world.world import generate
 from steps.problem import Example, MalformedRow, Problem, load_examples, load_problems, save_rows
 from steps.stages.settings import Settings
 
+_Row = TypeVar("_Row", Problem, Example)
+
 
 def run(context: StageContext, settings: Settings[DataConfig]) -> StageOutput:
-    """Write train, test, sft and long_cot as JSONL. Raises MalformedRow naming file, line and reason."""
+    """Write train, test, sft and long_cot as JSONL. Raises MalformedRow naming file, line and reason.
+
+    Of problems with the same prompt the first stays, among the training and among the test problems: the gates of later
+    stages refuse two. Examples that belonged to another one belong to it.
+    """
     folder = context.folder / "data"
     config = settings.own
+    duplicates: dict[str, dict[str, str]] = {"train": {}, "test": {}}
     if config.nano_world is not None:
         generate(config.nano_world, context.seed).save(folder)
     else:
         assert config.files is not None
-        for name in config.files.by_name:
-            rows = _rows(name, context.sources[f"data.files.{name}"], config.files.format)
-            save_rows(folder / f"{name}.jsonl", rows)
+        form = config.files.format
+        for name in duplicates:
+            problems = _load(context.sources[f"data.files.{name}"], lambda path: load_problems(path, form))
+            distinct, duplicates[name] = without_duplicates(problems)
+            save_rows(folder / f"{name}.jsonl", distinct)
+        for name in ("sft", "long_cot"):
+            examples = _load(context.sources[f"data.files.{name}"], load_examples)
+            belongs = [duplicates["train"].get(example.problem_id, example.problem_id) for example in examples]
+            moved = [one.model_copy(update={"problem_id": id}) for one, id in zip(examples, belongs, strict=True)]
+            save_rows(folder / f"{name}.jsonl", moved)
     rows_of = {path.stem: sum(1 for _ in path.open()) for path in sorted(folder.glob("*.jsonl"))}
-    return StageOutput({"data": ("dataset", folder)}, {"rows": rows_of})
+    dropped = {name: len(ids) for name, ids in duplicates.items()}
+    counts = [f"{count} of {name}" for name, count in dropped.items() if count]
+    headline = f"dropped problems whose prompt occurs before: {', '.join(counts)}" if counts else ""
+    return StageOutput({"data": ("dataset", folder)}, {"rows": rows_of, "duplicates": dropped}, headline=headline)
 
 
-def _rows(name: str, source: Source, form: str) -> list[Problem] | list[Example]:
+def without_duplicates(problems: Sequence[Problem]) -> tuple[list[Problem], dict[str, str]]:
+    """The first problem with each prompt, and the ids of the others, each with the id of the one that stays."""
+    first: dict[str, Problem] = {}
+    dropped: dict[str, str] = {}
+    for problem in problems:
+        earlier = first.setdefault(problem.digest, problem)
+        if earlier is not problem:
+            dropped[problem.id] = earlier.id
+    return list(first.values()), dropped
+
+
+def _load(source: Source, load: Callable[[Path], list[_Row]]) -> list[_Row]:
     try:
-        return load_problems(source.path, form) if name in ("train", "test") else load_examples(source.path)
+        return load(source.path)
     except MalformedRow as error:
         raise MalformedRow(str(error).replace(str(source.path), source.address)) from error

@@ -1,0 +1,60 @@
+"""The data stage with files: each prompt once."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from flows.topology import STAGES
+from infra.stages.contract import StageContext, StageOutput
+from infra.store.sources import bring
+from steps.configs.data import DataConfig, FilesConfig
+from steps.problem import load_examples, load_problems
+from steps.recipe import load_recipe
+from steps.stages.data import run
+
+
+def convert(folder: Path, train: list[str], test: list[str]) -> StageOutput:
+    """The stage on problems with these prompts, and on two examples of the last one of `train`."""
+    folder.mkdir()
+    for name, prompts in (("train", train), ("test", test)):
+        rows = [
+            {"id": f"{name}{place}", "prompt": prompt, "answer": str(place), "verifier": "math"}
+            for place, prompt in enumerate(prompts)
+        ]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    example = json.dumps({"problem_id": f"train{len(train) - 1}", "prompt": "?", "response": "!"}) + "\n"
+    for name in ("sft", "long_cot"):
+        (folder / f"{name}.jsonl").write_text(example * 2)
+    files = FilesConfig(**{name: str(folder / f"{name}.jsonl") for name in ("train", "test", "sft", "long_cot")})
+    recipe = load_recipe(Path("configs/smoke.yaml")).model_copy(update={"data": DataConfig(files=files)})
+    spec = STAGES["data"]
+    sources = {key: bring(one, folder / key) for key, one in spec.sources(recipe, folder / "digests.json").items()}
+    context = StageContext(0, {}, folder / "out", folder / "checkpoints", lambda metrics: None, sources)
+    return run(context, spec.settings(recipe))
+
+
+def test_of_problems_with_the_same_prompt_the_first_stays_and_the_others_are_counted(tmp_path: Path) -> None:
+    output = convert(tmp_path / "a", ["1 + 1?", "3² + 1", "1  + 1?", "32 + 1", "1 + 1? "], ["5?", "5?"])
+    data = output.outputs["data"][1]
+    assert [row.id for row in load_problems(data / "train.jsonl")] == ["train0", "train1", "train3"]
+    assert [row.id for row in load_problems(data / "test.jsonl")] == ["test0"]
+    for name in ("sft", "long_cot"):
+        assert [row.problem_id for row in load_examples(data / f"{name}.jsonl")] == ["train0", "train0"]
+    assert output.metrics["rows"] == {"train": 3, "test": 1, "sft": 2, "long_cot": 2}
+    assert output.metrics["duplicates"] == {"train": 2, "test": 1}
+    assert output.headline == "dropped problems whose prompt occurs before: 2 of train, 1 of test"
+
+
+@hypothesis_settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=12))
+def test_each_prompt_stands_once_in_the_order_of_its_first_row(
+    tmp_path_factory: pytest.TempPathFactory, numbers: list[int]
+) -> None:
+    output = convert(tmp_path_factory.mktemp("d") / "a", [f"What is {number}?" for number in numbers], ["?"])
+    texts = [row.text for row in load_problems(output.outputs["data"][1] / "train.jsonl")]
+    assert texts == [f"What is {number}?" for number in dict.fromkeys(numbers)]
+    assert output.metrics["duplicates"] == {"train": len(numbers) - len(texts), "test": 0}
