@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -21,6 +21,7 @@ from rich.text import Text
 from flows.cli.command import Command
 from flows.cli.estimate import OPTIONS, make_estimate, print_estimate
 from flows.cli.terminal import config_option, fail, format_duration, json_option, printable, set_option, warn
+from flows.guard import KILLED, PATIENCE_S, STARTED_BY, signal_name
 from flows.home import HOME, open_index
 from infra.environment import engine_environment
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from steps.recipe import Recipe
 
 FLOW = Path(__file__).parents[1] / "post_train.py"
-ERROR = re.compile(r"(\w+\.)+[A-Z]\w*:|[A-Z]\w*(Error|Exception)\b.*|.*\brefused\b")
+ERROR = re.compile(r"(\w+\.)+[A-Z]\w*:|[A-Z]\w*(Error|Exception)\b.*|.*\brefused\b|step \S+: its process was .*")
 """A line that ends a traceback: an exception's path and message, or the name alone of one of Python's own."""
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
@@ -112,11 +113,13 @@ def run(retries: int, as_json: bool, **options: Any) -> None:
     """
     from flows.chain import Chain
     from flows.cli.report import print_report
+    from flows.leftovers import clear_leftovers, running
     from flows.notify import report_failure
     from flows.runs import end_run, leave_name, new_run_name, start_run
     from infra.store.store import StoreError
 
     recipe, selection = _load_selection(**options)
+    clear_leftovers()
     name = new_run_name(recipe.name)
     folder = HOME / "runs" / name
     chain = Chain(recipe, name, selection)
@@ -127,7 +130,6 @@ def run(retries: int, as_json: bool, **options: Any) -> None:
         (folder / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
     except OSError as error:
         fail(f"{folder} cannot be written: {error}")
-    start_run(chain.store, name, plain, sys.argv[1:])
 
     def end_with(status: Any, error: str, stage: str | None = None) -> NoReturn:
         first = error.partition("\n")[0]
@@ -139,13 +141,21 @@ def run(retries: int, as_json: bool, **options: Any) -> None:
         lines = [f"{stage}: {error}" if stage else error, *([f"log: {log}"] if log.exists() else [])]
         fail("\n".join([*lines, "Finished stages are kept: the same command resumes from them."]))
 
-    leave_name(name)
-    try:
-        if any(one.action == "run" or one.checks_again for one in stages) or not _reuse_all(chain, stages):
-            _run_flow(folder, recipe, name, selection, retries, as_json, end_with)
-        end_run(chain.store, name, "succeeded")
-    except StoreError as error:
-        end_with("failed", str(error))
+    with running(folder) as (lock, variables):
+        # A request to terminate and a closed terminal are the same as Ctrl-C, unless the run is to outlive it (nohup).
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.default_int_handler)
+        try:
+            start_run(chain.store, name, plain, sys.argv[1:])
+            leave_name(name)
+            if any(one.action == "run" or one.checks_again for one in stages) or not _reuse_all(chain, stages):
+                _run_flow(folder, recipe, name, selection, retries, as_json, end_with, lock, variables)
+            end_run(chain.store, name, "succeeded")
+        except StoreError as error:
+            end_with("failed", str(error))
+        except KeyboardInterrupt:
+            end_with("interrupted", "interrupted")
     print_report(recipe.store, name, as_json)
 
 
@@ -211,6 +221,8 @@ def _run_flow(
     retries: int,
     as_json: bool,
     end_with: Callable[[Any, str, str | None], NoReturn],
+    lock: int,
+    variables: Mapping[str, str],
 ) -> None:
     from infra.progress.view import ProgressView
 
@@ -219,6 +231,8 @@ def _run_flow(
     environment = {
         **os.environ,
         **engine_environment(),
+        **variables,
+        STARTED_BY: str(os.getpid()),
         "LONGHAUL_RUN": name,
         "LONGHAUL_PROGRESS": str(events.resolve()),
     }
@@ -235,31 +249,52 @@ def _run_flow(
     if retries:
         command += ["--with", f"retry:times={retries},minutes_between_retries=0"]
     with log.open("wb") as output, ProgressView(events, stderr=as_json):
-        # A group of its own, so that Ctrl-C reaches the flow once, through us. A request to terminate and a closed
-        # terminal are the same.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.default_int_handler)
+        # A group of its own, so that Ctrl-C reaches the flow once, through us.
         process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+            pass_fds=[lock],
         )
         try:
             status = process.wait()
         except KeyboardInterrupt:
             _end(process)
-            end_with("interrupted", "interrupted", None)
+            raise
     if status != 0:
-        stage, error = _error_of(recipe, name, log)
+        stage, error = _killed(status, events, log) or _error_of(recipe, name, log)
         end_with("failed", error, stage)
 
 
-def _end(process: subprocess.Popen[bytes], patience: float = 10) -> None:
+def _end(process: subprocess.Popen[bytes], patience: float = PATIENCE_S + 5) -> None:
     """Ask a process group to end, and kill it after `patience` seconds: what it finished is stored."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # it is ending already
     os.killpg(process.pid, signal.SIGINT)
     try:
         process.wait(patience)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _killed(status: int, events: Path, log: Path) -> tuple[str | None, str] | None:
+    """The stage whose process a signal has killed, and which; None where none has."""
+    from infra.progress.view import Tail
+
+    last = None
+    for event in Tail(events).events():
+        last = event if event.kind in ("stage", "stage_done") else last
+    # One that was asked to end, since the flow was gone, has failed by its record.
+    stage = last.stage if last and (last.kind == "stage" or last.failed) else None
+    if status < 0:
+        return stage, f"the flow's process was killed by {signal_name(-status)}"
+    lines = [line for line in log.read_text(errors="replace").splitlines() if KILLED in line]
+    if stage is None or last is None or last.failed or not lines:
+        return None
+    return stage, KILLED + lines[-1].rpartition(KILLED)[2]
 
 
 def _error_of(recipe: "Recipe", run: str, log: Path) -> tuple[str | None, str]:

@@ -58,7 +58,7 @@ class Crun:
         """See `Backend.command`."""
         image = images.image(language)
         memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
-        with tempfile.TemporaryDirectory(prefix="longhaul-box-", dir=memory) as folder:
+        with tempfile.TemporaryDirectory(prefix=f"longhaul-box-{os.getpid()}-", dir=memory) as folder:
             bundle = Path(folder)
             box = bundle / "box"
             box.mkdir()

@@ -55,7 +55,7 @@ class TrainerRanks:
             raise ValueError(f"trainer.ranks is {config.ranks}, and this machine has {gpus} GPUs")
         self.config = config
         self.folder = model
-        self._place = Path(tempfile.mkdtemp(prefix="longhaul-ranks-", dir=SHARED_MEMORY))
+        self._place = Path(tempfile.mkdtemp(prefix=f"longhaul-ranks-{os.getpid()}-", dir=SHARED_MEMORY))
         self._printed: deque[str] = deque(maxlen=60)
         self._connection: Connection | None = None
         self._in_call = False

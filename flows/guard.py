@@ -1,0 +1,182 @@
+"""Guards: a small process over each process of a flow, so that nothing of a run is left when one of them is killed.
+
+    longhaul run → guard → flow → guard → stage → tracker, engines, boxes
+
+The process that was started stays as the guard and forks before anything large is imported; the child becomes the flow
+or the stage. Then:
+
+- Where the process that started the guard is gone, the guard has the child end as by Ctrl-C, so that it records what it
+  was at and removes its temporary files. What still runs PATIENCE_S later is killed.
+- Where the child ends, what it started gets the same time to end. A signal that killed it is named on standard error,
+  and then kills the guard too.
+- Where the guard is killed, the kernel kills the child.
+
+A run that nobody is left to end records that as failed here (`end_abandoned`). What a killed guard leaves behind, the
+next run clears (flows/leftovers.py).
+"""
+
+import ctypes
+import os
+import resource
+import select
+import signal
+import sys
+import time
+from contextlib import suppress
+from types import FrameType
+
+STARTED_BY = "LONGHAUL_RUN_PROCESS"
+"""The process that a run's flow ends with."""
+
+PATIENCE_S = 15.0
+"""Seconds to end in good order: Metaflow gives its tasks five, and then writes their logs."""
+
+KILLED = "its process was killed by "
+"""What the guard prints of a child that a signal has killed."""
+
+_GUARDED = "LONGHAUL_GUARDED_PROCESS"
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL for 9; what may have sent it, where that is not obvious."""
+    with suppress(ValueError):
+        name = signal.Signals(number).name
+        return f"{name} (is there too little memory?)" if number == signal.SIGKILL else name
+    return f"signal {number}"
+
+
+def enter_guard() -> None:
+    """Put a guard over this process if it is a flow that `longhaul run` has started, or a flow's step.
+
+    Returns in the child. To be called before other threads exist.
+    """
+    if os.environ.get(_GUARDED) == str(os.getpid()):
+        return  # the child, after it was restarted for a library to be preloaded
+    step = sys.argv[sys.argv.index("step") + 1 :][:1] if "step" in sys.argv else []
+    starter = os.environ.pop(STARTED_BY, None)
+    if not step and starter is None:
+        return
+    parent = os.getppid() if step else int(starter or 0)
+    guard = os.getpid()
+    child = os.fork()
+    if child:
+        _Guard(parent, child, f"step {step[0]}" if step else None).watch()
+    _call_kernel(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != guard:
+        os._exit(1)
+    os.environ[_GUARDED] = str(os.getpid())
+
+
+def _call_kernel(option: int, value: int) -> None:
+    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+class _Guard:
+    """The guard's own part.
+
+    Args:
+        name: the step; None for a flow.
+    """
+
+    def __init__(self, parent: int, child: int, name: str | None) -> None:
+        self._parent = parent
+        self._child = child
+        self._name = name
+        self._status: int | None = None
+        # What the child's children leave becomes the guard's: it would be lost to init otherwise.
+        _call_kernel(_PR_SET_CHILD_SUBREAPER, 1)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the child, in the same group
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._forward)
+
+    def _forward(self, number: int, frame: FrameType | None) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self._child, number)
+
+    def watch(self) -> None:
+        """Never returns."""
+        try:
+            abandoned = self._wait_for_end()
+            self._end_descendants()
+            if abandoned and self._name is None:
+                from flows.leftovers import end_abandoned
+
+                end_abandoned()
+        except BaseException as error:  # the child's copy of the stack is below
+            print(f"the guard of a flow failed: {error!r}", file=sys.stderr, flush=True)
+            os._exit(1)
+        if self._status is not None and os.WIFSIGNALED(self._status):
+            number = os.WTERMSIG(self._status)
+            if self._name is not None and not abandoned:
+                print(f"{self._name}: {KILLED}{signal_name(number)}", file=sys.stderr, flush=True)
+            resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+            with suppress(OSError):
+                signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        os._exit(os.waitstatus_to_exitcode(self._status) if self._status is not None else 1)
+
+    def _wait_for_end(self) -> bool:
+        """Wait until the child has ended; whether that is because nobody is left who started it."""
+        ends = select.poll()
+        ends.register(os.pidfd_open(self._child), select.POLLIN)
+        parent = None
+        with suppress(ProcessLookupError):
+            parent = os.pidfd_open(self._parent)
+            ends.register(parent, select.POLLIN)
+        while True:
+            if parent is None or os.getppid() != self._parent:
+                self._reap()
+                if self._status is None:
+                    self._interrupt()
+                return True
+            ends.poll(1000)
+            self._reap()
+            if self._status is not None:
+                return False
+
+    def _interrupt(self) -> None:
+        with suppress(ProcessLookupError):
+            # A flow leads a group with its steps, whom Ctrl-C reaches as well; a step's group is the flow's.
+            if self._name is None and os.getpgrp() == os.getpid():
+                os.killpg(os.getpgrp(), signal.SIGINT)
+            else:
+                os.kill(self._child, signal.SIGINT)
+
+    def _end_descendants(self) -> None:
+        """Give all that is left below time to end, then kill it."""
+        until = time.monotonic() + PATIENCE_S
+        while self._reap():
+            if time.monotonic() > until:
+                for process in _descendants(os.getpid()):
+                    with suppress(ProcessLookupError):
+                        os.kill(process, signal.SIGKILL)
+            time.sleep(0.05)
+
+    def _reap(self) -> bool:
+        """Take the exit status of what has ended; whether anything is left."""
+        while True:
+            try:
+                process, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if process == 0:
+                return True
+            if process == self._child:
+                self._status = status
+
+
+def _descendants(root: int) -> list[int]:
+    """Processes below one, from /proc."""
+    children: dict[int, list[int]] = {}
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+            parent = int(file.read().rpartition(b")")[2].split()[1])
+            children.setdefault(parent, []).append(int(name))
+    descendants, waiting = [], [root]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        descendants += below
+        waiting += below
+    return descendants
