@@ -1,7 +1,8 @@
 """Packing (§2.5.2): several examples share a training row, with no attention and no loss from one to another.
 
-Positions start again at 0 with each example. Attention stays inside an example because the model reads the restart of
-positions as a boundary; `tests/steps/test_packing.py` holds packed log-probabilities against unpacked ones.
+Positions start again at 0 with each example. Where one ends is stated by the examples' lengths, by which attention
+(infra/training/attention.py) keeps them apart; `tests/steps/test_packing.py` holds packed log-probabilities against
+unpacked ones.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from infra.training.attention import Lengths
 from steps.token_example import TokenExample
 
 
@@ -21,8 +23,9 @@ class PackedRows:
     tokens: Int[Tensor, "rows length"]
     """Padding is token 0."""
     positions: Int[Tensor, "rows length"]
-    """0 at the start of each example. Padding continues from the example before it: a row of one example is then plain
-    causal attention, for which torch has faster kernels than for a mask."""
+    """0 at the start of each example. Padding continues from the example before it."""
+    example_lengths: Lengths
+    """For each row the lengths of its examples, in tokens, in order; padding is counted as part of the last."""
     owners: Int[Tensor, "rows length-1"]
     """Which example (its place in the packed list) the prediction at t belongs to; -1 where the predicted token is not
     a response token."""
@@ -75,6 +78,7 @@ def pack(examples: Sequence[TokenExample], length: int, rows: int) -> Iterator[P
         tokens = torch.zeros(len(chosen), used, dtype=torch.long)
         positions = torch.zeros_like(tokens)
         owners = torch.full((len(chosen), used - 1), -1, dtype=torch.long)
+        lengths = [[len(examples[i].tokens) for i in members] for members in chosen]
         for row, members in enumerate(chosen):
             at = 0
             for index in members:
@@ -84,4 +88,5 @@ def pack(examples: Sequence[TokenExample], length: int, rows: int) -> Iterator[P
                 positions[row, at:] = torch.arange(used - at)
                 owners[row, at + example.prompt_length - 1 : end - 1] = index
                 at = end
-        yield PackedRows(tokens, positions, owners)
+            lengths[row][-1] += used - at
+        yield PackedRows(tokens, positions, lengths, owners)

@@ -29,6 +29,7 @@ hypothesis.settings.register_profile("suite", derandomize=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 SHAPED = (
+    "infra.training.attention",
     "infra.training.chunked_head",
     "infra.training.trainer",
     "steps.packing",

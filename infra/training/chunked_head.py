@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from infra.training.attention import lengths_of_whole_rows
+
 
 class ChunkedHead(nn.Module):
     """In place of a model's output embedding, with the same weight under the same name, so that it stays tied, is
@@ -78,6 +80,6 @@ def _changes_logits(model: Any, head: nn.Module) -> bool:
     handle = head.register_forward_hook(lambda module, arguments, output: outputs.append(output.clone()))
     # Several tokens: the embedding of one can be 0, and so its logits.
     tokens = torch.arange(min(8, model.config.get_text_config().vocab_size), device=model.device)[None]
-    logits = model(input_ids=tokens, use_cache=False).logits
+    logits = model(input_ids=tokens, example_lengths=lengths_of_whole_rows(tokens), use_cache=False).logits
     handle.remove()
     return len(outputs) != 1 or not torch.equal(outputs[0].to(logits.dtype), logits)

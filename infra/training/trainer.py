@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -27,6 +27,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from infra.configs import TrainerConfig
 from infra.files import folder_written_aside
+from infra.training.attention import PACKED, Lengths
 from infra.training.chunked_head import with_chunked_head
 from infra.training.operators import load_operators
 from infra.weights.checkpoint_engine import Sockets, WeightServer
@@ -70,13 +71,16 @@ class StepResult:
 
 @runtime_checkable
 class Rows(Protocol):
-    """A micro-batch: tokens, positions, and whatever else the loss needs."""
+    """A micro-batch: tokens, positions, the lengths of the examples, and whatever else the loss needs."""
 
     @property
     def tokens(self) -> Int[Tensor, "rows length"]: ...
 
     @property
     def positions(self) -> Int[Tensor, "rows length"]: ...
+
+    @property
+    def example_lengths(self) -> Lengths: ...
 
 
 RowsT = TypeVar("RowsT", bound=Rows)
@@ -152,7 +156,7 @@ class Trainer:
         module = _MODELS[self.head].from_pretrained(
             model,
             dtype=getattr(torch, self.config.dtype),
-            attn_implementation="sdpa",
+            attn_implementation=PACKED,
             local_files_only=True,
             trust_remote_code=False,
             **options,
@@ -167,57 +171,56 @@ class Trainer:
         """Where the model lives."""
         return self.engine.device
 
-    def logprobs(
-        self, tokens: Int[Tensor, "rows length"], positions: Int[Tensor, "rows length"], temperature: float = 1.0
-    ) -> Float[Tensor, "rows length-1"]:
+    def logprobs(self, rows: Rows, temperature: float = 1.0) -> Float[Tensor, "rows predictions"]:
         """Log-probability of each next token.
 
         Args:
-            tokens: several examples may stand in a row.
-            positions: starts again at 0 with each example, which also keeps attention inside it.
+            rows: several examples may stand in a row; attention stays inside each.
             temperature: logits are divided by it, as they were when sampling.
 
         Returns:
             In float32: entry t is log p(tokens[t + 1] | tokens[: t + 1] of the same example).
         """
-        tokens = tokens.to(self.device)
         if self._chunked is not None:
-            self._chunked.targets, self._chunked.temperature = tokens, temperature
-        logits = self.engine(input_ids=tokens, position_ids=positions.to(self.device), use_cache=False).logits
+            self._chunked.targets, self._chunked.temperature = rows.tokens.to(self.device), temperature
+        logits = self._forward(rows)
         if self._chunked is not None:
             # They are log-probabilities already.
-            return cast(Tensor, logits)
+            return logits
         logits = logits[:, :-1].float()
         if temperature != 1.0:
             logits = logits / temperature
-        losses = functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
-        return -losses.view(tokens.shape[0], -1)
+        targets = rows.tokens[:, 1:].to(self.device)
+        losses = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        return -losses.view(targets.shape)
 
-    def values(
-        self, tokens: Int[Tensor, "rows length"], positions: Int[Tensor, "rows length"]
-    ) -> Float[Tensor, "rows"]:
+    def values(self, rows: Rows) -> Float[Tensor, "rows"]:
         """What the value head gives for each row, at its last token that is not PADDING.
 
         Args:
-            tokens: one example in a row, PADDING after it.
-            positions: from 0 on.
+            rows: one example in a row, PADDING after it.
 
         Returns:
             One value for each row, in float32.
         """
-        tokens, positions = tokens.to(self.device), positions.to(self.device)
-        values: Tensor = self.engine(input_ids=tokens, position_ids=positions, use_cache=False).logits
-        return values[:, 0].float()
+        return self._forward(rows)[:, 0].float()
 
-    def _outputs(self, batch: Rows, temperature: float) -> Float[Tensor, "..."]:
-        if self.head == "value":
-            return self.values(batch.tokens, batch.positions)
-        return self.logprobs(batch.tokens, batch.positions, temperature)
+    def _forward(self, rows: Rows) -> Tensor:
+        logits: Tensor = self.engine(
+            input_ids=rows.tokens.to(self.device),
+            position_ids=rows.positions.to(self.device),
+            example_lengths=rows.example_lengths,
+            use_cache=False,
+        ).logits
+        return logits
+
+    def _outputs(self, rows: Rows, temperature: float) -> Float[Tensor, "..."]:
+        return self.values(rows) if self.head == "value" else self.logprobs(rows, temperature)
 
     @torch.no_grad()
     def reference_logprobs(self, batches: Sequence[Rows], temperature: float = 1.0) -> list[Float[Tensor, "_ _"]]:
         """`logprobs` of each micro-batch under the weights as they are now, without a gradient, on the CPU."""
-        mine = [self.logprobs(batch.tokens, batch.positions, temperature).cpu() for _, batch in self._shares(batches)]
+        mine = [self.logprobs(batch, temperature).cpu() for _, batch in self._shares(batches)]
         if self.world == 1:
             return mine
         joined: list[list[Tensor]] = [[] for _ in range(self.world)]

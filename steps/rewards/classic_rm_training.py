@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from infra.progress.tasks import task
+from infra.training.attention import Lengths, lengths_of_whole_rows
 from infra.training.ranks import AnyTrainer
 from infra.training.trainer import PADDING, LossValue
 from steps.configs.phase import PhaseConfig
@@ -35,6 +36,8 @@ class ValueRows:
     """int64 [rows, length], filled up with PADDING."""
     positions: Tensor
     """int64 [rows, length]"""
+    example_lengths: Lengths
+    """Of whole rows."""
     right: Tensor
     """float32 [rows]: 1 for a right answer, 0 for a wrong one."""
 
@@ -54,7 +57,9 @@ def _rows(examples: Sequence[ValueExample]) -> ValueRows:
     for row, example in zip(tokens, examples, strict=True):
         row[: len(example.tokens)] = torch.tensor(example.tokens)
     positions = torch.arange(tokens.shape[1]).expand_as(tokens)
-    return ValueRows(tokens, positions, torch.tensor([float(example.right) for example in examples]))
+    return ValueRows(
+        tokens, positions, lengths_of_whole_rows(tokens), torch.tensor([float(example.right) for example in examples])
+    )
 
 
 @dataclass(frozen=True)

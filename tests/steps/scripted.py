@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,12 +80,11 @@ class RecordingTrainer:
         """Record the examples; the loss is 1."""
         texts = []
         for rows in batches:
-            planes = (rows.tokens.tolist(), rows.positions.tolist(), rows.owners.tolist())
-            for tokens, positions, owners in zip(*planes, strict=True):
-                starts = [place for place, position in enumerate(positions) if position == 0]
-                # Padding continues the last example, which ends with its last response token.
+            planes = (rows.tokens.tolist(), rows.example_lengths, rows.owners.tolist())
+            for tokens, lengths, owners in zip(*planes, strict=True):
+                # Padding is counted as part of the last example, which ends with its last response token.
                 used = max(place for place, owner in enumerate(owners) if owner >= 0) + 2
-                for begin, end in pairwise([*starts, used]):
+                for begin, end in pairwise([*accumulate(lengths[:-1], initial=0), used]):
                     texts.append(str(self.chat.tokenizer.decode(tokens[begin:end])))
         self.steps.append(sorted(texts))
         self.rates.append(learning_rate)

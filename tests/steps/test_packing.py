@@ -1,5 +1,8 @@
 """Packing: an example in a shared row must read and learn as if it stood alone."""
 
+from dataclasses import replace
+from itertools import accumulate
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
+from infra.training.attention import PACKED, lengths_of_whole_rows
 from steps.packing import PackedRows, pack
 from steps.token_example import TokenExample
 
@@ -30,12 +34,16 @@ def some_examples() -> list[TokenExample]:
 
 
 def packed_logprobs(model: Qwen2ForCausalLM, rows: PackedRows) -> Tensor:
-    logits = model(input_ids=rows.tokens, position_ids=rows.positions, use_cache=False).logits[:, :-1]
+    model.set_attn_implementation(PACKED)
+    logits = model(
+        input_ids=rows.tokens, position_ids=rows.positions, example_lengths=rows.example_lengths, use_cache=False
+    ).logits[:, :-1]
     return logits.log_softmax(-1).gather(-1, rows.tokens[:, 1:, None]).squeeze(-1)
 
 
 def alone(model: Qwen2ForCausalLM, example: TokenExample) -> Tensor:
-    """Log-probabilities of the response tokens of an example that has the model for itself."""
+    """Log-probabilities of the response tokens of an example that has the model, with its own attention, for itself."""
+    model.set_attn_implementation("sdpa")
     tokens = torch.tensor([list(example.tokens)])
     logprobs = model(input_ids=tokens).logits[0, :-1].log_softmax(-1).gather(-1, tokens[0, 1:, None]).squeeze(-1)
     return logprobs[example.prompt_length - 1 :]
@@ -87,10 +95,10 @@ def test_changing_an_example_leaves_its_neighbours_in_the_row_alone(tiny_model: 
 
 
 def test_the_check_would_see_a_leak(tiny_model: Qwen2ForCausalLM) -> None:
-    """Without the restart of positions the second example reads the first."""
+    """Without the examples' lengths the second example reads the first, whatever its positions."""
     examples = [TokenExample([5, 6, 7, 8, 9, 10], 2), TokenExample([11, 12, 13, 14, 15], 1)]
     (rows,) = pack(examples, ROW, 1)
-    leaking = PackedRows(rows.tokens, torch.arange(rows.tokens.shape[1])[None], rows.owners)
+    leaking = replace(rows, example_lengths=lengths_of_whole_rows(rows.tokens))
     theirs = rows.owners == 1
     assert not torch.allclose(
         packed_logprobs(tiny_model, leaking)[theirs], packed_logprobs(tiny_model, rows)[theirs], atol=1e-2
@@ -115,13 +123,16 @@ def test_every_response_token_is_packed_once_and_predicted_from_the_token_before
 
 
 @given(EXAMPLES, st.integers(1, 4))
-def test_positions_start_again_with_each_example_alone(examples: list[TokenExample], rows_at_once: int) -> None:
+def test_positions_start_again_where_the_lengths_say(examples: list[TokenExample], rows_at_once: int) -> None:
     starts = tokens = 0
     for rows in pack(examples, ROW, rows_at_once):
         steps = rows.positions.diff(dim=1)
         assert bool((rows.positions[:, 0] == 0).all())
         assert bool(((steps == 1) | (rows.positions[:, 1:] == 0)).all())
         starts += int((rows.positions == 0).sum())
+        for positions, lengths in zip(rows.positions, rows.example_lengths, strict=True):
+            assert torch.nonzero(positions == 0).flatten().tolist() == [*accumulate(lengths[:-1], initial=0)]
+            assert sum(lengths) == rows.tokens.shape[1]
         tokens += int((rows.tokens > 0).sum())
     assert starts == len(examples)
     assert tokens == sum(len(example.tokens) for example in examples)

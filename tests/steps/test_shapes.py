@@ -14,15 +14,15 @@ from tests.conftest import SHAPED
 
 def test_rows_whose_parts_do_not_fit_together_are_refused() -> None:
     tokens = torch.zeros(2, 5, dtype=torch.long)
-    PackedRows(tokens, tokens, tokens[:, 1:])
+    PackedRows(tokens, tokens, [[5], [5]], tokens[:, 1:])
     for positions, owners in ((tokens[:1], tokens[:, 1:]), (tokens, tokens), (tokens, tokens[:, 1:].float())):
         with pytest.raises(jaxtyping.TypeCheckError):
-            PackedRows(tokens, positions, owners)
+            PackedRows(tokens, positions, [[5], [5]], owners)
 
 
 def test_token_values_of_another_shape_than_the_rows_are_refused() -> None:
     tokens = torch.zeros(2, 5, dtype=torch.long)
-    rows = PackedRows(tokens, tokens, tokens[:, 1:])
+    rows = PackedRows(tokens, tokens, [[5], [5]], tokens[:, 1:])
     assert rows.per_example(torch.ones(2, 4), 1).tolist() == [8.0]
     with pytest.raises(jaxtyping.TypeCheckError):
         rows.per_example(torch.ones(8), 1)

@@ -113,7 +113,7 @@ def kept_bytes(trainer: Trainer) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        trainer.logprobs(ROWS[0].tokens, ROWS[0].positions)
+        trainer.logprobs(ROWS[0])
     return sum(retained.values())
 
 

@@ -11,6 +11,7 @@ from transformers import (
     BambaConfig,
     FalconConfig,
     Gemma2Config,
+    Gemma3TextConfig,
     GptOssConfig,
     Lfm2Config,
     LlamaConfig,
@@ -29,7 +30,6 @@ PROMPT = [3, 9, 4, 30, 7, 7, 12, 50, 2, 8, 61]
 EXPERTS: dict[str, Any] = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 BAMBA: dict[str, Any] = {"attn_layer_indices": [1], "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 16}
 REFUSED: dict[str, Any] = {
-    "OPT": OPTConfig(**SMALL, ffn_dim=48, word_embed_proj_dim=32),
     "Falcon": FalconConfig(**SMALL),
     "Falcon with alibi": FalconConfig(**SMALL, alibi=True),
     "Qwen3-Next": Qwen3NextConfig(**SMALL, **EXPERTS, layer_types=["linear_attention", "full_attention"]),
@@ -38,9 +38,11 @@ REFUSED: dict[str, Any] = {
     "GPT-OSS": GptOssConfig(**SMALL, num_local_experts=4, num_experts_per_tok=2, head_dim=8, pad_token_id=0),
 }
 ACCEPTED: dict[str, Any] = {
+    "OPT": OPTConfig(**SMALL, ffn_dim=48, word_embed_proj_dim=32),
     "Qwen3": Qwen3Config(**SMALL),
     "Llama": LlamaConfig(**SMALL),
-    "Mistral with a window": MistralConfig(**SMALL, sliding_window=4),
+    "Mistral with a window": MistralConfig(**SMALL, sliding_window=4096),
+    "Gemma 3": Gemma3TextConfig(**SMALL, head_dim=8, sliding_window=512),
     "Qwen2-MoE": Qwen2MoeConfig(**SMALL, **EXPERTS, shared_expert_intermediate_size=16),
 }
 
@@ -67,14 +69,14 @@ def test_a_model_that_mixes_packed_examples_is_refused_by_name(name: str, dtype:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ACCEPTED)
-def test_a_model_that_reads_restarting_positions_is_accepted(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
+def test_a_model_that_keeps_packed_examples_apart_is_accepted(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
     folder = saved(tmp_path, ACCEPTED[name], dtype)
     check_forward(folder, PROMPT)
 
 
 def test_a_prompt_of_one_token_repeated_is_still_compared_with_another(tmp_path: Path) -> None:
-    folder = saved(tmp_path, REFUSED["OPT"], torch.float32)
-    with pytest.raises(CheckpointRefused, match="OPTForCausalLM"):
+    folder = saved(tmp_path, REFUSED["Lfm2"], torch.float32)
+    with pytest.raises(CheckpointRefused, match="Lfm2ForCausalLM"):
         check_forward(folder, [7] * 5)
 
 

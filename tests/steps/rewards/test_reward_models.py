@@ -137,7 +137,7 @@ def test_engine_and_trainer_give_the_same_values(classic: Classic, reader: Reade
     by_tokens = dict(zip([example.tokens for example in examples], served, strict=True))
     with torch.no_grad():
         for rows in value_rows(examples, 512):
-            values = classic.trainer.values(rows.tokens, rows.positions)
+            values = classic.trainer.values(rows)
             for row, value in zip(rows.tokens.tolist(), values.tolist(), strict=True):
                 tokens = next(t for t in by_tokens if list(t) == row[: len(t)] and not any(row[len(t) :]))
                 assert abs(by_tokens[tokens] - value) < 1e-4
