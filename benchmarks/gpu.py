@@ -137,7 +137,7 @@ class Bench:
         held = torch.cuda.max_memory_allocated() if self.gpu else 0
         reference = timed(lambda: self.trainer.reference_logprobs(rows), 2)
         estimated = [
-            training_time(self.shape, self.trainer_config, self.card, 1, tokens, self.length, reference=each).seconds
+            training_time(self.shape, self.trainer_config, self.card, 1, tokens, self.length, EXAMPLE, each).seconds
             for each in (False, True)
         ]
         self.memory = trainer_memory(self.shape, self.trainer_config, at_once, self.length)

@@ -30,8 +30,6 @@ class TrainerMemory:
     buffers: float
     """What DeepSpeed gathers and reduces in."""
     activations: float
-    mask: float
-    """The attention mask of packed rows."""
     logits: float
 
     @property
@@ -53,12 +51,12 @@ class TrainerMemory:
 def activation_bytes(shape: ModelShape, numbers: int) -> float:
     """Bytes that one layer keeps for the backward pass, per token of a packed row, with `numbers` bytes each.
 
-    Two norms: the input in float32, and what comes of it before and after its weight. Attention: queries, keys and
-    values, which a mask has repeated for all heads, the output, and a float32 per head. The MLP: gate, its activation,
-    the other half, their product. `tests/steps/estimate/test_estimate.py` counts them in a real layer.
+    Two norms: the input in float32, and what comes of it before and after its weight. Attention: queries, keys, values,
+    the output of each example and that of the row, and a float32 per head. The MLP: gate, its activation, the other
+    half, their product. `tests/steps/estimate/test_estimate.py` counts them in a real layer.
     """
     norms = 2 * ((4 + 2 * numbers) * shape.hidden + 4)
-    attention = 4 * numbers * shape.query + 4 * shape.heads
+    attention = numbers * (3 * shape.query + 2 * shape.key_value) + 4 * shape.heads
     return norms + attention + 4 * numbers * shape.intermediate
 
 
@@ -84,8 +82,6 @@ def trainer_memory(shape: ModelShape, trainer: TrainerConfig, rows: int, length:
         optimizer=optimizer,
         buffers=numbers * _buffered(count, stage, ranks),
         activations=saved,
-        # Booleans, and a copy in the type of the queries, which each layer makes for itself and keeps.
-        mask=float(rows * length**2 * (1 + numbers * (1 if trainer.gradient_checkpointing else shape.layers))),
         # The forward pass holds logits, their float32 copy or log-softmax; the backward pass log-softmax and gradients.
         logits=12.0 * at_once * shape.vocabulary,
     )

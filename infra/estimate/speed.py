@@ -36,10 +36,12 @@ def training_time(
     steps: int,
     tokens: float,
     length: int,
+    example: float,
     reference: bool = False,
     nodes: int = 1,
 ) -> TrainingTime:
-    """Optimizer steps of `tokens` tokens each, in rows of `length` tokens; with `reference` one more forward pass.
+    """Optimizer steps of `tokens` tokens each, in rows of `length` tokens that hold examples of `example` tokens; with
+    `reference` one more forward pass.
 
     A backward pass costs two forward passes, and checkpointing repeats the forward pass. Ranks compute in rounds of one
     micro-batch each. Collectives are not overlapped: ZeRO 3 gathers weights twice and scatters gradients once in every
@@ -52,8 +54,8 @@ def training_time(
     per_batch = max(1, trainer.micro_batch_tokens // length) * length
     batches = max(1, math.ceil(tokens / per_batch))
     rounds = math.ceil(batches / trainer.ranks)
-    # Packed rows are computed under a mask, which saves nothing: each token attends to the whole row.
-    forward = tokens / batches * shape.forward_flops(min(length, tokens))
+    # A token attends to what stands before it in its example: half of that, on average.
+    forward = tokens / batches * shape.forward_flops(min(example, length, tokens) / 2)
     passes = (4 if trainer.gradient_checkpointing else 3) + (1 if reference else 0)
     compute = rounds * passes * forward / (device.flops * device.compute_share)
     size = width(trainer.dtype) * shape.parameters * (trainer.ranks - 1) / trainer.ranks

@@ -58,9 +58,9 @@ def packed_attention(
             model does not pass the lengths on.
     """
     name = type(module).__name__
-    asked = [what for what in ("softcap", "s_aux", "position_bias") if others.get(what) is not None]
-    if asked or attention_mask is not None or dropout:
-        what = ", ".join(asked) or ("a mask" if attention_mask is not None else "dropout")
+    unsupported = [what for what in ("softcap", "s_aux", "position_bias") if others.get(what) is not None]
+    if unsupported or attention_mask is not None or dropout:
+        what = ", ".join(unsupported) or ("a mask" if attention_mask is not None else "dropout")
         raise AttentionNotSupported(f"{name} uses {what}, which packed attention does not compute")
     causal = others.get("is_causal")
     if not (getattr(module, "is_causal", True) if causal is None else causal):
@@ -78,7 +78,7 @@ def packed_attention(
                 for place, row in enumerate(example_lengths)
             ]
         )
-    return attended.transpose(1, 2).contiguous(), None
+    return attended, None
 
 
 def _row(
@@ -88,11 +88,11 @@ def _row(
     scaling: float | None,
     window: int | None,
     lengths: Sequence[int],
-) -> Float[Tensor, "1 heads length size_of_value"]:
+) -> Float[Tensor, "1 length heads size_of_value"]:
     """One example of the row after another."""
     queries, keys, values = (one[None].split(list(lengths), 2) for one in (query, key, value))
     examples = zip(queries, keys, values, strict=True)
-    return torch.cat([_example(q, k, v, scaling, window) for q, k, v in examples], 2)
+    return torch.cat([_example(q, k, v, scaling, window) for q, k, v in examples], 1)
 
 
 def _example(
@@ -101,12 +101,17 @@ def _example(
     value: Float[Tensor, "rows kv_heads length size_of_value"],
     scaling: float | None,
     window: int | None,
-) -> Float[Tensor, "rows heads length size_of_value"]:
+) -> Float[Tensor, "rows length heads size_of_value"]:
     """Causal attention of whole examples; within a window, block by block, so that memory stays linear in length."""
     grouped = query.shape[1] != key.shape[1]
+    if grouped and query.is_cuda:
+        # Of torch's kernels in float32 for GPUs none takes fewer heads for keys but the one that holds all scores.
+        key, value = (one.repeat_interleave(query.shape[1] // key.shape[1], 1) for one in (key, value))
+        grouped = False
     length = query.shape[2]
     if window is None or length <= window:
-        return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=grouped)
+        whole = scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=grouped)
+        return whole.transpose(1, 2).contiguous()
     blocks = []
     for begin in range(0, length, window):
         end, first = min(begin + window, length), max(0, begin - window + 1)
@@ -115,9 +120,9 @@ def _example(
         blocks.append(
             scaled_dot_product_attention(
                 query[:, :, begin:end], keys, values, attn_mask=band, scale=scaling, enable_gqa=grouped
-            )
+            ).transpose(1, 2)
         )
-    return torch.cat(blocks, 2)
+    return torch.cat(blocks, 1)
 
 
 def _band(queries: int, keys: int, window: int, device: torch.device) -> Bool[Tensor, "queries keys"]:

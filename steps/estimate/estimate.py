@@ -193,7 +193,7 @@ def _stage(
     seconds = [one.seconds * times.times for one, times in zip(decoded, work.generations, strict=True)]
     nodes = placed.trainer_nodes
     busy = [
-        training_time(shape, recipe.trainer, on, one.steps, one.tokens, one.length, one.reference, nodes)
+        training_time(shape, recipe.trainer, on, one.steps, one.tokens, one.length, one.example, one.reference, nodes)
         for one in work.trainings
     ]
     trained, generating = sum(one.seconds for one in busy), sum(seconds)

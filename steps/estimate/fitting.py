@@ -135,7 +135,6 @@ def _help(part: str, recipe: Recipe, rows: int) -> list[str]:
             rows > 1 and "a smaller trainer.micro_batch_tokens",
             "shorter rows (sequence_length)",
         ],
-        "trainer's mask": ["shorter rows (sequence_length)"],
         "trainer's logits": ["trainer.logit_chunk_tokens" if trainer.logit_chunk_tokens is None else ""],
         "engine's weights": ["a larger engine.tensor_parallel"],
         "engine's workspace": ["a smaller engine.max_batched_tokens"],

@@ -40,6 +40,8 @@ class Training:
     """In one step."""
     length: int
     """Tokens in a row."""
+    example: float
+    """Mean tokens of an example: several share a row, and each attends to itself alone."""
     pair: bool = False
     """Whether two rows go through one pass at least, as DPO's do."""
     reference: bool = False
@@ -112,7 +114,7 @@ class Workload:
         filled = max(tokens, phase.tokens_per_step - tokens / 2)
         steps = max(1, round(phase.epochs * examples * tokens / filled)) if examples else 0
         per_step = phase.epochs * examples * tokens / steps if steps else 0.0
-        return Training(key, steps, per_step, phase.sequence_length)
+        return Training(key, steps, per_step, phase.sequence_length, tokens)
 
     def _import(self) -> StageWork:
         return StageWork("import", (self._evaluation("base"),))
@@ -193,6 +195,7 @@ class Workload:
             config.iterations * config.updates,
             trained / config.updates,
             config.sequence_length,
+            prompt + self._mean("long", config.max_response_tokens),
             reference=True,
         )
         return StageWork(stage, (generation, self._evaluation("long")), (training,), turns=config.iterations + 1)
@@ -213,7 +216,13 @@ class Workload:
         pair = 2 * self.figures.prompt_tokens + 1.5 * mean
         steps = max(1, math.ceil(problems / config.pairs_per_step))
         training = Training(
-            "long2short.dpo", config.epochs * steps, problems / steps * pair, config.sequence_length, True, True
+            "long2short.dpo",
+            config.epochs * steps,
+            problems / steps * pair,
+            config.sequence_length,
+            pair / 2,
+            pair=True,
+            reference=True,
         )
         responses = self._sampled(problems, config.responses.samples, mean, longest)
         return StageWork("long2short/dpo", (responses, self._evaluation("long")), (training,), turns=1)

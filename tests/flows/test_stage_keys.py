@@ -83,6 +83,7 @@ TABLE = {
     "infra/inference/end_tokens.py": JUDGES | {"import"},
     "infra/inference/isolated.py": {"reward_models", *RL},
     "infra/training/trainer.py": TRAINS,
+    "infra/training/attention.py": TRAINS | {"import"},
     "infra/training/chunked_head.py": TRAINS,
     "infra/weights/handover.py": SAMPLES_AND_TRAINS,
     "infra/lineage/sample_files.py": SAMPLES_KEPT,

@@ -75,7 +75,7 @@ def test_responses_that_all_run_at_once_take_as_many_steps_as_the_longest() -> N
 
 def test_ranks_without_a_micro_batch_are_reported() -> None:
     config = TrainerConfig(dtype="bfloat16", ranks=8, zero_stage=1, micro_batch_tokens=8192)
-    full = training_time(SEVEN_B, config, device("h100"), 1, 8 * 8192, 8192)
+    full = training_time(SEVEN_B, config, device("h100"), 1, 8 * 8192, 8192, 8192)
     assert full.busy == 1
-    one = training_time(SEVEN_B, config, device("h100"), 1, 8192, 8192)
+    one = training_time(SEVEN_B, config, device("h100"), 1, 8192, 8192, 8192)
     assert one.busy == 1 / 8 and one.seconds == pytest.approx(full.seconds, rel=0.01)
