@@ -25,7 +25,7 @@ from steps.recipe import ConfigRefused, check_recipe
 
 TEMPORARY = "longhaul-run-"
 SHARED_MEMORY = Path("/dev/shm")
-OF_PROCESS = re.compile(r"(?:__KMP_REGISTERED_LIB_|torch_|longhaul-ranks-|longhaul-box-)(\d+)(?:[_-].*)?")
+OF_PROCESS = re.compile(r"(?:__KMP_REGISTERED_LIB_|torch_|longhaul-(?:ranks|box|lineage)-)(\d+)(?:[_-].*)?")
 """Files in shared memory that have the number of their process in their names: OpenMP's, torch's and our own."""
 LONGEST_SOCKETS_FOLDER = 40
 """Characters. A socket's path has at most 107, and Ray adds 66 to the folder's."""

@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from flows.cli.terminal import (
     store_option,
     warn,
 )
-from flows.home import open_index, open_store
+from flows.home import open_store, synced_index
 
 if TYPE_CHECKING:
     from infra.lineage.graph import Subgraph
@@ -56,24 +56,11 @@ lineage.add_command(serve)
 
 
 @contextmanager
-def _opened(store: str, url: str | None) -> Iterator[tuple["LineageIndex", "Store"]]:
-    """The index of a store, as it is."""
-    opened = open_store(store)
-    with closing(open_index(opened, url)) as index:
-        yield index, opened
-
-
-@contextmanager
 def _synced(store: str, url: str | None) -> Iterator[tuple["LineageIndex", "Store"]]:
     """The index of a store, with the newest records in it."""
-    with _opened(store, url) as (index, opened):
-        _warn(index.sync(opened).problems)
+    opened = open_store(store)
+    with synced_index(opened, url) as (index, _):
         yield index, opened
-
-
-def _warn(problems: Sequence[str]) -> None:
-    for problem in problems:
-        warn(f"skipped: {problem.splitlines()[0]}")
 
 
 @lineage.command()
@@ -201,13 +188,11 @@ def index_command(rebuild: bool, store: str, url: str | None, as_json: bool) -> 
     """
     from infra.lineage.tables import address_of
 
-    with _opened(store, url) as (index, opened):
-        synced = index.rebuild(opened) if rebuild else index.sync(opened)
+    with synced_index(open_store(store), url, rebuild) as (index, synced):
         address = address_of(index.engine)
     if as_json:
         _print_json(asdict(synced) | {"index": address})
         return
-    _warn(synced.problems)
     rate = f", {synced.new / synced.seconds:.0f} a second" if synced.new else ""
     click.echo(f"{synced.new} records added, {synced.total} in all, in {synced.seconds:.2f} s{rate}")
     click.echo(f"index: {address}")
@@ -336,7 +321,8 @@ def _show_models(title: str, models: "list[ModelRow]") -> None:
 
 
 def _show_prompt(name: str, seen: "PromptUses") -> None:
-    _warn(seen.problems)
+    for problem in seen.problems:
+        warn(f"skipped: {problem.splitlines()[0]}")
     if not seen.uses:
         fail(
             f"nothing in the lineage is called {name!r}, and no stage has sampled it as a prompt "

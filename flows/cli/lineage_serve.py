@@ -7,7 +7,7 @@ import click
 
 from flows.cli.command import Command
 from flows.cli.terminal import fail, index_option, store_option, warn
-from flows.home import HOME, open_index, open_store
+from flows.home import HOME, open_store, synced_index
 
 
 @click.command(cls=Command)
@@ -55,13 +55,8 @@ def serve(
     token = read_token(token_file, TOKEN_VARIABLE)
     check_reach(config, token)
     opened = open_store(store)
-    index = open_index(opened, url)
-    synced = index.sync(opened)
-    for problem in synced.problems:
-        warn(f"skipped: {problem.splitlines()[0]}")
-    try:
-        serve_page(Site.of(opened, index, HOME), config, token, listening, warn)
-    except OSError as error:
-        fail(f"cannot listen on {host}, port {port}: {error.strerror}")
-    finally:
-        index.close()
+    with synced_index(opened, url) as (index, _):
+        try:
+            serve_page(Site.of(opened, index, HOME), config, token, listening, warn)
+        except OSError as error:
+            fail(f"cannot listen on {host}, port {port}: {error.strerror}")

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -22,7 +22,7 @@ from flows.cli.command import Command
 from flows.cli.estimate import OPTIONS, make_estimate, print_estimate
 from flows.cli.terminal import config_option, fail, format_duration, json_option, printable, set_option, warn
 from flows.guard import KILLED, PATIENCE_S, STARTED_BY, signal_name
-from flows.home import HOME, open_index
+from flows.home import HOME, synced_index
 from infra.environment import engine_environment
 
 if TYPE_CHECKING:
@@ -182,15 +182,11 @@ def _make_plan(chain: "Chain", verify: bool) -> "list[PlannedStage]":
     from infra.lineage.tables import LineageError
 
     try:
-        index = open_index(chain.store)
-        problems = index.sync(chain.store).problems
+        with synced_index(chain.store) as (index, _):
+            return make_plan(chain, index.succeeded, index.last_failure, verify)
     except LineageError as error:
         warn(f"{error}\nThe plan is made without earlier runs to compare with.")
         return make_plan(chain, lambda stage: [], lambda key: None, verify)
-    for problem in problems:
-        warn(f"skipped: {problem.splitlines()[0]}")
-    with closing(index):
-        return make_plan(chain, index.succeeded, index.last_failure, verify)
 
 
 def _reuse_all(chain: "Chain", stages: "list[PlannedStage]") -> bool:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from flows.cli.command import Command
 from flows.cli.terminal import format_duration, format_percent, json_option, printable, store_option
-from flows.home import open_index, open_store
+from flows.home import open_store, synced_index
 
 if TYPE_CHECKING:
     from infra.lineage.index import LineageIndex
@@ -157,8 +157,7 @@ def diff(first: str, second: str, store: str, as_json: bool) -> None:
 def _opened(store: str) -> "Iterator[LineageIndex]":
     """The index of a store, with the newest records in it."""
     opened = open_store(store)
-    with closing(open_index(opened)) as index:
-        index.sync(opened)
+    with synced_index(opened) as (index, _):
         yield index
 
 

@@ -20,6 +20,7 @@ from infra.lineage.resolve import find, newest_run
 from infra.lineage.row_values import artifact_id, evaluation_rank, plain, source_id, unpack
 from infra.lineage.rows import DataRow, ModelRow, Page, RowT, RunDetail, RunRow, SyncResult
 from infra.lineage.tables import (
+    IndexUnusable,
     LineageError,
     address_of,
     among,
@@ -68,12 +69,12 @@ class LineageIndex:
     def of(cls, store: Store, home: Path, url: str | None = None) -> Self:
         """The index of a store: at `url`, or else in a file of its own below `home`."""
         if url is None:
-            name = hashlib.sha256(store.backend.address.encode()).hexdigest()[:16]
-            file = home.absolute() / "lineage" / f"{name}.sqlite"
+            file = index_file(store, home)
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise LineageError(f"{file.parent} cannot be made: {error.strerror}") from error
+                reason = f"{file.parent} cannot be made: {error.strerror}"
+                raise IndexUnusable(reason, reason, damaged=False) from error
             url = f"sqlite:///{file}"
         return cls(url)
 
@@ -305,6 +306,12 @@ class LineageIndex:
             count = select(func.count()).select_from(records).where(records.c.problem.is_(None))
             total = connection.execute(count).scalar_one()
         return SyncResult(new, total, time.monotonic() - began, tuple(self.problems()))
+
+
+def index_file(store: Store, home: Path) -> Path:
+    """The usual file of a store's index, below `home`."""
+    name = hashlib.sha256(store.backend.address.encode()).hexdigest()[:16]
+    return home.absolute() / "lineage" / f"{name}.sqlite"
 
 
 def _records_of(

@@ -35,9 +35,16 @@ def pack(raw: dict[str, Any]) -> bytes:
     return zlib.compress(json.dumps(raw).encode(), 1)
 
 
+class DamagedRow(ValueError):
+    """A row of the index that does not hold what was written; the message says what it is instead."""
+
+
 def unpack(body: bytes) -> dict[str, Any]:
-    """What was packed."""
-    raw: dict[str, Any] = json.loads(zlib.decompress(body))
+    """What was packed. Raises DamagedRow."""
+    try:
+        raw: dict[str, Any] = json.loads(zlib.decompress(body))
+    except (zlib.error, TypeError, ValueError) as error:
+        raise DamagedRow(f"a record in it cannot be read ({error})") from error
     return raw
 
 

@@ -38,6 +38,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from infra.errors import LonghaulError
+from infra.lineage.row_values import DamagedRow
 
 SCHEMA = 4
 """Version of these tables. An older index is rebuilt; a newer one is refused."""
@@ -191,6 +192,24 @@ class LineageError(LonghaulError, RuntimeError):
     """The index cannot answer; the message says why, and the way out."""
 
 
+class IndexUnusable(LineageError):
+    """The database of an index fails: it is damaged, or cannot be opened, read or written.
+
+    Args:
+        reason: what the database says.
+        damaged: whether what it holds is wrong, so that a new one in the same place would work.
+    """
+
+    def __init__(self, message: str, reason: str, damaged: bool) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.damaged = damaged
+
+
+_DAMAGED = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT)
+"""SQLite's errors for a file that is not the index that it should be; the first one is for a missing table."""
+
+
 def open_engine(url: str) -> Engine:
     """An engine on an index, with its tables, which are created where they are missing.
 
@@ -270,10 +289,15 @@ def address_of(engine: Engine) -> str:
 def _named_errors(engine: Engine) -> Iterator[None]:
     try:
         yield
-    except DatabaseError as error:
-        raise LineageError(
-            f"the index {address_of(engine)} cannot be used: {str(error.orig).strip()}. All of it is also in the "
-            "store: if it is broken, delete it, or name another with --index"
+    except (DatabaseError, DamagedRow) as error:
+        original = error.orig if isinstance(error, DatabaseError) else error
+        reason = str(original).strip()
+        damaged = original is error or getattr(original, "sqlite_errorcode", -1) & 0xFF in _DAMAGED
+        raise IndexUnusable(
+            f"the index {address_of(engine)} cannot be used: {reason}. All of it is also in the store: if it is "
+            "broken, delete it, or name another with --index",
+            reason,
+            damaged,
         ) from error
 
 
@@ -297,7 +321,10 @@ def schema_of(connection: Connection) -> int | None:
     if not connection.dialect.has_table(connection, meta.name):
         return None
     value = connection.execute(select(meta.c.value).where(meta.c.name == "schema")).scalar()
-    return int(value) if value is not None else None
+    try:
+        return int(value) if value is not None else None
+    except ValueError as error:
+        raise DamagedRow(f"its schema is {value!r}") from error
 
 
 def among(connection: Connection, column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:

@@ -1,5 +1,6 @@
 """Digests of data at addresses: another one once what lies there changes."""
 
+import json
 import os
 from pathlib import Path
 
@@ -40,8 +41,13 @@ def test_a_cache_of_digests_that_holds_something_else_is_not_used(tmp_path: Path
     file, cache = tmp_path / "file", tmp_path / "cache.json"
     file.write_text("1")
     expected = digest_of_address(str(file), cache)
-    cache.write_text("[1]")
-    assert digest_of_address(str(file), cache) == expected
+    remembered = json.loads(cache.read_text())
+    for other in ([1], {seen: [1] for seen in remembered}):
+        cache.write_text(json.dumps(other))
+        assert digest_of_address(str(file), cache) == expected
+    # Where it cannot be read and written either.
+    for place in (tmp_path, Path("/proc/cache.json")):
+        assert digest_of_address(str(file), place) == expected
 
 
 @pytest.mark.usefixtures("s3")
