@@ -1,4 +1,8 @@
-"""Prompts and responses as tokens, by the checkpoint's own tokenizer and chat template."""
+"""Prompts and responses as tokens, by the checkpoint's own tokenizer and chat template.
+
+Control tokens come from the template alone: where the text of a problem or of a response holds one, it is text
+(steps/control_tokens.py).
+"""
 
 import re
 from collections.abc import Sequence
@@ -8,9 +12,13 @@ from typing import cast
 from transformers import AutoTokenizer
 
 from infra.inference.end_tokens import end_tokens
+from steps.control_tokens import ControlTokens
 from steps.problem import Problem
 from steps.rewards.score import END_THINK, THINK
 from steps.token_example import TokenExample
+
+_QUESTION = "\ufdd2"
+"""Stands for a question, to see what the template writes around it."""
 
 
 class Chat:
@@ -22,31 +30,55 @@ class Chat:
         """What ends a response that is trained on."""
         self.end_tokens = end_tokens(model, self.end_token)
         """All that can end a response that was sampled."""
-        turn = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": "?"}], add_generation_prompt=True, tokenize=False
-        )
-        opened = re.search(rf"{THINK}\s*$", str(turn))
+        self._before, _, self._after = self._rendered(_QUESTION).partition(_QUESTION)
+        opened = re.search(rf"{THINK}\s*$", self._after)
         self.opened = opened[0] if opened else ""
         """How a template that opens the thinking itself ends each prompt; empty for any other."""
         self.skip_thinking = f"{END_THINK}\n\n" if opened else ""
         """What a response begins with that does not think."""
+        around = f"{self._before}{self._after}"
+        self.control = ControlTokens(self.tokenizer, self.end_tokens, around, (THINK, END_THINK))
+        self._around = self.control.of(self._tokens(self._rendered("?")))
+        """The template's own control tokens."""
 
     def prompt(self, problem: Problem | str) -> list[int]:
         """The tokens after which the model's response begins.
 
-        Raises ValueError for a prompt with an image: this build reads text alone.
+        Raises ValueError for a prompt with an image (this build reads text alone), and for one with a control token
+        that cannot be distinguished from the template's.
         """
+        name = "a prompt"
         if isinstance(problem, Problem):
             if not isinstance(problem.prompt, str) and any(part.type == "image" for part in problem.prompt):
                 raise ValueError(f"problem {problem.id}: its prompt has an image, and the model reads text alone")
-            problem = problem.text
-        messages = [{"role": "user", "content": problem}]
-        tokens = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-        return cast(list[int], tokens)
+            name, problem = f"problem {problem.id}", problem.text
+        rendered = self._rendered(problem)
+        tokens = self._tokens(rendered)
+        if self.control.of(tokens) == self._around:
+            return tokens
+        before, after = self._before, self._after
+        if len(rendered) < len(before + after) or not (rendered.startswith(before) and rendered.endswith(after)):
+            present = " and ".join(text for text in self.control.texts.values() if text in problem)
+            raise ValueError(
+                f"{name}: its text has control tokens of the checkpoint ({present}), and the chat template repeats or "
+                "changes the text around them: remove them from the row"
+            )
+        question = rendered[len(before) : len(rendered) - len(after)]
+        try:
+            return self.control.encode([(before, True), (question, False), (after, True)])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+
+    def _rendered(self, question: str) -> str:
+        messages = [{"role": "user", "content": question}]
+        return str(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+
+    def _tokens(self, rendered: str) -> list[int]:
+        return cast(list[int], self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
 
     def encode(self, text: str) -> list[int]:
-        """Tokens of a piece of a response."""
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        """Tokens of a piece of a response. Raises ValueError for a control token that cannot be tokenised as text."""
+        return self.control.encode_response(text)
 
     def encode_response(self, response: str) -> list[int]:
         """Tokens of a whole response after its prompt, without the end token.

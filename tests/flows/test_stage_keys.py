@@ -68,6 +68,7 @@ TABLE = {
     "steps/training_bench.py": {"long_cot_sft"},
     "steps/workbench.py": SAMPLES_AND_TRAINS,
     "steps/chat.py": JUDGES,
+    "steps/control_tokens.py": JUDGES,
     "steps/problem.py": JUDGES | {"data"},
     "steps/rewards/math/judge.py": JUDGES,
     "steps/rewards/math/worker.py": JUDGES,
