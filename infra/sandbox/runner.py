@@ -32,6 +32,8 @@ class ServiceConfig(BaseModel):
     )
     drain_seconds: float = Field(75.0, gt=0, description="How long what runs may continue after a signal to terminate.")
     client_seconds: float = Field(30.0, gt=0, description="How long a client may take to send, or to read a result.")
+    connections: int = Field(1024, ge=2, description="Connections at one time; idle ones make room for new ones.")
+    headers_seconds: float = Field(10.0, gt=0, description="How long a client may take to send a request's headers.")
     trial_seconds: float = Field(30.0, ge=0, description="For how long a run that worked stands for the next one.")
 
 

@@ -29,6 +29,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from infra.connections import affordable, bounded_protocol
 from infra.sandbox.endpoints import DRAINING, Bearer, Runs
 from infra.sandbox.interface import Sandbox
 from infra.sandbox.messages import RunEachRequest, RunJoinedRequest, RunRequest
@@ -81,15 +82,20 @@ def service_app(runner: Runner, token: str | None) -> ASGIApp:
     return Starlette(routes=routes, middleware=middleware)
 
 
+RESERVED, PER_SLOT = 64, 24
+"""File descriptors of the service itself, and of what runs in a slot."""
+
+
 class Server(uvicorn.Server):
     """Drains on the first signal to terminate, and ends at once on the second."""
 
     def __init__(self, runner: Runner, token: str | None, listening: Callable[[], None] = lambda: None) -> None:
+        connections = affordable(runner.config.connections, RESERVED + PER_SLOT * runner.admission.slots)
         super().__init__(
             uvicorn.Config(
                 service_app(runner, token),
                 loop="asyncio",
-                http="h11",
+                http=bounded_protocol(connections, runner.config.headers_seconds),
                 ws="none",
                 lifespan="off",
                 interface="asgi3",

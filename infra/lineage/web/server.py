@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
+from infra.connections import affordable, bounded_protocol
 from infra.lineage.tables import LineageError
 from infra.lineage.web.app import lineage_app
 from infra.lineage.web.site import Site
@@ -19,6 +20,8 @@ ANY_ADDRESS = ("0.0.0.0", "::")
 """Addresses that mean all of a machine's, and cannot be requested."""
 
 POLL_SECONDS = 3.0
+RESERVED = 96
+"""File descriptors of the page itself: the index's connections, templates, and files of the store."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,11 @@ class ServerConfig:
     """0: any free one."""
     hosts: Collection[str] = ()
     """Names of this machine that visitors may use, besides the address itself and those of loopback."""
+
+    connections: int = 512
+    """At one time; idle ones make room for new ones."""
+    request_seconds: float = 20.0
+    """How long a request may take to arrive."""
 
 
 def check_reach(config: ServerConfig, token: str | None) -> None:
@@ -107,7 +115,9 @@ def serve(
         port = listener.getsockname()[1]
         settings = uvicorn.Config(
             lineage_app(site, token, hosts),
-            http="h11",
+            http=bounded_protocol(
+                affordable(config.connections, RESERVED), config.request_seconds, config.request_seconds
+            ),
             ws="none",
             lifespan="off",
             log_config=None,

@@ -9,8 +9,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -369,3 +370,35 @@ def test_a_service_says_which_python_runs_programs(url: str, monkeypatch: pytest
     monkeypatch.setenv("LONGHAUL_SANDBOX", f"{url}/elsewhere")
     with pytest.raises(SandboxUnavailable, match="elsewhere does not say which Python it runs"):
         sandbox_python()
+
+
+def test_slow_clients_shut_nobody_out_and_are_closed_in_time() -> None:
+    sandbox = Held()
+    with served(sandbox, token=TOKEN, connections=40, headers_seconds=2.0) as (url, server), ExitStack() as stack:
+        result, outcome = in_background(lambda: post(url, {"program": "", "stdin": "answered"}).status_code)
+        eventually(lambda: sandbox.started == ["answered"])
+        parsed = httpx.URL(url)
+        slow = [socket.create_connection((parsed.host, parsed.port or 0), timeout=10) for _ in range(300)]
+        for connection in slow:
+            stack.callback(connection.close)
+            with suppress(OSError):  # one that was closed for a newer one
+                connection.sendall(b"POST /v1/run HTTP/1.1\r\nHost: ")
+        for _ in range(3):
+            assert httpx.get(f"{url}/readyz", timeout=10).status_code == 200
+        assert len(server.server_state.connections) <= 40
+        eventually(lambda: len(server.server_state.connections) == 1)
+        sandbox.let_go.release()
+        result.join(10)
+        assert outcome == [200], "whoever is being answered stays"
+
+
+def test_a_request_that_arrives_in_pieces_is_answered() -> None:
+    with served(Held(), headers_seconds=1.0) as (url, _):
+        parsed = httpx.URL(url)
+        with socket.create_connection((parsed.host, parsed.port or 0), timeout=10) as connection:
+            for _ in range(2):  # the second one on a connection that is older than the time for headers
+                for part in (b"GET /readyz HT", b"TP/1.1\r\nHost: x\r\n", b"\r\n"):
+                    connection.sendall(part)
+                    time.sleep(0.25)
+                assert b"200 OK" in connection.recv(4096)
+                time.sleep(0.5)

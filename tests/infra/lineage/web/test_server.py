@@ -1,11 +1,12 @@
 """The server of the lineage page as a process of its own."""
 
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -18,7 +19,7 @@ from tests.infra.lineage.records import History, write_history
 from tests.infra.lineage.web.page_site import FIRST, client, made_up_site
 
 SERVE = """
-import sys
+import os, resource, sys, threading, time
 from pathlib import Path
 from infra.lineage.index import LineageIndex
 from infra.lineage.web.server import ServerConfig, serve
@@ -31,16 +32,36 @@ index = LineageIndex.of(store, root / "home")
 index.sync(store)
 config = ServerConfig(host=sys.argv[2], port=0)
 token = sys.argv[3] or None
+if len(sys.argv) > 4:  # few file descriptors, and none at all for a while, once standard input says so
+    resource.setrlimit(resource.RLIMIT_NOFILE, (160, 160))
+
+    def use_all() -> None:
+        sys.stdin.readline()
+        opened = []
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            try:
+                opened.append(os.open("/dev/null", os.O_RDONLY))
+            except OSError:
+                time.sleep(0.01)
+        for each in opened:
+            os.close(each)
+        print("free", flush=True)
+
+    threading.Thread(target=use_all, daemon=True).start()
 say = lambda text: print(text, flush=True)
 serve(Site.of(store, index, root / "home"), config, token, say, lambda text: print(text, file=sys.stderr, flush=True))
 """
 
 
 @contextmanager
-def server(root: Path, host: str = "127.0.0.1", token: str = "") -> Iterator[tuple["subprocess.Popen[str]", str]]:
+def server(
+    root: Path, host: str = "127.0.0.1", token: str = "", *more: str
+) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """A server's process and its address."""
-    command = [sys.executable, "-c", SERVE, str(root), host, token]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", SERVE, str(root), host, token, *more]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None and process.stderr is not None
         try:
             address = process.stdout.readline().strip()
@@ -73,6 +94,34 @@ def test_beyond_loopback_it_listens_with_a_token_and_for_known_names_only(tmp_pa
         assert httpx.get(f"{address}/runs").status_code == 401
         assert httpx.get(f"{address}/runs", headers={"Authorization": f"Bearer {token}"}).status_code == 200
         assert httpx.get(f"{address}/runs", headers={"Host": "0.0.0.0"}).status_code == 400
+
+
+def half_sent(address: str, count: int) -> list[socket.socket]:
+    """Connections with a part of a request's headers."""
+    parsed = httpx.URL(address)
+    connections = []
+    for _ in range(count):
+        connections.append(socket.create_connection((parsed.host, parsed.port or 0), timeout=10))
+        with suppress(OSError):
+            connections[-1].sendall(b"GET /runs HTTP/1.1\r\nHost: ")
+    return connections
+
+
+def test_slow_clients_shut_nobody_out_and_a_lack_of_file_descriptors_ends_requests_only(tmp_path: Path) -> None:
+    with server(tmp_path, "127.0.0.1", "", "few descriptors") as (process, address), ExitStack() as stack:
+        for connection in half_sent(address, 300):
+            stack.callback(connection.close)
+        for _ in range(3):
+            assert httpx.get(f"{address}/runs", timeout=10).status_code == 200
+        assert process.stdin and process.stdout
+        process.stdin.write("\n")
+        process.stdin.flush()
+        time.sleep(0.5)
+        for _ in range(4):
+            with suppress(httpx.HTTPError):
+                httpx.get(f"{address}/runs", timeout=0.5)
+        assert process.stdout.readline() == "free\n" and process.poll() is None
+        assert httpx.get(f"{address}/runs", timeout=10).status_code == 200
 
 
 def test_a_store_out_of_reach_is_reported_once_and_found_again(tmp_path: Path) -> None:
