@@ -44,6 +44,9 @@ class TrainerConfig(BaseModel):
 
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of weights and activations.")
     ranks: int = Field(1, ge=1, description="Trainer processes; 1 trains in the stage's own process.")
+    sequence_parallel: int = Field(
+        1, ge=1, description="Ranks that share one row; it divides `ranks`, and the model's attention heads."
+    )
     zero_stage: Literal[0, 1, 2, 3] = Field(0, description="ZeRO stage: what is sharded over ranks.")
     fused_adam: bool = Field(False, description="DeepSpeed's AdamW, compiled at the first start, in place of torch's.")
     micro_batch_tokens: int = Field(8192, ge=64, description="Tokens in one forward and backward pass.")
@@ -66,6 +69,11 @@ class TrainerConfig(BaseModel):
         if self.offload_activations and not self.gradient_checkpointing:
             raise ValueError(
                 "offload_activations: only what gradient_checkpointing keeps is offloaded; set that to true as well"
+            )
+        if self.ranks % self.sequence_parallel:
+            raise ValueError(
+                f"sequence_parallel: {self.sequence_parallel} ranks share a row, which does not divide ranks, "
+                f"{self.ranks}"
             )
         return self
 

@@ -31,6 +31,7 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 SHAPED = (
     "infra.training.attention",
     "infra.training.chunked_head",
+    "infra.training.sequence",
     "infra.training.trainer",
     "steps.packing",
     "steps.rl.objective",

@@ -45,6 +45,7 @@ def packed_attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     example_lengths: Lengths | None = None,
+    sequence_group: Any = None,
     **others: Any,
 ) -> tuple[Float[Tensor, "rows length heads size_of_value"], None]:
     """Causal attention inside each example.
@@ -52,6 +53,7 @@ def packed_attention(
     Args:
         sliding_window: a token attends to so many tokens, itself among them.
         example_lengths: what the trainer gave to the model's forward pass.
+        sequence_group: the ranks that have the other parts of the rows; none where the rows are whole.
 
     Raises:
         AttentionNotSupported: for attention with caps, sinks, biases or masks, or that is not causal; and where the
@@ -67,18 +69,50 @@ def packed_attention(
         raise AttentionNotSupported(f"{name} is not causal")
     if example_lengths is None:
         raise AttentionNotSupported(f"{name} is not given the lengths of the examples in a row")
+    if sequence_group is not None:
+        return _by_ranks(query, key, value, scaling, sliding_window, example_lengths, sequence_group), None
+    return _whole_rows(query, key, value, scaling, sliding_window, example_lengths), None
+
+
+def _by_ranks(
+    query: Float[Tensor, "rows heads part size"],
+    key: Float[Tensor, "rows kv_heads part size"],
+    value: Float[Tensor, "rows kv_heads part size_of_value"],
+    scaling: float | None,
+    window: int | None,
+    example_lengths: Lengths,
+    group: Any,
+) -> Float[Tensor, "rows part heads size_of_value"]:
+    """All tokens of a share of the heads, in place of a part of the tokens of all heads."""
+    from deepspeed.sequence.layer import DistributedAttention
+
+    def of_whole_rows(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        heads_first = (one.transpose(1, 2) for one in (query, key, value))
+        return _whole_rows(*heads_first, scaling=scaling, window=window, example_lengths=example_lengths)
+
+    exchanged = DistributedAttention(of_whole_rows, group, scatter_idx=2, gather_idx=1)
+    tokens_first = (one.transpose(1, 2).contiguous() for one in (query, key, value))
+    attended: Tensor = exchanged(*tokens_first, batch_dim_idx=0)
+    return attended
+
+
+def _whole_rows(
+    query: Float[Tensor, "rows heads length size"],
+    key: Float[Tensor, "rows kv_heads length size"],
+    value: Float[Tensor, "rows kv_heads length size_of_value"],
+    scaling: float | None,
+    window: int | None,
+    example_lengths: Lengths,
+) -> Float[Tensor, "rows length heads size_of_value"]:
     if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
-        return _by_kernel(query, key, value, scaling, sliding_window, example_lengths), None
+        return _by_kernel(query, key, value, scaling, window, example_lengths)
     if all(len(row) == 1 for row in example_lengths):
-        attended = _example(query, key, value, scaling, sliding_window)
-    else:
-        attended = torch.cat(
-            [
-                _row(query[place], key[place], value[place], scaling, sliding_window, row)
-                for place, row in enumerate(example_lengths)
-            ]
-        )
-    return attended, None
+        return _example(query, key, value, scaling, window)
+    rows = [
+        _row(query[place], key[place], value[place], scaling, window, lengths)
+        for place, lengths in enumerate(example_lengths)
+    ]
+    return torch.cat(rows)
 
 
 def _row(

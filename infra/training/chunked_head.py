@@ -19,14 +19,14 @@ class ChunkedHead(nn.Module):
     """In place of a model's output embedding, with the same weight under the same name, so that it stays tied, is
     sharded, and is saved as before.
 
-    NOTE: the model then returns, where its logits are expected, log-probabilities [rows, length - 1] of `targets` under
+    NOTE: the model then returns, where its logits are expected, log-probabilities [rows, length] of `targets` under
     `temperature`; both have to be set before each pass.
     """
 
     weight: nn.Parameter
     chunk: int
     targets: Int[Tensor, "rows length"]
-    """Tokens of the pass: each is predicted from those before it."""
+    """The token after each of the pass."""
     temperature: float
 
     def __init__(self, head: nn.Linear, chunk: int) -> None:
@@ -38,16 +38,15 @@ class ChunkedHead(nn.Module):
         self.targets = torch.zeros(1, 0, dtype=torch.long)
         self.temperature = 1.0
 
-    def forward(self, hidden: Float[Tensor, "rows length hidden"]) -> Float[Tensor, "rows length-1"]:
+    def forward(self, hidden: Float[Tensor, "rows length hidden"]) -> Float[Tensor, "rows length"]:
         """From the last layer's output to log-probabilities in float32."""
-        rows, length = self.targets.shape
-        chunks = hidden[:, :-1].flatten(0, 1).split(self.chunk)
-        targets = self.targets[:, 1:].flatten().split(self.chunk)
+        chunks = hidden.flatten(0, 1).split(self.chunk)
+        targets = self.targets.flatten().split(self.chunk)
         parts = [
             checkpoint(self._logprobs, states, chunk, use_reentrant=False)
             for states, chunk in zip(chunks, targets, strict=True)
         ]
-        return torch.cat(parts).view(rows, length - 1)
+        return torch.cat(parts).view(self.targets.shape)
 
     def _logprobs(
         self, hidden: Float[Tensor, "tokens hidden"], targets: Int[Tensor, "tokens"]

@@ -28,12 +28,14 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import AutoConfig
 
 from infra.cluster.group import current_group
 from infra.cluster.placement import layout
 from infra.configs import TrainerConfig
 from infra.environment import shared_engine_environment
 from infra.training.rank import KEY, Failed, ToReceive
+from infra.training.sequence import check_heads
 from infra.training.trainer import Head, LossValue, Rows, RowsT, StepResult, Trainer
 from infra.weights.checkpoint_engine import Sockets
 
@@ -53,6 +55,7 @@ class TrainerRanks:
         self._group = current_group()
         if gpus and self._group is None and gpus < config.ranks:
             raise ValueError(f"trainer.ranks is {config.ranks}, and this machine has {gpus} GPUs")
+        check_heads(AutoConfig.from_pretrained(model, local_files_only=True, trust_remote_code=False), config)
         self.config = config
         self.folder = model
         self._place = Path(tempfile.mkdtemp(prefix=f"longhaul-ranks-{os.getpid()}-", dir=SHARED_MEMORY))

@@ -30,6 +30,7 @@ from infra.files import folder_written_aside
 from infra.training.attention import PACKED, Lengths
 from infra.training.chunked_head import with_chunked_head
 from infra.training.operators import load_operators
+from infra.training.sequence import RowPart, SequenceGroup, check_heads
 from infra.weights.checkpoint_engine import Sockets, WeightServer
 
 Head = Literal["next_token", "value"]
@@ -123,6 +124,7 @@ class Trainer:
         self.head = head
         module = self._load(model)
         module.config.use_cache = False
+        check_heads(module.config, config)
         chunk = config.logit_chunk_tokens if head == "next_token" else None
         self._chunked = None if chunk is None else with_chunked_head(module, chunk)
         if config.gradient_checkpointing:
@@ -148,6 +150,8 @@ class Trainer:
             },
         )
         self.rank, self.world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        # A value is of a whole row: ranks then have rows of their own.
+        self._sequence = SequenceGroup(config.sequence_parallel if head == "next_token" else 1)
         # Some of DeepSpeed's optimizers begin with a step on zeros, which the bias correction would count.
         self.reset_optimizer()
 
@@ -181,18 +185,17 @@ class Trainer:
         Returns:
             In float32: entry t is log p(tokens[t + 1] | tokens[: t + 1] of the same example).
         """
+        part = self._part(rows)
         if self._chunked is not None:
-            self._chunked.targets, self._chunked.temperature = rows.tokens.to(self.device), temperature
-        logits = self._forward(rows)
-        if self._chunked is not None:
-            # They are log-probabilities already.
-            return logits
-        logits = logits[:, :-1].float()
-        if temperature != 1.0:
-            logits = logits / temperature
-        targets = rows.tokens[:, 1:].to(self.device)
-        losses = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-        return -losses.view(targets.shape)
+            self._chunked.targets, self._chunked.temperature = part.targets, temperature
+            logprobs = self._forward(part)
+        else:
+            logits = self._forward(part).float()
+            if temperature != 1.0:
+                logits = logits / temperature
+            losses = functional.cross_entropy(logits.flatten(0, 1), part.targets.flatten(), reduction="none")
+            logprobs = -losses.view(part.targets.shape)
+        return self._sequence.join(logprobs, rows.tokens.shape[1] - 1)
 
     def values(self, rows: Rows) -> Float[Tensor, "rows"]:
         """What the value head gives for each row, at its last token that is not PADDING.
@@ -203,13 +206,18 @@ class Trainer:
         Returns:
             One value for each row, in float32.
         """
-        return self._forward(rows)[:, 0].float()
+        return self._forward(self._part(rows))[:, 0].float()
 
-    def _forward(self, rows: Rows) -> Tensor:
+    def _part(self, rows: Rows) -> RowPart:
+        tokens, positions = rows.tokens.to(self.device), rows.positions.to(self.device)
+        return self._sequence.part(tokens, positions, rows.example_lengths, PADDING)
+
+    def _forward(self, part: RowPart) -> Tensor:
         logits: Tensor = self.engine(
-            input_ids=rows.tokens.to(self.device),
-            position_ids=rows.positions.to(self.device),
-            example_lengths=rows.example_lengths,
+            input_ids=part.tokens,
+            position_ids=part.positions,
+            example_lengths=part.example_lengths,
+            sequence_group=self._sequence.ranks,
             use_cache=False,
         ).logits
         return logits
@@ -225,13 +233,15 @@ class Trainer:
             return mine
         joined: list[list[Tensor]] = [[] for _ in range(self.world)]
         torch.distributed.all_gather_object(joined, mine)
-        return [joined[place % self.world][place // self.world] for place in range(len(batches))]
+        groups = joined[:: self._sequence.size]
+        return [groups[place % len(groups)][place // len(groups)] for place in range(len(batches))]
 
     def _shares(self, batches: Sequence[RowsT]) -> Iterator[tuple[int, RowsT]]:
-        """This rank's micro-batches with their places: every world-th. A place past the end stands for nothing: the
-        first micro-batch is repeated for it, since sharded ranks can only compute together."""
-        for first in range(0, len(batches), self.world):
-            place = first + self.rank
+        """This rank's micro-batches with their places: in turns with other ranks, but for those that share its rows. A
+        place past the end stands for nothing: the first micro-batch is repeated for it, since sharded ranks can only
+        compute together."""
+        for first in range(0, len(batches), self._sequence.count):
+            place = first + self._sequence.number
             yield place, batches[place if place < len(batches) else 0]
 
     def step(
@@ -244,7 +254,7 @@ class Trainer:
         """One optimizer step on the sum of the micro-batches' losses.
 
         Args:
-            batches: at least one; more than ranks, or some of them compute for nothing.
+            batches: at least one; as many as ranks do not share rows, or some of them compute for nothing.
             loss: from a micro-batch's log-probabilities [rows, length - 1], or its values [rows] from a value head,
                 and the batch, to its share of the loss.
 
@@ -257,20 +267,21 @@ class Trainer:
         for place, batch in self._shares(batches):
             value = loss(self._outputs(batch, temperature), batch)
             counts = int(place < len(batches))
-            losses = self._of_all_ranks(value.loss.detach())
-            first = place - self.rank
+            losses = self._of_all_ranks(value.loss.detach())[:: self._sequence.size]
+            first = place - self._sequence.number
+            last = first + self._sequence.count >= len(batches)
             for number, one in enumerate(losses[: len(batches) - first], first + 1):
                 if not math.isfinite(one):
                     self._drop_gradients(value.loss)
                     raise LossNotFinite(f"the loss of micro-batch {number} of {len(batches)} is {one}")
                 total += one
-            self.engine.set_gradient_accumulation_boundary(first + self.world >= len(batches))
-            # DeepSpeed averages the gradients over the ranks.
+            self.engine.set_gradient_accumulation_boundary(last)
+            # DeepSpeed averages the gradients over the ranks; those that share a row have a part of its gradient each.
             self.engine.backward(value.loss * (self.world * counts))
             for name, tensor in value.sums.items():
-                share = tensor.detach() * counts
+                share = tensor.detach() * (counts if self._sequence.place == 0 else 0)
                 sums[name] = sums[name] + share if name in sums else share
-            if self._plain and first + self.world >= len(batches):
+            if self._plain and last:
                 norm = self._gradient_norm()
             self.engine.step()
         if not self._plain:

@@ -31,8 +31,14 @@ SPARING = {"gradient_checkpointing": True, "logit_chunk_tokens": 16}
 
 @pytest.fixture(
     scope="module",
-    params=[{"zero_stage": 0}, {"zero_stage": 1}, {"zero_stage": 2}, {"zero_stage": 3} | SPARING],
-    ids=["0", "1", "2", "3 sparing memory"],
+    params=[
+        {"zero_stage": 0},
+        {"zero_stage": 1},
+        {"zero_stage": 2, "sequence_parallel": 2},
+        {"zero_stage": 3} | SPARING,
+        {"zero_stage": 3, "sequence_parallel": 2} | SPARING,
+    ],
+    ids=["0", "1", "2, sharing rows", "3 sparing memory", "3 sparing memory, sharing rows"],
 )
 def ranks(base: Path, request: pytest.FixtureRequest) -> Iterator[TrainerRanks]:
     """Two ranks; a test that trains them puts the weights back."""
