@@ -6,16 +6,22 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from infra.configs import TrainerConfig
 from infra.training.ranks import TrainerRankDied, TrainerRanks
 from infra.training.trainer import LossNotFinite, StepResult, Trainer
+from steps.long2short.dpo import PairRows, StepLoss
+from steps.packing import pack
+from steps.rl.update import PolicyLoss, ResponseRows
 from steps.supervised import response_loss
+from steps.token_example import TokenExample
 from tests.infra.training.losses import ROWS, Endless, Poisoned
 from tests.processes import running_below
 
@@ -62,6 +68,58 @@ def test_two_ranks_take_the_steps_of_one(ranks: TrainerRanks, trainer: Trainer, 
     # Where a gradient is all but zero, the sign of Adam's step hangs on the order of additions: 3e-4 is three steps.
     assert max((same[name] - weights[name]).abs().max().item() for name in weights) < 5e-5
     assert all(torch.allclose(one, other, atol=1e-4) for one, other in zip(after, before, strict=True))
+
+
+def policy_rows(trainer: Trainer | TrainerRanks) -> list[ResponseRows]:
+    references = trainer.reference_logprobs(ROWS)
+    return [
+        ResponseRows(**vars(rows), counted=(rows.owners >= 0).float(), reference=reference + 0.1)
+        for rows, reference in zip(ROWS, references, strict=True)
+    ]
+
+
+def preference_rows(trainer: Trainer | TrainerRanks) -> list[PairRows]:
+    """Two pairs in two micro-batches, whose responses lie in rows of other lengths than a multiple of the ranks."""
+    batches = []
+    for first in (0, 3):
+        chosen = TokenExample(list(range(5 + first, 28 + first)), 4)
+        rejected = TokenExample(list(range(5 + first, 40 + 2 * first)), 4)
+        (packed,) = pack([chosen, rejected], 41, 2)
+        batches.append(PairRows(**vars(packed), pairs=1, reference=torch.tensor([-30.0, -60.0])))
+    return batches
+
+
+@pytest.mark.parametrize("kind", ["RL", "DPO"])
+def test_two_ranks_take_the_steps_of_one_for_losses_of_whole_responses(
+    ranks: TrainerRanks, trainer: Trainer, base: Path, kind: str
+) -> None:
+    losses = {
+        "RL": (policy_rows, PolicyLoss("mirror_descent", 0.1, torch.tensor([0.5, -1.0, 0.25]), 3.0)),
+        "DPO": (preference_rows, StepLoss(0.1, 2)),
+    }
+    rows_of, loss = losses[kind]
+    taken = []
+    for one in (trainer, ranks):
+        one.load_weights(base)
+        rows: Any = rows_of(one)
+        results = [one.step(rows, loss, learning_rate=1e-4) for _ in range(2)]
+        taken.append((results, {name: tensor.clone() for name, tensor in one.weights()}))
+        one.load_weights(base)
+    (expected, weights), (actual, same) = taken
+    for own, others in zip(actual, expected, strict=True):
+        assert own.loss == pytest.approx(others.loss, rel=1e-5)
+        assert own.gradient_norm == pytest.approx(others.gradient_norm, rel=1e-5)
+        assert own.sums.keys() == others.sums.keys()
+        for name, tensor in own.sums.items():
+            torch.testing.assert_close(tensor, others.sums[name], atol=1e-3, rtol=1e-5)
+    assert max((same[name] - weights[name]).abs().max().item() for name in weights) < 5e-5
+
+
+def test_heads_that_the_ranks_cannot_share_are_refused_by_the_key(base: Path) -> None:
+    with pytest.raises(ValueError, match=r"trainer\.sequence_parallel is 3, .* 4 for queries and 2 for keys"):
+        TrainerRanks(base, TrainerConfig(ranks=3, sequence_parallel=3), seed=0)
+    with pytest.raises(ValidationError, match="3 ranks share a row, which does not divide ranks, 4"):
+        TrainerConfig(ranks=4, sequence_parallel=3)
 
 
 def test_loaded_weights_are_trained_on_by_a_new_optimizer(ranks: TrainerRanks, base: Path, tmp_path: Path) -> None:
