@@ -64,6 +64,16 @@ class TrainerConfig(BaseModel):
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")
     betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's moving averages.")
 
+    def uneven_heads(self, queries: int, keys: int) -> str | None:
+        """Why ranks cannot share rows of a model with so many attention heads, naming the key."""
+        ranks = self.sequence_parallel
+        if queries % ranks == 0 and keys % ranks == 0:
+            return None
+        return (
+            f"trainer.sequence_parallel is {ranks}, and ranks that share a row have whole heads: the model has "
+            f"{queries} for queries and {keys} for keys; give a number that divides both"
+        )
+
     @model_validator(mode="after")
     def _possible(self) -> "TrainerConfig":
         if self.offload_activations and not self.gradient_checkpointing:

@@ -1,5 +1,6 @@
 """Memory of one GPU: of a trainer rank, and of an engine. Parts are named, for a refusal to say what is too big."""
 
+import math
 from dataclasses import dataclass
 
 from infra.configs import EngineConfig, TrainerConfig
@@ -63,7 +64,8 @@ def activation_bytes(shape: ModelShape, numbers: int) -> float:
 def trainer_memory(shape: ModelShape, trainer: TrainerConfig, rows: int, length: int) -> TrainerMemory:
     """What a rank holds with micro-batches of `rows` rows of `length` tokens."""
     numbers, stage, ranks = width(trainer.dtype), trainer.zero_stage, trainer.ranks
-    count, tokens = shape.parameters, rows * length
+    # Ranks that share rows have a part of the tokens each.
+    count, tokens = shape.parameters, rows * math.ceil(length / trainer.sequence_parallel)
     plain = stage == 0 and numbers == 4
     shared = count / (ranks if stage >= 1 else 1)
     # Averages, float32 weights, and in bfloat16 also float32 gradients for the step.

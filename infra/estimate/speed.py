@@ -44,26 +44,28 @@ def training_time(
     `reference` one more forward pass.
 
     A backward pass costs two forward passes, and checkpointing repeats the forward pass. Ranks compute in rounds of one
-    micro-batch each. Collectives are not overlapped: ZeRO 3 gathers weights twice and scatters gradients once in every
-    round, ZeRO 2 reduces gradients in every round, and 0 and 1 once in a step, which takes twice their size. Over
-    several nodes a collective is a ring through all ranks: as much as a GPU sends to the next one goes from each node
-    to the next, through its network, and the slower of the two decides.
+    micro-batch each, or of one for those that share rows. Collectives are not overlapped: ZeRO 3 gathers weights twice
+    and scatters gradients once in every round, ZeRO 2 reduces gradients in every round, and 0 and 1 once in a step,
+    which takes twice their size. Over several nodes a collective is a ring through all ranks: as much as a GPU sends to
+    the next one goes from each node to the next, through its network, and the slower of the two decides.
     """
     if steps == 0 or tokens == 0:
         return TrainingTime(0.0, 1.0)
     per_batch = max(1, trainer.micro_batch_tokens // length) * length
     batches = max(1, math.ceil(tokens / per_batch))
-    rounds = math.ceil(batches / trainer.ranks)
+    shared, groups = trainer.sequence_parallel, trainer.ranks // trainer.sequence_parallel
+    rounds = math.ceil(batches / groups)
     # A token attends to what stands before it in its example: half of that, on average.
-    forward = tokens / batches * shape.forward_flops(min(example, length, tokens) / 2)
+    forward = tokens / batches / shared * shape.forward_flops(min(example, length, tokens) / 2)
     passes = (4 if trainer.gradient_checkpointing else 3) + (1 if reference else 0)
     compute = rounds * passes * forward / (device.flops * device.compute_share)
     size = width(trainer.dtype) * shape.parameters * (trainer.ranks - 1) / trainer.ranks
     moved = {0: 2 * size, 1: 2 * size, 2: rounds * size + size, 3: 3 * rounds * size}[trainer.zero_stage]
+    # Ulysses: queries, keys and values go to the ranks that share the row, and come back as one output.
+    exchanged = 2 * width(trainer.dtype) * shape.layers * (shape.query + shape.key_value)
+    moved += rounds * passes * exchanged * (tokens / batches / shared) * (shared - 1) / shared
     slower = device.link if nodes == 1 else min(device.link, device.network)
-    return TrainingTime(
-        steps * (compute + moved / (slower * device.bandwidth_share)), batches / (rounds * trainer.ranks)
-    )
+    return TrainingTime(steps * (compute + moved / (slower * device.bandwidth_share)), batches / (rounds * groups))
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,8 @@ def _by_ranks(
     from deepspeed.sequence.layer import DistributedAttention
 
     def of_whole_rows(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        heads_first = (one.transpose(1, 2) for one in (query, key, value))
-        return _whole_rows(*heads_first, scaling=scaling, window=window, example_lengths=example_lengths)
+        query, key, value = (one.transpose(1, 2) for one in (query, key, value))
+        return _whole_rows(query, key, value, scaling, window, example_lengths)
 
     exchanged = DistributedAttention(of_whole_rows, group, scatter_idx=2, gather_idx=1)
     tokens_first = (one.transpose(1, 2).contiguous() for one in (query, key, value))

@@ -14,19 +14,16 @@ from torch.nn import functional
 from transformers import PreTrainedConfig
 
 from infra.configs import TrainerConfig
+from infra.errors import LonghaulError
 from infra.training.attention import Lengths
 
 
 def check_heads(config: PreTrainedConfig, trainer: TrainerConfig) -> None:
-    """Raises ValueError, with the key's name, for a model whose heads cannot be shared out."""
-    text, ranks = config.get_text_config(), trainer.sequence_parallel
+    """Raises LonghaulError, with the key's name, for a model whose heads cannot be shared out."""
+    text = config.get_text_config()
     queries = text.num_attention_heads
-    keys = getattr(text, "num_key_value_heads", None) or queries
-    if queries % ranks or keys % ranks:
-        raise ValueError(
-            f"trainer.sequence_parallel is {ranks}, and the model's heads have to be shared out evenly: it has "
-            f"{queries} for queries and {keys} for keys"
-        )
+    if problem := trainer.uneven_heads(queries, getattr(text, "num_key_value_heads", None) or queries):
+        raise LonghaulError(problem)
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ def estimate(
         engine=engine,
         at_once=_decoded(recipe, shape, on, engine, rl)[0].sequences,
         phases=steps,
-        problems=tuple(problems(recipe, figures.values, placed, on, steps, largest, trainer, engine)),
+        problems=tuple(problems(recipe, shape, figures.values, placed, on, steps, largest, trainer, engine)),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from infra.cluster.placement import has_room, in_the_same_gpus, nodes_needed
 from infra.estimate.devices import GIB, Device
 from infra.estimate.memory import EngineMemory, TrainerMemory
+from infra.estimate.shapes import ModelShape
 from steps.estimate.figures import Figures
 from steps.estimate.workload import Training
 from steps.recipe import Recipe
@@ -133,6 +134,7 @@ def _help(part: str, recipe: Recipe, rows: int) -> list[str]:
             not trainer.gradient_checkpointing and "trainer.gradient_checkpointing",
             trainer.gradient_checkpointing and not trainer.offload_activations and "trainer.offload_activations",
             rows > 1 and "a smaller trainer.micro_batch_tokens",
+            trainer.ranks > trainer.sequence_parallel and "a larger trainer.sequence_parallel",
             "shorter rows (sequence_length)",
         ],
         "trainer's logits": ["trainer.logit_chunk_tokens" if trainer.logit_chunk_tokens is None else ""],
@@ -147,6 +149,7 @@ def _help(part: str, recipe: Recipe, rows: int) -> list[str]:
 
 def problems(
     recipe: Recipe,
+    shape: ModelShape,
     figures: Figures,
     placed: Placement,
     device: Device,
@@ -158,6 +161,8 @@ def problems(
     """Why the recipe cannot run on this machine: what is exceeded by how much, and the keys that would help."""
     if not device.is_cpu:
         yield from _without_gpus(recipe, placed, device)
+    if uneven := recipe.trainer.uneven_heads(shape.heads, shape.kv_heads):
+        yield uneven
     for phase in held:
         if phase.total > device.memory:
             yield _too_much(phase, device, largest, recipe)

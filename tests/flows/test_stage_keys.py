@@ -85,6 +85,7 @@ TABLE = {
     "infra/inference/isolated.py": {"reward_models", *RL},
     "infra/training/trainer.py": TRAINS,
     "infra/training/attention.py": TRAINS | {"import"},
+    "infra/training/sequence.py": TRAINS,
     "infra/training/chunked_head.py": TRAINS,
     "infra/weights/handover.py": SAMPLES_AND_TRAINS,
     "infra/lineage/sample_files.py": SAMPLES_KEPT,

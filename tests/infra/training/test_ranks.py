@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from infra.configs import TrainerConfig
+from infra.errors import LonghaulError
 from infra.training.ranks import TrainerRankDied, TrainerRanks
 from infra.training.trainer import LossNotFinite, StepResult, Trainer
 from steps.long2short.dpo import PairRows, StepLoss
@@ -93,7 +94,7 @@ def preference_rows(trainer: Trainer | TrainerRanks) -> list[PairRows]:
 def test_two_ranks_take_the_steps_of_one_for_losses_of_whole_responses(
     ranks: TrainerRanks, trainer: Trainer, base: Path, kind: str
 ) -> None:
-    losses = {
+    losses: dict[str, tuple[Any, Any]] = {
         "RL": (policy_rows, PolicyLoss("mirror_descent", 0.1, torch.tensor([0.5, -1.0, 0.25]), 3.0)),
         "DPO": (preference_rows, StepLoss(0.1, 2)),
     }
@@ -101,7 +102,7 @@ def test_two_ranks_take_the_steps_of_one_for_losses_of_whole_responses(
     taken = []
     for one in (trainer, ranks):
         one.load_weights(base)
-        rows: Any = rows_of(one)
+        rows = rows_of(one)
         results = [one.step(rows, loss, learning_rate=1e-4) for _ in range(2)]
         taken.append((results, {name: tensor.clone() for name, tensor in one.weights()}))
         one.load_weights(base)
@@ -116,7 +117,7 @@ def test_two_ranks_take_the_steps_of_one_for_losses_of_whole_responses(
 
 
 def test_heads_that_the_ranks_cannot_share_are_refused_by_the_key(base: Path) -> None:
-    with pytest.raises(ValueError, match=r"trainer\.sequence_parallel is 3, .* 4 for queries and 2 for keys"):
+    with pytest.raises(LonghaulError, match=r"trainer\.sequence_parallel is 3, .* 4 for queries and 2 for keys"):
         TrainerRanks(base, TrainerConfig(ranks=3, sequence_parallel=3), seed=0)
     with pytest.raises(ValidationError, match="3 ranks share a row, which does not divide ranks, 4"):
         TrainerConfig(ranks=4, sequence_parallel=3)

@@ -244,6 +244,11 @@ def test_the_small_model_fits_with_the_same_settings() -> None:
             r"training \(rows of vanilla_sft.phases.1, 131,072 tokens\) takes .*activations.*gradient_checkpointing",
         ),
         ("qwen-7b-4nodes", {"trainer.gradient_checkpointing": False}, r"activations .*trainer.gradient_checkpointing"),
+        (
+            "qwen-7b-4nodes",
+            {"trainer.sequence_parallel": 8},
+            r"sequence_parallel is 8, .* 28 for queries and 4 for keys",
+        ),
         ("qwen-7b-4nodes", UNCHUNKED, r"trainer's logits .*trainer.logit_chunk_tokens"),
         ("qwen-7b-4nodes", APART | {"trainer.zero_stage": 0}, r"trainer's optimizer .*trainer.zero_stage 1 or more"),
         (
