@@ -133,6 +133,9 @@ def damage(backend: Backend, prefix: str, entries: Sequence[FileEntry], count: C
         else:
             same_size[f"{prefix}/{entry.path}".lstrip("/")] = entry
     digests = backend.digests({key: entry.size for key, entry in same_size.items()}, count)
+    differing = {key: entry.size for key, entry in same_size.items() if digests[key] != entry.sha256}
+    # A byte may have changed on the way. If it is the stored one, it is so again.
+    digests |= backend.digests(differing, lambda done: None) if differing else {}
     for key, entry in same_size.items():
         if digests[key] != entry.sha256:
             wrong[entry.path] = "has another SHA-256 than expected"

@@ -57,7 +57,7 @@ class RecordLog:
         for key in keys:
             _check(key)
         texts = self.backend.read_many([f"records/{key}" for key in keys])
-        return [self._parsed(key, text) for key, text in zip(keys, texts, strict=True)]
+        return [self._read_twice(key, text) for key, text in zip(keys, texts, strict=True)]
 
     def read_valid(self, keys: Sequence[str]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
         """By key, the records that can be read, in the keys' order, and why the others cannot."""
@@ -73,10 +73,17 @@ class RecordLog:
         texts = self.backend.read_many([f"records/{key}" for key in proper])
         for key, text in zip(proper, texts, strict=True):
             try:
-                valid[key] = self._parsed(key, text)
+                valid[key] = self._read_twice(key, text)
             except StoreError as error:
                 problems[key] = str(error)
         return valid, problems
+
+    def _read_twice(self, key: str, text: bytes | None) -> dict[str, Any]:
+        """A record from its text, read again if that is damaged: on the way, perhaps, and then it is not so again."""
+        try:
+            return self._parsed(key, text)
+        except Corrupted:
+            return self._parsed(key, self.backend.read(f"records/{key}"))
 
     def _parsed(self, key: str, text: bytes | None) -> dict[str, Any]:
         where = f"{self.backend.address}/records/{key}"

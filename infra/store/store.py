@@ -130,7 +130,10 @@ class Store:
                 + (": `longhaul store gc` deleted it" if collected else "")
                 + "; run the stage that made it again"
             )
-        return self._parsed(key, digest, text)
+        try:
+            return self._parsed(key, digest, text)
+        except Corrupted:  # on the way, perhaps: then it is not so again
+            return self._parsed(key, digest, self.backend.read(key) or b"")
 
     def _parsed(self, key: str, digest: str, text: bytes) -> Manifest:
         where = f"{self.backend.address}/{key}"

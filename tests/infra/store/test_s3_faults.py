@@ -3,11 +3,13 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import boto3
 import pytest
 
+from infra.store import s3_download
 from infra.store.backend import StoreError
 from infra.store.open import open_store
 from infra.store.store import Corrupted, Ref, Store
@@ -157,6 +159,45 @@ def test_a_record_that_changes_on_the_way_out_is_read_again(proxy: FaultyProxy, 
     proxy.faults = [Fault("flip response", "GET", "records/runs/one/", times=2)]
     assert store.read_records("runs/one") == [{"number": 1}]
     assert proxy.faults[0].times == 0
+
+
+@pytest.fixture
+def without_checksums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a server that sends none: nothing but the digests of the store's own says what is right."""
+    read_body = s3_download.body
+    left_out = lambda client, **request: read_body(client, **{**request, "ChecksumMode": "DISABLED"})  # noqa: E731
+    monkeypatch.setattr(
+        s3_download, "whole_object", lambda client, bucket, key: left_out(client, Bucket=bucket, Key=key)
+    )
+    monkeypatch.setattr("infra.store.s3.whole_object", s3_download.whole_object)
+
+
+@pytest.mark.parametrize("path", ["/content/small1", "/content/big", "manifest.json"])
+@pytest.mark.usefixtures("without_checksums")
+def test_verify_names_no_file_for_a_byte_that_changed_once_on_the_way_out(
+    path: str, proxy: FaultyProxy, store: Store, folder: Path
+) -> None:
+    ref = store.put(folder, "model")
+    proxy.faults = [Fault("flip response", "GET", path, times=1)]
+    store.verify(ref)
+    assert proxy.faults[0].times == 0
+    proxy.faults = [Fault("flip response", "GET", path)]
+    with pytest.raises(Corrupted):
+        store.verify(ref)
+
+
+@pytest.mark.usefixtures("without_checksums")
+def test_a_record_is_read_again_also_from_a_server_that_sends_no_checksums(proxy: FaultyProxy, store: Store) -> None:
+    for number in range(3):
+        store.write_record("runs/one", {"number": number})
+    fault = Fault("flip response", "GET", "records/runs/one/", times=1)
+    for read in (
+        lambda: store.read_records("runs/one"),
+        lambda: list(store.read_valid(store.list_records("runs/one"))[0].values()),
+    ):
+        proxy.faults = [replace(fault)]
+        assert read() == [{"number": number} for number in range(3)]
+        assert proxy.faults[0].times == 0
 
 
 def test_a_put_that_broke_off_resumes_with_what_the_server_lacks(
