@@ -2,6 +2,7 @@
 
 import os
 from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -48,6 +49,19 @@ def configured_sandbox() -> SandboxConfig:
         ) from error
 
 
+_opened: dict[str, None] = {}
+
+
+def opened_sandboxes() -> list[str]:
+    """What this process had programs run in since `forget_opened`: backends with what limits them, and services."""
+    return list(_opened)
+
+
+def forget_opened() -> None:
+    """Begin a new list of opened sandboxes, for another stage."""
+    _opened.clear()
+
+
 def open_sandbox(config: SandboxConfig | None = None) -> Sandbox:
     """The sandbox that `config` names, or the one configured for this machine.
 
@@ -58,13 +72,24 @@ def open_sandbox(config: SandboxConfig | None = None) -> Sandbox:
         from infra.sandbox.client import SandboxClient
         from infra.sandbox.token import read_token
 
-        return SandboxClient(config.service, read_token(None))
+        client = SandboxClient(config.service, read_token(None))
+        _opened[f"the service {_without_password(config.service)}"] = None
+        return client
     names = tuple(BACKENDS) if config.backend == "auto" else (config.backend,)
     slots = config.slots or len(os.sched_getaffinity(0))
-    reasons = []
+    reasons: list[str] = []
     for name in names:
         try:
-            return LocalSandbox(BACKENDS[name](), slots)
+            sandbox = LocalSandbox(BACKENDS[name](), slots)
         except SandboxUnavailable as error:
             reasons.append(f"{name}: {error}")
+        else:
+            limits = "" if sandbox.has_groups else " without control groups"
+            _opened[f"{name}{limits}" + "".join(f" (not {reason})" for reason in reasons)] = None
+            return sandbox
     raise SandboxUnavailable("programs cannot be run safely here. " + "; ".join(reasons))
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

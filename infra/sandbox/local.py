@@ -61,6 +61,11 @@ class LocalSandbox:
             self.close()
             raise
 
+    @property
+    def has_groups(self) -> bool:
+        """Whether all of a box's processes are limited together, by control groups."""
+        return self._slots.have_groups
+
     def run(
         self,
         program: str,

@@ -123,6 +123,11 @@ class Slots:
             return uid
         raise SandboxUnavailable(f"all {UIDS} users of sandboxes are in use on this machine")
 
+    @property
+    def have_groups(self) -> bool:
+        """Whether each slot has a control group."""
+        return all(slot.group is not None for slot in self._all)
+
     @contextmanager
     def taken(self) -> Iterator[Slot]:
         """A slot for as long as the block runs; waits until one is free."""

@@ -20,6 +20,7 @@ from infra.gates.page import render_page
 from infra.gates.result import GateResult
 from infra.progress.logs import quiet_to
 from infra.progress.tasks import say, stage_progress
+from infra.sandbox.config import forget_opened, opened_sandboxes
 from infra.stages.checkpoint_mirror import mirrored
 from infra.stages.code_digest import definitions, digest_of
 from infra.stages.code_version import code_version
@@ -195,6 +196,7 @@ class StageRunner:
     def _attempt(self, task: StageTask, attempt: _Attempt) -> Iterator[StageContext]:
         """Make what a body or a check needs, record how it failed, and clear up."""
         stage, key = task.name, task.parts.key
+        forget_opened()
         scratch = self.home / "scratch" / key
         shutil.rmtree(scratch, ignore_errors=True)  # left by a process that was killed
         scratch.mkdir(parents=True)
@@ -290,6 +292,7 @@ class StageRunner:
             diff=version.diff,
             packages=parts.packages,
             environment=parts.environment,
+            sandboxes=opened_sandboxes(),
             gates_key=task.gates_key,
             gates=[asdict(gate) for gate in attempt.gates],
             metrics=output.metrics if output else {},

@@ -93,6 +93,8 @@ class StageRecord(Record):
     """Versions of the packages that the stage's code imports."""
     environment: dict[str, str] = {}
     """What of the machine shapes numbers (infra/stages/numeric_environment.py)."""
+    sandboxes: list[str] = []
+    """What untrusted programs ran in: the backend and what was wrong with one that comes before it, or a service."""
     gates_key: str | None = None
     """Digest of the rules and the code of the gates on what the stage reads."""
     gates: list[dict[str, Any]]

