@@ -14,7 +14,7 @@ from typing import Any
 
 from flows.chain import Chain
 from flows.home import HOME
-from flows.models import ModelNotFound, find_model_record, tagged
+from flows.models import HUB_NAME, ModelNotFound, find_model_record, import_of, names_checkpoint, tagged
 from flows.runs import end_run, start_run
 from flows.topology import MODEL_STAGES
 from infra.files import write_text_atomically
@@ -105,14 +105,18 @@ def newest_model(store: Store) -> tuple[Ref, StageRecord]:
 
 
 def evaluate_model(recipe: Recipe, run: str, model: str, command: Sequence[str]) -> Evaluated:
-    """Evaluate a model by its name (flows/models.py), or the newest one without, and record that as a run.
+    """Evaluate a model by its name (flows/models.py), or the newest one without, and record that as a run. A checkpoint
+    outside the store is imported first, as the chain does.
 
-    Raises ModelNotFound, StoreError, and what the stage raises, once the failure is recorded.
+    Raises ModelNotFound, StoreError, and what a stage raises, once the failure is recorded.
     """
+    stored = _stored_model(Chain(recipe, run).store, model)
+    if stored is None:
+        recipe = recipe.model_copy(update={"import_checkpoint": import_of(model)})
     chain = Chain(recipe, run)
-    ref, made = find_model_record(chain.store, model) if model else newest_model(chain.store)
     start_run(chain.store, run, recipe.model_dump(mode="json"), command)
     try:
+        ref, made = stored or _imported(chain)
         record = _evaluated(chain, ref, made)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
@@ -122,6 +126,28 @@ def evaluate_model(recipe: Recipe, run: str, model: str, command: Sequence[str])
         raise
     end_run(chain.store, run, "succeeded")
     return Evaluated(ref, made.stage, made.reused_from or made.run, record)
+
+
+def _stored_model(store: Store, name: str) -> tuple[Ref, StageRecord] | None:
+    """None where the name is that of a checkpoint outside the store. Raises ModelNotFound."""
+    if not name:
+        return newest_model(store)
+    if names_checkpoint(name):
+        return None
+    try:
+        return find_model_record(store, name)
+    except ModelNotFound as error:
+        if HUB_NAME.fullmatch(name) and name not in MODEL_STAGES:
+            return None
+        raise ModelNotFound(
+            f"{error}; a checkpoint outside the store is a folder, an s3:// address or a hub's owner/name"
+        ) from None
+
+
+def _imported(chain: Chain) -> tuple[Ref, StageRecord]:
+    made = chain.run("import", {})
+    assert made is not None
+    return made.outputs["model"], made
 
 
 def evaluate_tagged(recipe: Recipe, run: str, tag: str, command: Sequence[str]) -> Evaluated | None:

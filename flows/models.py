@@ -1,5 +1,7 @@
-"""Finding a model by its name: a stage of the newest run, RUN:STAGE, a tag, the beginning of a digest, or a folder."""
+"""Finding a model by its name: a stage of the newest run, RUN:STAGE, a tag, the beginning of a digest, or a checkpoint
+outside the store: a folder, an s3:// address, or a repository on the hub."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +10,10 @@ from infra.store import records
 from infra.store.evaluation_stages import evaluation_record, is_evaluation
 from infra.store.records import StageRecord, TagRecord
 from infra.store.store import Ref, Store
+from steps.configs.import_checkpoint import ImportConfig
+
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+"""A repository on the hub, and its revision."""
 
 DIGITS = 8
 """A digest is named by at least so many of its first digits."""
@@ -37,11 +43,12 @@ def run_records(store: Store, run: str | None = None) -> list[StageRecord]:
 
 
 def _newest_of_chain(store: Store, keys: Sequence[str]) -> str:
-    """The newest run that made or used more than an evaluation does; the newest of all where there is none."""
+    """The newest run that made or used more than an evaluation does, of a checkpoint outside the store, too; the newest
+    of all where there is none."""
     runs = list(dict.fromkeys(key.split("/")[1] for key in reversed(keys)))
     for run in runs:
         matches = records.read_skipping(store, StageRecord, f"stage-runs/{run}")
-        if any(record.stage != "data" and not is_evaluation(record.stage) for record in matches):
+        if any(record.stage not in ("data", "import") and not is_evaluation(record.stage) for record in matches):
             return run
     return runs[0]
 
@@ -52,6 +59,19 @@ def tagged(store: Store, tag: str) -> TagRecord | None:
         list(records.read(store, TagRecord, f"tags/{tag}")) if tag.isascii() and tag.replace("-", "").isalnum() else []
     )
     return matches[-1] if matches and matches[-1].model is not None else None
+
+
+def names_checkpoint(name: str) -> bool:
+    """Whether a name can only be that of a checkpoint outside the store."""
+    return name.startswith("s3://") or Path(name).is_dir()
+
+
+def import_of(name: str) -> ImportConfig:
+    """How a checkpoint outside the store is imported."""
+    if names_checkpoint(name):
+        return ImportConfig(checkpoint=name)
+    repository, _, revision = name.partition("@")
+    return ImportConfig(checkpoint=repository, revision=revision or None)
 
 
 def find_model(store: Store, name: str) -> Path:

@@ -42,8 +42,10 @@ def evaluate(
 ) -> None:
     """Evaluate MODEL on the recipe's held-out problems, and compare it with the tagged model.
 
-    MODEL is the newest one of RL or long2short by default. Both are evaluated in the same way, and evaluations of the
-    same model, data, settings and code are reused. Nothing is tagged: `longhaul tag` does that.
+    MODEL is the newest one of RL or long2short by default; a stage, RUN:STAGE, a tag or a digest; or a checkpoint
+    outside the store, which is imported first: a folder, an s3:// address, or a hub's owner/name[@revision]. Both are
+    evaluated in the same way, and evaluations of the same model, data, settings and code are reused. Nothing is tagged:
+    `longhaul tag` does that.
     """
     enter_engine_environment()
     from flows.cli.overrides import load_with_overrides

@@ -13,12 +13,13 @@ from click.testing import CliRunner, Result
 
 from flows.cli.evaluate import evaluate
 from flows.evaluation import Evaluated, compare, evaluate_model, newest_model
-from flows.models import ModelNotFound
+from flows.models import ModelNotFound, find_model_record, import_of
 from flows.topology import STAGES
 from infra.stages.contract import StageContext, StageOutput
 from infra.store import records
 from infra.store.open import open_store
 from infra.store.records import StageRecord, TagRecord
+from steps.configs.import_checkpoint import ImportConfig
 from steps.promotion import PromotionRules
 from steps.report.evaluation_page import render_evaluation
 from tests.flows.home import in_home
@@ -168,6 +169,40 @@ def test_a_failure_is_recorded_in_a_line_and_logged_whole(
     assert ends[-1]["status"] == "failed"
     refused = longhaul_evaluate(store, "no_such_model")
     assert refused.exit_code == 1 and "not a folder, stage, RUN:STAGE" in refused.output
+
+
+def test_a_checkpoint_outside_the_store_is_imported_and_evaluated(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, base: Path
+) -> None:
+    def body(context: StageContext, settings: Any) -> StageOutput:
+        assert (context.inputs["model"] / "model.safetensors").exists()
+        return StageOutput({}, {}, evaluation(0.5))
+
+    monkeypatch.setattr("steps.stages.evaluate.run", body)
+    store = tmp_path / "store"
+    made = add_model(store, tmp_path / "made", "run-1", 0.6)
+    done = longhaul_evaluate(store, str(base), "--json")
+    assert done.exit_code == 0, done.output
+    reported = json.loads(done.stdout)["model"]
+    assert reported["stage"] == "import" and reported["evaluation"]["accuracy"] == 0.5
+    again = longhaul_evaluate(store, str(base), "--json")
+    assert json.loads(again.stdout)["model"]["evaluated_in"] == reported["evaluated_in"]
+    # What was evaluated beside the chain is not the chain's newest run.
+    assert find_model_record(open_store(store), "rl")[1].key == made.key
+
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    refused = longhaul_evaluate(store, str(broken))
+    assert refused.exit_code == 1 and "neither model.safetensors" in refused.output and "Traceback" not in refused.output
+
+
+def test_names_of_checkpoints_outside_the_store_are_told_from_models_in_it(tmp_path: Path) -> None:
+    assert import_of("Qwen/Qwen2.5-0.5B@main") == ImportConfig(checkpoint="Qwen/Qwen2.5-0.5B", revision="main")
+    assert import_of("s3://bucket/model@2") == ImportConfig(checkpoint="s3://bucket/model@2")
+    store = tmp_path / "store"
+    add_model(store, tmp_path / "made", "run-1", 0.6, "long2short/rl")
+    missing = longhaul_evaluate(store, "long2short/dpo")
+    assert missing.exit_code == 1 and "long2short/rl" in missing.output and "an s3:// address" in missing.output
 
 
 def test_what_models_write_cannot_get_out_of_the_page() -> None:
