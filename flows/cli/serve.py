@@ -17,13 +17,20 @@ from infra.environment import engine_environment
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on.")
 @click.option("--name", help="The model's name in the API (default: MODEL).")
-def serve(model: str, store: str, host: str, port: int, name: str | None) -> None:
+@click.option(
+    "--context",
+    type=click.IntRange(1),
+    help="Longest prompt and response together, in tokens (default: the checkpoint's own; on a CPU at most what a "
+    "quarter of the free memory holds).",
+)
+def serve(model: str, store: str, host: str, port: int, name: str | None, context: int | None) -> None:
     """Serve MODEL with vLLM's OpenAI-compatible API (chat completions, streaming).
 
     MODEL is a stage of the newest run (rl, long2short/rl), RUN:STAGE, a tag, the beginning of a model's digest, or a
     folder.
     """
     from flows.models import find_model
+    from infra.inference.serving import serving_sizes
 
     folder = find_model(open_store(store), model)
     environment = {**os.environ, **engine_environment()}
@@ -32,5 +39,15 @@ def serve(model: str, store: str, host: str, port: int, name: str | None) -> Non
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder.resolve())]
     command += ["--served-model-name", name or model, "--host", host, "--port", str(port), "--block-size", "32"]
     if "DS_ACCELERATOR" in environment:
-        command += ["--enforce-eager", "--dtype", "float32", "--kv-cache-memory-bytes", str(256 * 2**20)]
+        sizes = serving_sizes(folder, context)
+        if sizes is not None and context is None and sizes.context < sizes.positions:
+            click.echo(
+                f"context: {sizes.context:,} of {sizes.positions:,} tokens, which a quarter of the free memory holds "
+                "(--context)",
+                err=True,
+            )
+        cache = sizes.kv_cache if sizes else 256 * 2**20
+        context = sizes.context if sizes else context
+        command += ["--enforce-eager", "--dtype", "float32", "--kv-cache-memory-bytes", str(cache)]
+    command += ["--max-model-len", str(context)] if context else []
     os.execve(sys.executable, command, environment)

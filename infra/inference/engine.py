@@ -5,7 +5,6 @@ the prefix cache is emptied whenever weights change.
 """
 
 import gc
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import torch
 from infra.configs import EngineConfig, Transport
 from infra.errors import LonghaulError
 from infra.inference.end_tokens import end_tokens
+from infra.inference.sizes import check_kv_cache, text_config
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,7 @@ def check_context(model: Path, config: EngineConfig) -> None:
 
     Positions that are scaled are left to vLLM. Raises LonghaulError naming engine.context.
     """
-    content: dict[str, Any] = json.loads((model / "config.json").read_bytes())
-    text = content.get("text_config") or content
+    text = text_config(model)
     positions = text.get("max_position_embeddings")
     rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
     scaled = rope.get("rope_type", rope.get("type", "default")) != "default"
@@ -100,6 +99,7 @@ def _start(model: Path, config: EngineConfig, **options: Any) -> Any:
     from vllm import LLM
 
     check_context(model, config)
+    check_kv_cache(model, config)
     # vLLM collects garbage five times while it starts, each time through all that was imported: that is not garbage.
     gc.freeze()
     if config.kv_cache_mb is not None:

@@ -193,10 +193,12 @@ def test_a_checkpoint_outside_the_store_is_imported_and_evaluated(
     broken = tmp_path / "broken"
     broken.mkdir()
     refused = longhaul_evaluate(store, str(broken))
-    assert refused.exit_code == 1 and "neither model.safetensors" in refused.output and "Traceback" not in refused.output
+    assert (
+        refused.exit_code == 1 and "neither model.safetensors" in refused.output and "Traceback" not in refused.output
+    )
 
 
-def test_names_of_checkpoints_outside_the_store_are_told_from_models_in_it(tmp_path: Path) -> None:
+def test_names_of_checkpoints_outside_the_store_differ_from_those_of_models_in_it(tmp_path: Path) -> None:
     assert import_of("Qwen/Qwen2.5-0.5B@main") == ImportConfig(checkpoint="Qwen/Qwen2.5-0.5B", revision="main")
     assert import_of("s3://bucket/model@2") == ImportConfig(checkpoint="s3://bucket/model@2")
     store = tmp_path / "store"

@@ -81,6 +81,8 @@ TABLE = {
     "steps/rewards/case_generation.py": NONE,
     # What the stages run on.
     "infra/inference/engine.py": SAMPLES,
+    "infra/inference/sizes.py": SAMPLES,
+    "infra/inference/serving.py": NONE,
     "infra/inference/end_tokens.py": JUDGES | {"import"},
     "infra/inference/isolated.py": {"reward_models", *RL},
     "infra/training/trainer.py": TRAINS,

@@ -107,7 +107,7 @@ def test_a_window_holds_a_token_and_those_before_it_however_long_the_example(win
 
 
 @pytest.mark.parametrize(
-    ("wanted", "message"),
+    ("passed_on", "message"),
     [
         ({"softcap": 50.0}, "uses softcap"),
         ({"s_aux": torch.zeros(4)}, "uses s_aux"),
@@ -119,8 +119,8 @@ def test_a_window_holds_a_token_and_those_before_it_however_long_the_example(win
     ],
     ids=lambda value: value if isinstance(value, str) else "-",
 )
-def test_what_it_does_not_compute_is_refused_rather_than_left_out(wanted: dict[str, Any], message: str) -> None:
+def test_what_it_does_not_compute_is_refused_rather_than_left_out(passed_on: dict[str, Any], message: str) -> None:
     query = key = value = torch.zeros(1, 4, 3, 8)
-    arguments: dict[str, Any] = {"attention_mask": None, "example_lengths": [[3]], **wanted}
+    arguments: dict[str, Any] = {"attention_mask": None, "example_lengths": [[3]], **passed_on}
     with pytest.raises(AttentionNotSupported, match=f"Module {message}"):
         packed_attention(nn.Module(), query, key, value, **arguments)
