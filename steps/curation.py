@@ -10,7 +10,6 @@ rarely draws them in any case, and long-CoT SFT forgets what is easy when it see
     longhaul run --only curation --config configs/nano.yaml
 """
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,24 +17,8 @@ from random import Random
 
 from steps.configs.curation import CurationConfig
 from steps.problem import Problem
+from steps.question_form import FORMS, question_form
 from steps.sampling_bench import SamplingBench
-
-_FORMS = {
-    "multiple choice": re.compile(
-        # "f(a) and f(b)" is not a list of options.
-        r"(?<!\w)\(\s*A\s*\).*(?<!\w)\(\s*B\s*\)|^\s*A[.)]\s.*^\s*B[.)]\s"
-        r"|\b(?:which|any|one) of the following\b|\bchoose the correct\b",
-        re.IGNORECASE | re.DOTALL | re.MULTILINE,
-    ),
-    "true or false": re.compile(r"\b(true or false|true/false|is it true that|yes or no)\b", re.IGNORECASE),
-    "proof": re.compile(
-        # "Show that" asks for a proof only as a command: records show that, and people watch a show that.
-        r"(?:^|[.!?:;,]\s*|\b(?:and|then|to|please)\s+)(?:show|demonstrate) (?:that|whether|why)\b"
-        r"|\b(?:dis)?prove\b|\bproof (?:that|of)\b",
-        re.IGNORECASE | re.MULTILINE,
-    ),
-}
-"""Forms of question whose answers cannot be evaluated, by how their prompts read."""
 
 GUESS_PREFIX = {"math": "\\boxed{", "code": "```python\n"}
 """What a response is made to begin with, so that the answer stands before any thought."""
@@ -49,11 +32,6 @@ def guess(problem: Problem, continuation: str) -> str:
     if problem.verifier == "math":
         continuation = continuation.split("\n")[0]
     return GUESS_PREFIX[problem.verifier] + continuation
-
-
-def question_form(text: str) -> str | None:
-    """The form for which a prompt is left out, or None. Matches wording; a form said in other words passes."""
-    return next((form for form, pattern in _FORMS.items() if pattern.search(text)), None)
 
 
 def domain_share_limit(problems: Sequence[Problem], max_share: float) -> float:
@@ -82,7 +60,8 @@ def by_form(
     """Prompts left by the rules that need no model."""
     remaining = []
     for problem in problems:
-        form = question_form(problem.text)
+        # What a program has to print ("yes or no") is not a form of the question: tests evaluate it.
+        form = None if problem.verifier == "code" else question_form(problem.text)
         if form is not None:
             removed[form] += 1
         elif len(bench.chat.prompt(problem)) > config.max_prompt_tokens:
@@ -146,7 +125,7 @@ def balance(problems: Sequence[Problem], max_share: float, rng: Random) -> list[
 
 def curate(bench: SamplingBench, problems: Sequence[Problem], config: CurationConfig) -> CurationResult:
     """Apply all rules with the model that is in the bench's engine. Raises ValueError if nothing is left."""
-    removed = Counter(dict.fromkeys([*_FORMS, "too long"], 0))
+    removed = Counter(dict.fromkeys([*FORMS, "too long"], 0))
     remaining = by_form(bench, problems, config, removed)
     rates = measure_pass_rates(bench, remaining, config)
     easy = [problem for problem in remaining if rates[problem.id] > config.max_pass_rate]

@@ -42,6 +42,7 @@ TABLE = {
     "steps/sft.py": {"vanilla_sft"},
     "steps/configs/sft.py": {"vanilla_sft"},
     "steps/curation.py": {"curation"},
+    "steps/question_form.py": {"curation"},
     "steps/configs/curation.py": {"curation"},
     "steps/long_cot.py": {"long_cot_sft"},
     "steps/reward_models.py": {"reward_models"},

@@ -9,51 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steps.configs.curation import CurationConfig
-from steps.curation import balance, curate, guess, question_form
+from steps.curation import balance, by_form, curate, guess
 from steps.problem import Problem
 from steps.rewards.score import boxed_answer
 from tests.steps.scripted import scripted_bench
-
-
-@pytest.mark.parametrize(
-    ("text", "form"),
-    [
-        ("What is 3 + 4? (A) 6 (B) 7 (C) 8", "multiple choice"),
-        ("What is 3 + 4?\nA. 6\nB. 7", "multiple choice"),
-        ("What is 3 + 4?\n a) 6\n b) 7", "multiple choice"),
-        ("Which of the following is prime?", "multiple choice"),
-        ("Choose the correct value of x.", "multiple choice"),
-        ("True or false: 7 mod 3 = 1.", "true or false"),
-        ("Is it true that 91 is prime?", "true or false"),
-        ("Is 91 prime? Answer yes or no.", "true or false"),
-        ("Prove that 3 * 4 = 4 * 3.", "proof"),
-        ("Prove or disprove: every even number is a sum of two primes.", "proof"),
-        ("Let n be odd. Show that n^2 - 1 is divisible by 8.", "proof"),
-        ("Let n be odd, and show that n^2 is odd.", "proof"),
-        ("Give a proof of Fermat's little theorem.", "proof"),
-    ],
-)
-def test_forms_that_cannot_be_evaluated_are_found(text: str, form: str) -> None:
-    assert question_form(text) == form
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Start with 7. Add 5. What is the result?",
-        "Find the smallest positive x with x mod 3 = 1 and x mod 5 = 4.",
-        "Write a Python program that reads an integer x and prints f(x). Examples: f(2) = 7, f(3) = 9, f(5) = 13.",
-        "If f(a) = 7 and f(b) = 9, what is f(a) + f(b)?",
-        "In how many ways can we choose one red ball and two blue ones?",
-        "Jill watched a show that was 30 minutes long. How long were two of them?",
-        "Records show that the home team won three matches. How many did the other team win?",
-        "Fireworks show the year. How many are lit?",
-        "Matt watches the show The Office. How many weeks does it take?",
-        "How much waterproof paint is needed?",
-    ],
-)
-def test_questions_that_can_be_evaluated_stay(text: str) -> None:
-    assert question_form(text) is None
 
 
 @pytest.mark.parametrize(
@@ -171,6 +130,16 @@ def test_each_rule_removes_what_it_is_for_and_pass_rates_are_shares_of_right_ans
     assert result.difficulty == dict(tenths)
     # Four answers to each of seven prompts, and two guesses at each that is not always solved.
     assert len(engine.requests) == 4 * 7 + 2 * 6
+
+
+def test_a_program_is_never_left_out_for_the_form_of_its_question(base: Path) -> None:
+    text = "Write a program that reads n. Is n even? Print yes or no."
+    program = Problem(id="program", prompt=text, verifier="code", tests=(("2", "yes"),))
+    question = Problem(id="question", prompt=text, answer="yes", verifier="math")
+    removed: Counter[str] = Counter()
+    with scripted_bench(base, answers) as (bench, _, _):
+        assert by_form(bench, [program, question], SMALL, removed) == [program]
+    assert removed == {"true or false": 1}
 
 
 def test_without_guesses_no_prompt_is_removed_for_being_guessed(base: Path) -> None:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from steps.configs.data import NanoWorldConfig
-from steps.curation import question_form
 from steps.evaluation import percentile
 from steps.long_cot import behaviours
 from steps.nano_world.arithmetic import LARGEST, make_chain
@@ -22,6 +21,7 @@ from steps.nano_world.task import Task
 from steps.nano_world.unsuitable import KINDS, make_unsuitable
 from steps.nano_world.world import DIFFICULTIES, DOMAINS, MAKERS, NanoWorld, generate, tasks
 from steps.problem import Example, Problem, load_examples, load_problems
+from steps.question_form import question_form
 from steps.rewards.scorer import Scorer
 
 SEEDS = st.integers(0, 10**6)
