@@ -2,9 +2,10 @@
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -17,12 +18,44 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folders(folder: Path) -> None:
+    """Make a folder and those above it that are missing. Raises OSError.
+
+    Below a folder that its group may write to, they have that group and its permissions, whatever the umask is: whoever
+    shares that folder shares what is made in it.
+    """
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for each in reversed(missing):
+        try:
+            each.mkdir()
+        except FileExistsError:
+            if not each.is_dir():
+                raise
+        else:
+            share_with_group(each)
+
+
+def share_with_group(folder: Path) -> None:
+    """Give a new folder the group of the one that it is in, with its permissions, where that group may write there."""
+    parent = folder.parent.stat()
+    if not parent.st_mode & stat.S_IWGRP:
+        return
+    with suppress(PermissionError):  # we may not be in that group
+        os.chown(folder, -1, parent.st_gid)
+    status = folder.stat()
+    if status.st_gid == parent.st_gid:
+        folder.chmod(stat.S_IMODE(status.st_mode) | parent.st_mode & (stat.S_IRWXG | stat.S_ISGID))
+
+
 def write_text_atomically(path: Path, text: str, aside_in: Path | None = None) -> None:
     """Replace the file at `path` by `text`. A reader sees the old file or the new one, never a part.
 
     It is written aside beside `path`, or in another folder of the same file system.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(path.parent)
     descriptor, aside = tempfile.mkstemp(dir=aside_in or path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -44,7 +77,7 @@ def folder_written_aside(destination: Path) -> Iterator[Path]:
     NOTE: where `destination` exists by then it stays as it is, and the new folder is dropped: for content-addressed
     folders both are the same.
     """
-    destination.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(destination.parent)
     aside = Path(tempfile.mkdtemp(dir=destination.parent, prefix=f".{destination.name}."))
     try:
         yield aside

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from infra.files import sync_folder, write_text_atomically
+from infra.files import make_folders, share_with_group, sync_folder, write_text_atomically
 from infra.store.backend import (
     Count,
     Damaged,
@@ -46,8 +46,9 @@ class LocalBackend:
     @contextmanager
     def incoming(self, folder: Path, sizes: Mapping[str, int], count: Count) -> Iterator["LocalIncoming"]:
         with naming(self._scratch):
-            self._scratch.mkdir(parents=True, exist_ok=True)
+            make_folders(self._scratch)
             aside = Path(tempfile.mkdtemp(dir=self._scratch))
+            share_with_group(aside)  # garbage collection looks into it, whoever starts that
         try:
             # The largest first: it takes longest, and what is left to do beside it keeps the other threads busy.
             largest_first = sorted(sizes, key=lambda path: (-sizes[path], path))
@@ -84,7 +85,7 @@ class LocalBackend:
 
     def write_text(self, key: str, text: str) -> None:
         with naming(self.root / key):
-            self._scratch.mkdir(parents=True, exist_ok=True)
+            make_folders(self._scratch)
             write_text_atomically(self.root / key, text, aside_in=self._scratch)
 
     def delete(self, keys: Sequence[str]) -> None:
@@ -144,8 +145,8 @@ def _removed_if_empty(folder: Path) -> bool:
 
 def _move(file: Path, destination: Path) -> None:
     for last in (False, False, True):
-        destination.parent.mkdir(parents=True, exist_ok=True)
         try:
+            make_folders(destination.parent)
             return os.replace(file, destination)
         except FileNotFoundError:
             if last:  # else another process has just deleted what was the last file of the folder
