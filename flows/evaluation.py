@@ -110,13 +110,13 @@ def evaluate_model(recipe: Recipe, run: str, model: str, command: Sequence[str])
 
     Raises ModelNotFound, StoreError, and what a stage raises, once the failure is recorded.
     """
-    found = _stored_model(Chain(recipe, run).store, model)
-    if found is None:
+    known = _stored_model(Chain(recipe, run).store, model)
+    if known is None:
         recipe = recipe.model_copy(update={"import_checkpoint": import_of(model)})
     chain = Chain(recipe, run)
     start_run(chain.store, run, recipe.model_dump(mode="json"), command)
     try:
-        ref, made = found or _imported(chain)
+        ref, made = known or _imported(chain)
         record = _evaluated(chain, ref, made)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)

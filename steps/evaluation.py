@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Sequence
 
 from infra.store.evaluation import DomainResult, EvaluatedResponse, Evaluation
+from steps.answer_reading import with_answer_in_a_box
 from steps.configs.evaluation import EvaluationConfig
 from steps.problem import Problem
 from steps.sampling_bench import SamplingBench
@@ -30,9 +31,12 @@ def evaluate(bench: SamplingBench, problems: Sequence[Problem], config: Evaluati
         prompts, config.samples, config.max_response_tokens, config.temperature, name="evaluation"
     )
     texts = [[bench.chat.text(completion.tokens) for completion in row] for row in completions]
-    scores = bench.scorer.score_many(
-        [(problem, text) for problem, row in zip(problems, texts, strict=True) for text in row]
-    )
+    judged = [
+        (problem, with_answer_in_a_box(text, config.answer_reading) if problem.verifier == "math" else text)
+        for problem, row in zip(problems, texts, strict=True)
+        for text in row
+    ]
+    scores = bench.scorer.score_many(judged)
     rewards = [[s.value for s in scores[i : i + config.samples]] for i in range(0, len(scores), config.samples)]
     lengths = [[len(completion.tokens) for completion in row] for row in completions]
     means = [statistics.fmean(row) for row in rewards]
@@ -65,6 +69,7 @@ def evaluate(bench: SamplingBench, problems: Sequence[Problem], config: Evaluati
         mean_tokens=statistics.fmean(all_lengths),
         median_tokens=statistics.median(all_lengths),
         p99_tokens=percentile(all_lengths, 0.99),
+        answer_reading=config.answer_reading,
         domains=domains,
         examples=examples,
     )

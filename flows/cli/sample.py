@@ -24,9 +24,19 @@ from infra.environment import engine_environment
 )
 @click.option("--max-tokens", default=320, show_default=True, type=click.IntRange(1), help="Longest response.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the sampling.")
-@click.option("--json", "as_json", is_flag=True, help="Print {model, question, response, tokens} at the end instead.")
+@click.option("--show-prompt", is_flag=True, help="Print the whole prompt first, as the model reads it.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print {model, question, prompt, response, tokens} at the end instead."
+)
 def sample(
-    model: str, question: str, store: str, temperature: float, max_tokens: int, seed: int, as_json: bool
+    model: str,
+    question: str,
+    store: str,
+    temperature: float,
+    max_tokens: int,
+    seed: int,
+    show_prompt: bool,
+    as_json: bool,
 ) -> None:
     """Ask MODEL a question, and see the response as it is written.
 
@@ -51,6 +61,8 @@ def sample(
             reason = " ".join(str(error).split())[:300]
             fail(f"{folder} is not a model that can be loaded: {reason} (log: {HOME / 'sample.log'})")
         prompt = chat.prompt(question)
+        if show_prompt and not as_json:
+            output.write(printable(chat.tokenizer.decode(prompt)) + "\n")
         displayed = ""
         for token in engine.stream(Request(prompt, max_tokens, seed, temperature)):
             written.append(token)
@@ -61,7 +73,13 @@ def sample(
                 displayed = text
         engine.close()
     if as_json:
-        answer = {"model": model, "question": question, "response": chat.text(written), "tokens": len(written)}
+        answer = {
+            "model": model,
+            "question": question,
+            "prompt": chat.tokenizer.decode(prompt),
+            "response": chat.text(written),
+            "tokens": len(written),
+        }
         click.echo(json.dumps(answer))
     else:
         click.echo()

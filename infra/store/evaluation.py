@@ -39,6 +39,8 @@ class Evaluation(BaseModel):
     mean_tokens: float
     median_tokens: float
     p99_tokens: float
+    answer_reading: str = "boxed"
+    """How answers to mathematics were read (steps/answer_reading.py)."""
     domains: dict[str, DomainResult] = {}
     examples: list[EvaluatedResponse] = Field([], validation_alias=AliasChoices("examples", "shown"))
     """Some responses to be read. Records of format 1 call them `shown`."""
@@ -46,4 +48,5 @@ class Evaluation(BaseModel):
     @property
     def headline(self) -> str:
         """Accuracy and length in a line."""
-        return f"accuracy {self.accuracy:.1%}, {self.mean_tokens:.0f} tokens on average"
+        reading = "" if self.answer_reading == "boxed" else f" by {self.answer_reading.replace('_', ' ')}"
+        return f"accuracy {self.accuracy:.1%}{reading}, {self.mean_tokens:.0f} tokens on average"

@@ -53,6 +53,11 @@ class DataConfig(BaseModel):
 
     nano_world: NanoWorldConfig | None = Field(None, description="Generate the nano world.")
     files: FilesConfig | None = Field(None, description="Read files.")
+    instructions: dict[Literal["math", "code"], str] = Field(
+        {},
+        description="By verifier, what is added to each problem's prompt, and to the prompts of its examples: how the "
+        "answer is to be given. A model that was not trained on it writes no \\boxed{} unless the prompt says so.",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataConfig":

@@ -3,7 +3,7 @@
 longhaul run --config configs/nano.yaml --only data
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ from infra.stages.contract import StageContext, StageOutput
 from infra.store.source import Source
 from steps.configs.data import DataConfig
 from steps.nano_world.world import generate
-from steps.problem import Example, MalformedRow, Problem, load_examples, load_problems, save_rows
+from steps.problem import Example, MalformedRow, Part, Problem, load_examples, load_problems, save_rows
 from steps.stages.settings import Settings
 
 _Row = TypeVar("_Row", Problem, Example)
@@ -40,6 +40,8 @@ def run(context: StageContext, settings: Settings[DataConfig]) -> StageOutput:
             belongs = [duplicates["train"].get(example.problem_id, example.problem_id) for example in examples]
             moved = [one.model_copy(update={"problem_id": id}) for one, id in zip(examples, belongs, strict=True)]
             save_rows(folder / f"{name}.jsonl", moved)
+    if config.instructions:
+        _instruct(folder, config.instructions)
     rows_of = {path.stem: sum(1 for _ in path.open()) for path in sorted(folder.glob("*.jsonl"))}
     dropped = {name: len(ids) for name, ids in duplicates.items()}
     counts = [f"{count} of {name}" for name, count in dropped.items() if count]
@@ -56,6 +58,34 @@ def without_duplicates(problems: Sequence[Problem]) -> tuple[list[Problem], dict
         if earlier is not problem:
             dropped[problem.id] = earlier.id
     return list(first.values()), dropped
+
+
+def _instruct(folder: Path, instructions: Mapping[str, str]) -> None:
+    """Add to each problem's prompt, and to those of its examples, how the answer is to be given."""
+    added: dict[str, str] = {}
+    for name in ("train", "test"):
+        problems = load_problems(folder / f"{name}.jsonl")
+        added |= {one.id: instructions[one.verifier] for one in problems if instructions.get(one.verifier)}
+        save_rows(folder / f"{name}.jsonl", [_instructed(one, added.get(one.id)) for one in problems])
+    for name in ("sft", "long_cot"):
+        examples = load_examples(folder / f"{name}.jsonl")
+        save_rows(
+            folder / f"{name}.jsonl",
+            [
+                one.model_copy(update={"prompt": f"{one.prompt}\n\n{added[one.problem_id]}"})
+                if one.problem_id in added
+                else one
+                for one in examples
+            ],
+        )
+
+
+def _instructed(problem: Problem, instruction: str | None) -> Problem:
+    if instruction is None:
+        return problem
+    if isinstance(problem.prompt, str):
+        return problem.model_copy(update={"prompt": f"{problem.prompt}\n\n{instruction}"})
+    return problem.model_copy(update={"prompt": (*problem.prompt, Part(type="text", text=instruction))})
 
 
 def _load(source: Source, load: Callable[[Path], list[_Row]]) -> list[_Row]:

@@ -60,6 +60,7 @@ TABLE = {
     "steps/configs/dpo.py": {"long2short/dpo"},
     "steps/long2short/responses.py": {"long2short/shortest", "long2short/dpo"},
     "steps/evaluation.py": EVALUATES,
+    "steps/answer_reading.py": EVALUATES,
     "steps/configs/evaluation.py": EVALUATES,
     # What several stages share.
     "steps/supervised.py": SUPERVISED,

@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from flows.topology import STAGES
 from infra.stages.contract import StageContext, StageOutput
@@ -17,7 +19,7 @@ from steps.recipe import load_recipe
 from steps.stages.data import run
 
 
-def convert(folder: Path, train: list[str], test: list[str]) -> StageOutput:
+def convert(folder: Path, train: list[str], test: list[str], **config: Any) -> StageOutput:
     """The stage on problems with these prompts, and on two examples of the last one of `train`."""
     folder.mkdir()
     for name, prompts in (("train", train), ("test", test)):
@@ -30,7 +32,7 @@ def convert(folder: Path, train: list[str], test: list[str]) -> StageOutput:
     for name in ("sft", "long_cot"):
         (folder / f"{name}.jsonl").write_text(example * 2)
     files = FilesConfig(**{name: str(folder / f"{name}.jsonl") for name in ("train", "test", "sft", "long_cot")})
-    recipe = load_recipe(Path("configs/smoke.yaml")).model_copy(update={"data": DataConfig(files=files)})
+    recipe = load_recipe(Path("configs/smoke.yaml")).model_copy(update={"data": DataConfig(files=files, **config)})
     spec = STAGES["data"]
     sources = {key: bring(one, folder / key) for key, one in spec.sources(recipe, folder / "digests.json").items()}
     context = StageContext(0, {}, folder / "out", folder / "checkpoints", lambda metrics: None, sources)
@@ -58,3 +60,14 @@ def test_each_prompt_stands_once_in_the_order_of_its_first_row(
     texts = [row.text for row in load_problems(output.outputs["data"][1] / "train.jsonl")]
     assert texts == [f"What is {number}?" for number in dict.fromkeys(numbers)]
     assert output.metrics["duplicates"] == {"train": len(numbers) - len(texts), "test": 0}
+
+
+def test_an_instruction_is_added_to_problems_of_its_verifier_and_to_their_examples(tmp_path: Path) -> None:
+    data = convert(tmp_path / "a", ["1?", "2?"], ["3?"], instructions={"math": "Box it."}).outputs["data"][1]
+    assert [row.text for row in load_problems(data / "train.jsonl")] == ["1?\n\nBox it.", "2?\n\nBox it."]
+    assert [row.text for row in load_problems(data / "test.jsonl")] == ["3?\n\nBox it."]
+    assert {row.prompt for row in load_examples(data / "sft.jsonl")} == {"?\n\nBox it."}
+    other = convert(tmp_path / "b", ["1?"], ["3?"], instructions={"code": "Write Python."}).outputs["data"][1]
+    assert [row.text for row in load_problems(other / "train.jsonl")] == ["1?"]
+    with pytest.raises(ValidationError, match="instructions"):
+        DataConfig.model_validate({"nano_world": {}, "instructions": {"maths": "?"}})

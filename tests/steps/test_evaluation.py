@@ -84,3 +84,12 @@ def test_one_problem_has_no_error_and_two_of_two_hundred_are_beyond_the_percenti
     assert (result.accuracy, result.standard_error) == (1, 0)
     # Lengths are 20 to 219; 198 of them are at most 217.
     assert (result.median_tokens, result.p99_tokens) == (119.5, 217)
+
+
+def test_an_answer_without_a_box_counts_where_the_configuration_reads_it_otherwise(base: Path) -> None:
+    with scripted_bench(base, lambda prompt, turn: "1 + 1 = 2") as (bench, _, _):
+        config = EvaluationConfig(samples=1, max_response_tokens=60)
+        assert evaluate(bench, [problem("one")], config).accuracy == 0
+        read = evaluate(bench, [problem("one")], config.model_copy(update={"answer_reading": "last_number"}))
+        assert read.accuracy == 1 and "100.0% by last number" in read.headline
+        assert read.examples[0].response == "1 + 1 = 2"
