@@ -62,7 +62,7 @@ def sample(
             fail(f"{folder} is not a model that can be loaded: {reason} (log: {HOME / 'sample.log'})")
         prompt = chat.prompt(question)
         if show_prompt and not as_json:
-            output.write(printable(chat.tokenizer.decode(prompt)) + "\n")
+            output.write(printable(str(chat.tokenizer.decode(prompt))) + "\n")
         displayed = ""
         for token in engine.stream(Request(prompt, max_tokens, seed, temperature)):
             written.append(token)

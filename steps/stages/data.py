@@ -5,7 +5,7 @@ longhaul run --config configs/nano.yaml --only data
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from infra.stages.contract import StageContext, StageOutput
 from infra.store.source import Source
@@ -60,7 +60,7 @@ def without_duplicates(problems: Sequence[Problem]) -> tuple[list[Problem], dict
     return list(first.values()), dropped
 
 
-def _instruct(folder: Path, instructions: Mapping[str, str]) -> None:
+def _instruct(folder: Path, instructions: Mapping[Any, str]) -> None:
     """Add to each problem's prompt, and to those of its examples, how the answer is to be given."""
     added: dict[str, str] = {}
     for name in ("train", "test"):
