@@ -4,6 +4,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from infra.errors import LonghaulError
+from infra.store.record_log import NAME
 
 
 class SelectionRefused(LonghaulError, ValueError):
@@ -28,6 +29,10 @@ class Selection:
     def __post_init__(self) -> None:
         if self.only and (self.start or self.until):
             raise SelectionRefused("--only cannot go with --from or --until: it is one stage by itself")
+        if self.reuse is not None and not NAME.fullmatch(self.reuse):
+            raise SelectionRefused(
+                f"--reuse {self.reuse!r} is not a run's name (letters, digits and ._=-): `longhaul runs` lists the runs"
+            )
         if self.reuse and not (self.only or self.start):
             raise SelectionRefused("--reuse needs --from or --only: it stands in for the stages before that one")
 

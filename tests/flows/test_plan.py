@@ -204,6 +204,9 @@ def test_from_and_until_choose_a_part_and_force_runs_it(store: Path) -> None:
     [
         ({"only": "rl", "until": "rl"}, "--only cannot go with"),
         ({"reuse": "run-1"}, "--reuse needs --from or --only"),
+        ({"reuse": "../../x", "only": "rl"}, r"--reuse '\.\./\.\./x' is not a run's name.*`longhaul runs`"),
+        ({"reuse": "", "only": "rl"}, "--reuse '' is not a run's name"),
+        ({"reuse": "a b", "start": "rl"}, "--reuse 'a b' is not a run's name"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(options: dict[str, Any], message: str) -> None:
