@@ -83,3 +83,22 @@ def test_models_that_differ_are_refused_by_tensor_before_anything_is_written(
 def test_folders_without_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MergeRefused, match="has no"):
         merge_weights(checkpoint(tmp_path / "long"), checkpoint(tmp_path / "short"), 0.5, tmp_path / "merged")
+
+
+@pytest.mark.parametrize("twice", ["long", "short"])
+def test_a_tied_head_that_one_model_saves_twice_is_merged_as_the_embedding(tmp_path: Path, twice: str) -> None:
+    a, b = some(4, 2, seed=1), some(4, 2, seed=2)
+    models = {"long": {"embed": a, "norm": torch.ones(2)}, "short": {"embed": b, "norm": torch.ones(2)}}
+    models[twice]["lm_head"] = models[twice]["embed"].clone()
+    folders = {name: checkpoint(tmp_path / name, tensors) for name, tensors in models.items()}
+    merge_weights(folders["long"], folders["short"], 0.5, tmp_path / "merged")
+    merged = load_file(tmp_path / "merged" / "model-1.safetensors")
+    assert merged.keys() == models["long"].keys()
+    assert all(torch.equal(merged[name], (a + b) / 2) for name in merged if name != "norm")
+
+
+def test_a_norm_that_only_one_model_has_is_not_taken_for_a_tied_one(tmp_path: Path) -> None:
+    long = checkpoint(tmp_path / "long", {"norm": torch.ones(3), "q_norm": torch.ones(3)})
+    short = checkpoint(tmp_path / "short", {"norm": torch.ones(3)})
+    with pytest.raises(MergeRefused, match="has the tensor q_norm"):
+        merge_weights(long, short, 0.5, tmp_path / "merged")
