@@ -73,7 +73,7 @@ def by_form(
 
 def measure_pass_rates(bench: SamplingBench, problems: Sequence[Problem], config: CurationConfig) -> dict[str, float]:
     """Share of right answers among `samples`, by problem id."""
-    prompts = [bench.chat.prompt(problem) for problem in problems]
+    prompts = bench.prompts(problems)
     answers = bench.sample(prompts, config.samples, config.max_response_tokens, config.temperature, name="pass rates")
     return _share_right(bench, problems, [[bench.chat.text(a.tokens) for a in row] for row in answers])
 

@@ -26,7 +26,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def evaluate(bench: SamplingBench, problems: Sequence[Problem], config: EvaluationConfig) -> Evaluation:
     """Evaluate the weights that are in the bench's engine."""
-    prompts = [bench.chat.prompt(problem) for problem in problems]
+    prompts = bench.prompts(problems)
     completions = bench.sample(
         prompts, config.samples, config.max_response_tokens, config.temperature, name="evaluation"
     )

@@ -103,7 +103,7 @@ def _sampled(
     sampled: defaultdict[str, dict[str, str]] = defaultdict(dict)
     if config.samples == 0:
         return sampled
-    prompts = [bench.chat.prompt(problem) for problem in problems]
+    prompts = bench.prompts(problems)
     rows = bench.sample(prompts, config.samples, config.max_response_tokens, 1.0, name="responses to label")
     reader = _reader(bench, config)
     for problem, row in zip(problems, rows, strict=True):

@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from infra.configs import EngineConfig, HandoverConfig
+from infra.errors import LonghaulError
 from infra.inference.engine import Completion, Repetition, Request
 from infra.inference.workers import AnyEngine, open_engine
 from infra.progress.tasks import task
 from steps.bench import Bench, Part
 from steps.chat import Chat
+from steps.problem import Problem
 from steps.rewards.scorer import Scorer
+
+
+class PromptTooLong(LonghaulError, ValueError):
+    """A problem's prompt fills the engine's context."""
 
 
 class SamplingBench(Bench):
@@ -44,6 +50,17 @@ class SamplingBench(Bench):
     def engine(self) -> AnyEngine:
         """Generates with the model's weights, or with those that were handed over last."""
         return self._engine.get()
+
+    def prompts(self, problems: Sequence[Problem]) -> list[list[int]]:
+        """The problems' prompts as tokens. Raises PromptTooLong naming a problem that leaves no room for a response."""
+        prompts = [self.chat.prompt(problem) for problem in problems]
+        for problem, prompt in zip(problems, prompts, strict=True):
+            if len(prompt) >= self.context:
+                raise PromptTooLong(
+                    f"problem {problem.id} of {problem.source}: its prompt has {len(prompt)} tokens, and the engine's "
+                    f"context {self.context}: raise engine.context, or take the problem out of the data"
+                )
+        return prompts
 
     def generate(self, requests: Sequence[Request], name: str) -> list[Completion]:
         """Completions in the order of the requests, with progress."""

@@ -36,7 +36,7 @@ def rejection_sample(
     bench: Workbench, problems: Sequence[Problem], config: ExpansionConfig
 ) -> list[tuple[Example, Score]]:
     """Right answers of the model in the bench's engine, at most `keep` different ones of each problem."""
-    prompts = [bench.chat.prompt(problem) for problem in problems]
+    prompts = bench.prompts(problems)
     answers = bench.sample(
         prompts, config.samples, config.max_response_tokens, config.temperature, name="rejection sampling"
     )
@@ -66,9 +66,11 @@ def vanilla_sft(
 ) -> SftResult:
     """Both phases; the trained model is in the bench's trainer."""
     first, second = config.phases
+    chosen = bench.random("expansion").sample(list(problems), min(config.expansion.problems, len(problems)))
+    # A prompt that is too long must be found before anything trains.
+    bench.prompts(chosen)
     tokenised = [bench.chat.example(example.prompt, example.response) for example in examples]
     train(bench.trainer, tokenised, first, bench.random("sft phase 1"), "SFT phase 1", bench.log)
-    chosen = bench.random("expansion").sample(list(problems), min(config.expansion.problems, len(problems)))
     expanded: list[tuple[Example, Score]] = []
     if chosen:
         bench.hand_over()

@@ -43,7 +43,7 @@ class Responses:
 def sample_responses(bench: Workbench, problems: Sequence[Problem], config: ResponsesConfig) -> list[Responses]:
     """Responses of the model in the bench's engine; those that ran out of tokens are left out."""
     chosen = bench.random("long2short problems").sample(list(problems), min(config.problems, len(problems)))
-    prompts = [bench.chat.prompt(problem) for problem in chosen]
+    prompts = bench.prompts(chosen)
     rows = bench.sample(prompts, config.samples, config.max_response_tokens, config.temperature, name="responses")
     finished = [[completion.tokens for completion in row if completion.ended == "stop"] for row in rows]
     pairs = [

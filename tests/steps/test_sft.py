@@ -74,3 +74,12 @@ def test_without_expansion_the_second_phase_has_the_same_examples_and_samples_no
         result = vanilla_sft(bench, EXAMPLES, PROBLEMS, config)
     assert (result.sampled, result.expanded, engine.requests) == (0, [], [])
     assert trainer.steps[0] == trainer.steps[1]
+
+
+def test_a_prompt_to_expand_on_that_fills_the_context_is_named_before_anything_trains(base: Path) -> None:
+    config = SftConfig(phases=(phase(1e-3), phase(1e-4)), expansion=EXPANSION)
+    long = Problem(id="three", prompt="x" * 600, answer="2", verifier="math", source="made up")
+    message = r"problem three of made up: .*context 512: raise engine\.context"
+    with scripted_bench(base, answers) as (bench, _, trainer), pytest.raises(ValueError, match=message):
+        vanilla_sft(bench, EXAMPLES, [long, PROBLEMS[0]], config)
+    assert trainer.steps == []
