@@ -4,6 +4,7 @@ Control tokens come from the template alone: where the text of a problem or of a
 (steps/control_tokens.py).
 """
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ class Chat:
         """What ends a response that is trained on."""
         self.end_tokens = end_tokens(model, self.end_token)
         """All that can end a response that was sampled."""
+        self._rows = embedding_rows(model)
         self._before, _, self._after = self._rendered(_QUESTION).partition(_QUESTION)
         opened = re.search(rf"{THINK}\s*$", self._after)
         self.opened = opened[0] if opened else ""
@@ -44,8 +46,8 @@ class Chat:
     def prompt(self, problem: Problem | str) -> list[int]:
         """The tokens after which the model's response begins.
 
-        Raises ValueError for a prompt with an image (this build reads text alone), and for one with a control token
-        that cannot be distinguished from the template's.
+        Raises ValueError for a prompt with an image (this build reads text alone), for one with a control token that
+        cannot be distinguished from the template's, and for one with a token that the model has no embedding for.
         """
         name = "a prompt"
         if isinstance(problem, Problem):
@@ -55,7 +57,7 @@ class Chat:
         rendered = self._rendered(problem)
         tokens = self._tokens(rendered)
         if self.control.of(tokens) == self._around:
-            return tokens
+            return self._embedded(tokens, problem, f"{name}: ")
         before, after = self._before, self._after
         if len(rendered) < len(before + after) or not (rendered.startswith(before) and rendered.endswith(after)):
             present = " and ".join(text for text in self.control.texts.values() if text in problem)
@@ -65,9 +67,10 @@ class Chat:
             )
         question = rendered[len(before) : len(rendered) - len(after)]
         try:
-            return self.control.encode([(before, True), (question, False), (after, True)])
+            tokens = self.control.encode([(before, True), (question, False), (after, True)])
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
+        return self._embedded(tokens, problem, f"{name}: ")
 
     def _rendered(self, question: str) -> str:
         messages = [{"role": "user", "content": question}]
@@ -77,8 +80,18 @@ class Chat:
         return cast(list[int], self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
 
     def encode(self, text: str) -> list[int]:
-        """Tokens of a piece of a response. Raises ValueError for a control token that cannot be tokenised as text."""
-        return self.control.encode_response(text)
+        """Tokens of a piece of a response. Raises ValueError for a control token that cannot be tokenised as text, and
+        for a token that the model has no embedding for."""
+        return self._embedded(self.control.encode_response(text), text)
+
+    def _embedded(self, tokens: list[int], text: str, where: str = "") -> list[int]:
+        if self._rows is not None and max(tokens, default=0) >= self._rows:
+            token = max(tokens)
+            raise ValueError(
+                f"{where}the token {self.tokenizer.convert_ids_to_tokens(token)!r} stands in {_start(text)!r}, and its id "
+                f"{token} is outside of the model's vocabulary of {self._rows}: remove it from the row"
+            )
+        return tokens
 
     def encode_response(self, response: str) -> list[int]:
         """Tokens of a whole response after its prompt, without the end token.
@@ -109,3 +122,17 @@ class Chat:
         not closed.
         """
         return self.opened + self.decode(tokens)
+
+
+def embedding_rows(model: Path) -> int | None:
+    """Rows of the model's embedding, `vocab_size` in config.json; None for a tokenizer without a model. A tokenizer can
+    have more tokens than that: Gemma 3's has one for images, which its text models lack."""
+    path = model / "config.json"
+    if not path.is_file():
+        return None
+    config = json.loads(path.read_bytes())
+    return int((config.get("text_config") or config)["vocab_size"])
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= 80 else text[:79] + "…"

@@ -50,6 +50,18 @@ class CheckedCheckpoint:
     """Rows of the embedding."""
     files: tuple[str, ...]
     """What belongs to the checkpoint, sorted; other files of the folder were not looked at."""
+    unusable_tokens: tuple[str, ...]
+    """Tokens of the tokenizer that have no embedding: data with one of them are refused."""
+
+
+@dataclass(frozen=True)
+class TokenizerCheck:
+    """What the check of the tokenizer found."""
+
+    prompt: list[int]
+    """The tokens of one short question."""
+    unusable: tuple[str, ...]
+    """Tokens without an embedding, sorted."""
 
 
 def check_checkpoint(folder: Path) -> CheckedCheckpoint:
@@ -63,15 +75,16 @@ def check_checkpoint(folder: Path) -> CheckedCheckpoint:
     model = _on_meta(folder, config)
     parameters = _check_weights(folder, files, model)
     vocabulary = config.get_text_config().vocab_size
-    prompt = _check_tokenizer(folder, vocabulary)
-    check_prompt_fits(prompt, config.get_text_config().max_position_embeddings)
-    check_forward(folder, prompt)
+    tokenizer = _check_tokenizer(folder, vocabulary)
+    check_prompt_fits(tokenizer.prompt, config.get_text_config().max_position_embeddings)
+    check_forward(folder, tokenizer.prompt)
     return CheckedCheckpoint(
         architecture=type(model).__name__,
         parameters=parameters,
         context_length=config.get_text_config().max_position_embeddings,
         vocabulary=vocabulary,
         files=tuple(files),
+        unusable_tokens=tokenizer.unusable,
     )
 
 
@@ -286,8 +299,7 @@ def _check_tensor(file: str, name: str, shard: safe_open, expected: torch.Tensor
         raise CheckpointRefused(f"{file}: tensor {name} has values that are NaN or infinite; use an earlier checkpoint")
 
 
-def _check_tokenizer(folder: Path, vocabulary: int) -> list[int]:
-    """Returns a prompt's tokens."""
+def _check_tokenizer(folder: Path, vocabulary: int) -> TokenizerCheck:
     # transformers makes up an empty tokenizer where there is none.
     if not any(all((folder / name).is_file() for name in names) for names in TOKENIZERS):
         raise CheckpointRefused(
@@ -312,12 +324,20 @@ def _check_tokenizer(folder: Path, vocabulary: int) -> list[int]:
             f"config.json: end token {last} (eos_token_id, also of generation_config.json) is not in the vocabulary "
             f"of {vocabulary}; correct it"
         )
-    name, number = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    if number >= vocabulary:
-        raise CheckpointRefused(
-            f"tokenizer.json: token {name!r} has id {number}, and config.json has a vocabulary of {vocabulary}; give "
-            "the tokenizer that belongs to these weights"
-        )
+    # Tokens that were added later and have no embedding must not occur in data; Gemma 3's text models have one such.
+    outside = {name: number for name, number in tokenizer.get_vocab().items() if number >= vocabulary}
+    for name, number in outside.items():
+        if number not in tokenizer.added_tokens_decoder:
+            raise CheckpointRefused(
+                f"tokenizer.json: token {name!r} has id {number}, and config.json has a vocabulary of {vocabulary}; "
+                "give the tokenizer that belongs to these weights"
+            )
     text = render_message(template, tokenizer.special_tokens_map)
     tokens: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return tokens
+    if max(tokens) >= vocabulary:
+        raise CheckpointRefused(
+            f"chat_template.jinja: it writes the token {tokenizer.convert_ids_to_tokens(max(tokens))!r}, whose id "
+            f"{max(tokens)} is outside of the vocabulary of {vocabulary} in config.json; give the tokenizer and the "
+            "template that belong to these weights"
+        )
+    return TokenizerCheck(tokens, tuple(sorted(outside)))

@@ -63,6 +63,8 @@ def import_checkpoint(
             _raise_context(aside, config.context_length, config.rope_theta)
             report(f"context raised from {original} to {config.context_length} tokens")
         checked = check_checkpoint(aside)
+        if checked.unusable_tokens:
+            report(f"tokens without an embedding, refused in data: {', '.join(checked.unusable_tokens)}")
         report(f"{checked.architecture} with {checked.parameters:,} parameters is whole")
     return ImportResult(
         source=source.address,

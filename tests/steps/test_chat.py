@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tokenizers import AddedToken
 
 from steps.chat import Chat
 from steps.rewards.score import boxed_answer
@@ -65,3 +66,29 @@ def test_every_end_token_of_the_checkpoint_is_left_out_of_the_text(base: Path, t
     body = chat.encode("x = 5\n")
     for end in chat.end_tokens:
         assert chat.text([*body, end]) == "x = 5\n"
+
+
+def one_token_more(base: Path, folder: Path, special: bool) -> Chat:
+    """The nano checkpoint with a token that its embedding has no row for."""
+    shutil.copytree(base, folder)
+    tokenizer = Chat(folder).tokenizer
+    tokenizer.add_tokens([AddedToken("<image_soft_token>", normalized=False, special=special)])
+    tokenizer.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    rows = tokenizer.convert_tokens_to_ids("<image_soft_token>")
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": rows}))
+    return Chat(folder)
+
+
+def test_a_token_without_an_embedding_is_named_where_it_stands(base: Path, tmp_path: Path) -> None:
+    chat = one_token_more(base, tmp_path / "more", special=False)
+    assert chat.prompt("2 + 3?") == Chat(base).prompt("2 + 3?")
+    for use in (chat.prompt, chat.encode, lambda text: chat.example("2 + 3?", text)):
+        with pytest.raises(ValueError, match=r"'<image_soft_token>' stands in 'see <image.*id \d+ is outside"):
+            use("see <image_soft_token> here")
+
+
+def test_a_control_token_without_an_embedding_is_text_in_data(base: Path, tmp_path: Path) -> None:
+    chat = one_token_more(base, tmp_path / "more", special=True)
+    example = chat.example("see <image_soft_token>", "<image_soft_token>")
+    assert chat.tokenizer.decode([*example.tokens]).count("<image_soft_token>") == 2

@@ -128,6 +128,13 @@ def test_a_head_that_is_saved_nowhere_names_the_key_that_ties_it(sharded: Path) 
         check_checkpoint(sharded)
 
 
+def test_an_added_token_without_an_embedding_is_accepted_and_reported(base: Path, tmp_path: Path) -> None:
+    save_tokenizer(base, additional_special_tokens=["<user>", *(f"<{n}>" for n in range(22))])
+    lines: list[str] = []
+    import_at(ImportConfig(checkpoint=str(base)), tmp_path / "model", lines.append)
+    assert "tokens without an embedding, refused in data: <21>" in lines
+
+
 def edited(file: str, **changes: Any) -> Callable[[Path], None]:
     return lambda base: edit(base / file, lambda content: content.update(changes))
 
@@ -220,8 +227,16 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "end token outside": (edited("config.json", eos_token_id=[1, 64]), "end token 64 .*vocabulary of 64"),
     "end token not a number": (edited("generation_config.json", eos_token_id=["<end>"]), "eos_token_id is"),
     "tokenizer too large": (
-        lambda b: save_tokenizer(b, additional_special_tokens=[f"<{n}>" for n in range(30)]),
-        "vocabulary of 64",
+        lambda b: edit(b / "tokenizer.json", lambda t: t["model"]["vocab"].update({"z" * n: 62 + n for n in (1, 2)})),
+        "token 'zz' has id 64.*vocabulary of 64",
+    ),
+    "template writes a token without an embedding": (
+        lambda b: save_tokenizer(
+            b,
+            additional_special_tokens=[f"<{n}>" for n in range(30)],
+            chat_template="{{ messages[0].content }}<29>",
+        ),
+        r"chat_template\.jinja: it writes the token '<29>'.*vocabulary of 64",
     ),
 }
 
