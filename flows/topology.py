@@ -287,7 +287,7 @@ def evaluation_spec(name: str, inputs: Inputs) -> StageSpec:
     return StageSpec(
         name,
         "evaluation",
-        "steps.stages.evaluate:run",
+        f"steps.stages.{'evaluate_import' if name == evaluation_stage('import') else 'evaluate'}:run",
         GenerateSettings,
         _own_inputs({**inputs, **HELD_OUT}),
         "evaluate",

@@ -88,8 +88,8 @@ class Chat:
         if self._rows is not None and max(tokens, default=0) >= self._rows:
             token = max(tokens)
             raise ValueError(
-                f"{where}the token {self.tokenizer.convert_ids_to_tokens(token)!r} stands in {_start(text)!r}, and its id "
-                f"{token} is outside of the model's vocabulary of {self._rows}: remove it from the row"
+                f"{where}the token {self.tokenizer.convert_ids_to_tokens(token)!r} stands in {_start(text)!r}, and its "
+                f"id {token} is outside of the model's vocabulary of {self._rows}: remove it from the row"
             )
         return tokens
 
@@ -125,13 +125,14 @@ class Chat:
 
 
 def embedding_rows(model: Path) -> int | None:
-    """Rows of the model's embedding, `vocab_size` in config.json; None for a tokenizer without a model. A tokenizer can
-    have more tokens than that: Gemma 3's has one for images, which its text models lack."""
+    """Rows of the model's embedding, `vocab_size` in config.json; None where that does not say. A tokenizer can have
+    more tokens than that: Gemma 3's has one for images, which its text models lack."""
     path = model / "config.json"
     if not path.is_file():
         return None
     config = json.loads(path.read_bytes())
-    return int((config.get("text_config") or config)["vocab_size"])
+    rows = (config.get("text_config") or config).get("vocab_size")
+    return None if rows is None else int(rows)
 
 
 def _start(text: str) -> str:

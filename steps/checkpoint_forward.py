@@ -62,7 +62,7 @@ def check_forward(folder: Path, prompt: Sequence[int]) -> None:
         model = AutoModelForCausalLM.from_pretrained(
             folder, config=config, dtype="auto", local_files_only=True, trust_remote_code=False, use_safetensors=True
         ).eval()
-        alone = _logprobs(model, [tokens])
+        alone = _logprobs(model, [tokens], packed=False)
     name = type(model).__name__
     with refusing("config.json", f"{name} does not run with the trainer's attention"):
         model.set_attn_implementation(PACKED)
@@ -84,13 +84,32 @@ def check_forward(folder: Path, prompt: Sequence[int]) -> None:
         )
 
 
+def trainer_logprobs(folder: Path, dtype: str, examples: Sequence[Sequence[int]]) -> list[Tensor]:
+    """[length, vocabulary] of each example: log-probabilities of the next token, in float64, by the model as the
+    trainer loads and calls it, on the CPU.
+
+    Args:
+        dtype: torch's name of one.
+    """
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=dtype,
+        attn_implementation=PACKED,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+    ).eval()
+    return [_logprobs(model, [example]) for example in examples]
+
+
 @torch.inference_mode()
-def _logprobs(model: Any, examples: Sequence[Sequence[int]]) -> Tensor:
-    """[length, vocabulary] of the last example of a packed row, called as the trainer does."""
+def _logprobs(model: Any, examples: Sequence[Sequence[int]], packed: bool = True) -> Tensor:
+    """[length, vocabulary] of the last example of a packed row, called as the trainer does; `packed` is whether by the
+    trainer's attention."""
     tokens = torch.tensor([[token for example in examples for token in example]])
     positions = torch.cat([torch.arange(len(example)) for example in examples])[None]
-    packed = {"example_lengths": [[len(example) for example in examples]]} if len(examples) > 1 else {}
-    logits = model(input_ids=tokens, position_ids=positions, use_cache=False, **packed).logits
+    lengths = {"example_lengths": [[len(example) for example in examples]]} if packed else {}
+    logits = model(input_ids=tokens, position_ids=positions, use_cache=False, **lengths).logits
     return logits[0, -len(examples[-1]) :].double().log_softmax(-1)
 
 

@@ -5,17 +5,29 @@ One stands beside each stage that makes a model; `longhaul evaluate` runs it for
     longhaul run --config configs/nano.yaml --only evaluate/rl
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from infra.stages.contract import StageContext, StageOutput
 from steps.configs.evaluation import EvaluationConfig
 from steps.evaluation import evaluate
 from steps.problem import load_problems
+from steps.sampling_bench import SamplingBench
 from steps.stages.sampling import sampling_bench
 from steps.stages.settings import GenerateSettings
 
 
-def run(context: StageContext, settings: GenerateSettings[EvaluationConfig]) -> StageOutput:
-    """Evaluate the input `model` on the test problems of the input `data`."""
+def run(
+    context: StageContext,
+    settings: GenerateSettings[EvaluationConfig],
+    before: Callable[[SamplingBench], dict[str, Any]] = lambda bench: {},
+) -> StageOutput:
+    """Evaluate the input `model` on the test problems of the input `data`.
+
+    `before` is called with the bench first; what it returns are the stage's metrics.
+    """
     problems = load_problems(context.inputs["data"] / "test.jsonl")
     with sampling_bench(context, settings) as bench:
+        metrics = before(bench)
         evaluation = evaluate(bench, problems, settings.own)
-    return StageOutput({}, {}, evaluation, evaluation.headline)
+    return StageOutput({}, metrics, evaluation, evaluation.headline)

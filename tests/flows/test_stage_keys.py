@@ -62,6 +62,7 @@ TABLE = {
     "steps/evaluation.py": EVALUATES,
     "steps/answer_reading.py": EVALUATES,
     "steps/configs/evaluation.py": EVALUATES,
+    "steps/engine_agreement.py": EVALUATES,
     # What several stages share.
     "steps/supervised.py": SUPERVISED,
     "steps/packing.py": TRAINS,
@@ -88,7 +89,7 @@ TABLE = {
     "infra/inference/end_tokens.py": JUDGES | {"import"},
     "infra/inference/isolated.py": {"reward_models", *RL},
     "infra/training/trainer.py": TRAINS,
-    "infra/training/attention.py": TRAINS | {"import"},
+    "infra/training/attention.py": TRAINS | EVALUATES | {"import"},
     "infra/training/sequence.py": TRAINS,
     "infra/training/chunked_head.py": TRAINS,
     "infra/weights/handover.py": SAMPLES_AND_TRAINS,
@@ -164,5 +165,5 @@ def test_every_stages_file_says_how_to_run_it_alone() -> None:
     for stage, spec in STAGES.items():
         path = ROOT.joinpath(*spec.module.split(".")).with_suffix(".py")
         text = ast.get_docstring(ast.parse(path.read_text())) or ""
-        displayed = "evaluate/rl" if evaluated_stage(stage) else stage
+        displayed = "evaluate/rl" if spec.module == "steps.stages.evaluate" else stage
         assert re.search(rf"longhaul run .*--only {re.escape(displayed)}\b", text), f"{path.name}: {stage}"

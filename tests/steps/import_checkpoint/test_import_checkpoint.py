@@ -132,7 +132,7 @@ def test_an_added_token_without_an_embedding_is_accepted_and_reported(base: Path
     save_tokenizer(base, additional_special_tokens=["<user>", *(f"<{n}>" for n in range(22))])
     lines: list[str] = []
     import_at(ImportConfig(checkpoint=str(base)), tmp_path / "model", lines.append)
-    assert "tokens without an embedding, refused in data: <21>" in lines
+    assert any(line.startswith("tokens without an embedding, refused in data: <21>") for line in lines)
 
 
 def edited(file: str, **changes: Any) -> Callable[[Path], None]:
