@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from infra.inference.context import longest_context
 from infra.inference.end_tokens import end_tokens
 from steps.checkpoint_files import INDEX, SINGLE, TOKENIZERS, belongs
 from steps.checkpoint_forward import check_forward, check_trainable
@@ -76,12 +77,12 @@ def check_checkpoint(folder: Path) -> CheckedCheckpoint:
     parameters = _check_weights(folder, files, model)
     vocabulary = config.get_text_config().vocab_size
     tokenizer = _check_tokenizer(folder, vocabulary)
-    check_prompt_fits(tokenizer.prompt, config.get_text_config().max_position_embeddings)
+    check_prompt_fits(tokenizer.prompt, context_of(config))
     check_forward(folder, tokenizer.prompt)
     return CheckedCheckpoint(
         architecture=type(model).__name__,
         parameters=parameters,
-        context_length=config.get_text_config().max_position_embeddings,
+        context_length=context_of(config),
         vocabulary=vocabulary,
         files=tuple(files),
         unusable_tokens=tokenizer.unusable,
@@ -152,6 +153,13 @@ def load_config(folder: Path) -> PreTrainedConfig:
         if not isinstance(getattr(text, key, None), int):
             raise CheckpointRefused(f"config.json: {key} is missing; add it, or use another checkpoint")
     return config
+
+
+def context_of(config: PreTrainedConfig) -> int:
+    """The longest context of a configuration that load_config has accepted, in tokens."""
+    longest = longest_context(config.to_dict())
+    assert longest is not None
+    return longest
 
 
 def _check_json(path: Path) -> dict[str, Any]:

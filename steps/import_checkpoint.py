@@ -4,7 +4,8 @@ The report pretrains its own vision-language base, cools it down, and activates 
 131,072 tokens with a RoPE base of 1,000,000. This stage does none of that: it takes a base checkpoint in the Hugging
 Face format, wherever it came from (infra/store/sources.py), proves that it is whole (steps/checkpoint.py), and records
 where it came from. What remains of long-context activation is that the context length and the RoPE
-base can be raised; the weights are not trained for it here, the long phase of SFT does that. Text models only so far.
+base can be raised (with yarn and llama3, the context up to what they scale to); the weights are not trained for it
+here, the long phase of SFT does that. Text models only so far.
 
     longhaul run --only import --config configs/nano.yaml
 """
@@ -18,10 +19,13 @@ from pathlib import Path
 
 from infra.files import folder_written_aside, write_text_atomically
 from infra.store.source import Source
-from steps.checkpoint import check_checkpoint, load_config, select_files
+from steps.checkpoint import check_checkpoint, context_of, load_config, select_files
 from steps.checkpoint_refused import CheckpointRefused
 from steps.checkpoint_repairs import repair_checkpoint
 from steps.configs.import_checkpoint import ImportConfig
+
+PRESCALED = ("yarn", "llama3")
+"""Kinds of RoPE that scale by a factor from `original_max_position_embeddings`, whatever the context is."""
 
 LOGGER = logging.getLogger(__name__)
 
@@ -58,7 +62,7 @@ def import_checkpoint(
         if left_out:
             report(f"left out of {source.address}: {', '.join(left_out)}")
         repair_checkpoint(aside, report)
-        original = load_config(aside).get_text_config().max_position_embeddings
+        original = context_of(load_config(aside))
         if config.context_length is not None:
             _raise_context(aside, config.context_length, config.rope_theta)
             report(f"context raised from {original} to {config.context_length} tokens")
@@ -94,28 +98,37 @@ def _summary(names: list[str]) -> tuple[str, ...]:
 def _raise_context(folder: Path, context_length: int, rope_theta: float | None) -> None:
     config = load_config(folder)
     text = config.get_text_config()
-    own = text.max_position_embeddings
+    own = context_of(config)
     if context_length < own:
         raise CheckpointRefused(
             f"config.json: context_length {context_length} is below the checkpoint's {own}: leave it out, and limit "
             "the length of responses where they are sampled"
         )
     rope = getattr(text, "rope_parameters", None) or {}
-    if rope.get("rope_type") != "default":
+    kind = rope.get("rope_type")
+    if rope_theta not in (None, rope.get("rope_theta")) and (context_length == own or kind != "default"):
         raise CheckpointRefused(
-            f"config.json: rope_parameters is {rope or 'missing'}, and the context of plain RoPE alone can be raised: "
-            "edit the checkpoint's config.json, and leave context_length out"
+            f"config.json: rope_theta {rope_theta} would replace {rope.get('rope_theta')} without a longer context "
+            f"than the checkpoint's {own}, or beside its {kind} scaling, which only damages the model: leave it out"
         )
     if context_length == own:
-        if rope_theta not in (None, rope["rope_theta"]):
-            raise CheckpointRefused(
-                f"config.json: rope_theta {rope_theta} would replace {rope['rope_theta']} without a longer context "
-                f"than the checkpoint's {own}, which only damages the model: leave it out"
-            )
         return
-    text.max_position_embeddings = context_length
-    if rope_theta is not None:
+    if kind in PRESCALED:
+        most = int(rope["factor"] * rope["original_max_position_embeddings"])
+        if context_length > most:
+            raise CheckpointRefused(
+                f"config.json: context_length {context_length} is above the {most} tokens that its {kind} RoPE scales "
+                "to: lower it, or raise rope_parameters.factor in the checkpoint's config.json"
+            )
+    elif kind != "default":
+        raise CheckpointRefused(
+            f"config.json: context_length {context_length} is above the checkpoint's {own}, and its "
+            f"{kind or 'unknown'} RoPE does not reach further: leave context_length out, or raise "
+            "rope_parameters.factor in the checkpoint's config.json where it has one (linear)"
+        )
+    elif rope_theta is not None:
         rope["rope_theta"] = rope_theta
+    text.max_position_embeddings = context_length
     config.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     if path.is_file():

@@ -14,9 +14,9 @@ from typing import Any, Literal
 import torch
 
 from infra.configs import EngineConfig, Transport
-from infra.errors import LonghaulError
+from infra.inference.context import check_context
 from infra.inference.end_tokens import end_tokens
-from infra.inference.sizes import check_kv_cache, text_config
+from infra.inference.sizes import check_kv_cache
 
 
 @dataclass(frozen=True)
@@ -76,22 +76,6 @@ def _transfer_backend(config: EngineConfig, transport: Transport) -> str:
         return "checkpoint_engine"
     # Workers are processes of their own where there are several, and nothing can be passed to them by reference.
     return "in_process" if config.tensor_parallel == 1 else "ipc"
-
-
-def check_context(model: Path, config: EngineConfig) -> None:
-    """Refuse a context longer than the checkpoint's positions, which vLLM refuses by a variable of its own.
-
-    Positions that are scaled are left to vLLM. Raises LonghaulError naming engine.context.
-    """
-    text = text_config(model)
-    positions = text.get("max_position_embeddings")
-    rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
-    scaled = rope.get("rope_type", rope.get("type", "default")) != "default"
-    if isinstance(positions, int) and not scaled and config.context > positions:
-        raise LonghaulError(
-            f"engine.context is {config.context}, and the checkpoint has positions for {positions} tokens: lower "
-            "engine.context, or raise the checkpoint's with import_checkpoint.context_length"
-        )
 
 
 def _start(model: Path, config: EngineConfig, **options: Any) -> Any:

@@ -87,6 +87,7 @@ TABLE = {
     "infra/inference/sizes.py": SAMPLES,
     "infra/inference/serving.py": NONE,
     "infra/inference/end_tokens.py": JUDGES | {"import"},
+    "infra/inference/context.py": SAMPLES | {"import"},
     "infra/inference/isolated.py": {"reward_models", *RL},
     "infra/training/trainer.py": TRAINS,
     "infra/training/attention.py": TRAINS | EVALUATES | {"import"},

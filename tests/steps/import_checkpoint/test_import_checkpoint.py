@@ -302,16 +302,41 @@ def test_a_raised_context_runs_beyond_the_old_length_with_the_new_rope_base(base
     assert Manifest.of(tmp_path / "again") == Manifest.of(tmp_path / "model")
 
 
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": CONTEXT, "rope_theta": 1e4}
+
+
+def test_the_context_of_yarn_is_raised_up_to_what_it_scales_to(base: Path, tmp_path: Path) -> None:
+    edited("config.json", rope_parameters=YARN)(base)
+    result = import_at(ImportConfig(checkpoint=str(base), context_length=4 * CONTEXT), tmp_path / "model")
+    assert (result.context_length, result.original_context_length) == (4 * CONTEXT, CONTEXT)
+    raised = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    before = AutoModelForCausalLM.from_pretrained(base)
+    assert raised.config.rope_parameters == YARN
+    assert torch.equal(raised.model.rotary_emb.inv_freq, before.model.rotary_emb.inv_freq)
+
+
+def test_the_context_of_linear_scaling_counts_after_it(base: Path) -> None:
+    edited("config.json", rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4})(base)
+    assert check_checkpoint(base).context_length == 2 * CONTEXT
+
+
 @pytest.mark.parametrize(
     ("settings", "change", "message"),
     [
         ({"context_length": CONTEXT - 1}, {}, "below the checkpoint's 64"),
         ({"context_length": CONTEXT, "rope_theta": 2e4}, {}, "without a longer context"),
         (
-            {"context_length": 2 * CONTEXT},
+            {"context_length": 4 * CONTEXT},
             {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}},
-            "plain RoPE",
+            "above the checkpoint's 128, and its linear RoPE does not reach further",
         ),
+        (
+            {"context_length": 2 * CONTEXT},
+            {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}},
+            "above the checkpoint's 64, and its dynamic RoPE does not reach further",
+        ),
+        ({"context_length": 5 * CONTEXT}, {"rope_parameters": YARN}, "above the 256 tokens that its yarn RoPE scales"),
+        ({"context_length": 2 * CONTEXT, "rope_theta": 1e6}, {"rope_parameters": YARN}, "beside its yarn scaling"),
     ],
 )
 def test_a_context_that_would_damage_the_model_is_refused(
