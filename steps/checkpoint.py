@@ -28,7 +28,7 @@ from steps.checkpoint_files import INDEX, SINGLE, TOKENIZERS, belongs
 from steps.checkpoint_forward import check_forward, check_trainable
 from steps.checkpoint_links import check_links
 from steps.checkpoint_refused import CheckpointRefused, refusing
-from steps.checkpoint_template import render_message
+from steps.checkpoint_template import own_words, render_message
 from steps.checkpoint_values import check_prompt_fits, check_values
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -53,6 +53,8 @@ class CheckedCheckpoint:
     """What belongs to the checkpoint, sorted; other files of the folder were not looked at."""
     unusable_tokens: tuple[str, ...]
     """Tokens of the tokenizer that have no embedding: data with one of them are refused."""
+    system_prompt: str
+    """What the chat template writes before each question by itself; empty for most."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class TokenizerCheck:
     """The tokens of one short question."""
     unusable: tuple[str, ...]
     """Tokens without an embedding, sorted."""
+    system_prompt: str
+    """What the chat template writes before each question by itself; empty for most."""
 
 
 def check_checkpoint(folder: Path) -> CheckedCheckpoint:
@@ -86,6 +90,7 @@ def check_checkpoint(folder: Path) -> CheckedCheckpoint:
         vocabulary=vocabulary,
         files=tuple(files),
         unusable_tokens=tokenizer.unusable,
+        system_prompt=tokenizer.system_prompt,
     )
 
 
@@ -348,4 +353,5 @@ def _check_tokenizer(folder: Path, vocabulary: int) -> TokenizerCheck:
             f"{max(tokens)} is outside of the vocabulary of {vocabulary} in config.json; give the tokenizer and the "
             "template that belong to these weights"
         )
-    return TokenizerCheck(tokens, tuple(sorted(outside)))
+    special = {*tokenizer.all_special_tokens, *map(str, tokenizer.added_tokens_decoder.values())}
+    return TokenizerCheck(tokens, tuple(sorted(outside)), own_words(text, special))

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +22,8 @@ CHARACTERS = 1_000_000
 """Longest text of a template for one short message."""
 CPU_SECONDS = 10
 WALL_SECONDS = 120
+ROLES = 3
+"""Words that are no system prompt: `user`, `[INST]`, `### Instruction:`."""
 _TODAY = re.compile(r"""strftime_now\(\s*(["'])([^"'\\{}]*)\1\s*\)""")
 
 
@@ -78,6 +81,20 @@ def render_message(template: str, variables: dict[str, Any]) -> str:
             "give the template that belongs to this checkpoint"
         )
     return str(first)
+
+
+def own_words(text: str, tokens: Iterable[str]) -> str:
+    """What a template writes before a user's message besides special tokens and roles: a default system prompt, or "".
+
+    Args:
+        text: what render_message has returned.
+        tokens: the tokenizer's special tokens.
+    """
+    before = text.partition(MESSAGE)[0]
+    for token in sorted(tokens, key=len, reverse=True):
+        before = before.replace(token, " ")
+    words = before.split()
+    return " ".join(words) if len(words) > ROLES else ""
 
 
 def _too_much(limit: str) -> str:

@@ -69,6 +69,8 @@ def import_checkpoint(
         checked = check_checkpoint(aside)
         if checked.unusable_tokens:
             report(f"tokens without an embedding, refused in data: {', '.join(checked.unusable_tokens)}")
+        if checked.system_prompt:
+            report(f"the chat template begins each prompt with a text of its own: {checked.system_prompt[:200]!r}")
         report(f"{checked.architecture} with {checked.parameters:,} parameters is whole")
     return ImportResult(
         source=source.address,

@@ -50,3 +50,11 @@ def test_todays_date_in_a_chat_template_is_fixed_wherever_the_template_stands(ba
         text = tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
         assert str(text).startswith("26 Jul 2024<user>hi")
     assert sum("26 July 2024" in line for line in lines) == 2
+
+
+def test_a_default_system_prompt_is_reported(base: Path, tmp_path: Path) -> None:
+    template = (base / "chat_template.jinja").read_text()
+    (base / "chat_template.jinja").write_text("You are a model of the maker" + template)
+    lines: list[str] = []
+    import_at(ImportConfig(checkpoint=str(base)), tmp_path / "model", lines.append)
+    assert any("a text of its own: 'You are a model of the maker'" in line for line in lines)

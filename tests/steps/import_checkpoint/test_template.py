@@ -5,7 +5,7 @@ import time
 import pytest
 
 from steps.checkpoint_refused import CheckpointRefused
-from steps.checkpoint_template import MESSAGE, fix_date, render_message
+from steps.checkpoint_template import MESSAGE, fix_date, own_words, render_message
 
 LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
 DOUBLING = "{% set ns = namespace(s='x' * 1024) %}{% for i in range(40) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}"
@@ -53,3 +53,19 @@ def test_todays_date_becomes_a_fixed_one() -> None:
     assert render_message(fix_date(TODAY) + SAYS, {}) == f"26 July 2024 2024 {MESSAGE}"
     guarded = "{% if strftime_now is defined %}{% set day = strftime_now('%d %b %Y') %}{% endif %}{{ day }} " + SAYS
     assert render_message(fix_date(guarded), {}) == f"26 Jul 2024 {MESSAGE}"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"<|im_start|>user\n{MESSAGE}<|im_end|>\n", ""),
+        (f"<s>[INST] {MESSAGE} [/INST]", ""),
+        (f"### Instruction:\n{MESSAGE}", ""),
+        (
+            f"<|im_start|>system\nYou are Q, made by A.<|im_end|>\n<|im_start|>user\n{MESSAGE}<|im_end|>",
+            "system You are Q, made by A. user",
+        ),
+    ],
+)
+def test_a_default_system_prompt_is_distinguished_from_roles(text: str, words: str) -> None:
+    assert own_words(text, ["<s>", "<|im_start|>", "<|im_end|>"]) == words
