@@ -1,10 +1,14 @@
 """Code that comes with a checkpoint never runs: transformers would ask on the terminal, and run it on "y"."""
 
 import ast
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from steps.chat import Chat
 
 ROOT = Path(__file__).parents[1]
 OPENS = {"from_pretrained", "from_config", "LLM"}
@@ -28,6 +32,24 @@ def opened_without_refusal(source: str) -> Iterator[int]:
         refusals = [word.value for word in node.keywords if word.arg == "trust_remote_code"]
         if not any(isinstance(value, ast.Constant) and value.value is False for value in refusals):
             yield node.lineno
+
+
+def test_a_checkpoint_that_brings_code_is_refused_without_a_question(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(base, tmp_path / "base")
+    for name, key, value in (
+        ("config.json", "AutoConfig", "evil.Config"),
+        ("tokenizer_config.json", "AutoTokenizer", ["evil.Tokenizer", None]),
+    ):
+        content = json.loads((folder / name).read_text())
+        content |= {"model_type": "evil", "tokenizer_class": "Evil", "auto_map": {key: value}}
+        (folder / name).write_text(json.dumps(content))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.setattr("builtins.input", lambda *question: "y")
+    with pytest.raises(ValueError):
+        Chat(folder)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_nothing_opens_a_checkpoint_with_leave_to_run_its_code() -> None:
