@@ -1,5 +1,6 @@
 """The error of a checkpoint that cannot be used."""
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,4 +19,6 @@ def refusing(file: str, reason: str) -> Iterator[None]:
     except (CheckpointRefused, MemoryError):
         raise
     except Exception as error:
-        raise CheckpointRefused(f"{file}: {reason} ({type(error).__name__}: {error})") from error
+        # transformers' messages are paragraphs, some of which recommend what is never done here.
+        said = textwrap.shorten(str(error), 200, placeholder=" …")
+        raise CheckpointRefused(f"{file}: {reason} ({type(error).__name__}: {said})") from error

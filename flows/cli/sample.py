@@ -48,15 +48,20 @@ def sample(
     folder = find_model(open_store(store), model)
     os.environ.update(engine_environment())
     from infra.configs import EngineConfig
+    from infra.inference.context import longest_context
     from infra.inference.engine import Engine, Request
     from infra.progress.logs import output, quiet_to
     from steps.chat import Chat
+    from steps.checkpoint_loadable import check_loadable
 
     written: list[int] = []
     with quiet_to(HOME / "sample.log"):
+        check_loadable(folder)
         try:
             chat = Chat(folder)
-            engine = Engine(folder, EngineConfig(max_sequences=1))
+            longest = longest_context(json.loads((folder / "config.json").read_bytes()))
+            context = EngineConfig().context
+            engine = Engine(folder, EngineConfig(max_sequences=1, context=min(context, longest or context)))
         except Exception as error:  # transformers and vLLM raise many kinds for a folder that is not a whole model
             reason = " ".join(str(error).split())[:300]
             fail(f"{folder} is not a model that can be loaded: {reason} (log: {HOME / 'sample.log'})")

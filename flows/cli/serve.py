@@ -33,6 +33,10 @@ def serve(model: str, store: str, host: str, port: int, name: str | None, contex
     from infra.inference.serving import serving_sizes
 
     folder = find_model(open_store(store), model)
+    # Otherwise a broken folder ends in the server's tracebacks, half a minute later.
+    from steps.checkpoint_loadable import check_loadable
+
+    check_loadable(folder)
     environment = {**os.environ, **engine_environment()}
     # The server talks to its engine across processes.
     environment.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)
