@@ -13,6 +13,7 @@ from flows.chain import Chain, DataChanged, StageMissing
 from flows.plan import PlannedStage, make_plan
 from flows.selection import Selection, SelectionRefused
 from flows.topology import MODEL_STAGES, STAGES, inputs_of
+from infra.errors import LonghaulError
 from infra.lineage.index import LineageIndex
 from infra.stages.contract import StageContext, StageOutput
 from infra.store import records
@@ -81,6 +82,12 @@ def test_a_key_of_a_shared_section_is_named_as_in_the_recipe(store: Path) -> Non
 
 def test_one_branch_alone_runs(store: Path) -> None:
     assert runs(plan(chain(store, "long2short.dpo.beta=0.3"))) == ["long2short/dpo", "evaluate/long2short/dpo"]
+
+
+def test_a_context_that_the_checkpoint_does_not_have_is_refused_by_the_plan(store: Path) -> None:
+    with pytest.raises(LonghaulError, match=r"engine\.context is 513, .*positions for 512 tokens"):
+        plan(chain(store, "engine.context=513"))
+    plan(chain(store, "engine.context=513", "import_checkpoint.context_length=513"))
 
 
 def test_the_seed_and_data_from_outside_are_reasons(store: Path, tmp_path: Path) -> None:
