@@ -132,7 +132,11 @@ class Bubblewrap:
                 descriptors.append(stack.enter_context(memory_file(name, content)))
                 return str(FIRST_DESCRIPTOR + len(descriptors))
 
-            arguments = [*_namespaces(slot), "--seccomp", descriptor_of("seccomp", seccomp.compiled())]
+            arguments = [
+                *_namespaces(slot),
+                "--seccomp",
+                descriptor_of("seccomp", seccomp.compiled(slot.group is not None)),
+            ]
             arguments += _image_mounts(str(root), _seen(root))
             arguments += ["--file", descriptor_of("program", program), f"/box/{image.source}"]
             arguments += _devices()

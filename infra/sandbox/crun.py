@@ -91,7 +91,7 @@ class Crun:
                 "mounts": mounts,
                 "linux": {
                     "namespaces": [{"type": kind} for kind in _NAMESPACES],
-                    "seccomp": seccomp.for_oci(),
+                    "seccomp": seccomp.for_oci(slot.group is not None),
                 },
             }
             (bundle / "config.json").write_text(json.dumps(config))

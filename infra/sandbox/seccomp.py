@@ -3,6 +3,9 @@
 All others fail with EPERM. Not among them, each a way by which containers have been left: ptrace and process_vm,
 user namespaces and mounts, keyrings, bpf, perf, io_uring, userfaultfd, kernel modules, and sockets of other families
 than Unix and Internet ones (a box has no network device but its own loopback).
+
+Nor are flock, leases, locks of open files and inotify, by which two boxes could signal each other over a file of the
+image that they share. Record locks (fcntl) are left: SQLite needs them.
 """
 
 import ctypes
@@ -18,11 +21,11 @@ _NAMES = """
 accept accept4 access alarm arch_prctl bind brk chdir chmod clock_getres clock_gettime clock_nanosleep close
 close_range connect copy_file_range creat dup dup2 dup3 epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2
 epoll_wait eventfd eventfd2 execve execveat exit exit_group faccessat faccessat2 fadvise64 fallocate fchdir fchmod
-fchmodat fcntl fdatasync flock fork fstat fstatfs fsync ftruncate futex futex_waitv getcpu getcwd getdents getdents64
+fchmodat fdatasync fork fstat fstatfs fsync ftruncate futex futex_waitv getcpu getcwd getdents getdents64
 getegid geteuid getgid getgroups getitimer getpeername getpgid getpgrp getpid getppid getpriority getrandom getresgid
 getresuid getrlimit getrusage getsid getsockname getsockopt gettid gettimeofday getuid get_robust_list
-inotify_add_watch inotify_init inotify_init1 inotify_rm_watch ioctl kill link linkat listen lseek lstat madvise
-membarrier memfd_create mincore mkdir mkdirat mlock mmap mprotect mremap msync munlock munmap nanosleep newfstatat
+ioctl kill link linkat listen lseek lstat madvise
+membarrier mincore mkdir mkdirat mlock mmap mprotect mremap msync munlock munmap nanosleep newfstatat
 open openat openat2 pause pidfd_open pidfd_send_signal pipe pipe2 poll ppoll prctl pread64 preadv preadv2 prlimit64
 pselect6 pwrite64 pwritev pwritev2 read readahead readlink readlinkat readv recvfrom recvmmsg recvmsg rename renameat
 renameat2 restart_syscall rmdir rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn
@@ -40,6 +43,10 @@ NAMESPACE_FLAGS = 0x7E020080
 
 SOCKET_FAMILIES = (1, 2, 10)
 """AF_UNIX, AF_INET, AF_INET6"""
+
+FCNTL_COMMANDS = (*range(0, 12), *range(1030, 1035))
+"""Descriptors, flags, record locks and owners; F_DUPFD_CLOEXEC, the sizes of pipes, and seals. Not F_SETLEASE, F_NOTIFY
+and locks of open files."""
 
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _EQUAL, _MASKED_EQUAL = 4, 7
@@ -71,9 +78,17 @@ def _library() -> Any:
     return library
 
 
+def allowed(memory_files: bool) -> tuple[str, ...]:
+    """Names of the calls that are allowed whatever their arguments are."""
+    return (*ALLOWED, "memfd_create") if memory_files else ALLOWED
+
+
 @functools.cache
-def compiled() -> bytes:
+def compiled(memory_files: bool) -> bytes:
     """The filter as the kernel takes it (an array of struct sock_filter), made by libseccomp for this machine.
+
+    Args:
+        memory_files: allow memfd_create. Only control groups count what such files hold.
 
     Raises SandboxUnavailable without libseccomp.
     """
@@ -88,8 +103,10 @@ def compiled() -> bytes:
         if library.seccomp_rule_add_array(context, action, number, len(conditions), array):
             raise SandboxUnavailable(f"libseccomp takes no rule for {name}")
 
-    for name in ALLOWED:
+    for name in allowed(memory_files):
         rule(_ALLOW, name)
+    for command in FCNTL_COMMANDS:
+        rule(_ALLOW, "fcntl", _Compare(1, _EQUAL, command, 0))
     rule(_ALLOW, "clone", _Compare(0, _MASKED_EQUAL, NAMESPACE_FLAGS, 0))
     # Its flags lie in memory, where a filter cannot look; the C library then takes clone.
     rule(_ERRNO | errno.ENOSYS, "clone3")
@@ -104,7 +121,7 @@ def compiled() -> bytes:
         return file.read()
 
 
-def for_oci() -> dict[str, Any]:
+def for_oci(memory_files: bool) -> dict[str, Any]:
     """The same filter as an OCI runtime takes it."""
 
     def rule(action: str, *names: str, **rest: Any) -> dict[str, Any]:
@@ -115,7 +132,11 @@ def for_oci() -> dict[str, Any]:
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": errno.EPERM,
         "syscalls": [
-            rule("SCMP_ACT_ALLOW", *ALLOWED),
+            rule("SCMP_ACT_ALLOW", *allowed(memory_files)),
+            *(
+                rule("SCMP_ACT_ALLOW", "fcntl", args=[{"index": 1, "value": command, "op": "SCMP_CMP_EQ"}])
+                for command in FCNTL_COMMANDS
+            ),
             rule("SCMP_ACT_ALLOW", "clone", args=[masked]),
             rule("SCMP_ACT_ERRNO", "clone3", errnoRet=errno.ENOSYS),
             *(

@@ -227,6 +227,34 @@ print(ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(
     assert (result.ended, result.stdout) == ("signal", ""), result
 
 
+def test_boxes_cannot_signal_each_other_over_files_of_an_image(sandbox: Sandbox) -> None:
+    program = (
+        LIBC
+        + """
+import fcntl, os, struct
+file = os.open(os.__file__, os.O_RDONLY)
+lock = struct.pack("hhqqi", fcntl.F_RDLCK, 0, 0, 0, 0)
+for attempt in (
+    lambda: fcntl.flock(file, fcntl.LOCK_SH),
+    lambda: fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK),
+    lambda: fcntl.fcntl(file, fcntl.F_NOTIFY, fcntl.DN_ACCESS),
+    lambda: fcntl.fcntl(file, 37, lock),  # F_OFD_SETLK
+):
+    try:
+        attempt()
+        print("allowed")
+    except PermissionError:
+        print("denied")
+print(libc.inotify_init())
+import sqlite3
+with sqlite3.connect("/tmp/own") as own:
+    own.execute("CREATE TABLE t (x)")
+"""
+    )
+    result = sandbox.run(program, "", LIMITS)
+    assert (result.stdout, result.exit_code) == ("denied\n" * 4 + "-1\n", 0), result
+
+
 def test_a_setuid_program_is_none_in_a_box(sandbox: Sandbox) -> None:
     program = (
         LIBC + "print(libc.prctl(39, 0, 0, 0, 0), os.getresuid()[0] > 0, len(set(os.getresuid())), os.getgroups())"

@@ -124,6 +124,9 @@ def test_without_control_groups_the_result_says_which_limits_do_not_hold(
         result = sandbox.run("print(1)", "", SHORT)
         assert (result.stdout, result.not_held) == ("1\n", ("cpu_seconds", "memory_mb"))
         assert sandbox.run("x = 'x' * 10**9", "", SHORT).ended == "memory"
+        # What no limit of a process counts is denied.
+        denied = sandbox.run("import os; os.memfd_create('x')", "", SHORT)
+        assert "PermissionError" in denied.stderr, denied
 
 
 def test_a_group_of_version_2_is_limited_and_read_by_its_files(tmp_path: Path) -> None:
