@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from infra.cluster.config import ClusterConfig
 from infra.configs import EngineConfig, HandoverConfig, TrainerConfig
@@ -84,6 +84,13 @@ class Recipe(BaseModel):
     cluster: ClusterConfig | None = Field(
         None, description="What stages get on a cluster, where `longhaul deploy` brings the recipe."
     )
+
+    @field_validator("store")
+    @classmethod
+    def _is_a_place(cls, store: str) -> str:
+        if not store.strip():
+            raise ValueError("it is blank: write a folder or s3://bucket/prefix, or leave the key out")
+        return store
 
     @model_validator(mode="after")
     def _has_data_that_can_change(self) -> "Recipe":
@@ -180,9 +187,22 @@ def check_recipe(raw: dict[str, Any], source: str) -> Recipe:
                 message = "unknown key; remove it or fix its spelling"
             lines.append(f"  {key}: {message}")
         raise ConfigRefused(f"{source} is refused:\n" + "\n".join(lines)) from error
-    if unbounded := [f"  {key}: {fault}" for key, fault in _unbounded(recipe.model_dump())]:
-        raise ConfigRefused(f"{source} is refused:\n" + "\n".join(unbounded))
+    values = recipe.model_dump()
+    if faults := [f"  {key}: {fault}" for key, fault in (*_unbounded(values), *_truth_values(raw, values))]:
+        raise ConfigRefused(f"{source} is refused:\n" + "\n".join(faults))
     return recipe
+
+
+def _truth_values(raw: Any, value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Truth values that were taken as the numbers 1 and 0, by key: YAML reads yes, no, on and off as such."""
+    if isinstance(raw, dict) and isinstance(value, dict):
+        for name in raw.keys() & value.keys():
+            yield from _truth_values(raw[name], value[name], f"{key}.{name}".lstrip("."))
+    elif isinstance(raw, list) and isinstance(value, list | tuple):
+        for place, (one, other) in enumerate(zip(raw, value, strict=False)):
+            yield from _truth_values(one, other, f"{key}.{place}")
+    elif isinstance(raw, bool) and not isinstance(value, bool) and isinstance(value, int | float):
+        yield key, f"expected a number, and {str(raw).lower()} (also written {'yes' if raw else 'no'}) is a truth value"
 
 
 def _unbounded(value: Any, key: str = "") -> Iterator[tuple[str, str]]:

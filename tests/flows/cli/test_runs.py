@@ -143,3 +143,14 @@ def test_a_tag_is_a_models_name_until_it_is_taken_away(longhaul: Commands) -> No
         find_model_record(open_store(longhaul.store), "production")
     assert longhaul("tag", "--remove", "production").exit_code == 1
     assert longhaul("tag", "run-2:rl", "Production!").exit_code == 1
+
+
+@pytest.mark.parametrize("command", [["show", "run-1"], ["diff", "run-1", "run-2"]])
+def test_a_stage_whose_name_looks_like_markup_is_shown_as_it_is(longhaul: Commands, command: list[str]) -> None:
+    store = open_store(longhaul.store)
+    record = next(one for one in records.read(store, StageRecord, "stage-runs/run-1") if one.stage == "evaluate/rl")
+    for name in ("[/red]x", "evaluate/[/red]x"):
+        records.write(store, "stage-runs/run-1", record.model_copy(update={"stage": name}))
+    shown = longhaul(*command)
+    assert shown.exit_code == 0, shown.output
+    assert "[/red]x" in shown.output
