@@ -30,6 +30,7 @@ from infra.files import folder_written_aside
 from infra.training.attention import PACKED, Lengths
 from infra.training.chunked_head import with_chunked_head
 from infra.training.operators import load_operators
+from infra.training.out_of_memory import named_when_out_of_memory
 from infra.training.sequence import RowPart, SequenceGroup, check_heads
 from infra.weights.checkpoint_engine import Sockets, WeightServer
 
@@ -228,7 +229,10 @@ class Trainer:
     @torch.no_grad()
     def reference_logprobs(self, batches: Sequence[Rows], temperature: float = 1.0) -> list[Float[Tensor, "_ _"]]:
         """`logprobs` of each micro-batch under the weights as they are now, without a gradient, on the CPU."""
-        mine = [self.logprobs(batch, temperature).cpu() for _, batch in self._shares(batches)]
+        mine = []
+        for place, batch in self._shares(batches):
+            with named_when_out_of_memory(batch.example_lengths, self.config, place + 1, len(batches)):
+                mine.append(self.logprobs(batch, temperature).cpu())
         if self.world == 1:
             return mine
         joined: list[list[Tensor]] = [[] for _ in range(self.world)]
@@ -260,12 +264,15 @@ class Trainer:
 
         Raises:
             LossNotFinite: on all ranks, before the weights are touched.
+            OutOfMemory: on the rank whose micro-batch does not fit.
         """
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
         total, sums = 0.0, dict[str, Tensor]()
         for place, batch in self._shares(batches):
-            value = loss(self._outputs(batch, temperature), batch)
+            described = batch.example_lengths, self.config, place + 1, len(batches)
+            with named_when_out_of_memory(*described):
+                value = loss(self._outputs(batch, temperature), batch)
             counts = int(place < len(batches))
             losses = self._of_all_ranks(value.loss.detach())[:: self._sequence.size]
             first = place - self._sequence.number
@@ -277,7 +284,8 @@ class Trainer:
                 total += one
             self.engine.set_gradient_accumulation_boundary(last)
             # DeepSpeed averages the gradients over the ranks; those that share a row have a part of its gradient each.
-            self.engine.backward(value.loss * (self.world * counts))
+            with named_when_out_of_memory(*described):
+                self.engine.backward(value.loss * (self.world * counts))
             for name, tensor in value.sums.items():
                 share = tensor.detach() * (counts if self._sequence.place == 0 else 0)
                 sums[name] = sums[name] + share if name in sums else share

@@ -92,6 +92,7 @@ TABLE = {
     "infra/training/trainer.py": TRAINS,
     "infra/training/attention.py": TRAINS | EVALUATES | {"import"},
     "infra/training/sequence.py": TRAINS,
+    "infra/training/out_of_memory.py": TRAINS,
     "infra/training/chunked_head.py": TRAINS,
     "infra/weights/handover.py": SAMPLES_AND_TRAINS,
     "infra/lineage/sample_files.py": SAMPLES_KEPT,

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from infra.configs import TrainerConfig
+from infra.training.out_of_memory import OutOfMemory, named_when_out_of_memory
 from infra.training.trainer import LossNotFinite, LossValue, Trainer
 from steps.packing import PackedRows, pack
 from steps.supervised import response_loss
@@ -97,6 +99,26 @@ def test_a_saved_checkpoint_is_whole_and_holds_the_trained_weights(
     trainer.load_weights(saved)
     assert all(torch.equal(tensor, trained[name]) for name, tensor in trainer.weights())
     trainer.load_weights(base)
+
+
+def test_a_micro_batch_that_does_not_fit_is_named_with_what_helps(trainer: Trainer, base: Path) -> None:
+    def greedy(logprobs: Tensor, rows: Any) -> LossValue:
+        return LossValue(logprobs.sum() + torch.empty(2**50).sum())
+
+    trainer.load_weights(base)
+    message = r"micro-batch 1 of 2, one row of 40 tokens, .* longest example has 40.* trainer\.gradient_checkpointing, "
+    with pytest.raises(OutOfMemory, match=message):
+        trainer.step(ROWS, greedy, learning_rate=1e-4)
+    # It continues as if nothing had happened.
+    first = trainer.step(ROWS, response_loss(ROWS), learning_rate=1e-4)
+    trainer.load_weights(base)
+    assert trainer.step(ROWS, response_loss(ROWS), learning_rate=1e-4).loss == first.loss
+    trainer.load_weights(base)
+
+
+def test_errors_that_are_not_about_memory_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError, match=r"^shapes$"), named_when_out_of_memory([[4]], TrainerConfig()):
+        raise RuntimeError("shapes")
 
 
 SPARING = [{"gradient_checkpointing": True}, {"logit_chunk_tokens": 16}]
