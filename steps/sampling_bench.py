@@ -9,7 +9,8 @@ from typing import Any
 
 from infra.configs import EngineConfig, HandoverConfig
 from infra.errors import LonghaulError
-from infra.inference.engine import Completion, Repetition, Request
+from infra.inference.engine import Completion, Request
+from infra.inference.repetition import Repetition
 from infra.inference.workers import AnyEngine, open_engine
 from infra.progress.tasks import task
 from steps.bench import Bench, Part

@@ -16,17 +16,8 @@ import torch
 from infra.configs import EngineConfig, Transport
 from infra.inference.context import check_context
 from infra.inference.end_tokens import end_tokens
+from infra.inference.repetition import INTERVAL, Repetition, repeats
 from infra.inference.sizes import check_kv_cache
-
-
-@dataclass(frozen=True)
-class Repetition:
-    """When generation ends early because it repeats itself (§2.6.2): a pattern of tokens, several times in a row."""
-
-    max_pattern: int
-    """Longest pattern looked for, in tokens."""
-    min_count: int
-    """How often the pattern must stand in a row, at least 2."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +30,8 @@ class Request:
     seed: int
     temperature: float = 1.0
     top_p: float = 1.0
+    response: int = 0
+    """How many of the last of `tokens` are the response's: repetition that began in them counts."""
     repetition: Repetition | None = None
 
 
@@ -53,6 +46,28 @@ class Completion:
     """Log-probability of each token under the distribution that it was sampled from."""
     ended: Literal["stop", "length", "repetition"]
     """An end token (the last of `tokens`), `max_tokens` or the context reached, or repetition."""
+
+
+@dataclass
+class _Running:
+    """A request that has not ended."""
+
+    index: int
+    name: str
+    """vLLM's own name of it."""
+    request: Request
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+    def end(self, length: int) -> list[int]:
+        """The last tokens of the response, also of those that it began with: `length` of them, or all."""
+        before = min(self.request.response, max(0, length - len(self.tokens)))
+        return [*self.request.tokens[len(self.request.tokens) - before :], *self.tokens[-length:]]
+
+
+def _sampled_logprobs(logprobs: Any) -> list[float]:
+    """The log-probabilities of sampled tokens, from vLLM's flat form."""
+    return list(logprobs.logprobs)
 
 
 def check_room(index: int, request: Request, config: EngineConfig) -> int:
@@ -133,9 +148,10 @@ class Engine:
             **options,
         )
         self.llm.init_weight_transfer_engine({"init_info": {}})
-        self.end_tokens = end_tokens(model, getattr(self.llm.get_tokenizer(), "eos_token_id", None))
+        self._tokenizer = self.llm.get_tokenizer()
+        self.end_tokens = end_tokens(model, getattr(self._tokenizer, "eos_token_id", None))
         self._added = 0
-        self._running: dict[str, tuple[int, str]] = {}
+        self._running: dict[str, _Running] = {}
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Completions, each as soon as it is done, in no promised order.
@@ -166,35 +182,48 @@ class Engine:
         self._added += 1
         name = str(self._added)
         prompt = TokensPrompt(prompt_token_ids=list(request.tokens))
-        self._running[name] = index, engine.add_request(name, prompt, self._sampling(request, room))
+        internal = engine.add_request(name, prompt, self._sampling(request, room))
+        self._running[name] = _Running(index, internal, request)
 
     def step(self) -> list[Completion]:
         """One forward pass for what runs. Returns what ended with it."""
         from vllm import RequestOutput
 
+        ended, repeating = [], []
+        for output in self.llm.llm_engine.step():
+            if not isinstance(output, RequestOutput):
+                continue
+            running = self._running[output.request_id]
+            part = output.outputs[0]
+            running.tokens += part.token_ids
+            running.logprobs += _sampled_logprobs(part.logprobs)
+            rule = running.request.repetition
+            if rule and repeats(running.end(rule.longest), rule, self._tokenizer.decode):
+                repeating.append(running)
+            elif output.finished:
+                ended.append(running)
+            else:
+                continue
+            del self._running[output.request_id]
+        if repeating:
+            self.llm.llm_engine.abort_request([running.name for running in repeating], internal=True)
         return [
-            self._completion(self._running.pop(output.request_id)[0], output.outputs[0])
-            for output in self.llm.llm_engine.step()
-            if isinstance(output, RequestOutput) and output.finished
+            *(Completion(one.index, one.tokens, one.logprobs, "repetition") for one in repeating),
+            *(self._completion(one) for one in ended),
         ]
 
     def abort(self) -> None:
         """Give up what runs."""
         if self._running:
-            self.llm.llm_engine.abort_request([name for _, name in self._running.values()], internal=True)
+            self.llm.llm_engine.abort_request([running.name for running in self._running.values()], internal=True)
             self._running.clear()
 
     def _sampling(self, request: Request, room: int) -> Any:
         from vllm import SamplingParams
-        from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind
+        from vllm.sampling_params import RequestOutputKind
 
-        repetition = None
-        if request.repetition:
-            repetition = RepetitionDetectionParams(
-                max_pattern_size=request.repetition.max_pattern,
-                min_pattern_size=1,
-                min_count=request.repetition.min_count,
-            )
+        # Nothing is reported of a response before its end unless it has to be looked at.
+        kind = RequestOutputKind.DELTA if request.repetition else RequestOutputKind.FINAL_ONLY
         return SamplingParams(
             max_tokens=min(request.max_tokens, room),
             seed=request.seed if request.temperature > 0 else None,
@@ -203,20 +232,15 @@ class Engine:
             logprobs=0,
             flat_logprobs=True,
             detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
+            output_kind=kind,
+            stream_interval=INTERVAL if request.repetition else None,
             stop_token_ids=sorted(self.end_tokens),
-            repetition_detection=repetition,
         )
 
-    def _completion(self, index: int, output: Any) -> Completion:
-        tokens = list(output.token_ids)
-        if output.finish_reason == "length":
-            ended: Literal["stop", "length", "repetition"] = "length"
-        elif tokens and tokens[-1] in self.end_tokens:
-            ended = "stop"
-        else:
-            ended = "repetition"
-        return Completion(index, tokens, list(output.logprobs.logprobs), ended)
+    def _completion(self, one: _Running) -> Completion:
+        """What came to its own end."""
+        stopped = one.tokens and one.tokens[-1] in self.end_tokens
+        return Completion(one.index, one.tokens, one.logprobs, "stop" if stopped else "length")
 
     def generate_all(self, requests: Sequence[Request]) -> list[Completion]:
         """Completions in the order of the requests."""

@@ -12,12 +12,13 @@ Baseline = Literal["mean", "log_z"]
 
 
 class RepetitionConfig(BaseModel):
-    """When a rollout that repeats itself is ended early (§2.6.2)."""
+    """When a rollout that repeats itself is ended early (§2.6.2). Digits, white space, rules are not repetition."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_pattern: int = Field(12, ge=1, description="Longest repeated pattern looked for, in tokens.")
+    max_pattern: int = Field(64, ge=1, description="Longest repeated pattern looked for, in tokens.")
     min_count: int = Field(6, ge=2, description="How many times it must stand in a row.")
+    min_tokens: int = Field(100, ge=2, description="Tokens that these are in all: one token has to stand this often.")
     penalty: float = Field(0.0, ge=0, description="Subtracted from the reward of a response that repeats itself.")
 
 

@@ -13,10 +13,11 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from infra.inference.engine import Completion, Repetition, Request
+from infra.inference.engine import Completion, Request
+from infra.inference.repetition import Repetition
 from infra.progress.tasks import say, task
 from infra.sandbox.interface import SandboxUnavailable
-from steps.configs.rl import RlConfig
+from steps.configs.rl import RepetitionConfig, RlConfig
 from steps.rewards.score import Score
 from steps.rl.metrics import RolloutMetrics
 from steps.rl.prompt_sampling import PromptSampler
@@ -130,8 +131,14 @@ def _request(group: Group, trajectory: Trajectory, config: RlConfig) -> Request:
         max_tokens=min(config.token_budget, room),
         seed=(trajectory.seed + len(trajectory.segments)) % 2**31,
         temperature=config.temperature,
-        repetition=Repetition(config.repetition.max_pattern, config.repetition.min_count),
+        response=trajectory.length,
+        repetition=repetition_rule(config.repetition),
     )
+
+
+def repetition_rule(config: RepetitionConfig) -> Repetition:
+    """The engine's rule."""
+    return Repetition(config.max_pattern, config.min_count, config.min_tokens)
 
 
 def _extend(trajectory: Trajectory, completion: Completion, config: RlConfig, iteration: int) -> None:

@@ -86,6 +86,7 @@ TABLE = {
     "infra/inference/engine.py": SAMPLES,
     "infra/inference/sizes.py": SAMPLES,
     "infra/inference/serving.py": NONE,
+    "infra/inference/repetition.py": SAMPLES,
     "infra/inference/end_tokens.py": JUDGES | {"import"},
     "infra/inference/context.py": SAMPLES | {"import"},
     "infra/inference/isolated.py": {"reward_models", *RL},

@@ -1,10 +1,12 @@
 """The rollout engine, with real vLLM and DeepSpeed."""
 
 from collections.abc import Generator
+from dataclasses import replace
 
 import pytest
 
-from infra.inference.engine import Engine, Repetition, Request
+from infra.inference.engine import Engine, Request
+from infra.inference.repetition import Repetition
 from infra.training.trainer import Trainer
 from infra.weights.handover import HandOver
 from steps.packing import pack
@@ -28,16 +30,20 @@ def test_the_same_seed_gives_the_same_tokens_and_another_seed_others(engine: Eng
 
 
 def test_repetition_ends_a_response_early(engine: Engine, trainer: Trainer, restored: None) -> None:
-    prompt = [20, 21, 22] * 12
-    rows = list(pack([TokenExample([20, 21, 22] * 30, 3)], 96, 1))
+    prompt = [70, 71, 72] * 12
+    rows = list(pack([TokenExample([70, 71, 72] * 30, 3)], 96, 1))
     for _ in range(30):
         trainer.step(rows, response_loss(rows), learning_rate=3e-3)
     HandOver(trainer, engine).to_rollout()
-    request = Request(prompt, 64, seed=0, temperature=0.01, repetition=Repetition(max_pattern=8, min_count=3))
+    request = Request(prompt, 64, seed=0, temperature=0.01, repetition=Repetition(8, 3, 12))
     completion = engine.generate_all([request])[0]
     unbounded = engine.generate_all([Request(prompt, 64, seed=0, temperature=0.01)])[0]
     assert completion.ended == "repetition"
-    assert len(completion.tokens) < len(unbounded.tokens)
+    assert len(completion.tokens) == len(completion.logprobs) < len(unbounded.tokens)
+    assert completion.tokens == unbounded.tokens[: len(completion.tokens)]
+    # What the response began with counts.
+    (continued,) = engine.generate_all([replace(request, response=30)])
+    assert continued.ended == "repetition" and len(continued.tokens) == 1
 
 
 def test_the_limit_of_tokens_is_kept_and_said(engine: Engine) -> None:

@@ -217,11 +217,11 @@ def test_a_model_that_says_nothing_is_trained_on_without_harm(bench: Workbench, 
 def test_a_model_that_repeats_itself_is_stopped_and_penalised_and_the_saving_reported(
     bench: Workbench, restored: None, tmp_path: Path
 ) -> None:
-    train_to_answer(bench, [20, 21] * 24)
+    train_to_answer(bench, [70] * 48)
     config = changed(
         max_response_tokens=48,
         token_budget=24,
-        repetition={"max_pattern": 4, "min_count": 4, "penalty": 0.5},
+        repetition={"max_pattern": 4, "min_count": 4, "min_tokens": 8, "penalty": 0.5},
     )
     state = run(bench, tmp_path / "a", config)
     first = state.history[0]

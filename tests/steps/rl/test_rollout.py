@@ -3,7 +3,7 @@
 from pathlib import Path
 from random import Random
 
-from infra.inference.engine import Repetition
+from infra.inference.repetition import Repetition
 from steps.configs.rl import RepetitionConfig, RlConfig
 from steps.problem import Problem
 from steps.rl.prompt_sampling import PromptSampler
@@ -20,7 +20,7 @@ CONFIG = RlConfig(
     token_budget=30,
     learning_rate=1e-4,
     final_learning_rate=1e-4,
-    repetition=RepetitionConfig(max_pattern=7, min_count=3),
+    repetition=RepetitionConfig(max_pattern=7, min_count=3, min_tokens=9),
 )
 PROBLEMS = [Problem(id=name, prompt=f"{name} = ?", answer="2", verifier="math") for name in ("one", "two")]
 
@@ -44,7 +44,7 @@ def test_what_the_engine_is_asked_and_what_the_phase_reports(base: Path) -> None
         second = rollout(bench, buffer, sampler, CONFIG, 1)
         later = rollout_metrics(second, buffer, CONFIG, 1)
 
-    assert {request.repetition for request in engine.requests} == {Repetition(max_pattern=7, min_count=3)}
+    assert {request.repetition for request in engine.requests} == {Repetition(max_pattern=7, min_count=3, min_tokens=9)}
     assert {request.max_tokens for request in engine.requests[:turn]} == {30}
     assert [group.problem.id for group in first.done] == ["one"]
     length = len(bench.chat.encode("\\boxed{2}")) + 1
@@ -53,6 +53,7 @@ def test_what_the_engine_is_asked_and_what_the_phase_reports(base: Path) -> None
 
     # The unfinished ones come first, and have room for 10 more tokens; the place that is free goes to "one" again.
     assert [request.max_tokens for request in engine.requests[turn:]] == [10, 10, 30, 30]
+    assert [request.response for request in engine.requests] == [0] * turn + [30, 30, 0, 0]
     assert (later.groups_done, later.length_stops, later.repetition_stops) == (2, 1, 1)
     assert later.repetition_tokens_saved == 40 - 32
     assert later.staleness == 0.5 and later.accuracy == 0.25
