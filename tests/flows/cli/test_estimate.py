@@ -26,7 +26,9 @@ def test_an_estimate_is_printed_as_tables_and_as_json(capsys: pytest.CaptureFixt
 
 
 def test_what_cannot_run_ends_with_its_reasons(capsys: pytest.CaptureFixture[str]) -> None:
-    actual = make_estimate(load_recipe(CONFIGS / "report.yaml"), "l40s", 32, None, [])
+    recipe = load_recipe(CONFIGS / "report.yaml")
+    alone = recipe.trainer.model_copy(update={"sequence_parallel": 1})
+    actual = make_estimate(recipe.model_copy(update={"trainer": alone}), "l40s", 32, None, [])
     with pytest.raises(SystemExit) as ended:
         print_estimate(actual, as_json=True)
     reported = capsys.readouterr()

@@ -52,7 +52,8 @@ def test_an_estimate_is_part_of_planning_and_says_where_it_cannot_fit(longhaul: 
     estimated = longhaul.of_recipe("plan", "--estimate", "--json")
     assert estimated.exit_code == 0, estimated.output
     assert json.loads(estimated.output)["stages"]
-    refused = CliRunner().invoke(main, ["plan", "--config", "configs/report.yaml", "--estimate", "--gpu", "l40s"])
+    large = ["--config", "configs/report.yaml", "--set", "trainer.sequence_parallel=1", "--gpu", "l40s"]
+    refused = CliRunner().invoke(main, ["plan", "--estimate", *large])
     assert refused.exit_code == 1
     assert "cannot run: " in refused.stderr
 
@@ -151,6 +152,6 @@ def test_a_stage_whose_name_looks_like_markup_is_shown_as_it_is(longhaul: Comman
     record = next(one for one in records.read(store, StageRecord, "stage-runs/run-1") if one.stage == "evaluate/rl")
     for name in ("[/red]x", "evaluate/[/red]x"):
         records.write(store, "stage-runs/run-1", record.model_copy(update={"stage": name}))
-    shown = longhaul(*command)
-    assert shown.exit_code == 0, shown.output
-    assert "[/red]x" in shown.output
+    done = longhaul(*command)
+    assert done.exit_code == 0, done.output
+    assert "[/red]x" in done.output
