@@ -198,7 +198,7 @@ def test_a_checkpoint_outside_the_store_is_imported_and_evaluated(
     )
 
 
-def test_names_of_checkpoints_outside_the_store_differ_from_those_of_models_in_it(tmp_path: Path) -> None:
+def test_names_of_checkpoints_outside_the_store_differ_from_those_of_models_in_it(home: Path, tmp_path: Path) -> None:
     assert import_of("Qwen/Qwen2.5-0.5B@main") == ImportConfig(checkpoint="Qwen/Qwen2.5-0.5B", revision="main")
     assert import_of("s3://bucket/model@2") == ImportConfig(checkpoint="s3://bucket/model@2")
     store = tmp_path / "store"
