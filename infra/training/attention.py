@@ -8,7 +8,7 @@ Transformers finds both functions under the name PACKED (`attn_implementation`).
 through transformers' registry do not; import refuses them (steps/checkpoint_forward.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -24,6 +24,12 @@ PACKED = "longhaul_packed"
 Lengths = Sequence[Sequence[int]]
 """For each row the lengths of its examples, in tokens and in order, which add up to the row's length: what fills a row
 up counts as part of its last example, and nothing attends to it that stands before it."""
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From queries, keys and values [rows, heads, length, size] of whole rows to attention [rows, length, heads, size]."""
+
+Exchanged = Callable[[Attend, Tensor, Tensor, Tensor], Tensor]
+"""The same from a part of the rows' tokens to that part, by way of `Attend`."""
 
 
 class AttentionNotSupported(ValueError):
@@ -45,7 +51,7 @@ def packed_attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     example_lengths: Lengths | None = None,
-    sequence_group: Any = None,
+    exchanged: Exchanged | None = None,
     **others: Any,
 ) -> tuple[Float[Tensor, "rows length heads size_of_value"], None]:
     """Causal attention inside each example.
@@ -53,7 +59,7 @@ def packed_attention(
     Args:
         sliding_window: a token attends to so many tokens, itself among them.
         example_lengths: what the trainer gave to the model's forward pass.
-        sequence_group: the ranks that have the other parts of the rows; none where the rows are whole.
+        exchanged: where ranks share the rows, what has attention computed on whole ones (SequenceGroup.exchanged).
 
     Raises:
         AttentionNotSupported: for attention with caps, sinks, biases or masks, or that is not causal; and where the
@@ -69,31 +75,13 @@ def packed_attention(
         raise AttentionNotSupported(f"{name} is not causal")
     if example_lengths is None:
         raise AttentionNotSupported(f"{name} is not given the lengths of the examples in a row")
-    if sequence_group is not None:
-        return _by_ranks(query, key, value, scaling, sliding_window, example_lengths, sequence_group), None
-    return _whole_rows(query, key, value, scaling, sliding_window, example_lengths), None
-
-
-def _by_ranks(
-    query: Float[Tensor, "rows heads part size"],
-    key: Float[Tensor, "rows kv_heads part size"],
-    value: Float[Tensor, "rows kv_heads part size_of_value"],
-    scaling: float | None,
-    window: int | None,
-    example_lengths: Lengths,
-    group: Any,
-) -> Float[Tensor, "rows part heads size_of_value"]:
-    """All tokens of a share of the heads, in place of a part of the tokens of all heads."""
-    from deepspeed.sequence.layer import DistributedAttention
 
     def of_whole_rows(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        query, key, value = (one.transpose(1, 2) for one in (query, key, value))
-        return _whole_rows(query, key, value, scaling, window, example_lengths)
+        return _whole_rows(query, key, value, scaling, sliding_window, example_lengths)
 
-    exchanged = DistributedAttention(of_whole_rows, group, scatter_idx=2, gather_idx=1)
-    tokens_first = (one.transpose(1, 2).contiguous() for one in (query, key, value))
-    attended: Tensor = exchanged(*tokens_first, batch_dim_idx=0)
-    return attended
+    if exchanged is not None:
+        return exchanged(of_whole_rows, query, key, value), None
+    return of_whole_rows(query, key, value), None
 
 
 def _whole_rows(

@@ -55,7 +55,8 @@ class TrainerRanks:
         self._group = current_group()
         if gpus and self._group is None and gpus < config.ranks:
             raise ValueError(f"trainer.ranks is {config.ranks}, and this machine has {gpus} GPUs")
-        check_heads(AutoConfig.from_pretrained(model, local_files_only=True, trust_remote_code=False), config)
+        if config.sequence_parallel > 1:
+            check_heads(AutoConfig.from_pretrained(model, local_files_only=True, trust_remote_code=False), config)
         self.config = config
         self.folder = model
         self._place = Path(tempfile.mkdtemp(prefix=f"longhaul-ranks-{os.getpid()}-", dir=SHARED_MEMORY))

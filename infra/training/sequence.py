@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig
 
 from infra.configs import TrainerConfig
 from infra.errors import LonghaulError
-from infra.training.attention import Lengths
+from infra.training.attention import Attend, Exchanged, Lengths
 
 
 def check_heads(config: PreTrainedConfig, trainer: TrainerConfig) -> None:
@@ -48,8 +48,10 @@ class SequenceGroup:
         """Which group it is, and this rank's place in it."""
         self.count = world // size
         # All ranks have to make all groups.
-        groups = [distributed.new_group(range(first, first + size)) for first in range(0, world, size) if size > 1]
-        self.ranks: Any = groups[self.number] if groups else None
+        groups: list[Any] = [
+            distributed.new_group(range(first, first + size)) for first in range(0, world, size) if size > 1
+        ]
+        self._ranks = groups[self.number] if groups else None
 
     def part(self, tokens: Tensor, positions: Tensor, example_lengths: Lengths, padding: int) -> RowPart:
         """This rank's part of rows [rows, length]."""
@@ -62,6 +64,22 @@ class SequenceGroup:
             example_lengths = [[*row[:-1], row[-1] + more] for row in example_lengths]
         mine = slice(*(place * (tokens.shape[1] // self.size) for place in (self.place, self.place + 1)))
         return RowPart(tokens[:, mine], positions[:, mine], targets[:, mine], example_lengths)
+
+    @property
+    def exchanged(self) -> Exchanged | None:
+        """What has attention computed on whole rows; None where rows are whole already."""
+        return self._exchanged if self.size > 1 else None
+
+    def _exchanged(self, attend: Attend, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """All tokens of a share of the heads, in place of a part of the tokens of all heads, and back."""
+        from deepspeed.sequence.layer import DistributedAttention
+
+        def tokens_first(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            return attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
+
+        exchange = DistributedAttention(tokens_first, self._ranks, scatter_idx=2, gather_idx=1)
+        attended: Tensor = exchange(*(one.transpose(1, 2).contiguous() for one in (query, key, value)), batch_dim_idx=0)
+        return attended
 
     def join(self, part: Float[Tensor, "rows part"], length: int) -> Float[Tensor, "rows {length}"]:
         """The first `length` values of whole rows, from the parts of all ranks.
@@ -78,7 +96,7 @@ class _Join(torch.autograd.Function):
     def forward(ctx: Any, part: Tensor, group: SequenceGroup) -> Tensor:
         ctx.group = group
         parts = [torch.empty_like(part) for _ in range(group.size)]
-        distributed.all_gather(parts, part.contiguous(), group=group.ranks)
+        distributed.all_gather(parts, part.contiguous(), group=group._ranks)
         return torch.cat(parts, 1)
 
     @staticmethod

@@ -218,7 +218,7 @@ class Trainer:
             input_ids=part.tokens,
             position_ids=part.positions,
             example_lengths=part.example_lengths,
-            sequence_group=self._sequence.ranks,
+            exchanged=self._sequence.exchanged,
             use_cache=False,
         ).logits
         return logits

