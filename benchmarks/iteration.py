@@ -9,7 +9,8 @@ Runs a few iterations of the nano recipe's RL from the nano run's long-CoT model
   backward, clipping, AdamW) on the same model and micro-batches, the two in turn; the median.
 - `iteration_over_floor`: the iteration's time over its lower bound. The bound is the generated tokens at the engine's
   speed when the same number of responses all have one length, plus the trained tokens at the plain loop's speed, plus
-  one forward pass over them for the reference.
+  one forward pass over them for the reference. The plain loop's attention is under a mask, and the trainer's is not: an
+  iteration can take less.
 - `startup_seconds`: from the start of a stage's process until trainer and engine are ready and weights handed over,
   with warm caches; the median of three processes.
 
