@@ -231,7 +231,7 @@ class Trainer:
         """`logprobs` of each micro-batch under the weights as they are now, without a gradient, on the CPU."""
         mine = []
         for place, batch in self._shares(batches):
-            with named_when_out_of_memory(batch.example_lengths, self.config, place + 1, len(batches)):
+            with named_when_out_of_memory(batch.example_lengths, self.config, place % len(batches) + 1, len(batches)):
                 mine.append(self.logprobs(batch, temperature).cpu())
         if self.world == 1:
             return mine
@@ -242,11 +242,11 @@ class Trainer:
 
     def _shares(self, batches: Sequence[RowsT]) -> Iterator[tuple[int, RowsT]]:
         """This rank's micro-batches with their places: in turns with other ranks, but for those that share its rows. A
-        place past the end stands for nothing: the first micro-batch is repeated for it, since sharded ranks can only
+        place past the end stands for nothing: an earlier micro-batch is repeated for it, since sharded ranks can only
         compute together."""
         for first in range(0, len(batches), self._sequence.count):
             place = first + self._sequence.number
-            yield place, batches[place if place < len(batches) else 0]
+            yield place, batches[place % len(batches)]
 
     def step(
         self,
@@ -270,7 +270,7 @@ class Trainer:
             group["lr"] = learning_rate
         total, sums = 0.0, dict[str, Tensor]()
         for place, batch in self._shares(batches):
-            described = batch.example_lengths, self.config, place + 1, len(batches)
+            described = batch.example_lengths, self.config, place % len(batches) + 1, len(batches)
             with named_when_out_of_memory(*described):
                 value = loss(self._outputs(batch, temperature), batch)
             counts = int(place < len(batches))
