@@ -127,7 +127,7 @@ class StageSpec:
             if name not in unused and isinstance(section := getattr(settings, name), BaseModel) and name != "gates"
         }
         for key in OUTSIDE.get(self.name, ()):
-            _drop(plain["own"], key.removeprefix(f"{self.section}.").split("."))
+            _drop(plain["own"], key.split("."))
         rules = {
             gate: [rule.model_dump(mode="json", exclude={"description"}) for rule in settings.gates.root[gate]]
             for gate in MADE.get(self.name, {})
@@ -140,9 +140,9 @@ class StageSpec:
 
         Raises StoreError naming the key, and LonghaulError for an engine.context that the checkpoint does not have.
         """
-        if self.name == "data" and recipe.data.files is not None:
-            named = {f"data.files.{name}": address for name, address in recipe.data.files.by_name.items()}
-            return {key: _resolved(key, "file", address, cache) for key, address in named.items()}
+        if self.name == "data" and recipe.data.sources is not None:
+            named = recipe.data.sources.by_key()
+            return {key: _resolved(key, "file", source.path, cache) for key, source in named.items()}
         if self.name == "import":
             key, own = "import_checkpoint.checkpoint", recipe.import_checkpoint
             _check_context(recipe)
@@ -162,10 +162,10 @@ def _check_context(recipe: Recipe) -> None:
 CHECKS = "steps.gates.inputs"
 
 OUTSIDE = {
-    "data": ("data.files.train", "data.files.test", "data.files.sft", "data.files.long_cot"),
-    "import": ("import_checkpoint.checkpoint", "import_checkpoint.revision"),
+    "data": ("sources.*.*.path",),
+    "import": ("checkpoint", "revision"),
 }
-"""By stage, the keys of the recipe that say where data outside the store lie."""
+"""By stage, the keys of its section that say where data outside the store lie; a * stands for each key or place."""
 
 
 def _resolved(key: str, kind: Kind, address: str, *more: Any) -> ResolvedSource:
@@ -175,10 +175,17 @@ def _resolved(key: str, kind: Kind, address: str, *more: Any) -> ResolvedSource:
         raise StoreError(f"{key}: {error}") from error
 
 
-def _drop(settings: dict[str, Any], path: list[str]) -> None:
-    for part in path[:-1]:
-        settings = settings.get(part) or {}
-    settings.pop(path[-1], None)
+def _drop(settings: Any, path: list[str]) -> None:
+    first, *rest = path
+    if not settings:
+        return
+    if first == "*":
+        for each in settings.values() if isinstance(settings, dict) else settings:
+            _drop(each, rest)
+    elif rest:
+        _drop(settings.get(first), rest)
+    else:
+        settings.pop(first, None)
 
 
 def _own_inputs(inputs: Inputs) -> Callable[[Recipe], Inputs]:

@@ -170,7 +170,7 @@ def _from_humaneval(row: dict[str, Any], row_id: str) -> dict[str, Any]:
     }
 
 
-CONVERTERS = {"problem": lambda row, row_id: row, "gsm8k": _from_gsm8k, "humaneval": _from_humaneval}
+CONVERTERS = {"longhaul": lambda row, row_id: row, "gsm8k": _from_gsm8k, "humaneval": _from_humaneval}
 """How a data set's own row becomes a problem's fields, by format name."""
 
 
@@ -215,8 +215,9 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def load_problems(path: Path, format: str = "problem") -> list[Problem]:
-    """Problems of a JSONL file in one of the formats of CONVERTERS.
+def load_problems(path: Path, format: str = "longhaul", name: str | None = None) -> list[Problem]:
+    """Problems of a JSONL file in one of the formats of CONVERTERS. Those without an id get `name`, by default the
+    file's, and their line.
 
     Raises MalformedRow naming file, line and reason, also for an id that occurs twice.
     """
@@ -225,7 +226,7 @@ def load_problems(path: Path, format: str = "problem") -> list[Problem]:
     problems: dict[str, Problem] = {}
     for number, row in read_rows(path):
         try:
-            problem = Problem.model_validate(CONVERTERS[format](row, f"{path.stem}-{number}"))
+            problem = Problem.model_validate(CONVERTERS[format](row, f"{name or path.stem}-{number}"))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise MalformedRow(f"{path}:{number}: {_reason(error)}") from error
         if problem.id in problems:

@@ -94,10 +94,25 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _has_data_that_can_change(self) -> "Recipe":
-        if self.schedule is not None and self.schedule.when == "data-changed" and self.data.files is None:
+        if self.schedule is not None and self.schedule.when == "data-changed" and self.data.sources is None:
             raise ValueError(
                 "schedule.when is data-changed, and data.nano_world generates data, which never change: read "
-                "data.files, or leave `when` out"
+                "data.sources, or leave `when` out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_something_to_train_on(self) -> "Recipe":
+        """The one place that says what vanilla and long-CoT SFT train on where data.sources has nothing for them."""
+        if not self.data.has("sft"):
+            raise ValueError(
+                "data.sources.sft is not given, and vanilla_sft has nothing to train on: name a source of examples "
+                "(rows with problem_id, prompt and response)"
+            )
+        if not self.data.has("long_cot"):
+            raise ValueError(
+                "data.sources.long_cot is not given, and long_cot_sft has nothing to train on: name a source of long "
+                "reasoning paths (rows with problem_id, prompt and response)"
             )
         return self
 
@@ -116,7 +131,7 @@ class Recipe(BaseModel):
                 )
         if self.reward_models is not None and self.data.nano_world is None:
             raise ValueError(
-                "reward_models learns from answers of data.nano_world, written in many forms, and data.files has no "
+                "reward_models learns from answers of data.nano_world, written in many forms, and data.sources has no "
                 "such: leave the section out"
             )
         return self

@@ -104,8 +104,8 @@ def shipped_files(recipe: Recipe) -> dict[str, Path]:
     them.
     """
     named = {"import_checkpoint.checkpoint": recipe.import_checkpoint.checkpoint}
-    if recipe.data.files is not None:
-        named |= {f"data.files.{name}": path for name, path in recipe.data.files.by_name.items()}
+    if recipe.data.sources is not None:
+        named |= {f"{key}.path": source.path for key, source in recipe.data.sources.by_key().items()}
     if recipe.gates.folder is not None:
         named["gates.folder"] = recipe.gates.folder
     files: dict[str, Path] = {}

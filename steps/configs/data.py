@@ -1,7 +1,8 @@
-"""Settings of the data stage: where problems and examples come from, the nano world or files."""
+"""Settings of the data stage: where problems and examples come from, the nano world or data sets of one's own."""
 
 import re
-from typing import Literal
+from collections import Counter
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -17,33 +18,83 @@ class NanoWorldConfig(BaseModel):
     long_cot_paths: int = Field(1000, ge=4, description="Long reasoning paths for long-CoT SFT to choose from.")
 
 
-class FilesConfig(BaseModel):
-    """Data sets in JSONL files: paths, or s3://bucket/key."""
+Format = Literal["longhaul", "gsm8k", "humaneval"]
+"""What a source's rows look like (docs/recipes.md)."""
+
+Role = Literal["train", "test", "sft", "long_cot"]
+"""What a source is for."""
+
+ROLES: tuple[Role, ...] = get_args(Role)
+PROBLEMS: tuple[Role, ...] = ("train", "test")
+"""The roles whose rows are problems."""
+EXAMPLES: tuple[Role, ...] = ("sft", "long_cot")
+"""The roles whose rows are examples."""
+
+
+class SourceConfig(BaseModel):
+    """One source of rows."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    train: str = Field(description="Problems offered to curation.")
-    test: str = Field(description="Held-out problems for evaluation.")
-    format: Literal["problem", "gsm8k", "humaneval"] = Field("problem", description="The format of train and test.")
-    sft: str = Field(description="Examples of vanilla SFT.")
-    long_cot: str = Field(description="Long reasoning paths to problems of `train`.")
+    path: str = Field(min_length=1, description="A JSONL file, or s3://bucket/key.")
+    format: Format = Field("longhaul", description="What its rows look like (docs/recipes.md).")
+    name: str = Field(
+        "",
+        pattern=r"^[\w.-]*$",
+        description="Begins the ids of rows that have none: NAME-LINE. Default: the file's name without its ending.",
+    )
+    limit: int | None = Field(None, ge=1, description="Only the first rows, at most so many; all if not given.")
 
-    @field_validator("train", "test", "sft", "long_cot")
+    @field_validator("path")
     @classmethod
     def _a_file(cls, address: str) -> str:
         if address.startswith("s3:") and not re.fullmatch(r"s3://[^/]+/(.*/)?[^/]*[^/.][^/]*", address):
             raise ValueError(f"{address} is not the address of an object: write s3://bucket/key.jsonl")
         return address
 
-    @property
-    def by_name(self) -> dict[str, str]:
-        """Path or address of each file, by its key."""
-        return {"train": self.train, "test": self.test, "sft": self.sft, "long_cot": self.long_cot}
+    @model_validator(mode="after")
+    def _is_named(self) -> "SourceConfig":
+        # Named by the key and not by the path: a file that moves changes no row.
+        if not self.name:
+            name = re.sub(r"[^\w.-]", "_", self.path.rsplit("/", 1)[-1].partition(".")[0]) or "rows"
+            object.__setattr__(self, "name", name)
+        return self
 
-    @property
-    def paths(self) -> list[str]:
-        """All files."""
-        return list(self.by_name.values())
+
+Sources = tuple[SourceConfig, ...]
+
+
+class SourcesConfig(BaseModel):
+    """By role, any number of sources, whose rows are put together."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    train: Sources = Field(min_length=1, description="Problems offered to curation.")
+    test: Sources = Field(min_length=1, description="Held-out problems for evaluation.")
+    sft: Sources = Field((), description="Examples of vanilla SFT.")
+    long_cot: Sources = Field((), description="Long reasoning paths to problems of `train`.")
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "SourcesConfig":
+        for role in ROLES:
+            names = Counter(source.name for source in self.of(role))
+            if repeated := [name for name, count in names.items() if count > 1]:
+                raise ValueError(f"{role}: two sources are named {repeated[0]!r}: give one of them another `name`")
+        return self
+
+    def of(self, role: Role) -> Sources:
+        """The sources of one role."""
+        sources: Sources = getattr(self, role)
+        return sources
+
+    def by_key(self) -> dict[str, SourceConfig]:
+        """All sources, by the recipe's keys: data.sources.train.0."""
+        return {source_key(role, place): one for role in ROLES for place, one in enumerate(self.of(role))}
+
+
+def source_key(role: Role, place: int) -> str:
+    """The recipe's key of the source at this place of a role, from 0."""
+    return f"data.sources.{role}.{place}"
 
 
 class DataConfig(BaseModel):
@@ -52,15 +103,29 @@ class DataConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     nano_world: NanoWorldConfig | None = Field(None, description="Generate the nano world.")
-    files: FilesConfig | None = Field(None, description="Read files.")
+    sources: SourcesConfig | None = Field(None, description="Read data sets.")
     instructions: dict[Literal["math", "code"], str] = Field(
         {},
         description="By verifier, what is added to each problem's prompt, and to the prompts of its examples: how the "
         "answer is to be given. A model that was not trained on it writes no \\boxed{} unless the prompt says so.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_files(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and "files" in raw:
+            raise ValueError(
+                "data.files was replaced by data.sources, in which each role has a list: "
+                "`sources: {train: [{path: train.jsonl, format: gsm8k}], test: [...], sft: [...], long_cot: [...]}`"
+            )
+        return raw
+
     @model_validator(mode="after")
-    def _one_source(self) -> "DataConfig":
-        if (self.nano_world is None) == (self.files is None):
-            raise ValueError("give exactly one of nano_world and files")
+    def _one_origin(self) -> "DataConfig":
+        if (self.nano_world is None) == (self.sources is None):
+            raise ValueError("give exactly one of nano_world and sources")
         return self
+
+    def has(self, role: Role) -> bool:
+        """Whether there are rows of this role."""
+        return self.sources is None or bool(self.sources.of(role))

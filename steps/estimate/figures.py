@@ -5,12 +5,12 @@ listed as one, which the user may replace.
 """
 
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
 
+from steps.configs.data import PROBLEMS, Role, SourceConfig
 from steps.nano_world.world import generate
 from steps.problem import CONVERTERS, Example, MalformedRow, Problem, read_rows
 from steps.recipe import Recipe
@@ -73,7 +73,7 @@ def known_figures(recipe: Recipe, overrides: Mapping[str, float]) -> KnownFigure
     values, sources = Figures(), dict.fromkeys(names, "assumed")
     if recipe.long_cot_sft.paths:
         values = replace(values, long_cot_paths=recipe.long_cot_sft.paths)
-    counted = _nano(recipe) if recipe.data.nano_world is not None else _files(recipe)
+    counted = _nano(recipe) if recipe.data.nano_world is not None else _sources(recipe)
     for name, (value, source) in counted.items():
         values, sources[name] = replace(values, **{name: value}), source
     for name, value in overrides.items():
@@ -96,40 +96,39 @@ def _nano(recipe: Recipe) -> dict[str, tuple[float, str]]:
     return {name: (value, "the nano world") for name, value in counted.items()}
 
 
-def _files(recipe: Recipe) -> dict[str, tuple[float, str]]:
-    files = recipe.data.files
-    assert files is not None
-    count, convert = _Counter(recipe), CONVERTERS[files.format]
+def _sources(recipe: Recipe) -> dict[str, tuple[float, str]]:
+    sources = recipe.data.sources
+    assert sources is not None
+    count = _Counter(recipe)
     counted: dict[str, tuple[float, str]] = {}
-    for name, path in (("train_problems", Path(files.train)), ("test_problems", Path(files.test))):
-        if path.is_file():
-            rows, problems = _head(path, lambda row, at: Problem.model_validate(convert(row, at)))
-            counted[name] = rows, path.name
-            if name == "train_problems" and problems:
-                counted["prompt_tokens"] = count.prompts(problem.text for problem in problems), path.name
-    for name, length, path in (
-        ("sft_examples", "sft_tokens", Path(files.sft)),
-        ("long_cot_paths", "long_cot_tokens", Path(files.long_cot)),
-    ):
-        if path.is_file():
-            rows, examples = _head(path, lambda row, at: Example.model_validate(row))
-            counted[name] = rows, path.name
-            if examples:
-                counted[length] = count.responses(example.response for example in examples), path.name
+    figures: Mapping[Role, tuple[str, str | None]] = {
+        "train": ("train_problems", "prompt_tokens"),
+        "test": ("test_problems", None),
+        "sft": ("sft_examples", "sft_tokens"),
+        "long_cot": ("long_cot_paths", "long_cot_tokens"),
+    }
+    for role, (number, length) in figures.items():
+        files = [(Path(one.path), one) for one in sources.of(role)]
+        if not files or not all(path.is_file() for path, _ in files):
+            continue
+        heads = [_head(path, one, role) for path, one in files]
+        names = ", ".join(path.name for path, _ in files)
+        counted[number] = sum(rows for rows, _ in heads), names
+        first = [row for _, rows in heads for row in rows]
+        if length and first:
+            counted[length] = count.mean(first), names
     return counted
 
 
-RowT = TypeVar("RowT")
-
-
-def _head(path: Path, read: Callable[[dict[str, Any], str], RowT]) -> tuple[float, list[RowT]]:
-    """How many rows a file has, and the first of them. Raises MalformedRow."""
-    rows, first = 0, list[RowT]()
-    for number, row in read_rows(path):
+def _head(path: Path, source: SourceConfig, role: Role) -> tuple[float, list[Problem | Example]]:
+    """How many rows a source has, and the first of them. Raises MalformedRow."""
+    rows, first = 0, list[Problem | Example]()
+    for number, row in islice(read_rows(path), source.limit):
         rows += 1
         if rows <= _MEASURED:
             try:
-                first.append(read(row, f"{path.stem}-{number}"))
+                fields = CONVERTERS[source.format](row, f"{source.name}-{number}")
+                first.append((Problem if role in PROBLEMS else Example).model_validate(fields))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise MalformedRow(f"{path}:{number}: {type(error).__name__}: {error}") from error
     return float(rows), first
@@ -145,6 +144,12 @@ class _Counter:
             from steps.chat import Chat
 
             self._chat = Chat(folder)
+
+    def mean(self, rows: Sequence[Problem | Example]) -> float:
+        """Mean tokens of problems' prompts, or of examples' responses."""
+        if problems := [row.text for row in rows if isinstance(row, Problem)]:
+            return self.prompts(problems)
+        return self.responses(row.response for row in rows if isinstance(row, Example))
 
     def prompts(self, texts: Iterable[str]) -> float:
         """Mean tokens of prompts in the chat format."""

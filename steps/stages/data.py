@@ -4,12 +4,13 @@ longhaul run --config configs/nano.yaml --only data
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from infra.stages.contract import StageContext, StageOutput
 from infra.store.source import Source
-from steps.configs.data import DataConfig
+from steps.configs.data import EXAMPLES, PROBLEMS, DataConfig, Role, SourceConfig, source_key
 from steps.nano_world.world import generate
 from steps.problem import Example, MalformedRow, Part, Problem, load_examples, load_problems, save_rows
 from steps.stages.settings import Settings
@@ -29,17 +30,16 @@ def run(context: StageContext, settings: Settings[DataConfig]) -> StageOutput:
     if config.nano_world is not None:
         generate(config.nano_world, context.seed).save(folder)
     else:
-        assert config.files is not None
-        form = config.files.format
-        for name in duplicates:
-            problems = _load(context.sources[f"data.files.{name}"], lambda path: load_problems(path, form))
-            distinct, duplicates[name] = without_duplicates(problems)
-            save_rows(folder / f"{name}.jsonl", distinct)
-        for name in ("sft", "long_cot"):
-            examples = _load(context.sources[f"data.files.{name}"], load_examples)
+        assert config.sources is not None
+        for role in PROBLEMS:
+            problems = _problems(context.sources, role, config.sources.of(role))
+            distinct, duplicates[role] = without_duplicates(problems)
+            save_rows(folder / f"{role}.jsonl", distinct)
+        for role in EXAMPLES:
+            examples = _examples(context.sources, role, config.sources.of(role))
             belongs = [duplicates["train"].get(example.problem_id, example.problem_id) for example in examples]
             moved = [one.model_copy(update={"problem_id": id}) for one, id in zip(examples, belongs, strict=True)]
-            save_rows(folder / f"{name}.jsonl", moved)
+            save_rows(folder / f"{role}.jsonl", moved)
     if config.instructions:
         _instruct(folder, config.instructions)
     rows_of = {path.stem: sum(1 for _ in path.open()) for path in sorted(folder.glob("*.jsonl"))}
@@ -47,6 +47,26 @@ def run(context: StageContext, settings: Settings[DataConfig]) -> StageOutput:
     counts = [f"{count} of {name}" for name, count in dropped.items() if count]
     headline = f"dropped problems whose prompt occurs before: {', '.join(counts)}" if counts else ""
     return StageOutput({"data": ("dataset", folder)}, {"rows": rows_of, "duplicates": dropped}, headline=headline)
+
+
+def _problems(sources: Mapping[str, Source], role: Role, configs: Sequence[SourceConfig]) -> list[Problem]:
+    problems: dict[str, Problem] = {}
+    for place, config in enumerate(configs):
+        source = sources[source_key(role, place)]
+        read = partial(load_problems, format=config.format, name=config.name)
+        for problem in _load(source, read)[: config.limit]:
+            if problem.id in problems:
+                raise MalformedRow(f"{source.address}: another source of data.sources.{role} has the id {problem.id!r}")
+            problems[problem.id] = problem
+    return list(problems.values())
+
+
+def _examples(sources: Mapping[str, Source], role: Role, configs: Sequence[SourceConfig]) -> list[Example]:
+    return [
+        example
+        for place, config in enumerate(configs)
+        for example in _load(sources[source_key(role, place)], load_examples)[: config.limit]
+    ]
 
 
 def without_duplicates(problems: Sequence[Problem]) -> tuple[list[Problem], dict[str, str]]:

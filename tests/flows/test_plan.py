@@ -108,17 +108,17 @@ def test_a_changed_object_is_named_and_one_that_is_absent_with_its_key(store: Pa
     client = boto3.client("s3")
     for name in ("train", "test", "sft", "long_cot"):
         client.put_object(Bucket=bucket, Key=f"{key}/{name}.jsonl", Body=b"before")
-    files = {name: f"{place}/{name}.jsonl" for name in ("train", "test", "sft", "long_cot")}
-    from_s3 = [f"data={json.dumps({'files': files})}"]
+    sources = {name: [{"path": f"{place}/{name}.jsonl"}] for name in ("train", "test", "sft", "long_cot")}
+    from_s3 = [f"data={json.dumps({'sources': sources})}"]
     planned = plan(chain(store, *from_s3))
-    assert "data.files.train is new" in planned["data"].reason
+    assert "data.sources.train.0 is new" in planned["data"].reason
     assert "nothing → nothing" not in planned["data"].reason
     finish(chain(store, *from_s3, run="run-2"), store.parent / "made")
     assert runs(plan(chain(store, *from_s3))) == []
     client.put_object(Bucket=bucket, Key=f"{key}/sft.jsonl", Body=b"after!")
-    assert plan(chain(store, *from_s3))["data"].reason == "data.files.sft changed"
+    assert plan(chain(store, *from_s3))["data"].reason == "data.sources.sft.0 changed"
     client.delete_object(Bucket=bucket, Key=f"{key}/sft.jsonl")
-    with pytest.raises(StoreError, match=rf"data\.files\.sft: {place}/sft.jsonl: there is nothing at this address"):
+    with pytest.raises(StoreError, match=rf"data\.sources\.sft\.0: {place}/sft.jsonl: there is nothing at this"):
         plan(chain(store, *from_s3))
 
 
@@ -128,7 +128,8 @@ def test_data_that_change_while_they_are_read_are_never_recorded_as_what_they_we
     files = {name: tmp_path / f"{name}.jsonl" for name in ("train", "test", "sft", "long_cot")}
     for file in files.values():
         file.write_text("before")
-    made = chain(store, f"data={json.dumps({'files': {name: str(file) for name, file in files.items()}})}")
+    sources = {name: [{"path": str(file)}] for name, file in files.items()}
+    made = chain(store, f"data={json.dumps({'sources': sources})}")
 
     def body(context: StageContext, settings: object) -> StageOutput:
         output = context.folder / "data"

@@ -154,7 +154,7 @@ def test_the_same_data_files_by_another_path_change_nothing(
     monkeypatch.chdir(tmp_path)
 
     def files(place: str) -> str:
-        return "data={files: {" + ", ".join(f"{name}: {place}{name}.jsonl" for name in names) + "}}"
+        return "data={sources: {" + ", ".join(f"{name}: [{{path: {place}{name}.jsonl}}]" for name in names) + "}}"
 
     done = finish(chain(store, base, files("")), tmp_path / "made")
     for place in ("./", f"{tmp_path}/", "../" + tmp_path.name + "/"):

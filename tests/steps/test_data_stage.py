@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from flows.topology import STAGES
 from infra.stages.contract import StageContext, StageOutput
 from infra.store.sources import bring
-from steps.configs.data import DataConfig, FilesConfig
-from steps.problem import load_examples, load_problems
+from steps.configs.data import ROLES, DataConfig
+from steps.problem import MalformedRow, load_examples, load_problems
 from steps.recipe import load_recipe
 from steps.stages.data import run
 
@@ -31,11 +31,16 @@ def convert(folder: Path, train: list[str], test: list[str], **config: Any) -> S
     example = json.dumps({"problem_id": f"train{len(train) - 1}", "prompt": "?", "response": "!"}) + "\n"
     for name in ("sft", "long_cot"):
         (folder / f"{name}.jsonl").write_text(example * 2)
-    files = FilesConfig(**{name: str(folder / f"{name}.jsonl") for name in ("train", "test", "sft", "long_cot")})
-    recipe = load_recipe(Path("configs/smoke.yaml")).model_copy(update={"data": DataConfig(files=files, **config)})
+    return run_on({role: [{"path": str(folder / f"{role}.jsonl")}] for role in ROLES}, folder / "out", **config)
+
+
+def run_on(sources: dict[Any, Any], folder: Path, **config: Any) -> StageOutput:
+    """The stage on these sources."""
+    data = DataConfig.model_validate({"sources": sources, **config})
+    recipe = load_recipe(Path("configs/smoke.yaml")).model_copy(update={"data": data})
     spec = STAGES["data"]
-    sources = {key: bring(one, folder / key) for key, one in spec.sources(recipe, folder / "digests.json").items()}
-    context = StageContext(0, {}, folder / "out", folder / "checkpoints", lambda metrics: None, sources)
+    brought = {key: bring(one, folder / key) for key, one in spec.sources(recipe, folder / "digests.json").items()}
+    context = StageContext(0, {}, folder, folder / "checkpoints", lambda metrics: None, brought)
     return run(context, spec.settings(recipe))
 
 
@@ -71,3 +76,18 @@ def test_an_instruction_is_added_to_problems_of_its_verifier_and_to_their_exampl
     assert [row.text for row in load_problems(other / "train.jsonl")] == ["1?"]
     with pytest.raises(ValidationError, match="instructions"):
         DataConfig.model_validate({"nano_world": {}, "instructions": {"maths": "?"}})
+
+
+def test_a_role_may_have_several_sources_each_with_a_limit(tmp_path: Path) -> None:
+    for name, numbers in (("a", range(5)), ("b", range(5, 8))):
+        rows = [{"prompt": f"{number}?", "answer": "1", "verifier": "math", "id": f"{number}"} for number in numbers]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "e.jsonl").write_text(json.dumps({"problem_id": "0", "prompt": "?", "response": "!"}) + "\n")
+    two = [{"path": str(tmp_path / "a.jsonl"), "limit": 2}, {"path": str(tmp_path / "b.jsonl")}]
+    one = [{"path": str(tmp_path / "e.jsonl")}]
+    output = run_on({"train": two, "test": two[1:], "sft": one, "long_cot": one}, tmp_path / "out")
+    train = load_problems(output.outputs["data"][1] / "train.jsonl")
+    assert [row.id for row in train] == ["0", "1", "5", "6", "7"]
+    again = [{"path": str(tmp_path / "a.jsonl")}, {"path": str(tmp_path / "a.jsonl"), "name": "same"}]
+    with pytest.raises(MalformedRow, match=r"a.jsonl: another source of data.sources.train has the id '0'"):
+        run_on({"train": again, "test": two[1:], "sft": one, "long_cot": one}, tmp_path / "again")

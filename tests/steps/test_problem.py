@@ -166,7 +166,7 @@ def test_a_gsm8k_answer_without_a_worked_solution_is_read(tmp_path: Path) -> Non
 
 
 def test_an_unknown_format_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'gsm9k' is not known; choose one of problem, gsm8k"):
+    with pytest.raises(ValueError, match="'gsm9k' is not known; choose one of longhaul, gsm8k"):
         load_problems(write(tmp_path / "rows.jsonl", ROW), "gsm9k")
 
 

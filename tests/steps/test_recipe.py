@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from steps.configs.data import ROLES
 from steps.recipe import ConfigRefused, check_recipe, load_recipe, parse_recipe
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -31,6 +32,7 @@ RECIPE: dict[str, Any] = {
     "long2short": {"shortest": {"phase": PHASE}, "dpo": {"learning_rate": 1e-4}, "rl": {**RL}},
     "evaluation": {"max_response_tokens": 320},
 }
+SOURCES = {role: [{"path": f"{role}.jsonl"}] for role in ROLES}
 
 
 def changed(**keys: Any) -> dict[str, Any]:
@@ -74,11 +76,16 @@ def test_what_a_recipe_says_is_what_the_code_reads() -> None:
         ({"rl__responses": 1}, "rl: responses: 1 leaves nothing to compare with"),
         ({"long2short__rl__responses": 1}, "long2short.rl: responses: 1 leaves nothing to compare with"),
         ({"rl__updates": 49}, "rl: updates: 49 steps need at least as many groups, and groups is 48"),
+        ({"data__sources": SOURCES}, "data: give exactly one of nano_world and sources"),
+        ({"data": {}}, "data: give exactly one of nano_world and sources"),
+        ({"data": {"files": {"train": "a"}}}, "data: data.files was replaced by data.sources"),
+        ({"data": {"sources": SOURCES | {"train": []}}}, "data.sources.train: Tuple should have at least 1 item"),
+        ({"data": {"sources": SOURCES | {"sft": []}}}, "data.sources.sft is not given, and vanilla_sft has nothing"),
+        ({"data": {"sources": SOURCES | {"long_cot": []}}}, "data.sources.long_cot is not given, and long_cot_sft"),
         (
-            {"data__files": {"train": "a", "test": "b", "sft": "c", "long_cot": "d"}},
-            "exactly one of nano_world and files",
+            {"data": {"sources": SOURCES | {"test": [{"path": "a/t.jsonl"}, {"path": "b/t.jsonl.gz"}]}}},
+            "data.sources: test: two sources are named 't': give one of them another `name`",
         ),
-        ({"data": {}}, "data: give exactly one of nano_world and files"),
         ({"vanilla_sft__phases": []}, "vanilla_sft.phases"),
         ({"rl__learning_rate": float("inf")}, "rl.learning_rate: inf is not a finite number"),
         ({"rl__length_reward__weight": float("inf")}, "rl.length_reward.weight: inf is not a finite number"),
@@ -129,8 +136,8 @@ def test_lengths_that_do_not_fit_each_other_are_refused_by_both_names(keys: dict
         ({"long2short__rl__reward": "classic_rm"}, "long2short.rl.reward is classic_rm, and there is no section"),
         ({"rl__reward": "judge"}, "rl.reward: Input should be 'rules', 'classic_rm' or 'cot_rm'"),
         (
-            {"reward_models": {}, "data": {"files": {"train": "a", "test": "b", "sft": "c", "long_cot": "d"}}},
-            "data.files has no such: leave the section out",
+            {"reward_models": {}, "data": {"sources": SOURCES}},
+            "data.sources has no such: leave the section out",
         ),
         ({"reward_models": {"spot_check": 1.0}}, "reward_models.spot_check: Input should be less than 1"),
         ({"reward_models": {"cot": {"temperature": 0}}}, "reward_models.cot.temperature"),
@@ -193,7 +200,7 @@ def test_an_endless_or_huge_file_is_refused_before_it_is_read(tmp_path: Path) ->
         load_recipe(tmp_path / "long.yaml")
 
 
-def test_a_format_that_data_files_do_not_have_is_refused() -> None:
-    files = {name: f"{name}.jsonl" for name in ("train", "test", "sft", "long_cot")}
-    with pytest.raises(ConfigRefused, match=r"data\.files\.format: Input should be 'problem', 'gsm8k' or 'humaneval'"):
-        check_recipe(changed(data={"files": {**files, "format": "parquet"}}), "test.yaml")
+def test_a_format_that_sources_do_not_have_is_refused() -> None:
+    train = [{"path": "train.parquet", "format": "parquet"}]
+    with pytest.raises(ConfigRefused, match=r"data\.sources\.train\.0\.format: Input should be 'longhaul', 'gsm8k'"):
+        check_recipe(changed(data={"sources": {**SOURCES, "train": train}}), "test.yaml")

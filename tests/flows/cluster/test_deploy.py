@@ -104,8 +104,8 @@ def test_a_stage_that_the_recipe_leaves_out_waits_for_no_gpu(one_node: dict[str,
 )
 def test_the_large_recipes_can_be_deployed(name: str, size: str, tmp_path: Path) -> None:
     recipe = with_size(load_recipe(ROOT / "configs" / f"{name}.yaml"), size)
-    assert recipe.data.files
-    files = [f"data.files.{key}=s3://artifacts/data/{key}.jsonl" for key in recipe.data.files.by_name]
+    assert recipe.data.sources
+    files = [f"{key}.path=s3://artifacts/data/{one.name}.jsonl" for key, one in recipe.data.sources.by_key().items()]
     recipe = check_recipe(apply_overrides(recipe.model_dump(mode="json"), [*ON_CLUSTER, *files]), name)
     stages = enabled_steps(recipe)
     check_deployable(recipe, stages)

@@ -10,7 +10,8 @@ from flows.topology import STAGES, STEPS, enabled_stages
 from steps.recipe import check_recipe, load_recipe
 from tests.flows.cluster.deployments import FOUR_NODES, ON_CLUSTER, ROOT, recipe_with, run_deploy
 
-FILES = "data={files: {train: README.md, test: README.md, sft: README.md, long_cot: README.md}}"
+README = "[{path: README.md}]"
+FILES = f"data={{sources: {{train: {README}, test: {README}, sft: {README}, long_cot: {README}}}}}"
 DATA_CHANGE = "schedule={when: data-changed}"
 
 
@@ -43,9 +44,9 @@ def test_files_that_are_too_large_to_go_with_the_code_are_refused(
     monkeypatch.setattr("flows.cluster.plan.MOST_SHIPPED", 1000)
     for name in ("train", "test", "sft", "long_cot"):
         Path(f"{name}.jsonl").write_text("x" * 300)
-    files = {name: f"{name}.jsonl" for name in ("train", "test", "sft", "long_cot")}
+    sources = {name: [{"path": f"{name}.jsonl"}] for name in ("train", "test", "sft", "long_cot")}
     raw = load_recipe(ROOT / "configs" / "smoke.yaml").model_dump(mode="json")
-    recipe = check_recipe({**raw, "data": {"files": files}}, "test")
+    recipe = check_recipe({**raw, "data": {"sources": sources}}, "test")
     with pytest.raises(CannotDeploy, match="put them into S3"):
         shipped_files(recipe)
 

@@ -363,8 +363,9 @@ def test_data_that_are_there_are_counted(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     example = {"problem_id": "1", "prompt": "p", "response": "y" * 800}
     (tmp_path / "sft.jsonl").write_text(json.dumps(example) + "\n")
-    files = {name: str(tmp_path / f"{name}.jsonl") for name in ("train", "test", "sft", "long_cot")}
-    recipe = changed("qwen-1.5b-8gpu.yaml", {"data.files": files | {"format": "gsm8k"}})
+    sources = {name: [{"path": str(tmp_path / f"{name}.jsonl")}] for name in ("test", "sft", "long_cot")}
+    sources["train"] = [{"path": str(tmp_path / "train.jsonl"), "format": "gsm8k"}]
+    recipe = changed("qwen-1.5b-8gpu.yaml", {"data.sources": sources})
     known = known_figures(recipe, {})
     assert (known.values.train_problems, known.values.prompt_tokens) == (30, 130)
     assert (known.values.sft_examples, known.values.sft_tokens) == (1, 201)
