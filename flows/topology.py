@@ -8,15 +8,14 @@ import hashlib
 import importlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from flows.checkpoint_checks import check_checkpoint_fits
 from infra.gates.suites import Suite
-from infra.inference.context import check_context
 from infra.stages.contract import Body, Check
 from infra.store.backend import StoreError
 from infra.store.evaluation_stages import EVALUATE, evaluation_stage
@@ -138,25 +137,16 @@ class StageSpec:
     def sources(self, recipe: Recipe, cache: Path) -> dict[str, ResolvedSource]:
         """What the stage reads from outside the store, as it is now, by the recipe's key that names it.
 
-        Raises StoreError naming the key, and LonghaulError for an engine.context that the checkpoint does not have.
+        Raises StoreError naming the key, and LonghaulError for a checkpoint that other keys do not fit.
         """
         if self.name == "data" and recipe.data.sources is not None:
             named = recipe.data.sources.by_key()
             return {key: _resolved(key, "file", source.path, cache) for key, source in named.items()}
         if self.name == "import":
             key, own = "import_checkpoint.checkpoint", recipe.import_checkpoint
-            _check_context(recipe)
+            check_checkpoint_fits(recipe)
             return {key: _resolved(key, "folder", own.checkpoint, cache, own.revision, belongs)}
         return {}
-
-
-def _check_context(recipe: Recipe) -> None:
-    """Compare engine.context with a checkpoint that lies here: otherwise the engine does, once it is imported."""
-    folder = Path(recipe.import_checkpoint.checkpoint).expanduser()
-    if recipe.import_checkpoint.context_length is None and (folder / "config.json").is_file():
-        # Import has the better words for a configuration that cannot be read.
-        with suppress(ValueError, TypeError, AttributeError):
-            check_context(folder, recipe.engine)
 
 
 CHECKS = "steps.gates.inputs"

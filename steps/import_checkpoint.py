@@ -20,12 +20,9 @@ from pathlib import Path
 from infra.files import folder_written_aside, write_text_atomically
 from infra.store.source import Source
 from steps.checkpoint import check_checkpoint, context_of, load_config, select_files
-from steps.checkpoint_refused import CheckpointRefused
+from steps.checkpoint_context import check_raised_context
 from steps.checkpoint_repairs import repair_checkpoint
 from steps.configs.import_checkpoint import ImportConfig
-
-PRESCALED = ("yarn", "llama3")
-"""Kinds of RoPE that scale by a factor from `original_max_position_embeddings`, whatever the context is."""
 
 LOGGER = logging.getLogger(__name__)
 
@@ -100,35 +97,11 @@ def _summary(names: list[str]) -> tuple[str, ...]:
 def _raise_context(folder: Path, context_length: int, rope_theta: float | None) -> None:
     config = load_config(folder)
     text = config.get_text_config()
-    own = context_of(config)
-    if context_length < own:
-        raise CheckpointRefused(
-            f"config.json: context_length {context_length} is below the checkpoint's {own}: leave it out, and limit "
-            "the length of responses where they are sampled"
-        )
-    rope = getattr(text, "rope_parameters", None) or {}
-    kind = rope.get("rope_type")
-    if rope_theta not in (None, rope.get("rope_theta")) and (context_length == own or kind != "default"):
-        raise CheckpointRefused(
-            f"config.json: rope_theta {rope_theta} would replace {rope.get('rope_theta')} without a longer context "
-            f"than the checkpoint's {own}, or beside its {kind} scaling, which only damages the model: leave it out"
-        )
-    if context_length == own:
+    check_raised_context(config.to_dict(), context_length, rope_theta)
+    if context_length == context_of(config):
         return
-    if kind in PRESCALED:
-        most = int(rope["factor"] * rope["original_max_position_embeddings"])
-        if context_length > most:
-            raise CheckpointRefused(
-                f"config.json: context_length {context_length} is above the {most} tokens that its {kind} RoPE scales "
-                "to: lower it, or raise rope_parameters.factor in the checkpoint's config.json"
-            )
-    elif kind != "default":
-        raise CheckpointRefused(
-            f"config.json: context_length {context_length} is above the checkpoint's {own}, and its "
-            f"{kind or 'unknown'} RoPE does not reach further: leave context_length out, or raise "
-            "rope_parameters.factor in the checkpoint's config.json where it has one (linear)"
-        )
-    elif rope_theta is not None:
+    rope = getattr(text, "rope_parameters", None) or {}
+    if rope_theta is not None and rope.get("rope_type") == "default":
         rope["rope_theta"] = rope_theta
     text.max_position_embeddings = context_length
     config.save_pretrained(folder)

@@ -90,6 +90,26 @@ def test_a_context_that_the_checkpoint_does_not_have_is_refused_by_the_plan(stor
     plan(chain(store, "engine.context=513", "import_checkpoint.context_length=513"))
 
 
+def test_a_context_that_the_scaled_positions_do_not_reach_is_refused_by_the_plan(store: Path, tmp_path: Path) -> None:
+    other = tmp_path / "base"
+    shutil.copytree("steps/nano_world/checkpoint", other)
+    config = json.loads((other / "config.json").read_text())
+    config["rope_parameters"] = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}
+    (other / "config.json").write_text(json.dumps(config))
+    base = f"import_checkpoint.checkpoint={other}"
+    with pytest.raises(LonghaulError, match=r"context_length 2049 is above the 2048 tokens that its yarn RoPE"):
+        plan(chain(store, base, "import_checkpoint.context_length=2049"))
+    plan(chain(store, base, "import_checkpoint.context_length=2048"))
+    with pytest.raises(LonghaulError, match="context_length 511 is below the checkpoint's 512"):
+        plan(chain(store, base, "engine.context=500", "import_checkpoint.context_length=511"))
+
+
+def test_heads_that_ranks_cannot_share_are_refused_by_the_plan(store: Path) -> None:
+    with pytest.raises(LonghaulError, match=r"trainer\.sequence_parallel is 3, .* 4 for queries and 2 for keys"):
+        plan(chain(store, "trainer.ranks=3", "trainer.sequence_parallel=3"))
+    plan(chain(store, "trainer.ranks=2", "trainer.sequence_parallel=2"))
+
+
 def test_the_seed_and_data_from_outside_are_reasons(store: Path, tmp_path: Path) -> None:
     planned = plan(chain(store, "seed=7"))
     assert planned["data"].reason == "seed changed: 0 → 7"

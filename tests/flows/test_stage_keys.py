@@ -39,6 +39,7 @@ TABLE = {
     "steps/configs/data.py": {"data"},
     "steps/checkpoint.py": {"import"},
     "steps/import_checkpoint.py": {"import"},
+    "steps/checkpoint_context.py": {"import"},
     "steps/sft.py": {"vanilla_sft"},
     "steps/configs/sft.py": {"vanilla_sft"},
     "steps/curation.py": {"curation"},
@@ -122,6 +123,7 @@ TABLE = {
     "infra/lineage/index.py": NONE,
     "infra/scheduling/scheduler.py": NONE,
     "flows/chain.py": NONE,
+    "flows/checkpoint_checks.py": NONE,
     "flows/cli/run.py": NONE,
 }
 """By file, the stages in whose keys it is; `evaluate` stands for every evaluation."""
