@@ -22,19 +22,20 @@ class EngineConfig(BaseModel):
     context: int = Field(512, ge=16, description="Longest prompt plus response, in tokens.")
     workers: int = Field(1, ge=1, description="Rollout workers; 1 generates in the stage's own process.")
     max_sequences: int = Field(256, ge=1, description="Sequences that a worker generates at once.")
-    max_batched_tokens: int = Field(4096, ge=64, description="Most tokens in one forward pass.")
+    max_batched_tokens: int = Field(
+        4096, ge=64, description="Most tokens in one forward pass; longer prompts are computed in chunks."
+    )
     block_size: int = Field(32, ge=16, description="Tokens per KV-cache block; short prefixes cache with small blocks.")
     kv_cache_mb: int | None = Field(64, ge=8, description="Size of the KV cache in MiB; null lets vLLM decide (GPU).")
     tensor_parallel: int = Field(1, ge=1, description="GPUs per engine.")
     gpu_memory_share: float = Field(0.5, gt=0, le=1, description="Share of GPU memory, where there is a GPU.")
 
-    def batched_tokens(self, cpu: bool) -> int:
-        """Most tokens that vLLM puts into one forward pass.
+    def batched_tokens(self, whole_prompts: bool = False) -> int:
+        """Most tokens that vLLM puts into one forward pass: at least one of each sequence.
 
-        On a CPU at least one whole prompt. On GPUs vLLM cuts decoders' prompts into chunks (chunked prefill), and asks
-        for no more than a token of each sequence.
+        Longer prompts are computed in chunks, unless an engine needs `whole_prompts`.
         """
-        return max(self.max_batched_tokens, self.context if cpu else self.max_sequences)
+        return max(self.max_batched_tokens, self.context if whole_prompts else self.max_sequences)
 
 
 class TrainerConfig(BaseModel):

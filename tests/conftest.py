@@ -85,7 +85,8 @@ def engine(trainer: "Trainer", base: Path) -> "Engine":
     from infra.configs import EngineConfig
     from infra.inference.engine import Engine
 
-    return Engine(base, EngineConfig(max_sequences=64))
+    # Longer prompts are computed in chunks.
+    return Engine(base, EngineConfig(max_sequences=64, max_batched_tokens=256))
 
 
 @pytest.fixture(scope="session")

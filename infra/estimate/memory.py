@@ -126,7 +126,7 @@ def engine_memory(shape: ModelShape, engine: EngineConfig, device: Device) -> En
     """What an engine holds on this device."""
     numbers, parallel = width(engine.dtype), engine.tensor_parallel
     weights = numbers * shape.parameters / parallel
-    batched = engine.batched_tokens(device.is_cpu)
+    batched = engine.batched_tokens()
     workspace = batched * numbers * (3 * shape.intermediate / parallel + 4 * shape.hidden)
     # Logits of each sequence in float32, their log-softmax, and one more copy while sampling.
     workspace += 12.0 * engine.max_sequences * shape.vocabulary

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 
 from infra.configs import EngineConfig, Transport
+from infra.inference.chunked_prefill import spare_generators
 from infra.inference.context import check_context
 from infra.inference.end_tokens import end_tokens
 from infra.inference.repetition import INTERVAL, Repetition, repeats
@@ -46,6 +47,8 @@ class Completion:
     """Log-probability of each token under the distribution that it was sampled from."""
     ended: Literal["stop", "length", "repetition"]
     """An end token (the last of `tokens`), `max_tokens` or the context reached, or repetition."""
+    cached: int = 0
+    """How many of the request's tokens the prefix cache had: the others were computed."""
 
 
 @dataclass
@@ -58,6 +61,7 @@ class _Running:
     request: Request
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    cached: int = 0
 
     def end(self, length: int) -> list[int]:
         """The last tokens of the response, also of those that it began with: `length` of them, or all."""
@@ -107,13 +111,11 @@ def _start(model: Path, config: EngineConfig, **options: Any) -> Any:
         options["gpu_memory_utilization"] = config.gpu_memory_share
     else:
         options["enforce_eager"] = True
-    batched = config.batched_tokens(cpu=not torch.cuda.is_available())
     return LLM(
         model=str(model),
         dtype=config.dtype,
         max_model_len=config.context,
         max_num_seqs=config.max_sequences,
-        max_num_batched_tokens=batched,
         block_size=config.block_size,
         tensor_parallel_size=config.tensor_parallel,
         enable_prefix_caching=True,
@@ -136,17 +138,21 @@ class Engine:
                 "worker_extension_cls": "infra.weights.weight_transfer.WorkerExtension",
             }
         self.config = config
+        # Where no prompt can be longer than a forward pass, none is cut for the sake of others on a CPU.
+        chunked = config.context > config.batched_tokens()
         self._backend = _transfer_backend(config, transport)
         self.llm = _start(
             model,
             config,
-            # For a seeded request whose prompt is cut into chunks vLLM rewinds the generator; one on CPU cannot be.
-            enable_chunked_prefill=cuda,
+            max_num_batched_tokens=config.batched_tokens(),
+            enable_chunked_prefill=cuda or chunked,
             logprobs_mode="processed_logprobs",
             weight_transfer_config={"backend": self._backend},
             generation_config="vllm",
             **options,
         )
+        if chunked and not cuda:
+            self.llm.collective_rpc(spare_generators)
         self.llm.init_weight_transfer_engine({"init_info": {}})
         self._tokenizer = self.llm.get_tokenizer()
         self.end_tokens = end_tokens(model, getattr(self._tokenizer, "eos_token_id", None))
@@ -197,6 +203,7 @@ class Engine:
             part = output.outputs[0]
             running.tokens += part.token_ids
             running.logprobs += _sampled_logprobs(part.logprobs)
+            running.cached = output.num_cached_tokens or 0
             rule = running.request.repetition
             if rule and repeats(running.end(rule.longest), rule, self._tokenizer.decode):
                 repeating.append(running)
@@ -208,7 +215,7 @@ class Engine:
         if repeating:
             self.llm.llm_engine.abort_request([running.name for running in repeating], internal=True)
         return [
-            *(Completion(one.index, one.tokens, one.logprobs, "repetition") for one in repeating),
+            *(Completion(one.index, one.tokens, one.logprobs, "repetition", one.cached) for one in repeating),
             *(self._completion(one) for one in ended),
         ]
 
@@ -240,7 +247,7 @@ class Engine:
     def _completion(self, one: _Running) -> Completion:
         """What came to its own end."""
         stopped = one.tokens and one.tokens[-1] in self.end_tokens
-        return Completion(one.index, one.tokens, one.logprobs, "stop" if stopped else "length")
+        return Completion(one.index, one.tokens, one.logprobs, "stop" if stopped else "length", one.cached)
 
     def generate_all(self, requests: Sequence[Request]) -> list[Completion]:
         """Completions in the order of the requests."""
@@ -318,7 +325,14 @@ class ValueEngine:
 
     def __init__(self, model: Path, config: EngineConfig) -> None:
         self.config = config
-        self.llm = _start(model, config, runner="pooling", convert="classify")
+        whole = not torch.cuda.is_available()
+        self.llm = _start(
+            model,
+            config,
+            runner="pooling",
+            convert="classify",
+            max_num_batched_tokens=config.batched_tokens(whole_prompts=whole),
+        )
 
     def values(self, sequences: Sequence[Sequence[int]]) -> list[float]:
         """What the head gives at each sequence's last token, before any sigmoid, in the order of the sequences.

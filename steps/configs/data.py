@@ -7,6 +7,32 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
+class LongConfig(BaseModel):
+    """How much of the nano world's long problems to generate, and how long they are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    train_problems: int = Field(120, ge=3, description="Long problems offered to curation.")
+    test_problems: int = Field(30, ge=3, description="Held-out long problems for evaluation.")
+    sft_examples: int = Field(240, ge=3, description="Examples of vanilla SFT.")
+    long_cot_paths: int = Field(240, ge=3, description="Reasoning paths for long-CoT SFT to choose from.")
+    lengths: tuple[int, ...] = Field(
+        (512, 1024, 2048), min_length=1, description="Tokens of the problems' texts, each in turn."
+    )
+    path_tokens: int = Field(1024, ge=64, description="Most tokens of a path, which limits what a problem asks for.")
+
+    @field_validator("lengths")
+    @classmethod
+    def _long_enough(cls, lengths: tuple[int, ...]) -> tuple[int, ...]:
+        for length in lengths:
+            if length < SHORTEST_LONG:
+                raise ValueError(f"{length} tokens are too few for a long problem: give at least {SHORTEST_LONG}")
+        return lengths
+
+
+SHORTEST_LONG = 256
+
+
 class NanoWorldConfig(BaseModel):
     """How much of the nano world to generate."""
 
@@ -16,6 +42,9 @@ class NanoWorldConfig(BaseModel):
     test_problems: int = Field(150, ge=6, description="Held-out problems for evaluation.")
     sft_examples: int = Field(3000, ge=8, description="Examples of vanilla SFT.")
     long_cot_paths: int = Field(1000, ge=4, description="Long reasoning paths for long-CoT SFT to choose from.")
+    long: LongConfig | None = Field(
+        None, description="Long problems in addition to the numbers above; without the section there are none."
+    )
 
 
 Format = Literal["longhaul", "gsm8k", "humaneval"]

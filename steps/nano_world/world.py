@@ -7,16 +7,21 @@ in, whatever the seed.
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from random import Random
+from typing import TypeVar
 
-from steps.configs.data import NanoWorldConfig
+from steps.configs.data import LongConfig, NanoWorldConfig
 from steps.nano_world.arithmetic import make_chain
 from steps.nano_world.congruence import make_search
+from steps.nano_world.long import long_tasks
 from steps.nano_world.programs import make_program
 from steps.nano_world.task import LICENCE, SOURCE, Task, boxed
 from steps.nano_world.unsuitable import make_unsuitable
 from steps.problem import Example, Problem, save_rows
+
+RowT = TypeVar("RowT", Problem, Example)
 
 
 @dataclass(frozen=True)
@@ -122,4 +127,26 @@ def generate(config: NanoWorldConfig, seed: int) -> NanoWorld:
     sft += [_reasoning(task, task.short) for task in (next(fresh) for _ in range(config.sft_examples - len(sft)))]
     rng.shuffle(sft)
     long_cot = [_long_path(rng, solvable, i % len(solvable)) for i in range(config.long_cot_paths)]
-    return NanoWorld(train, test, sft, long_cot)
+    world = NanoWorld(train, test, sft, long_cot)
+    return world if config.long is None else _with_long(world, config.long, seed)
+
+
+def _with_long(world: NanoWorld, config: LongConfig, seed: int) -> NanoWorld:
+    """The world and its long problems, whose random numbers are their own: the rest is as without them."""
+    rng = Random(f"long nano world {seed}")
+    fresh = long_tasks(rng, config, lambda problem: not held_out(problem))
+    test = [task.problem for task in islice(long_tasks(rng, config, held_out), config.test_problems)]
+    solvable = list(islice(fresh, config.train_problems))
+    sft = [_reasoning(task, task.short) for task in islice(fresh, config.sft_examples)]
+    paths = [_long_path(rng, solvable, i % len(solvable)) for i in range(config.long_cot_paths)]
+    long = NanoWorld([task.problem for task in solvable], test, sft, paths)
+    return NanoWorld(
+        _shuffled(rng, world.train + long.train),
+        world.test + long.test,
+        _shuffled(rng, world.sft + long.sft),
+        world.long_cot + long.long_cot,
+    )
+
+
+def _shuffled(rng: Random, rows: list[RowT]) -> list[RowT]:
+    return rng.sample(rows, len(rows))

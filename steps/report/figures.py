@@ -94,6 +94,7 @@ _RL_PANELS = (
     _Panel("Response tokens, mean", {rl.key("response_tokens"): "tokens"}),
     _Panel("Reward, mean", {rl.key("reward"): "reward"}),
     _Panel("Log-ratio to the reference", {rl.key("log_ratio_mean"): "mean", rl.key("log_ratio_max"): "max"}),
+    _Panel("Tokens read again, share", {rl.key("reread_share"): "share"}, share=True),
     _Panel("Gradient norm", {rl.key("gradient_norm"): "gradient norm"}),
     _Panel("Staleness, iterations", {rl.key("staleness"): "staleness"}),
     _Panel("Groups in the replay buffer", {rl.key("groups_in_buffer"): "groups"}),

@@ -26,6 +26,13 @@ class RolloutMetrics(_Figures):
     """Tokens generated."""
     rollout_seconds: float
     """Generating and judging."""
+    reread_tokens: float | None = None
+    """Tokens of responses that continue, and of their prompts, which the engine computed again under the new
+    weights."""
+    computed_tokens: float | None = None
+    """Tokens that the engine computed: those read again, new prompts, and tokens generated."""
+    reread_share: float | None = None
+    """Share of the tokens read again in those computed."""
     groups_done: float
     """Groups handed to training."""
     groups_in_buffer: float
@@ -131,10 +138,14 @@ def key(name: str) -> str:
 def stage_metrics(history: Sequence[IterationMetrics]) -> dict[str, Any]:
     """What an RL stage's record says of all its iterations: the last one's figures, and totals.
 
-    `tokens` generated in all; `handover_share` is the hand-overs' share of the time.
+    `tokens` generated and read again in all; `handover_share` is the hand-overs' share of the time, `reread_share` that
+    of the tokens read again in all that the engine computed.
     """
+    reread = sum(one.reread_tokens or 0.0 for one in history)
     return history[-1].values() | {
         "iterations": len(history),
         "tokens": sum(one.rollout_tokens for one in history),
+        "reread_tokens": reread,
+        "reread_share": reread / max(1.0, sum(one.computed_tokens or 0.0 for one in history)),
         "handover_share": sum(one.handover_seconds for one in history) / sum(one.seconds for one in history),
     }

@@ -45,6 +45,10 @@ class RolloutResult:
     seconds: float = 0.0
     stops: Counter[Stop] = field(default_factory=Counter)
     """How the responses that were worked on stand now."""
+    reread_tokens: int = 0
+    """Tokens of responses that continue, and of their prompts, which were computed again under the new weights."""
+    computed_tokens: int = 0
+    """Tokens that the engine computed: those, new prompts, and what was generated."""
     repetition_tokens_saved: int = 0
     """Tokens that responses stopped for repetition could still have grown by: the most that stopping them saved."""
 
@@ -62,6 +66,9 @@ def rollout(
     with task("rollout", total=len(requests), unit="responses") as progress:
         for completion in bench.engine.generate(requests):
             group, trajectory = work[completion.index]
+            read = len(requests[completion.index].tokens) - completion.cached
+            result.computed_tokens += read + len(completion.tokens)
+            result.reread_tokens += read if trajectory.segments else 0
             _extend(trajectory, completion, config, iteration)
             result.tokens += len(completion.tokens)
             if trajectory.done:
@@ -85,6 +92,9 @@ def rollout_metrics(result: RolloutResult, buffer: ReplayBuffer, config: RlConfi
     return RolloutMetrics(
         rollout_tokens=result.tokens,
         rollout_seconds=result.seconds,
+        reread_tokens=result.reread_tokens,
+        computed_tokens=result.computed_tokens,
+        reread_share=result.reread_tokens / result.computed_tokens if result.computed_tokens else None,
         groups_done=len(result.done),
         groups_in_buffer=len(buffer),
         groups_dropped=len(result.stale),

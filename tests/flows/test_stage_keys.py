@@ -35,6 +35,7 @@ TABLE = {
     # The recipe's stages, each in a file of its own.
     "steps/nano_world/congruence.py": {"data"},
     "steps/nano_world/programs.py": {"data"},
+    "steps/nano_world/long.py": {"data"},
     "steps/nano_world/answers.py": {"reward_models"},
     "steps/configs/data.py": {"data"},
     "steps/checkpoint.py": {"import"},
@@ -86,6 +87,7 @@ TABLE = {
     # What the stages run on.
     "infra/inference/engine.py": SAMPLES,
     "infra/inference/sizes.py": SAMPLES,
+    "infra/inference/chunked_prefill.py": SAMPLES,
     "infra/inference/serving.py": NONE,
     "infra/inference/repetition.py": SAMPLES,
     "infra/inference/end_tokens.py": JUDGES | {"import"},

@@ -29,6 +29,20 @@ def test_the_same_seed_gives_the_same_tokens_and_another_seed_others(engine: Eng
     assert first != other
 
 
+def test_a_prompt_in_chunks_is_continued_as_one_computed_at_once(engine: Engine) -> None:
+    prompt = [5 + (7 * place) % 200 for place in range(450)]
+    request = Request(prompt, 24, seed=3)
+    engine.llm.reset_prefix_cache()
+    chunked, *beside = engine.generate_all([request, *requests()])
+    assert chunked.cached == 0 and len(prompt) > engine.config.max_batched_tokens
+    engine.generate_all([Request(prompt[:256], 1, seed=0)])
+    at_once = engine.generate_all([request])[0]
+    assert len(prompt) - at_once.cached <= engine.config.max_batched_tokens
+    assert chunked.tokens == at_once.tokens
+    assert chunked.logprobs == pytest.approx(at_once.logprobs, abs=1e-4)
+    assert [one.tokens for one in beside] == [one.tokens for one in engine.generate_all(requests())]
+
+
 def test_repetition_ends_a_response_early(engine: Engine, trainer: Trainer, restored: None) -> None:
     prompt = [70, 71, 72] * 12
     rows = list(pack([TokenExample([70, 71, 72] * 30, 3)], 96, 1))

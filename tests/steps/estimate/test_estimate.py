@@ -336,8 +336,8 @@ def test_between_nodes_collectives_go_at_the_network_s_speed(stage: int, times: 
 
 def test_an_engine_s_batches_are_no_longer_than_asked_where_prompts_are_cut() -> None:
     engine = EngineConfig(context=131072, max_batched_tokens=8192, max_sequences=64)
-    assert (engine.batched_tokens(cpu=False), engine.batched_tokens(cpu=True)) == (8192, 131072)
-    assert EngineConfig(max_batched_tokens=64, max_sequences=256).batched_tokens(cpu=False) == 256
+    assert (engine.batched_tokens(), engine.batched_tokens(whole_prompts=True)) == (8192, 131072)
+    assert EngineConfig(max_batched_tokens=64, max_sequences=256).batched_tokens() == 256
 
 
 def test_cost_is_hours_times_gpus_times_price() -> None:

@@ -21,6 +21,8 @@ def metrics(iteration: int = 0, **changes: float) -> IterationMetrics:
     rollout = RolloutMetrics(
         rollout_tokens=128,
         rollout_seconds=2,
+        reread_tokens=64,
+        computed_tokens=256,
         groups_done=0,
         groups_in_buffer=4,
         groups_dropped=0,
@@ -53,6 +55,7 @@ def test_the_stages_figures_are_the_last_iterations_and_totals() -> None:
     reported = stage_metrics([metrics(0, accuracy=0.25), metrics(1, rollout_tokens=72.0, accuracy=0.5)])
     assert (reported["accuracy"], reported["iterations"], reported["tokens"]) == (0.5, 2, 200)
     assert reported["handover_share"] == pytest.approx(0.75 / 3.75)
+    assert (reported["reread_tokens"], reported["reread_share"]) == (128, 0.25)
     assert "iteration" not in reported and "staleness" not in reported
 
 

@@ -56,4 +56,10 @@ def test_what_the_engine_is_asked_and_what_the_phase_reports(base: Path) -> None
     assert [request.response for request in engine.requests] == [0] * turn + [30, 30, 0, 0]
     assert (later.groups_done, later.length_stops, later.repetition_stops) == (2, 1, 1)
     assert later.repetition_tokens_saved == 40 - 32
+    # Both responses that continue are computed again with their prompt; new prompts are computed for the first time.
+    again = sum(len(request.tokens) for request in engine.requests[turn : turn + 2])
+    new = sum(len(request.tokens) for request in engine.requests[turn + 2 :])
+    assert (figures.reread_tokens, figures.reread_share) == (0, 0)
+    assert (later.reread_tokens, later.computed_tokens) == (again, again + new + later.rollout_tokens)
+    assert later.reread_share == again / (again + new + later.rollout_tokens)
     assert later.staleness == 0.5 and later.accuracy == 0.25
