@@ -41,6 +41,7 @@ def train_models(start: NanoStart, folder: Path) -> dict[str, Any]:
         engine=recipe.engine,
         trainer=recipe.trainer,
         handover=recipe.handover,
+        judging=recipe.judging,
         gates=recipe.gates.suite("reward_models"),
     )
     inputs = {"model": start.model, "data": start.data, "prompts": start.prompts}

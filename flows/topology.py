@@ -19,10 +19,12 @@ from infra.gates.suites import Suite
 from infra.stages.contract import Body, Check
 from infra.store.backend import StoreError
 from infra.store.evaluation_stages import EVALUATE, evaluation_stage
+from infra.store.s3_client import SCHEME
 from infra.store.sources import Kind, ResolvedSource, resolve_source
 from steps.checkpoint_files import belongs
 from steps.configs.gates import MADE
 from steps.recipe import Recipe
+from steps.rewards.custom_source import function_fault
 from steps.stages.settings import GenerateSettings, Settings, SupervisedSettings, TrainSettings
 
 
@@ -107,7 +109,12 @@ class StageSpec:
         own: Any = recipe
         for key in self.section.split("."):
             own = getattr(own, key)
-        shared = {"engine": recipe.engine, "trainer": recipe.trainer, "handover": recipe.handover}
+        shared = {
+            "engine": recipe.engine,
+            "trainer": recipe.trainer,
+            "handover": recipe.handover,
+            "judging": recipe.judging,
+        }
         fields = self.settings_type.__dataclass_fields__
         chosen = {name: section for name, section in shared.items() if name in fields}
         return self.settings_type(own=own, gates=self.suite(recipe), **chosen)
@@ -119,12 +126,14 @@ class StageSpec:
         themselves where they change. What names data outside the store counts by what it names.
         """
         settings = self.settings(recipe)
-        unused = self.unused(recipe)
+        unused = self.unused(recipe) | (set() if self.judges_with_a_function(recipe) else {"judging"})
         plain = {
             name: section.model_dump(mode="json")
             for name in self.settings_type.__dataclass_fields__
             if name not in unused and isinstance(section := getattr(settings, name), BaseModel) and name != "gates"
         }
+        if "judging" in plain:
+            _drop(plain, CUSTOM_FILE.split("."))
         for key in OUTSIDE.get(self.name, ()):
             _drop(plain["own"], key.split("."))
         rules = {
@@ -133,6 +142,11 @@ class StageSpec:
             if gate in settings.gates
         }
         return plain | ({"gates": rules} if rules else {})
+
+    def judges_with_a_function(self, recipe: Recipe) -> bool:
+        """Whether the stage judges, and the recipe names a function of one's own for it."""
+        judges = "judging" in self.settings_type.__dataclass_fields__ and "judging" not in self.unused(recipe)
+        return judges and recipe.judging.custom is not None
 
     def sources(self, recipe: Recipe, cache: Path) -> dict[str, ResolvedSource]:
         """What the stage reads from outside the store, as it is now, by the recipe's key that names it.
@@ -146,10 +160,24 @@ class StageSpec:
             key, own = "import_checkpoint.checkpoint", recipe.import_checkpoint
             check_checkpoint_fits(recipe)
             return {key: _resolved(key, "folder", own.checkpoint, cache, own.revision, belongs)}
+        if self.judges_with_a_function(recipe):
+            return {CUSTOM_FILE: _custom_reward(recipe, cache)}
         return {}
 
 
+def _custom_reward(recipe: Recipe, cache: Path) -> ResolvedSource:
+    """The file of the function that judges. Raises StoreError for one that cannot, as far as its text says so."""
+    custom = recipe.judging.custom
+    assert custom is not None
+    source = _resolved(CUSTOM_FILE, "file", custom.file, cache)
+    if not source.address.startswith(SCHEME) and (fault := function_fault(Path(source.address), custom.function)):
+        raise StoreError(f"{CUSTOM_FILE}: {fault}")
+    return source
+
+
 CHECKS = "steps.gates.inputs"
+
+CUSTOM_FILE = "judging.custom.file"
 
 OUTSIDE = {
     "data": ("sources.*.*.path",),
@@ -211,7 +239,7 @@ _MAKERS = (
         _own_inputs({**model_of("import"), **data("sft.jsonl", "train.jsonl")}),
         "vanilla_sft",
         data("sft.jsonl", "train.jsonl", "test.jsonl"),
-        unused=lambda recipe: set() if recipe.vanilla_sft.expansion.problems else {"engine", "handover"},
+        unused=lambda recipe: set() if recipe.vanilla_sft.expansion.problems else {"engine", "handover", "judging"},
     ),
     StageSpec(
         "curation",
@@ -239,6 +267,7 @@ _MAKERS = (
         _own_inputs({**model_of("long_cot_sft"), **PROMPTS}),
         "prompts",
         HELD_OUT,
+        unused=lambda recipe: {"judging"},
         enabled=lambda recipe: recipe.reward_models is not None,
     ),
     StageSpec(

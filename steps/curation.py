@@ -61,7 +61,8 @@ def by_form(
     remaining = []
     for problem in problems:
         # What a program has to print ("yes or no") is not a form of the question: tests evaluate it.
-        form = None if problem.verifier == "code" else question_form(problem.text)
+        # A function of one's own judges what its author wants it to.
+        form = None if problem.verifier in ("code", "custom") else question_form(problem.text)
         if form is not None:
             removed[form] += 1
         elif len(bench.chat.prompt(problem)) > config.max_prompt_tokens:
@@ -82,6 +83,8 @@ def guessable(bench: SamplingBench, problems: Sequence[Problem], config: Curatio
     """Ids of the problems whose answer is right within `guesses` tries without a chain of thought."""
     if config.guesses == 0:
         return set()
+    # Nobody but its author knows what the answer to a custom problem looks like.
+    problems = [problem for problem in problems if problem.verifier in GUESS_PREFIX]
     prefixes = [bench.chat.skip_thinking + GUESS_PREFIX[problem.verifier] for problem in problems]
     prompts = [
         [*bench.chat.prompt(problem), *bench.chat.encode(prefix)]
@@ -99,7 +102,7 @@ def _share_right(bench: SamplingBench, problems: Sequence[Problem], texts: Seque
     pairs = [(problem, text) for problem, row in zip(problems, texts, strict=True) for text in row]
     scores = iter(bench.scorer.score_many(pairs))
     return {
-        problem.id: sum(next(scores).value > 0 for _ in row) / len(row)
+        problem.id: sum(next(scores).right for _ in row) / len(row)
         for problem, row in zip(problems, texts, strict=True)
     }
 

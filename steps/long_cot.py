@@ -79,7 +79,7 @@ def long_cot_sft(
     known = {problem.id: problem for problem in problems}
     own = [path for path in paths if path.problem_id in known]
     scores = bench.scorer.score_many([(known[path.problem_id], path.response) for path in own])
-    verified = [(path, score) for path, score in zip(own, scores, strict=True) if score.value > 0]
+    verified = [(path, score) for path, score in zip(own, scores, strict=True) if score.right]
     if not verified:
         raise ValueError("long_cot: none of the paths belongs to a curated problem and is right")
     places = choose([path for path, _ in verified], config.paths, bench.random("long-CoT paths"))

@@ -69,7 +69,7 @@ class Problem(BaseModel):
     id: str = Field(min_length=1)
     prompt: str | tuple[Part, ...]
     answer: str = Field("", description="Reference answer; empty where tests decide.")
-    verifier: Literal["math", "code", "classic_rm", "cot_rm"] = Field(
+    verifier: Literal["math", "code", "custom", "classic_rm", "cot_rm"] = Field(
         description="Which verifier judges responses (steps/rewards). RL may put a reward model in place of the rules."
     )
     tests: tuple[tuple[str, str], ...] = Field((), description="For code: pairs of stdin and expected stdout.")
@@ -86,6 +86,7 @@ class Problem(BaseModel):
     form: Literal["exact", "simplified", "factored", "expanded"] | None = Field(
         None, description="For math: how the answer must be written; left out, any equal answer is right."
     )
+    extra: dict[str, Any] = Field({}, description="For custom: whatever else the function needs.")
     solution: str | None = Field(None, description="A worked solution, where the data set has one.")
     domain: str = "unknown"
     discipline: str = "unknown"
@@ -101,7 +102,7 @@ class Problem(BaseModel):
             raise ValueError("verifier 'code' needs at least one test, or a function's tests")
         if (self.compare == "checker") != bool(self.checker.strip()):
             raise ValueError("compare: checker and a program in the field 'checker' need each other")
-        if self.verifier != "code" and not self.answer.strip():
+        if self.verifier not in ("code", "custom") and not self.answer.strip():
             raise ValueError(f"verifier {self.verifier!r} needs an answer")
         return self
 

@@ -19,6 +19,7 @@ from infra.notify import NotifyConfig
 from infra.scheduling.config import ScheduleConfig
 from infra.tracking.tracker import TrackingConfig
 from steps.configs.curation import CurationConfig
+from steps.configs.custom_reward import JudgingConfig
 from steps.configs.data import DataConfig
 from steps.configs.evaluation import EvaluationConfig
 from steps.configs.gates import GatesConfig
@@ -73,6 +74,7 @@ class Recipe(BaseModel):
     rl: RlConfig = Field(description="Reinforcement learning (§2.3, §2.6).")
     long2short: Long2ShortConfig = Field(description="The long2short methods (§2.4).")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="How models are evaluated.")
+    judging: JudgingConfig = Field(JudgingConfig(), description="How responses are judged.")
     gates: GatesConfig = Field(GatesConfig(), description="The rules of the data gates.")
     tracking: TrackingConfig = Field(TrackingConfig(), description="Where metrics go besides the record.")
     schedule: ScheduleConfig | None = Field(

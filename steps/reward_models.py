@@ -26,8 +26,8 @@ from steps.rewards.classic_rm_training import ValueExample, train_classic_rm
 from steps.rewards.cot_rm import CotRm, judgement_example, verdict_text
 from steps.rewards.labelled import Labelled
 from steps.rewards.load import Settings, keep_settings
-from steps.rewards.reward_model import NoVerdict, Reader, RewardModel
-from steps.rewards.score import boxed_answer
+from steps.rewards.reward_model import Reader, RewardModel
+from steps.rewards.score import NoVerdict, boxed_answer
 from steps.supervised import train
 from steps.workbench import Workbench
 
@@ -88,7 +88,7 @@ def label_answers(bench: Workbench, problems: Sequence[Problem], config: RewardM
             own.setdefault(answer, form)
     pairs = [(problem, answer, form) for problem in chosen for answer, form in answers[problem.id].items()]
     scores = bench.scorer.score_many([(problem, boxed(answer)) for problem, answer, _ in pairs])
-    labelled = [Labelled(*pair, right=score.value > 0) for pair, score in zip(pairs, scores, strict=True)]
+    labelled = [Labelled(*pair, right=score.right) for pair, score in zip(pairs, scores, strict=True)]
     checked_ids = {problem.id for problem in chosen[:checked]}
     return LabelledAnswers(
         train=[one for one in labelled if one.problem.id not in checked_ids],

@@ -53,7 +53,9 @@ class SamplingBench(Bench):
         return self._engine.get()
 
     def prompts(self, problems: Sequence[Problem]) -> list[list[int]]:
-        """The problems' prompts as tokens. Raises PromptTooLong naming a problem that leaves no room for a response."""
+        """The problems' prompts as tokens. Raises PromptTooLong naming a problem that leaves no room for a response,
+        and what the scorer raises where it cannot judge a problem, so that nothing is sampled in vain."""
+        self.scorer.check(problems)
         prompts = [self.chat.prompt(problem) for problem in problems]
         for problem, prompt in zip(problems, prompts, strict=True):
             if len(prompt) >= self.context:
@@ -97,6 +99,7 @@ def open_sampling_bench(
     *,
     engine: EngineConfig,
     seed: int,
+    scorer: Scorer | Callable[[], Scorer] = Scorer,
     log: Callable[[dict[str, Any]], None] = lambda metrics: None,
 ) -> SamplingBench:
     """A bench whose engine is started by its section of the recipe.
@@ -104,4 +107,6 @@ def open_sampling_bench(
     Raises HandoverRefused for an engine that this machine cannot hold.
     """
     HandoverConfig().check_machine(engine)
-    return SamplingBench(model, engine=lambda: open_engine(model, engine), context=engine.context, seed=seed, log=log)
+    return SamplingBench(
+        model, engine=lambda: open_engine(model, engine), context=engine.context, seed=seed, scorer=scorer, log=log
+    )

@@ -48,7 +48,7 @@ def rejection_sample(
     retained: dict[str, list[tuple[Example, Score]]] = {}
     for (problem, text), score in zip(pairs, bench.scorer.score_many(pairs), strict=True):
         chosen = retained.setdefault(problem.id, [])
-        if score.value > 0 and len(chosen) < config.keep:
+        if score.right and len(chosen) < config.keep:
             example = Example(
                 problem_id=problem.id,
                 prompt=problem.text,

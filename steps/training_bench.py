@@ -46,7 +46,8 @@ def open_training_bench(
     *,
     trainer: TrainerConfig,
     seed: int,
+    scorer: Scorer | Callable[[], Scorer] = Scorer,
     log: Callable[[dict[str, Any]], None] = lambda metrics: None,
 ) -> TrainingBench:
     """A bench whose trainer is started by its section of the recipe."""
-    return TrainingBench(model, trainer=lambda: open_trainer(model, trainer, seed), seed=seed, log=log)
+    return TrainingBench(model, trainer=lambda: open_trainer(model, trainer, seed), seed=seed, scorer=scorer, log=log)

@@ -106,6 +106,8 @@ def shipped_files(recipe: Recipe) -> dict[str, Path]:
     named = {"import_checkpoint.checkpoint": recipe.import_checkpoint.checkpoint}
     if recipe.data.sources is not None:
         named |= {f"{key}.path": source.path for key, source in recipe.data.sources.by_key().items()}
+    if recipe.judging.custom is not None:
+        named["judging.custom.file"] = recipe.judging.custom.file
     if recipe.gates.folder is not None:
         named["gates.folder"] = recipe.gates.folder
     files: dict[str, Path] = {}

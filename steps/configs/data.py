@@ -133,7 +133,7 @@ class DataConfig(BaseModel):
 
     nano_world: NanoWorldConfig | None = Field(None, description="Generate the nano world.")
     sources: SourcesConfig | None = Field(None, description="Read data sets.")
-    instructions: dict[Literal["math", "code"], str] = Field(
+    instructions: dict[Literal["math", "code", "custom"], str] = Field(
         {},
         description="By verifier, what is added to each problem's prompt, and to the prompts of its examples: how the "
         "answer is to be given. A model that was not trained on it writes no \\boxed{} unless the prompt says so.",

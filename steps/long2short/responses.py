@@ -41,7 +41,8 @@ class Responses:
 
 
 def sample_responses(bench: Workbench, problems: Sequence[Problem], config: ResponsesConfig) -> list[Responses]:
-    """Responses of the model in the bench's engine; those that ran out of tokens are left out."""
+    """Responses of the model in the bench's engine; those that ran out of tokens or could not be judged
+    are left out."""
     chosen = bench.random("long2short problems").sample(list(problems), min(config.problems, len(problems)))
     prompts = bench.prompts(chosen)
     rows = bench.sample(prompts, config.samples, config.max_response_tokens, config.temperature, name="responses")
@@ -51,10 +52,14 @@ def sample_responses(bench: Workbench, problems: Sequence[Problem], config: Resp
     ]
     scores = iter(bench.scorer.score_many(pairs))
     return [
-        Responses(problem, prompt, [_judged(tokens, next(scores)) for tokens in row])
+        Responses(
+            problem,
+            prompt,
+            [_judged(tokens, score) for tokens, score in zip(row, scores, strict=False) if score.judged],
+        )
         for problem, prompt, row in zip(chosen, prompts, finished, strict=True)
     ]
 
 
 def _judged(tokens: list[int], score: Score) -> JudgedResponse:
-    return JudgedResponse(tokens, score.value > 0, score.reason, score.verifier)
+    return JudgedResponse(tokens, score.right, score.reason, score.verifier)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from steps.problem import Problem
-from steps.rewards.reward_model import NoVerdict, RewardModel
-from steps.rewards.score import Score
+from steps.rewards.reward_model import RewardModel
+from steps.rewards.score import NoVerdict, Score
 
 _Waiting = tuple[Problem, str, Future[Score]]
 

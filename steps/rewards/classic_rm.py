@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
-from steps.rewards.reward_model import NoVerdict, Reader, RewardModel, Tokens
-from steps.rewards.score import Verdict
+from steps.rewards.reward_model import Reader, RewardModel, Tokens
+from steps.rewards.score import NoVerdict, Verdict
 
 VERSION = "classic_rm@1"
 

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from infra.inference.engine import Completion, Request
 from steps.chat import Chat
 from steps.configs.judging import CotJudging
-from steps.rewards.reward_model import NoVerdict, Reader, RewardModel, Tokens
-from steps.rewards.score import Verdict, after_thinking
+from steps.rewards.reward_model import Reader, RewardModel, Tokens
+from steps.rewards.score import NoVerdict, Verdict, after_thinking
 from steps.token_example import TokenExample
 
 VERSION = "cot_rm@1"

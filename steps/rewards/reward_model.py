@@ -12,16 +12,12 @@ from dataclasses import dataclass
 
 from steps.chat import Chat
 from steps.problem import Problem
-from steps.rewards.score import Verdict, boxed_answer
+from steps.rewards.score import NoVerdict, Verdict, boxed_answer
 
 REMEMBERED = 100_000
 """Verdicts kept: the responses to one problem often end in the same answer."""
 
 Tokens = tuple[int, ...]
-
-
-class NoVerdict(RuntimeError):
-    """A reward model came to no verdict. The response goes without a reward, and nothing is learned from it."""
 
 
 @dataclass(frozen=True)

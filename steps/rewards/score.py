@@ -23,14 +23,33 @@ class Verdict:
     reason: str
 
 
+RIGHT_FROM = 0.5
+"""A reward from here on counts as right where the question is right or wrong."""
+
+
 @dataclass(frozen=True)
 class Score:
     """A judged response."""
 
-    value: float  # 1.0 right, 0.0 wrong
+    value: float  # 1.0 right, 0.0 wrong; a custom reward may lie between
     reason: str
     seconds: float  # that the judging took
     verifier: str  # name and version, as in "math@3": another version may judge the same response otherwise
+    judged: bool = True  # False where there is no verdict: the value is 0, and says nothing of the response
+
+    @property
+    def right(self) -> bool:
+        """Whether the response counts as right."""
+        return self.value >= RIGHT_FROM
+
+
+class NoVerdict(RuntimeError):
+    """What judges came to no verdict. In RL the response goes without a reward, and nothing is learned from it."""
+
+    def __init__(self, message: str, reason: str = "no verdict") -> None:
+        """`reason` is what is counted: a few words that hold nothing of the response."""
+        super().__init__(message)
+        self.reason = reason
 
 
 def after_thinking(response: str) -> str | None:

@@ -4,6 +4,7 @@ over the others of the group."""
 from dataclasses import dataclass
 
 from steps.configs.rl import RlConfig
+from steps.rewards.score import RIGHT_FROM
 from steps.rl.length_reward import length_rewards, weight_at
 from steps.rl.objective import advantages, best_responses
 from steps.rl.trajectory import Group, Stop, Trajectory
@@ -26,7 +27,7 @@ def credit(group: Group, config: RlConfig, iteration: int) -> list[Credit]:
     """The credit of each judged response of a group that is trained on in an iteration (from 0)."""
     weight = weight_at(iteration, config.length_reward.weight, config.length_reward.warmup_iterations)
     lengths = [trajectory.length for trajectory in group.judged]
-    shorter = length_rewards(lengths, [reward > 0 for reward in group.rewards])
+    shorter = length_rewards(lengths, [reward >= RIGHT_FROM for reward in group.rewards])
     totals = [
         reward + weight * short - (config.repetition.penalty if trajectory.stop is Stop.REPETITION else 0.0)
         for reward, short, trajectory in zip(group.rewards, shorter, group.judged, strict=True)

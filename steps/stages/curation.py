@@ -20,6 +20,7 @@ def run(context: StageContext, settings: GenerateSettings[CurationConfig]) -> St
     problems = load_problems(context.inputs["data"] / "train.jsonl")
     with sampling_bench(context, settings) as bench:
         result = curate(bench, problems, settings.own)
+        verdicts = dict(bench.scorer.counts)
     limit = domain_share_limit(result.problems, settings.own.max_domain_share)
     with Gates(context, settings.gates) as gates:
         gates.problems("curated prompts", result.problems, max_domain_share=limit)
@@ -32,6 +33,7 @@ def run(context: StageContext, settings: GenerateSettings[CurationConfig]) -> St
         "removed": result.removed,
         "domains": result.domains,
         "difficulty": result.difficulty,
+        "verdicts": verdicts,
     }
     return StageOutput(
         {"prompts": ("dataset", folder)}, metrics, headline=f"{len(result.problems)} of {len(problems)} prompts kept"

@@ -30,4 +30,5 @@ def run(
     with sampling_bench(context, settings) as bench:
         metrics = before(bench)
         evaluation = evaluate(bench, problems, settings.own)
+        metrics = {**metrics, "verdicts": dict(bench.scorer.counts)}
     return StageOutput({}, metrics, evaluation, evaluation.headline)

@@ -9,6 +9,7 @@ from steps.gates.gates import Gates
 from steps.long_cot import long_cot_sft
 from steps.problem import load_examples, load_problems, save_rows
 from steps.samples import example_rows, keep_samples
+from steps.stages.judging import open_scorer
 from steps.stages.settings import SupervisedSettings
 from steps.stages.trained import trained
 from steps.training_bench import open_training_bench
@@ -20,7 +21,13 @@ def run(context: StageContext, settings: SupervisedSettings[LongCotConfig]) -> S
     problems = load_problems(context.inputs["prompts"] / "problems.jsonl")
     phase = settings.own.phase
     model = context.inputs["model"]
-    with open_training_bench(model, trainer=settings.trainer, seed=context.seed, log=context.log) as bench:
+    with open_training_bench(
+        model,
+        trainer=settings.trainer,
+        seed=context.seed,
+        scorer=lambda: open_scorer(context, settings.judging),
+        log=context.log,
+    ) as bench:
         result = long_cot_sft(bench, paths, problems, settings.own)
         with Gates(context, settings.gates) as gates:
             gates.examples("chosen paths", result.chosen, bench.chat, phase.sequence_length)

@@ -6,6 +6,7 @@ from typing import Any
 
 from infra.stages.contract import StageContext
 from steps.sampling_bench import SamplingBench, open_sampling_bench
+from steps.stages.judging import open_scorer
 from steps.stages.settings import GenerateSettings
 
 
@@ -13,5 +14,11 @@ from steps.stages.settings import GenerateSettings
 def sampling_bench(context: StageContext, settings: GenerateSettings[Any]) -> Iterator[SamplingBench]:
     """A bench around the input `model` whose metrics go to the stage's log."""
     model = context.inputs["model"]
-    with open_sampling_bench(model, engine=settings.engine, seed=context.seed, log=context.log) as bench:
+    with open_sampling_bench(
+        model,
+        engine=settings.engine,
+        seed=context.seed,
+        scorer=lambda: open_scorer(context, settings.judging),
+        log=context.log,
+    ) as bench:
         yield bench

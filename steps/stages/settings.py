@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from infra.configs import EngineConfig, HandoverConfig, TrainerConfig
     from infra.gates.suites import Suite
+    from steps.configs.custom_reward import JudgingConfig
 
 OwnT = TypeVar("OwnT", covariant=True)
 
@@ -26,16 +27,18 @@ class Settings(Generic[OwnT]):
 
 @dataclass(frozen=True)
 class GenerateSettings(Settings[OwnT]):
-    """Of a stage that generates."""
+    """Of a stage that generates, and judges."""
 
     engine: "EngineConfig"
+    judging: "JudgingConfig"
 
 
 @dataclass(frozen=True)
 class SupervisedSettings(Settings[OwnT]):
-    """Of a stage that trains and does not generate."""
+    """Of a stage that trains and judges, and does not generate."""
 
     trainer: "TrainerConfig"
+    judging: "JudgingConfig"
 
 
 @dataclass(frozen=True)

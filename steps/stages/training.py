@@ -6,7 +6,7 @@ from typing import Any
 
 from infra.stages.contract import StageContext
 from steps.rewards.reward_model import RewardModel
-from steps.rewards.scorer import Scorer
+from steps.stages.judging import open_scorer
 from steps.stages.settings import TrainSettings
 from steps.workbench import Workbench, open_workbench
 
@@ -23,7 +23,7 @@ def workbench(
         engine=settings.engine,
         trainer=settings.trainer,
         seed=context.seed,
-        scorer=lambda: Scorer(models=reward_models()),
+        scorer=lambda: open_scorer(context, settings.judging, reward_models),
         log=context.log,
         handover=settings.handover,
     ) as bench:

@@ -15,6 +15,7 @@ from flows.topology import MODEL_STAGES, STAGES
 from infra.environment import PROCESS_ENVIRONMENT
 from infra.stages import numeric_environment, packages
 from infra.stages.key import KeyParts
+from infra.store.backend import StoreError
 from infra.store.evaluation_stages import evaluation_stage
 from infra.store.records import StageRecord
 from tests.flows.made_up_chain import chain, finish
@@ -161,6 +162,43 @@ def test_the_same_data_files_by_another_path_change_nothing(
         assert changed(chain(store, base, files(place)), done) == NONE
     (tmp_path / "sft.jsonl").write_text("other")
     assert changed(chain(store, base, files("")), done) == {"data"}
+
+
+JUDGE = "def score(prompt, response, answer, problem):\n    return RETURNED\n"
+
+
+def test_the_content_of_a_reward_of_ones_own_is_in_the_keys_of_the_stages_that_judge_with_it(
+    store: Path, done: dict[str, StageRecord], tmp_path: Path
+) -> None:
+    for name, text in {"one": "1", "copy": "1", "other": "0"}.items():
+        (tmp_path / f"{name}.py").write_text(JUDGE.replace("RETURNED", text))
+
+    def judging(name: str, more: str = "") -> tuple[str, ...]:
+        return (f"judging={{custom: {{file: {tmp_path}/{name}.py{more}}}}}",)
+
+    assert changed(chain(store, *judging("one")), done) == COMPUTE, "all stages that judge"
+    judged = finish(chain(store, *judging("one")), tmp_path / "made")
+    assert changed(chain(store, *judging("copy")), judged) == NONE, "the same content by another path"
+    assert changed(chain(store, *judging("other")), judged) == COMPUTE
+    assert changed(chain(store, *judging("one", ", seconds: 3")), judged) == COMPUTE
+    assert changed(chain(store, *judging("one", ", untrusted: true")), judged) == COMPUTE
+    off = "vanilla_sft.expansion.problems=0"
+    without = finish(chain(store, off, *judging("one")), tmp_path / "without")
+    assert changed(chain(store, off, *judging("other")), without) == COMPUTE - {"vanilla_sft"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(None, "No such file"), ("def other(): pass", "has no function 'score'")],
+)
+def test_a_reward_that_is_missing_is_refused_with_its_key_before_anything_runs(
+    store: Path, tmp_path: Path, text: str | None, words: str
+) -> None:
+    path = tmp_path / "judge.py"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(StoreError, match=f"^judging.custom.file: .*({words})"):
+        chain(store, f"judging={{custom: {{file: {path}}}}}").sources(STAGES["rl"])
 
 
 @pytest.mark.parametrize(

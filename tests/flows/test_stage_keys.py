@@ -84,6 +84,11 @@ TABLE = {
     "steps/rewards/scorer.py": JUDGES,
     "steps/rewards/classic_rm.py": {"reward_models", *RL},
     "steps/rewards/case_generation.py": NONE,
+    "steps/rewards/custom.py": JUDGES,
+    "steps/rewards/custom_call.py": JUDGES,
+    "steps/rewards/custom_source.py": NONE,
+    "steps/configs/custom_reward.py": NONE,
+    "steps/stages/judging.py": JUDGES,
     # What the stages run on.
     "infra/inference/engine.py": SAMPLES,
     "infra/inference/sizes.py": SAMPLES,

@@ -85,7 +85,7 @@ def test_a_prompt_that_is_one_image_is_a_prompt() -> None:
         ({"prompt": []}, "prompt is empty"),
         ({"answer": " "}, "verifier 'math' needs an answer"),
         ({"verifier": "code"}, "verifier 'code' needs at least one test"),
-        ({"verifier": "opinion"}, "'math', 'code', 'classic_rm' or 'cot_rm'"),
+        ({"verifier": "opinion"}, "'math', 'code', 'custom', 'classic_rm' or 'cot_rm'"),
         ({"prompt": [{"type": "image", "text": "a"}]}, "needs the field 'image'"),
         ({"difficulty": 6}, "difficulty"),
         ({"answr": "2"}, "answr"),

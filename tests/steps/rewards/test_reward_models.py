@@ -27,8 +27,8 @@ from steps.reward_models import LabelledAnswers, check, label_answers
 from steps.rewards.classic_rm_training import ValueExample, train_classic_rm, value_rows
 from steps.rewards.cot_rm import CotRm, MalformedVerdict, judgement_example, parse_verdict, verdict_text
 from steps.rewards.load import Settings, keep_settings, open_reward_model
-from steps.rewards.reward_model import NoVerdict, Reader, RewardModel, Tokens
-from steps.rewards.score import Verdict
+from steps.rewards.reward_model import Reader, RewardModel, Tokens
+from steps.rewards.score import NoVerdict, Verdict
 from steps.rewards.scorer import NoSuchVerifier, Scorer
 from steps.supervised import train
 from steps.workbench import open_workbench
