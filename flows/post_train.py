@@ -1,8 +1,9 @@
 """The chain: a pretrained checkpoint goes in, a reasoning model comes out.
 
-    import → vanilla SFT → curation → long-CoT SFT → reward models → RL → long2short (four branches) → report
+    import → vanilla SFT → curation → long-CoT paths → long-CoT SFT → reward models → RL → long2short (four branches)
+    → report
 
-Reward models are made only where the recipe has a section for them.
+Long-CoT paths and reward models are made only where the recipe has a section for them.
 
 Run it with `longhaul run --config configs/nano.yaml`, or as a plain Metaflow flow:
 
@@ -109,6 +110,14 @@ class PostTrain(FlowSpec):
     @step
     def curation(self) -> None:
         """Curate the RL prompt set (§2.1)."""
+        self.next(self.long_cot_paths)
+
+    # No card: making one takes longer than passing through, where there is nothing to write.
+    @resources(cpu=2, memory=8000)
+    @stage(name="long_cot_paths")
+    @step
+    def long_cot_paths(self) -> None:
+        """Have a teacher write long reasoning paths (§2.2), where the recipe asks for them."""
         self.next(self.long_cot_sft)
 
     @card(type="html")

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from flows.checkpoint_checks import check_checkpoint_fits
 from infra.gates.suites import Suite
+from infra.inference.endpoint_config import OPERATIONAL as ENDPOINT_OPERATIONAL
 from infra.stages.contract import Body, Check
 from infra.store.backend import StoreError
 from infra.store.evaluation_stages import EVALUATE, evaluation_stage
@@ -54,6 +55,22 @@ HELD_OUT = data("test.jsonl")
 def model_of(stage: str) -> Inputs:
     """The input `model`: the one that a stage made."""
     return {"model": Input(stage)}
+
+
+def questions_for_paths(recipe: Recipe) -> Inputs:
+    """What a teacher is asked, and the model that the paths are for: where that is not the teacher itself, as it was
+    imported, so that another one is not asked again for whatever is trained."""
+    assert recipe.long_cot_paths is not None
+    if recipe.long_cot_paths.teacher.kind == "model":
+        return {**model_of("vanilla_sft"), **PROMPTS}
+    return {**model_of("import"), **data("train.jsonl")}
+
+
+def long_paths(recipe: Recipe) -> Inputs:
+    """Where long-CoT SFT reads its paths: from a teacher, or from the data."""
+    if recipe.long_cot_paths is None:
+        return data("long_cot.jsonl")
+    return {"paths": Input("long_cot_paths", "paths")}
 
 
 def judge(reward: str) -> Inputs:
@@ -134,7 +151,7 @@ class StageSpec:
         }
         if "judging" in plain:
             _drop(plain, CUSTOM_FILE.split("."))
-        for key in OUTSIDE.get(self.name, ()):
+        for key in (*OUTSIDE.get(self.name, ()), *OPERATIONAL.get(self.name, ())):
             _drop(plain["own"], key.split("."))
         rules = {
             gate: [rule.model_dump(mode="json", exclude={"description"}) for rule in settings.gates.root[gate]]
@@ -160,9 +177,12 @@ class StageSpec:
             key, own = "import_checkpoint.checkpoint", recipe.import_checkpoint
             check_checkpoint_fits(recipe)
             return {key: _resolved(key, "folder", own.checkpoint, cache, own.revision, belongs)}
-        if self.judges_with_a_function(recipe):
-            return {CUSTOM_FILE: _custom_reward(recipe, cache)}
-        return {}
+        sources = {CUSTOM_FILE: _custom_reward(recipe, cache)} if self.judges_with_a_function(recipe) else {}
+        if self.name == "long_cot_paths" and recipe.long_cot_paths is not None:
+            key, teacher = "long_cot_paths.teacher.checkpoint", recipe.long_cot_paths.teacher
+            if teacher.checkpoint is not None:
+                sources[key] = _resolved(key, "folder", teacher.checkpoint, cache, teacher.revision, belongs)
+        return sources
 
 
 def _custom_reward(recipe: Recipe, cache: Path) -> ResolvedSource:
@@ -182,8 +202,12 @@ CUSTOM_FILE = "judging.custom.file"
 OUTSIDE = {
     "data": ("sources.*.*.path",),
     "import": ("checkpoint", "revision"),
+    "long_cot_paths": ("teacher.checkpoint", "teacher.revision"),
 }
 """By stage, the keys of its section that say where data outside the store lie; a * stands for each key or place."""
+
+OPERATIONAL = {"long_cot_paths": tuple(f"teacher.endpoint.{name}" for name in ENDPOINT_OPERATIONAL)}
+"""By stage, keys of its own section that cannot change what it makes: how a server is reached, what may be spent."""
 
 
 def _resolved(key: str, kind: Kind, address: str, *more: Any) -> ResolvedSource:
@@ -251,11 +275,22 @@ _MAKERS = (
         data("train.jsonl", "test.jsonl"),
     ),
     StageSpec(
+        "long_cot_paths",
+        "long_cot_paths",
+        "steps.stages.long_cot_paths:run",
+        GenerateSettings,
+        questions_for_paths,
+        "long_cot_paths",
+        data("train.jsonl", "test.jsonl"),
+        unused=lambda recipe: {"engine"} if recipe.long_cot_paths and recipe.long_cot_paths.teacher.endpoint else set(),
+        enabled=lambda recipe: recipe.long_cot_paths is not None,
+    ),
+    StageSpec(
         "long_cot_sft",
         "long_cot_sft",
         "steps.stages.long_cot_sft:run",
         SupervisedSettings,
-        _own_inputs({**model_of("vanilla_sft"), **PROMPTS, **data("long_cot.jsonl")}),
+        lambda recipe: {**model_of("vanilla_sft"), **PROMPTS, **long_paths(recipe)},
         "long_cot_sft",
         data("long_cot.jsonl", "test.jsonl"),
     ),
@@ -316,7 +351,9 @@ _MAKERS = (
     ),
 )
 
-MODEL_STAGES = tuple(spec.name for spec in _MAKERS if spec.name not in ("data", "curation", "reward_models"))
+MODEL_STAGES = tuple(
+    spec.name for spec in _MAKERS if spec.name not in ("data", "curation", "long_cot_paths", "reward_models")
+)
 """The stages that make a model. Each is followed by its evaluation."""
 
 

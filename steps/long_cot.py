@@ -1,31 +1,23 @@
 """Long-CoT SFT (§2.2): a light SFT on a small, verified set of long reasoning paths.
 
 The paths belong to problems that curation retained. Each is verified, and the set is chosen so that it shows planning,
-evaluation, reflection and exploration. The report writes its paths by prompt engineering; here they come as a data set
-(`long_cot.jsonl`) with whatever wrong ones it holds.
+evaluation, reflection and exploration. The report writes its paths by prompt engineering; here they come from a teacher
+(steps/long_cot_paths.py), or as a data set (`long_cot.jsonl`) with whatever wrong ones it holds.
 
     longhaul run --only long_cot_sft --config configs/nano.yaml
 """
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from steps.behaviours import BEHAVIOURS, behaviours
 from steps.configs.long_cot import LongCotConfig
 from steps.problem import Example, Problem
 from steps.rewards.score import Score
 from steps.supervised import train
 from steps.training_bench import TrainingBench
-
-BEHAVIOURS = {
-    "planning": re.compile(r"\b(plan|first|let me start)\b", re.IGNORECASE),
-    "evaluation": re.compile(r"\b(check|verify|yes)\b", re.IGNORECASE),
-    "reflection": re.compile(r"\b(wait|again|back|actually)\b", re.IGNORECASE),
-    "exploration": re.compile(r"\b(try|no|alternatively|instead)\b", re.IGNORECASE),
-}
-"""What a long path shows, by the words that announce it."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +32,6 @@ class LongCotResult:
     """What the verifiers said of each chosen path."""
     behaviours: dict[str, int]
     """How many chosen paths show each behaviour."""
-
-
-def behaviours(response: str) -> set[str]:
-    """Which of the four behaviours a response shows."""
-    return {name for name, pattern in BEHAVIOURS.items() if pattern.search(response)}
 
 
 def choose(paths: Sequence[Example], count: int, rng: Random) -> list[int]:
@@ -86,5 +73,5 @@ def long_cot_sft(
     chosen, chosen_scores = [verified[place][0] for place in places], [verified[place][1] for place in places]
     tokenised = [bench.chat.example(path.prompt, path.response) for path in chosen]
     train(bench.trainer, tokenised, config.phase, bench.random("long-CoT SFT"), "long-CoT SFT", bench.log)
-    counts = Counter(name for path in chosen for name in behaviours(path.response))
+    counts = Counter[str](name for path in chosen for name in behaviours(path.response))
     return LongCotResult(len(paths), len(own), len(verified), chosen, chosen_scores, dict(counts))

@@ -26,6 +26,7 @@ from steps.configs.gates import GatesConfig
 from steps.configs.import_checkpoint import ImportConfig
 from steps.configs.long2short import Long2ShortConfig
 from steps.configs.long_cot import LongCotConfig
+from steps.configs.long_cot_paths import LongCotPathsConfig
 from steps.configs.reward_models import RewardModelsConfig
 from steps.configs.rl import RlConfig
 from steps.configs.sft import SftConfig
@@ -67,6 +68,11 @@ class Recipe(BaseModel):
     handover: HandoverConfig = Field(HandoverConfig(), description="How weights go from the trainer to the engine.")
     vanilla_sft: SftConfig = Field(description="Vanilla SFT (§2.5.2).")
     curation: CurationConfig = Field(CurationConfig(), description="Curation of the RL prompt set (§2.1).")
+    long_cot_paths: LongCotPathsConfig | None = Field(
+        None,
+        description="Long reasoning paths that a teacher writes (§2.2); without the section long-CoT SFT reads those "
+        "of the data, with it those of the teacher alone.",
+    )
     long_cot_sft: LongCotConfig = Field(description="Long-CoT SFT (§2.2).")
     reward_models: RewardModelsConfig | None = Field(
         None, description="Reward models for mathematics; without the section none is trained."
@@ -150,6 +156,8 @@ class Recipe(BaseModel):
             "long2short.shortest.responses.max_response_tokens": self.long2short.shortest.responses.max_response_tokens,
             "long2short.dpo.responses.max_response_tokens": self.long2short.dpo.responses.max_response_tokens,
         }
+        if self.long_cot_paths is not None and self.long_cot_paths.teacher.endpoint is None:
+            responses["long_cot_paths.max_response_tokens"] = self.long_cot_paths.max_response_tokens
         if self.reward_models is not None:
             responses["reward_models.max_response_tokens"] = self.reward_models.max_response_tokens
         for key, tokens in responses.items():
@@ -167,6 +175,9 @@ class Recipe(BaseModel):
             "long2short.dpo": (short.dpo.sequence_length, "long2short.dpo.responses"),
             "long2short.shortest.phase": (short.shortest.phase.sequence_length, "long2short.shortest.responses"),
         }
+        if self.long_cot_paths is not None:
+            responses["long_cot_paths.max_response_tokens"] = self.long_cot_paths.max_response_tokens
+            rows["long_cot_sft.phase"] = (self.long_cot_sft.phase.sequence_length, "long_cot_paths")
         for key, (length, section) in rows.items():
             response = responses[f"{section}.max_response_tokens"]
             if prompt + response > length:

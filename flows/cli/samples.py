@@ -46,7 +46,7 @@ _OF_PROMPTS = {
 @store_option
 @click.option("--iteration", type=click.IntRange(0), help="Responses of this iteration of RL.")
 @click.option("--prompt", metavar="TEXT", help="Responses to this prompt: its text, or its digest.")
-@click.option("--outcome", help="Responses with this outcome: trained, no_signal, stale or failed.")
+@click.option("--outcome", help="Responses with this outcome: trained, no_signal, stale, failed, offered or left_out.")
 @click.option("--prompts", "by_prompt", is_flag=True, help="One line for each prompt.")
 @click.option("--order", metavar="COLUMN", help="Order of responses or prompts; -COLUMN puts the greatest first.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Rows to show at most.")

@@ -77,6 +77,25 @@ class MultiNodeSteps(FlowSpec):
     def curation_join(self, inputs: Any) -> None:
         """Take the results of the first node of curation."""
         join_nodes(self, inputs)
+        self.next(self.long_cot_paths)
+
+    @step
+    def long_cot_paths(self) -> None:
+        """Start the nodes of long_cot_paths."""
+        self.next(self.long_cot_paths_on_nodes, num_parallel=nodes_for(self, "long_cot_paths"))
+
+    @parallel
+    @stage_on_nodes(name="long_cot_paths")
+    @step
+    def long_cot_paths_on_nodes(self) -> None:
+        """long_cot_paths, on each of its nodes."""
+        self.next(self.long_cot_paths_join)
+
+    @card(type="html")
+    @step
+    def long_cot_paths_join(self, inputs: Any) -> None:
+        """Take the results of the first node of long_cot_paths."""
+        join_nodes(self, inputs)
         self.next(self.long_cot_sft)
 
     @step
@@ -229,6 +248,7 @@ STEPS_ON_NODES: Mapping[str, Mapping[str, Callable[..., Any]]] = MappingProxyTyp
         "import": _steps("import_checkpoint"),
         "vanilla_sft": _steps("vanilla_sft"),
         "curation": _steps("curation"),
+        "long_cot_paths": _steps("long_cot_paths"),
         "long_cot_sft": _steps("long_cot_sft"),
         "reward_models": _steps("reward_models"),
         "rl": _steps("rl", "rl_branches"),

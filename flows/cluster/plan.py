@@ -31,7 +31,7 @@ LEAK = re.compile(
     r"\b(localhost|127\.\d+\.\d+\.\d+|0\.0\.0\.0|AWS_ENDPOINT_URL\w*|AWS_(SECRET_)?ACCESS_KEY\w*|AWS_SESSION_TOKEN|moto)\b|\[::1\]"
 )
 """What must not occur in what is shipped."""
-GENERATE_ONLY = ("import", "curation", "long2short/merge", "evaluate")
+GENERATE_ONLY = ("import", "curation", "long_cot_paths", "long2short/merge", "evaluate")
 """Stages that train nothing."""
 NO_GPUS = ("data",)
 
@@ -40,10 +40,16 @@ class CannotDeploy(LonghaulError, ValueError):
     """A recipe cannot run on a cluster as it stands; the message names the key and the way out."""
 
 
+def _asks_a_server(recipe: Recipe, stage: str) -> bool:
+    """Whether a stage has no model of its own in memory: one that has a teacher behind an endpoint."""
+    paths = recipe.long_cot_paths
+    return stage == "long_cot_paths" and paths is not None and paths.teacher.endpoint is not None
+
+
 def nodes_of(recipe: Recipe, stage: str) -> int:
     """Nodes that a stage runs on. Raises CannotDeploy where they have too few GPUs for its ranks and workers."""
     resources = (recipe.cluster or ClusterConfig()).resources(stage)
-    if stage in NO_GPUS or not resources.gpus:
+    if stage in NO_GPUS or not resources.gpus or _asks_a_server(recipe, stage):
         return resources.nodes or 1
     engine, ranks = recipe.engine, 0 if stage in GENERATE_ONLY else recipe.trainer.ranks
     try:

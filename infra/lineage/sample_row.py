@@ -10,13 +10,13 @@ from typing import Literal
 KIND = "samples"
 """The kind of the artifacts that hold such files."""
 
-Role = Literal["rollout", "imitated", "chosen", "rejected", "labelled", "judgement"]
+Role = Literal["rollout", "imitated", "chosen", "rejected", "labelled", "judgement", "path"]
 """What a response is to the training: sampled and rewarded, to be imitated, the better or the worse of a pair, an
-answer of which it is known whether it is right, or the judgement of one."""
+answer of which it is known whether it is right, or the judgement of one; or what a teacher wrote for a later stage."""
 
-Outcome = Literal["trained", "no_signal", "stale", "failed"]
+Outcome = Literal["trained", "no_signal", "stale", "failed", "offered", "left_out"]
 """What became of a response. `no_signal`: its group's rewards were all equal; `stale`: its group was dropped before it
-was complete; `failed`: it could not be judged."""
+was complete; `failed`: it could not be judged; `offered`: a later stage may train on it; `left_out`: none will."""
 
 
 @dataclass(frozen=True)

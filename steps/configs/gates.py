@@ -41,6 +41,7 @@ READ: dict[str, Tables] = {
     "vanilla_sft": {"test problems": _TEST, "SFT examples": _EXAMPLES, "problems to expand on": _PROBLEMS},
     "curation": {"test problems": _TEST, "train problems": _PROBLEMS},
     "long_cot_sft": {"test problems": _TEST, "long paths": _EXAMPLES, "RL prompts": _PROBLEMS},
+    "long_cot_paths": {"test problems": _TEST, "train problems": _PROBLEMS, "RL prompts": _PROBLEMS},
     "reward_models": _PROMPTS,
     "rl": _PROMPTS,
     "long2short/shortest": _PROMPTS,

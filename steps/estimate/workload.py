@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from steps.configs.long_cot_paths import LongCotPathsConfig
 from steps.configs.phase import PhaseConfig
 from steps.configs.rl import RlConfig
 from steps.estimate.figures import Figures
@@ -83,7 +84,10 @@ class Workload:
 
     def stages(self) -> list[StageWork]:
         """One for each stage that has an engine or a trainer."""
-        stages = [self._import(), self._vanilla_sft(), self._curation(), self._long_cot_sft()]
+        stages = [self._import(), self._vanilla_sft(), self._curation()]
+        if self.recipe.long_cot_paths is not None and self.recipe.long_cot_paths.teacher.endpoint is None:
+            stages.append(self._long_cot_paths(self.recipe.long_cot_paths))
+        stages.append(self._long_cot_sft())
         if self.recipe.reward_models is not None:
             stages.append(self._reward_models())
         stages += [self._rl("rl", self.recipe.rl), StageWork("long2short/merge", (self._evaluation("long"),))]
@@ -145,6 +149,12 @@ class Workload:
         answers = self._sampled(problems, config.samples, self._mean("short", longest), longest)
         guesses = self._sampled(problems, config.guesses, config.max_guess_tokens, config.max_guess_tokens)
         return StageWork("curation", (answers, guesses))
+
+    def _long_cot_paths(self, config: LongCotPathsConfig) -> StageWork:
+        problems, longest = self._problems(config.problems), config.max_response_tokens
+        return StageWork(
+            "long_cot_paths", (self._sampled(problems, config.samples, self._mean("long", longest), longest),)
+        )
 
     def _long_cot_sft(self) -> StageWork:
         config, figures = self.recipe.long_cot_sft, self.figures

@@ -9,6 +9,7 @@ from steps.configs.evaluation import EvaluationConfig
 from steps.configs.long_cot import LongCotConfig
 from steps.configs.sft import SftConfig
 from steps.gates.gates import Gates
+from steps.long_paths import load_paths
 from steps.problem import load_examples, load_problems
 from steps.stages.settings import Settings
 
@@ -36,9 +37,19 @@ def curation(context: StageContext, settings: Settings[object]) -> None:
         gates.problems("train problems", load_problems(context.inputs["data"] / "train.jsonl"))
 
 
+def long_cot_paths(context: StageContext, settings: Settings[object]) -> None:
+    """Problems that a teacher is asked about: curated ones, or those of the training set."""
+    with Gates(context, settings.gates) as gates:
+        gates.test_problems()
+        if "prompts" in context.inputs:
+            _prompts(context, gates)
+        else:
+            gates.problems("train problems", load_problems(context.inputs["data"] / "train.jsonl"))
+
+
 def long_cot_sft(context: StageContext, settings: Settings[LongCotConfig]) -> None:
     """Long reasoning paths, and curated prompts."""
-    paths = load_examples(context.inputs["data"] / "long_cot.jsonl")
+    paths = load_paths(context.inputs)
     with Gates(context, settings.gates) as gates:
         gates.test_problems()
         gates.examples("long paths", paths, Chat(context.inputs["model"]), settings.own.phase.sequence_length)

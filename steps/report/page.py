@@ -57,6 +57,7 @@ def render_report(name: str, records: Sequence[StageRecord]) -> str:
             ],
             domains=_domains(evaluations),
             curation=_curation(stages.get("curation")),
+            teacher=_teacher(stages.get("long_cot_paths")),
             long_cot=_long_cot(stages.get("long_cot_sft")),
             reward_models=reward_model_rows(records),
             gates=_gates(stages.values()),
@@ -189,6 +190,21 @@ def _curation(record: StageRecord | None) -> dict[str, Any] | None:
         "removed": _mapping(metrics.get("removed")),
         "domains": _mapping(metrics.get("domains")),
         "difficulty": figures.difficulty_figure(_mapping(metrics.get("difficulty"))),
+    }
+
+
+def _teacher(record: StageRecord | None) -> dict[str, Any] | None:
+    """What became of a teacher's answers, and which behaviours its paths show."""
+    if record is None or not record.metrics:
+        return None
+    metrics = record.metrics
+    return {
+        "name": str(metrics.get("teacher", NONE)),
+        "answers": metrics.get("answers"),
+        "paths": metrics.get("paths"),
+        "outcomes": _mapping(metrics.get("outcomes")),
+        "behaviours": _mapping(metrics.get("behaviours")),
+        "instructions": {name: _mapping(counts) for name, counts in _mapping(metrics.get("instructions")).items()},
     }
 
 

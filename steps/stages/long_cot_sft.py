@@ -7,7 +7,8 @@ from infra.stages.contract import StageContext, StageOutput
 from steps.configs.long_cot import LongCotConfig
 from steps.gates.gates import Gates
 from steps.long_cot import long_cot_sft
-from steps.problem import load_examples, load_problems, save_rows
+from steps.long_paths import load_paths
+from steps.problem import load_problems, save_rows
 from steps.samples import example_rows, keep_samples
 from steps.stages.judging import open_scorer
 from steps.stages.settings import SupervisedSettings
@@ -17,7 +18,7 @@ from steps.training_bench import open_training_bench
 
 def run(context: StageContext, settings: SupervisedSettings[LongCotConfig]) -> StageOutput:
     """Outputs the model and the verified paths it was trained on, as data and as samples."""
-    paths = load_examples(context.inputs["data"] / "long_cot.jsonl")
+    paths = load_paths(context.inputs)
     problems = load_problems(context.inputs["prompts"] / "problems.jsonl")
     phase = settings.own.phase
     model = context.inputs["model"]

@@ -23,6 +23,7 @@ from steps.recipe import Recipe, check_recipe, load_recipe
 OUTPUTS = {
     "data": {"data": "dataset"},
     "curation": {"prompts": "dataset"},
+    "long_cot_paths": {"paths": "dataset", "answers": "dataset", "samples": "samples"},
     "reward_models": {"classic_rm": "model", "cot_rm": "model"},
 }
 FILES = {"data": [f"{name}.jsonl" for name in ("train", "test", "sft", "long_cot")]}

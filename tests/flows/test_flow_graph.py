@@ -52,7 +52,8 @@ def _step(function: ast.FunctionDef) -> Step:
 def with_every_stage() -> Recipe:
     raw = load_recipe(ROOT / "configs" / "smoke.yaml").model_dump(mode="json")
     raw["engine"]["context"] = 2048
-    return check_recipe(raw | {"reward_models": {}, "rl": raw["rl"] | {"reward": "cot_rm"}}, "test")
+    optional = {"reward_models": {}, "long_cot_paths": {"max_response_tokens": 96}}
+    return check_recipe(raw | optional | {"rl": raw["rl"] | {"reward": "cot_rm"}}, "test")
 
 
 def flow_of_the_chain(names: Mapping[str, str]) -> dict[str, Step]:
@@ -121,5 +122,5 @@ def test_a_step_that_leads_elsewhere_is_named() -> None:
     astray = {**chain, "curation": Step("curation", ("rl",))}
     assert differences(astray, chain) == (
         "step curation: the source has Step(stage='curation', followed_by=('rl',), starts_nodes_of=None), "
-        "the chain needs Step(stage='curation', followed_by=('long_cot_sft',), starts_nodes_of=None)"
+        "the chain needs Step(stage='curation', followed_by=('long_cot_paths',), starts_nodes_of=None)"
     )

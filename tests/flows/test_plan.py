@@ -61,7 +61,7 @@ def test_nothing_runs_again_where_nothing_changed(store: Path) -> None:
 
 def test_a_first_run_runs_all(tmp_path: Path, store: Path) -> None:
     planned = plan(chain(tmp_path / "another"))
-    assert len(runs(planned)) == len(STAGES) - 1
+    assert len(runs(planned)) == len(STAGES) - 2
     assert {one.reason for one in planned.values()} == {"never run before"}
     assert planned["rl"].seconds is None
 
@@ -260,11 +260,13 @@ def test_a_key_that_two_stages_claim_is_refused(store: Path) -> None:
 
 
 def test_every_stage_stands_after_what_it_depends_on(tmp_path: Path) -> None:
-    made = chain(tmp_path, "reward_models={}", "rl.reward=cot_rm", "long2short.rl.reward=classic_rm")
+    paths = "long_cot_paths={max_response_tokens: 96}"
+    made = chain(tmp_path, paths, "reward_models={}", "rl.reward=cot_rm", "long2short.rl.reward=classic_rm")
     order = list(STAGES)
     for name in STAGES:
         assert all(order.index(each.stage) < order.index(name) for each in inputs_of(made.recipe, name).values())
     assert STAGES["rl"].inputs(made.recipe)["cot_rm"].stage == "reward_models"
+    assert STAGES["long_cot_sft"].inputs(made.recipe)["paths"].stage == "long_cot_paths"
 
 
 def test_what_failed_with_the_same_key_is_named(store: Path) -> None:

@@ -18,7 +18,7 @@ from infra.stages.key import KeyParts
 from infra.store.backend import StoreError
 from infra.store.evaluation_stages import evaluation_stage
 from infra.store.records import StageRecord
-from tests.flows.made_up_chain import chain, finish
+from tests.flows.made_up_chain import chain, finish, recipe
 from tests.hub_server import Hub, serve
 
 BASE = Path("steps/nano_world/checkpoint")
@@ -60,7 +60,7 @@ def checked_again(made: Chain, done: dict[str, StageRecord]) -> set[str]:
 @pytest.mark.parametrize(
     ("setting", "stages"),
     [
-        ("seed=1", set(STAGES) - {"import", "long2short/merge", "reward_models"}),
+        ("seed=1", set(STAGES) - {"import", "long2short/merge", "long_cot_paths", "reward_models"}),
         ("data.nano_world.test_problems=13", {"data"}),
         ("import_checkpoint.context_length=1024", {"import"}),
         ("engine.kv_cache_mb=128", GENERATE),
@@ -350,3 +350,31 @@ def test_a_key_is_the_same_in_whatever_order_its_parts_come(done: dict[str, Stag
     fields = ("config", "upstream", "modules", "packages", "environment")
     turned = record.model_copy(update={name: dict(reversed(getattr(record, name).items())) for name in fields})
     assert KeyParts.of(turned).key == KeyParts.of(record).key == record.key
+
+
+ENDPOINT = "long_cot_paths={max_response_tokens: 96, teacher: {endpoint: {url: 'http://127.0.0.1:1/v1', model: m}}}"
+
+
+def test_a_teacher_behind_an_endpoint_is_asked_again_for_its_own_questions_alone(store: Path, tmp_path: Path) -> None:
+    done = finish(chain(store, ENDPOINT), tmp_path / "made")
+    assert STAGES["long_cot_sft"].inputs(recipe(store, ENDPOINT))["paths"].stage == "long_cot_paths"
+    own, endpoint = "long_cot_paths", "long_cot_paths.teacher.endpoint"
+    for setting, stages in (
+        ("long_cot_sft.phase.learning_rate=0.01", {"long_cot_sft"}),
+        ("vanilla_sft.phases.0.learning_rate=0.01", {"vanilla_sft"}),
+        ("engine.max_sequences=32", (GENERATE & done.keys()) - {own}),
+        (f"{endpoint}.max_total_tokens=1000", NONE),
+        (f"{endpoint}.key_variable=KEY", NONE),
+        (f"{endpoint}.concurrency=3", NONE),
+        (f"{endpoint}.model=other", {own}),
+        (f"{own}.samples=3", {own}),
+    ):
+        assert changed(chain(store, ENDPOINT, setting), done) == stages, setting
+    # Other weights before it, and other curated prompts: its inputs are the training set and the imported tokenizer.
+    for stage in ("vanilla_sft", "curation"):
+        outputs = {name: ref.model_copy(update={"digest": "0" * 64}) for name, ref in done[stage].outputs.items()}
+        other = {**done, stage: done[stage].model_copy(update={"outputs": outputs})}
+        made = chain(store, ENDPOINT)
+        with_own = chain(store, "long_cot_paths={max_response_tokens: 96}")
+        assert made.parts(own, done).key == made.parts(own, other).key
+        assert {each.stage for each in STAGES[own].inputs(with_own.recipe).values()} == {"vanilla_sft", "curation"}

@@ -17,14 +17,15 @@ from infra.store.evaluation_stages import evaluated_stage
 ROOT = Path(__file__).parents[2]
 
 SHORT_RL = "long2short/rl"
+PATHS = "long_cot_paths"
 RL = {"rl", SHORT_RL}
 TRAINS = {"vanilla_sft", "long_cot_sft", "reward_models", "long2short/shortest", "long2short/dpo", *RL}
 SAMPLES_AND_TRAINS = TRAINS - {"long_cot_sft"}
 SUPERVISED = {"vanilla_sft", "long_cot_sft", "reward_models", "long2short/shortest"}
-SAMPLES_KEPT = TRAINS
+SAMPLES_KEPT = TRAINS | {PATHS}
 EVALUATES = {"evaluate"}
 """All evaluations: they are one stage."""
-JUDGES = TRAINS | {"curation"} | EVALUATES
+JUDGES = TRAINS | {"curation", PATHS} | EVALUATES
 """The stages that a verifier judges for."""
 SAMPLES = JUDGES - {"long_cot_sft"}
 """The stages that generate: of those that judge, all but one."""
@@ -38,15 +39,20 @@ TABLE = {
     "steps/nano_world/long.py": {"data"},
     "steps/nano_world/answers.py": {"reward_models"},
     "steps/configs/data.py": {"data"},
-    "steps/checkpoint.py": {"import"},
-    "steps/import_checkpoint.py": {"import"},
-    "steps/checkpoint_context.py": {"import"},
+    "steps/checkpoint.py": {"import", PATHS},
+    "steps/import_checkpoint.py": {"import", PATHS},
+    "steps/checkpoint_context.py": {"import", PATHS},
     "steps/sft.py": {"vanilla_sft"},
     "steps/configs/sft.py": {"vanilla_sft"},
     "steps/curation.py": {"curation"},
-    "steps/question_form.py": {"curation"},
+    "steps/question_form.py": {"curation", PATHS},
     "steps/configs/curation.py": {"curation"},
+    "steps/long_cot_paths.py": {PATHS},
+    "steps/teacher.py": {PATHS},
+    "infra/inference/chat_endpoint.py": {PATHS},
+    "steps/behaviours.py": {PATHS, "long_cot_sft"},
     "steps/long_cot.py": {"long_cot_sft"},
+    "steps/long_paths.py": {"long_cot_sft"},
     "steps/reward_models.py": {"reward_models"},
     "steps/rl/prompt_sampling.py": RL,
     "steps/rl/objective.py": RL,
@@ -99,7 +105,7 @@ TABLE = {
     "infra/inference/context.py": SAMPLES | {"import"},
     "infra/inference/isolated.py": {"reward_models", *RL},
     "infra/training/trainer.py": TRAINS,
-    "infra/training/attention.py": TRAINS | EVALUATES | {"import"},
+    "infra/training/attention.py": TRAINS | EVALUATES | {"import", PATHS},
     "infra/training/sequence.py": TRAINS,
     "infra/training/out_of_memory.py": TRAINS,
     "infra/training/chunked_head.py": TRAINS,
