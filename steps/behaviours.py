@@ -1,8 +1,9 @@
 """The four behaviours of a long reasoning path (§2.2): planning, evaluation, reflection and exploration.
 
-The report names them and gives no measure. [ours] A path shows a behaviour where it holds one of the words that
-announce it. That is a heuristic: it sees what is said, not whether anything came of it ("Let me check" counts, a silent
-check does not), in English alone. It serves to choose paths of different kinds and to compare sets of them.
+The report names them and gives no measure, so that this one is the project's own: a path shows a behaviour where it
+holds one of the words that announce it. That is a heuristic: it sees what is said, not whether anything came of it
+("Let me check" counts, a silent check does not), in English alone. It serves to choose paths of different kinds and to
+compare sets of them.
 """
 
 import re

@@ -104,13 +104,13 @@ def make_questions(problems: Sequence[Problem], config: LongCotPathsConfig, seed
     rng = Random(f"{seed} long-CoT questions")
     chosen = rng.sample(list(problems), min(config.problems, len(problems)))
     instructions = list(config.instructions.items())
-    questions = []
+    queries = []
     for place, problem in enumerate(chosen):
         for number in range(config.samples):
             behaviour, instruction = instructions[(place + number) % len(instructions)]
             prompt = f"{problem.text}\n\n{instruction}" if instruction.strip() else problem.text
-            questions.append(Question(problem, behaviour, prompt, rng.getrandbits(31)))
-    return questions
+            queries.append(Question(problem, behaviour, prompt, rng.getrandbits(31)))
+    return queries
 
 
 class AnswerFolder:
@@ -162,24 +162,24 @@ class AnswerFolder:
         )
 
 
-def collect_answers(teacher: Teacher, questions: Sequence[Question], answers: AnswerFolder) -> list[TeacherAnswer]:
+def collect_answers(teacher: Teacher, queries: Sequence[Question], answers: AnswerFolder) -> list[TeacherAnswer]:
     """The answers to all questions, in their order; only what is not in the folder is asked for."""
-    missing = [question for question in questions if answers.get(question) is None]
-    if len(missing) < len(questions):
-        say(f"continues after {len(questions) - len(missing)} of {len(questions)} answers")
-    with task("teacher", total=len(questions), unit="answers") as progress:
-        progress.advance(len(questions) - len(missing))
+    missing = [question for question in queries if answers.get(question) is None]
+    if len(missing) < len(queries):
+        say(f"continues after {len(queries) - len(missing)} of {len(queries)} answers")
+    with task("teacher", total=len(queries), unit="answers") as progress:
+        progress.advance(len(queries) - len(missing))
 
         def answered(question: Question, answer: TeacherAnswer) -> None:
             answers.add(question, answer)
             progress.advance(1)
 
         teacher.answer(missing, answered)
-    return [answers.final(question) for question in questions]
+    return [answers.final(question) for question in queries]
 
 
 def choose_paths(
-    questions: Sequence[Question],
+    queries: Sequence[Question],
     answers: Sequence[TeacherAnswer],
     scorer: Scorer,
     chat: Chat,
@@ -191,9 +191,9 @@ def choose_paths(
     Raises ValueError where no answer is right, whole and short enough, with the counts of why.
     """
     rows, scores, paths = list[AnswerRow](), list[Score | None](), list[Example]()
-    judged = _judged(questions, answers, scorer)
+    judged = _judged(queries, answers, scorer)
     written: dict[str, set[str]] = {}
-    for place, (question, answer) in enumerate(zip(questions, answers, strict=True)):
+    for place, (question, answer) in enumerate(zip(queries, answers, strict=True)):
         problem, score = question.problem, judged.get(place)
         outcome, tokens = _outcome(answer, score, chat, config)
         if outcome == DISTINCT and answer.response in written.setdefault(problem.id, set()):
@@ -231,13 +231,13 @@ def choose_paths(
             f"long_cot_paths: none of {len(rows)} answers of {teacher} is a path ({counts}): use another teacher, "
             "raise problems, samples or max_response_tokens, or say in data.instructions how the answer is to be given"
         )
-    return PathsResult(rows, [question.problem for question in questions], scores, paths)
+    return PathsResult(rows, [question.problem for question in queries], scores, paths)
 
 
-def _judged(questions: Sequence[Question], answers: Sequence[TeacherAnswer], scorer: Scorer) -> Mapping[int, Score]:
+def _judged(queries: Sequence[Question], answers: Sequence[TeacherAnswer], scorer: Scorer) -> Mapping[int, Score]:
     """Scores of the whole answers, by place."""
     whole = [place for place, answer in enumerate(answers) if answer.ended == "stop"]
-    pairs = [(questions[place].problem, answers[place].response) for place in whole]
+    pairs = [(queries[place].problem, answers[place].response) for place in whole]
     return dict(zip(whole, scorer.score_many(pairs), strict=True))
 
 

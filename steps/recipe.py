@@ -117,10 +117,16 @@ class Recipe(BaseModel):
                 "data.sources.sft is not given, and vanilla_sft has nothing to train on: name a source of examples "
                 "(rows with problem_id, prompt and response)"
             )
-        if not self.data.has("long_cot"):
+        if not self.data.has("long_cot") and self.long_cot_paths is None:
             raise ValueError(
-                "data.sources.long_cot is not given, and long_cot_sft has nothing to train on: name a source of long "
-                "reasoning paths (rows with problem_id, prompt and response)"
+                "data.sources.long_cot is not given, and long_cot_sft has nothing to train on: add "
+                "`long_cot_paths: {}`, with which a teacher writes long reasoning paths, or name a source of "
+                "them (rows with problem_id, prompt and response)"
+            )
+        if self.data.sources is not None and self.data.has("long_cot") and self.long_cot_paths is not None:
+            raise ValueError(
+                "data.sources.long_cot and long_cot_paths both name long reasoning paths, and long_cot_sft trains on "
+                "one set: leave one of them out"
             )
         return self
 

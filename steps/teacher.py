@@ -59,7 +59,7 @@ class Teacher(Protocol):
     def name(self) -> str:
         """For the records."""
 
-    def answer(self, questions: Sequence[Question], answered: Answered) -> None:
+    def answer(self, queries: Sequence[Question], answered: Answered) -> None:
         """Call `answered` for each question as soon as it has its answer."""
 
 
@@ -71,13 +71,13 @@ class EngineTeacher:
         self._bench = bench
         self._config = config
 
-    def answer(self, questions: Sequence[Question], answered: Answered) -> None:
+    def answer(self, queries: Sequence[Question], answered: Answered) -> None:
         """Sample all at once. Raises PromptTooLong."""
         bench, config = self._bench, self._config
-        prompts = bench.prompts([one.problem.model_copy(update={"prompt": one.prompt}) for one in questions])
+        prompts = bench.prompts([one.problem.model_copy(update={"prompt": one.prompt}) for one in queries])
         requests = [
             Request(prompt, config.max_response_tokens, question.seed, config.temperature)
-            for prompt, question in zip(prompts, questions, strict=True)
+            for prompt, question in zip(prompts, queries, strict=True)
         ]
         for completion in bench.engine.generate(requests) if requests else ():
             answer = TeacherAnswer(
@@ -86,7 +86,7 @@ class EngineTeacher:
                 prompt_tokens=len(prompts[completion.index]),
                 completion_tokens=len(completion.tokens),
             )
-            answered(questions[completion.index], answer)
+            answered(queries[completion.index], answer)
 
 
 class EndpointTeacher:
@@ -103,16 +103,16 @@ class EndpointTeacher:
         """The model and its server."""
         return f"{self._endpoint.config.model} at {self._endpoint.config.url}"
 
-    def answer(self, questions: Sequence[Question], answered: Answered) -> None:
+    def answer(self, queries: Sequence[Question], answered: Answered) -> None:
         """Ask for all. Raises EndpointFailed."""
         config = self._config
         requests = [
             ChatRequest(question.prompt, config.max_response_tokens, config.temperature, question.seed)
-            for question in questions
+            for question in queries
         ]
         if requests:
             self._endpoint.ask(
-                requests, lambda place, answer: answered(questions[place], _from_chat(answer)), self._usable
+                requests, lambda place, answer: answered(queries[place], _from_chat(answer)), self._usable
             )
 
 

@@ -3,7 +3,7 @@
 Invariant: an answer that the server gave is handed over at once, whatever happens to the other requests, and no request
 is begun that could exceed the budget. The key stands in the header alone: in no message, record or file.
 
-Failures that may pass (429, 408, 5xx, a lost connection, a body that is no answer) are tried again, later each time; a
+Failures that may pass (429, 408, 5xx, a lost connection, a body without an answer) are tried again, later each time; a
 Retry-After is obeyed by all requests. What cannot pass (a wrong key, a wrong address) ends everything at once.
 """
 
@@ -30,7 +30,7 @@ FIRST_PAUSE, LONGEST_BACKOFF = 1.0, 60.0
 """Seconds before the second attempt, twice as many before each further one, and at most."""
 
 UNREADABLE_ATTEMPTS = 3
-"""Attempts for a body that is no answer, and for an answer that does not come in time: each may be billed."""
+"""Attempts for a body without an answer, and for an answer that does not come in time: each may be billed."""
 
 HOPELESS = 5
 """Requests without an answer after which, with no answer at all, the server is taken not to be the right one."""

@@ -19,7 +19,7 @@ INSTRUCTIONS: dict[Behaviour, str] = {
     "exploration": "Think aloud, step by step. Try one way to solve it, and then another (Alternatively, ...); "
     "compare what they lead to, and decide which answer is right.",
 }
-"""[ours] How each of the report's behaviours is brought out."""
+"""How each of the report's behaviours is brought out; the wording is the project's own."""
 
 
 class TeacherConfig(BaseModel):

@@ -35,14 +35,14 @@ def run(context: StageContext, settings: GenerateSettings[LongCotPathsConfig]) -
     The input `model` is the teacher itself, or the model that the paths are for, whose tokenizer counts.
     """
     config = settings.own
-    questions = make_questions(_problems(context), config, context.seed)
+    queries = make_questions(_problems(context), config, context.seed)
     answers = AnswerFolder(context.checkpoints / "answers", _name(context, config))
     spending = _spending(config.teacher.endpoint, answers)
     with _open_teacher(context, settings, answers, spending) as teacher:
-        done = collect_answers(teacher, questions, answers)
+        done = collect_answers(teacher, queries, answers)
         name = teacher.name
     with open_scorer(context, settings.judging) as scorer:
-        result = choose_paths(questions, done, scorer, Chat(context.inputs["model"]), config, name)
+        result = choose_paths(queries, done, scorer, Chat(context.inputs["model"]), config, name)
     save_rows(context.folder / "paths" / "long_cot.jsonl", result.paths)
     save_rows(context.folder / "answers" / "answers.jsonl", result.rows)
     metrics = {"teacher": name, **result.metrics()}

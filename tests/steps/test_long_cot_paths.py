@@ -33,13 +33,13 @@ CONFIG = LongCotPathsConfig(problems=4, samples=4, max_response_tokens=40)
 
 
 def test_each_instruction_is_used_as_often_and_the_same_seed_asks_the_same() -> None:
-    questions = make_questions(PROBLEMS, CONFIG.model_copy(update={"samples": 2}), 0)
-    assert len(questions) == 8 and len({one.problem.id for one in questions}) == 4
+    queries = make_questions(PROBLEMS, CONFIG.model_copy(update={"samples": 2}), 0)
+    assert len(queries) == 8 and len({one.problem.id for one in queries}) == 4
     for behaviour, instruction in CONFIG.instructions.items():
-        of_it = [one for one in questions if one.behaviour == behaviour]
+        of_it = [one for one in queries if one.behaviour == behaviour]
         assert len(of_it) == 2 and all(one.prompt == f"{one.problem.text}\n\n{instruction}" for one in of_it)
-    assert questions == make_questions(PROBLEMS, CONFIG.model_copy(update={"samples": 2}), 0)
-    assert questions != make_questions(PROBLEMS, CONFIG.model_copy(update={"samples": 2}), 1)
+    assert queries == make_questions(PROBLEMS, CONFIG.model_copy(update={"samples": 2}), 0)
+    assert queries != make_questions(PROBLEMS, CONFIG.model_copy(update={"samples": 2}), 1)
 
 
 def test_words_that_announce_a_behaviour_are_recognised_in_plain_english() -> None:
@@ -63,10 +63,10 @@ def test_only_right_whole_short_and_different_answers_become_paths(base: Path, t
     ]
     with scripted_bench(base, lambda prompt, turn: script[turn]) as (bench, engine, _):
         teacher = EngineTeacher(bench, "the teacher", config)
-        questions = make_questions(problem, config, 0)
-        done = collect_answers(teacher, questions, AnswerFolder(tmp_path, "t"))
+        queries = make_questions(problem, config, 0)
+        done = collect_answers(teacher, queries, AnswerFolder(tmp_path, "t"))
         short = config.model_copy(update={"max_response_tokens": 12})
-        result = choose_paths(questions, done, bench.scorer, bench.chat, short, "the teacher")
+        result = choose_paths(queries, done, bench.scorer, bench.chat, short, "the teacher")
         assert all(request.max_tokens == 40 and request.temperature == 0.8 for request in engine.requests)
         assert len({request.seed for request in engine.requests}) == 6
     outcomes = [row.outcome for row in result.rows]
@@ -84,33 +84,33 @@ def test_only_right_whole_short_and_different_answers_become_paths(base: Path, t
 
 def test_answers_of_which_none_is_a_path_are_refused_with_the_counts(base: Path, tmp_path: Path) -> None:
     with scripted_bench(base, lambda prompt, turn: "\\boxed{9}") as (bench, _, _):
-        questions = make_questions(PROBLEMS[:2], CONFIG, 0)
-        done = collect_answers(EngineTeacher(bench, "t", CONFIG), questions, AnswerFolder(tmp_path, "t"))
+        queries = make_questions(PROBLEMS[:2], CONFIG, 0)
+        done = collect_answers(EngineTeacher(bench, "t", CONFIG), queries, AnswerFolder(tmp_path, "t"))
         with pytest.raises(ValueError, match=r"none of 8 answers of t is a path \(8 × wrong\): use another teacher"):
-            choose_paths(questions, done, bench.scorer, bench.chat, CONFIG, "t")
+            choose_paths(queries, done, bench.scorer, bench.chat, CONFIG, "t")
 
 
 def test_what_failed_for_what_may_be_over_is_asked_again_and_its_tokens_stay_counted(tmp_path: Path) -> None:
     class Once:
         name = "once"
 
-        def answer(self, questions: Any, answered: Any) -> None:
-            for question in questions:
+        def answer(self, queries: Any, answered: Any) -> None:
+            for question in queries:
                 answered(question, replies.pop(0))
 
-    questions = [Question(PROBLEMS[0], "planning", "?", seed) for seed in (1, 2)]
+    queries = [Question(PROBLEMS[0], "planning", "?", seed) for seed in (1, 2)]
     replies = [
         TeacherAnswer(ended="failed", reason="no answer", lost=(3, 40), passing=True),
         TeacherAnswer(ended="failed", reason="no choices", prompt_tokens=2),
         TeacherAnswer(ended="stop", response="7", prompt_tokens=2, completion_tokens=5),
     ]
-    first = collect_answers(Once(), questions, AnswerFolder(tmp_path, "t"))
+    first = collect_answers(Once(), queries, AnswerFolder(tmp_path, "t"))
     assert [one.reason for one in first] == ["no answer", "no choices"]
     folder = AnswerFolder(tmp_path, "t")
-    again = collect_answers(Once(), questions, folder)
+    again = collect_answers(Once(), queries, folder)
     assert not replies and [one.response for one in again] == ["7", ""]
     assert folder.tokens == AnswerFolder(tmp_path, "t").tokens == (3 + 2 + 2, 40 + 5) and folder.usable == 1
-    assert AnswerFolder(tmp_path, "another").get(questions[0]) is None
+    assert AnswerFolder(tmp_path, "another").get(queries[0]) is None
 
 
 def recipe_with(url: str, **endpoint: Any) -> Recipe:
@@ -210,8 +210,8 @@ def test_a_stage_that_is_killed_half_way_asks_only_for_what_is_missing(base: Pat
             time.sleep(0.05)
         process.kill()
         process.wait()
-        hold, kept = False, len(list(finished.glob("*.json")))
+        hold, retained = False, len(list(finished.glob("*.json")))
         before = len(server.requests)
         output = run_stage(recipe_with(server.url), context(tmp_path, base))
-    assert len(server.requests) - before == 24 - kept
+    assert len(server.requests) - before == 24 - retained
     assert output.metrics["answers"] == 24

@@ -82,6 +82,15 @@ def test_what_a_recipe_says_is_what_the_code_reads() -> None:
         ({"data": {"sources": SOURCES | {"train": []}}}, "data.sources.train: Tuple should have at least 1 item"),
         ({"data": {"sources": SOURCES | {"sft": []}}}, "data.sources.sft is not given, and vanilla_sft has nothing"),
         ({"data": {"sources": SOURCES | {"long_cot": []}}}, "data.sources.long_cot is not given, and long_cot_sft"),
+        ({"data": {"sources": SOURCES}, "long_cot_paths": {}}, "both name long reasoning paths"),
+        ({"long_cot_paths": {"teacher": {"revision": "main"}}}, "revision is for a checkpoint on the hub"),
+        (
+            {
+                "long_cot_sft": {"phase": PHASE | {"sequence_length": 128}},
+                "long_cot_paths": {"max_response_tokens": 99},
+            },
+            "long_cot_sft.phase.sequence_length is 128, shorter than curation.max_prompt_tokens",
+        ),
         (
             {"data": {"sources": SOURCES | {"test": [{"path": "a/t.jsonl"}, {"path": "b/t.jsonl.gz"}]}}},
             "data.sources: test: two sources are named 't': give one of them another `name`",

@@ -23,7 +23,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chat_endpoint, "FIRST_PAUSE", 0.02)
 
 
-def questions(count: int, max_tokens: int = 100) -> list[ChatRequest]:
+def queries(count: int, max_tokens: int = 100) -> list[ChatRequest]:
     return [ChatRequest(f"question {number}", max_tokens, 0.5, number) for number in range(count)]
 
 
@@ -48,7 +48,7 @@ def first_then(first: Reply, times: int = 1) -> Callable[[str, int], Reply]:
 
 def test_each_question_gets_its_answer_and_the_request_says_what_is_wanted_of_it() -> None:
     with chat_server(lambda question, turn: answer(f"to {question}")) as server:
-        answers = ask(server, questions(20), KEY, concurrency=4)
+        answers = ask(server, queries(20), KEY, concurrency=4)
     assert {place: one.text for place, one in answers.items()} == {n: f"to question {n}" for n in range(20)}
     assert set(server.keys) == {f"Bearer {KEY}"} and server.most_at_once <= 4
     (request,) = [one for one in server.requests if one["messages"][0]["content"] == "question 7"]
@@ -64,7 +64,7 @@ def test_each_question_gets_its_answer_and_the_request_says_what_is_wanted_of_it
 
 def test_parameters_replace_and_leave_out_fields() -> None:
     with chat_server(lambda question, turn: answer("yes")) as server:
-        ask(server, questions(1), parameters={"max_tokens": None, "seed": None, "max_completion_tokens": 70})
+        ask(server, queries(1), parameters={"max_tokens": None, "seed": None, "max_completion_tokens": 70})
     assert server.keys == [None]
     assert server.requests[0].keys() == {"model", "messages", "stream", "temperature", "max_completion_tokens"}
 
@@ -84,7 +84,7 @@ PASSING = {
 @pytest.mark.parametrize("kind", PASSING)
 def test_what_may_pass_is_tried_again(kind: str) -> None:
     with chat_server(first_then(PASSING[kind])) as server:
-        answers = ask(server, questions(3))
+        answers = ask(server, queries(3))
     assert [answers[place].text for place in range(3)] == [f"to question {place}" for place in range(3)]
     assert len(server.requests) == 6
 
@@ -104,7 +104,7 @@ UNUSABLE = {
 @pytest.mark.parametrize("reason", UNUSABLE)
 def test_an_answer_that_cannot_be_used_says_why_and_is_not_asked_for_again(reason: str) -> None:
     with chat_server(lambda q, turn: UNUSABLE[reason] if q == "question 1" else answer("7")) as server:
-        answers = ask(server, questions(3))
+        answers = ask(server, queries(3))
     assert answers[1].ended == "failed" and answers[1].reason == reason and not answers[1].passing
     assert answers[0].text == answers[2].text == "7" and len(server.requests) == 3
 
@@ -112,7 +112,7 @@ def test_an_answer_that_cannot_be_used_says_why_and_is_not_asked_for_again(reaso
 def test_a_cut_answer_and_separate_reasoning_are_recognised() -> None:
     replies = {"question 0": answer("7", "length"), "question 1": answer("7", reasoning_content="3 + 4")}
     with chat_server(lambda question, turn: replies[question]) as server:
-        answers = ask(server, questions(2))
+        answers = ask(server, queries(2))
     assert answers[0].ended == "length"
     assert (answers[1].thinking, answers[1].text) == ("3 + 4", "7")
 
@@ -130,7 +130,7 @@ def test_retry_after_holds_back_all_requests(form: str) -> None:
         return Reply(b"", 429, {"Retry-After": after})
 
     with chat_server(script) as server:
-        ask(server, questions(3), concurrency=1)
+        ask(server, queries(3), concurrency=1)
     assert times[1] - times[0] >= 0.95
 
 
@@ -140,7 +140,7 @@ def test_a_pause_of_hours_ends_the_work_with_what_is_there() -> None:
         chat_server(lambda question, turn: long if question == "question 2" else answer("7")) as server,
         pytest.raises(EndpointFailed, match=r"asks to wait 7200 s .*resumes with the answers that are there") as failed,
     ):
-        ask(server, questions(9), concurrency=1)
+        ask(server, queries(9), concurrency=1)
     assert set(failed.value.answers) == {0, 1}  # type: ignore[attr-defined]
 
 
@@ -150,7 +150,7 @@ def test_a_wrong_key_is_named_at_once_and_never_shown() -> None:
         chat_server(lambda question, turn: refusal) as server,
         pytest.raises(EndpointFailed, match="refuses the key in TEACHER_KEY: HTTP 401: Incorrect API key: ") as failed,
     ):
-        ask(server, questions(9), KEY, concurrency=1, key_variable="TEACHER_KEY")
+        ask(server, queries(9), KEY, concurrency=1, key_variable="TEACHER_KEY")
     assert len(server.requests) == 1, "a wrong key was tried again"
     assert KEY not in str(failed.value)
 
@@ -168,7 +168,7 @@ def test_a_wrong_key_is_named_at_once_and_never_shown() -> None:
 )
 def test_a_server_that_gives_no_answers_is_given_up_with_the_way_out(reply: Reply, message: str) -> None:
     with chat_server(lambda question, turn: reply) as server, pytest.raises(EndpointFailed, match=message):
-        ask(server, questions(30), concurrency=1)
+        ask(server, queries(30), concurrency=1)
     assert len(server.requests) <= 15
 
 
@@ -176,36 +176,36 @@ def test_a_server_that_is_not_there_is_named() -> None:
     with chat_server(lambda question, turn: answer("7")) as server:
         pass
     with pytest.raises(EndpointFailed, match=r"ConnectError: .*, 3 times"):
-        ask(server, questions(2), retries=2)
+        ask(server, queries(2), retries=2)
 
 
 def test_a_slow_answer_costs_its_own_time_and_not_the_others() -> None:
     with chat_server(lambda q, turn: Reply(seconds=30) if q == "question 0" else answer("7")) as server:
         start = time.monotonic()
-        answers = ask(server, questions(6), timeout_seconds=0.3, retries=1)
+        answers = ask(server, queries(6), timeout_seconds=0.3, retries=1)
         assert time.monotonic() - start < 5
     assert answers[0].reason == "no answer within 0.3 s" and answers[0].passing
     # It may have been answered, and be billed: twice, with all that it was allowed to write.
-    assert answers[0].lost == (2 * questions(1)[0].estimated_tokens, 200)
+    assert answers[0].lost == (2 * queries(1)[0].estimated_tokens, 200)
     assert all(answers[place].text == "7" for place in range(1, 6))
 
 
 def test_requests_are_begun_no_faster_than_the_rate() -> None:
     with chat_server(lambda question, turn: answer("7")) as server:
         start = time.monotonic()
-        ask(server, questions(5), requests_per_minute=600)
+        ask(server, queries(5), requests_per_minute=600)
         assert time.monotonic() - start >= 0.39
 
 
 def test_no_request_is_begun_that_could_exceed_the_tokens() -> None:
-    needed = questions(1)[0].estimated_tokens + 100
+    needed = queries(1)[0].estimated_tokens + 100
     with (
         chat_server(lambda question, turn: answer("7")) as server,
         pytest.raises(
             EndpointFailed, match=r"tokens; max_total_tokens is 400, and the next .* raise the limit"
         ) as failed,
     ):
-        ask(server, questions(50), concurrency=8, max_total_tokens=400)
+        ask(server, queries(50), concurrency=8, max_total_tokens=400)
     # An answer used 15; while several are under way, each may still need all that it is allowed.
     assert len(failed.value.answers) == len(server.requests) == (400 - needed) // 15 + 1  # type: ignore[attr-defined]
 
@@ -224,9 +224,9 @@ def test_no_request_is_begun_that_could_exceed_the_cost_counting_what_was_spent_
 def test_a_count_of_tokens_that_cannot_be_right_is_estimated() -> None:
     body = b'{"choices": [{"message": {"content": "7"}}], "usage": {"prompt_tokens": -5, "completion_tokens": true}}'
     with chat_server(lambda question, turn: Reply(body)) as server:
-        answers = ask(server, questions(1))
+        answers = ask(server, queries(1))
     assert (answers[0].prompt_tokens, answers[0].completion_tokens) == (
-        questions(1)[0].estimated_tokens,
+        queries(1)[0].estimated_tokens,
         len(body) // 3,
     )
 
