@@ -50,7 +50,7 @@ def one_node(folder: Path) -> dict[str, dict[str, Any]]:
 @pytest.fixture(scope="module")
 def four_nodes(folder: Path) -> dict[str, dict[str, Any]]:
     """The chain for four nodes: one trains, three generate."""
-    every_stage = ("engine.context=2048", "reward_models={}")
+    every_stage = ("engine.context=2048", "reward_models={}", "long_cot_paths={max_response_tokens: 96}")
     recipe = recipe_with(*ON_CLUSTER, *FOUR_NODES, *every_stage, size="medium")
     return compile_flow(recipe, "post_train.py", folder / "four")
 
@@ -155,7 +155,7 @@ def test_the_endpoint_of_a_test_s_server_is_refused(s3_server: dict[str, str]) -
 
 def test_pods_have_no_privileges_and_know_that_they_are_pods(one_node: dict[str, dict[str, Any]]) -> None:
     steps = [one for one in containers(one_node["WorkflowTemplate"]) if one["name"] != "main"]
-    assert len(steps) == 13
+    assert len(steps) == 14
     for container in steps:
         security = argo.without_nothing(container["securityContext"])
         assert security == {
