@@ -111,12 +111,8 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _has_something_to_train_on(self) -> "Recipe":
-        """The one place that says what vanilla and long-CoT SFT train on where data.sources has nothing for them."""
-        if not self.data.has("sft"):
-            raise ValueError(
-                "data.sources.sft is not given, and vanilla_sft has nothing to train on: name a source of examples "
-                "(rows with problem_id, prompt and response)"
-            )
+        """The one place that says what long-CoT SFT trains on where data.sources has nothing for it. Vanilla SFT has
+        the problems' solutions then, or samples."""
         if not self.data.has("long_cot") and self.long_cot_paths is None:
             raise ValueError(
                 "data.sources.long_cot is not given, and long_cot_sft has nothing to train on: add "

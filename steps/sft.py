@@ -4,7 +4,8 @@ The report trains on about a million text examples and as many with images, one 
 rate 2e-5 to 2e-6) and one in rows of 128k (1e-5 to 1e-6), several examples packed into a row; reasoning examples are
 expanded by rejection sampling. Ours in the same way, on text alone; lengths, rates and epochs are the recipe's
 (configs/report.yaml has the report's). Where the report leaves open when it expands, here the model of the first phase
-does: it answers problems, the verifiers judge, and what is right is added to the second phase.
+does: it answers problems, the verifiers judge, and what is right is added to the second phase. Where there are no
+examples, the imported model answers, and the second phase trains on what is right alone.
 
     longhaul run --only vanilla_sft --config configs/nano.yaml
 """
@@ -64,19 +65,29 @@ def rejection_sample(
 def vanilla_sft(
     bench: Workbench, examples: Sequence[Example], problems: Sequence[Problem], config: SftConfig
 ) -> SftResult:
-    """Both phases; the trained model is in the bench's trainer."""
+    """Both phases, or the second alone where there are no examples; the trained model is in the bench's trainer.
+
+    Raises ValueError where there is nothing to train on.
+    """
     first, second = config.phases
     chosen = bench.random("expansion").sample(list(problems), min(config.expansion.problems, len(problems)))
     # A prompt that is too long must be found before anything trains.
     bench.prompts(chosen)
     tokenised = [bench.chat.example(example.prompt, example.response) for example in examples]
-    train(bench.trainer, tokenised, first, bench.random("sft phase 1"), "SFT phase 1", bench.log)
+    if tokenised:
+        train(bench.trainer, tokenised, first, bench.random("sft phase 1"), "SFT phase 1", bench.log)
     expanded: list[tuple[Example, Score]] = []
     if chosen:
         bench.hand_over()
         expanded = rejection_sample(bench, chosen, config.expansion)
         bench.resume_training()
     tokenised += [bench.chat.example(example.prompt, example.response) for example, _ in expanded]
+    if not tokenised:
+        raise ValueError(
+            f"vanilla_sft: data.sources.sft names no examples, the problems have no solutions, and none of "
+            f"{len(chosen) * config.expansion.samples} sampled answers is right: name a source of examples, raise "
+            "vanilla_sft.expansion, or say in data.instructions how the answer is to be given"
+        )
     bench.trainer.reset_optimizer()
     train(bench.trainer, tokenised, second, bench.random("sft phase 2"), "SFT phase 2", bench.log)
     added, scores = [example for example, _ in expanded], [score for _, score in expanded]

@@ -100,8 +100,15 @@ class SourcesConfig(BaseModel):
 
     train: Sources = Field(min_length=1, description="Problems offered to curation.")
     test: Sources = Field(min_length=1, description="Held-out problems for evaluation.")
-    sft: Sources = Field((), description="Examples of vanilla SFT.")
-    long_cot: Sources = Field((), description="Long reasoning paths to problems of `train`.")
+    sft: Sources = Field(
+        (),
+        description="Examples of vanilla SFT. Without them, the solutions that problems of `train` have; without "
+        "those, right answers of the imported model (vanilla_sft.expansion).",
+    )
+    long_cot: Sources = Field(
+        (),
+        description="Long reasoning paths to problems of `train`; without them a teacher (long_cot_paths) writes some.",
+    )
 
     @model_validator(mode="after")
     def _names_differ(self) -> "SourcesConfig":

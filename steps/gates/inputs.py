@@ -26,7 +26,9 @@ def vanilla_sft(context: StageContext, settings: Settings[SftConfig]) -> None:
     room = min(phase.sequence_length for phase in settings.own.phases)
     with Gates(context, settings.gates) as gates:
         gates.test_problems()
-        gates.examples("SFT examples", load_examples(data / "sft.jsonl"), Chat(context.inputs["model"]), room)
+        examples = load_examples(data / "sft.jsonl")
+        if examples or not settings.own.expansion.problems:  # otherwise all are sampled
+            gates.examples("SFT examples", examples, Chat(context.inputs["model"]), room)
         gates.problems("problems to expand on", load_problems(data / "train.jsonl"))
 
 

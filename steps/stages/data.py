@@ -13,6 +13,7 @@ from infra.store.source import Source
 from steps.configs.data import EXAMPLES, PROBLEMS, DataConfig, Role, SourceConfig, source_key
 from steps.nano_world.world import generate
 from steps.problem import Example, MalformedRow, Part, Problem, load_examples, load_problems, save_rows
+from steps.solutions import solved_examples
 from steps.stages.settings import Settings
 
 _Row = TypeVar("_Row", Problem, Example)
@@ -22,7 +23,8 @@ def run(context: StageContext, settings: Settings[DataConfig]) -> StageOutput:
     """Write train, test, sft and long_cot as JSONL. Raises MalformedRow naming file, line and reason.
 
     Of problems with the same prompt the first stays, among the training and among the test problems: the gates of later
-    stages refuse two. Examples that belonged to another one belong to it.
+    stages refuse two. Examples that belonged to another one belong to it. Without a source of SFT examples, they are
+    the training problems' own solutions.
     """
     folder = context.folder / "data"
     config = settings.own
@@ -40,6 +42,8 @@ def run(context: StageContext, settings: Settings[DataConfig]) -> StageOutput:
             belongs = [duplicates["train"].get(example.problem_id, example.problem_id) for example in examples]
             moved = [one.model_copy(update={"problem_id": id}) for one, id in zip(examples, belongs, strict=True)]
             save_rows(folder / f"{role}.jsonl", moved)
+        if not config.sources.sft:
+            save_rows(folder / "sft.jsonl", solved_examples(load_problems(folder / "train.jsonl")))
     if config.instructions:
         _instruct(folder, config.instructions)
     rows_of = {path.stem: sum(1 for _ in path.open()) for path in sorted(folder.glob("*.jsonl"))}

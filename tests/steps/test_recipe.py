@@ -80,7 +80,6 @@ def test_what_a_recipe_says_is_what_the_code_reads() -> None:
         ({"data": {}}, "data: give exactly one of nano_world and sources"),
         ({"data": {"files": {"train": "a"}}}, "data: data.files was replaced by data.sources"),
         ({"data": {"sources": SOURCES | {"train": []}}}, "data.sources.train: Tuple should have at least 1 item"),
-        ({"data": {"sources": SOURCES | {"sft": []}}}, "data.sources.sft is not given, and vanilla_sft has nothing"),
         ({"data": {"sources": SOURCES | {"long_cot": []}}}, "data.sources.long_cot is not given, and long_cot_sft"),
         ({"data": {"sources": SOURCES}, "long_cot_paths": {}}, "both name long reasoning paths"),
         ({"long_cot_paths": {"teacher": {"revision": "main"}}}, "revision is for a checkpoint on the hub"),
