@@ -42,6 +42,7 @@ TABLE = {
     "steps/checkpoint.py": {"import", PATHS},
     "steps/import_checkpoint.py": {"import", PATHS},
     "steps/checkpoint_context.py": {"import", PATHS},
+    "steps/solutions.py": {"data"},
     "steps/sft.py": {"vanilla_sft"},
     "steps/configs/sft.py": {"vanilla_sft"},
     "steps/curation.py": {"curation"},

@@ -91,3 +91,21 @@ def test_a_role_may_have_several_sources_each_with_a_limit(tmp_path: Path) -> No
     again = [{"path": str(tmp_path / "a.jsonl")}, {"path": str(tmp_path / "a.jsonl"), "name": "same"}]
     with pytest.raises(MalformedRow, match=r"a.jsonl: another source of data.sources.train has the id '0'"):
         run_on({"train": again, "test": two[1:], "sft": one, "long_cot": one}, tmp_path / "again")
+
+
+def test_without_a_source_of_examples_the_problems_own_solutions_are(tmp_path: Path) -> None:
+    rows = [
+        {"question": "3 + 4?", "answer": "3 + 4 = <<3+4=7>>7 apples.\n#### 7"},
+        {"question": "Nothing is worked out.", "answer": "#### 7"},
+        {"question": "1,000 + 1?", "answer": "It is \\boxed{1001}.\n#### 1,001"},
+    ]
+    for name, some in (("train", rows), ("test", [{"question": "5 + 5?", "answer": "10\n#### 10"}])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    sources = {name: [{"path": str(tmp_path / f"{name}.jsonl"), "format": "gsm8k"}] for name in ("train", "test")}
+    output = run_on(sources, tmp_path / "out", instructions={"math": "Box it."})
+    examples = load_examples(output.outputs["data"][1] / "sft.jsonl")
+    assert [(one.problem_id, one.prompt, one.response) for one in examples] == [
+        ("train-1", "3 + 4?\n\nBox it.", "3 + 4 = 7 apples.\n\\boxed{7}"),
+        ("train-3", "1,000 + 1?\n\nBox it.", "It is \\boxed{1001}."),
+    ]
+    assert examples[0].source == "solution of openai/grade-school-math (GSM8K)" and examples[0].licence == "MIT"

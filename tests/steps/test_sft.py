@@ -83,3 +83,17 @@ def test_a_prompt_to_expand_on_that_fills_the_context_is_named_before_anything_t
     with scripted_bench(base, answers) as (bench, _, trainer), pytest.raises(ValueError, match=message):
         vanilla_sft(bench, EXAMPLES, [long, PROBLEMS[0]], config)
     assert trainer.steps == []
+
+
+def test_without_examples_only_what_the_imported_model_gets_right_is_trained_on(base: Path) -> None:
+    config = SftConfig(phases=(phase(1e-3), phase(1e-4, sequence_length=128)), expansion=EXPANSION)
+    with scripted_bench(base, answers) as (bench, _, trainer):
+        result = vanilla_sft(bench, [], PROBLEMS, config)
+        assert (result.examples, len(result.expanded)) == (0, 2)
+        (step,) = trainer.steps
+        assert len(step) == 2 and all("\\boxed{2}" in text for text in step)
+        with pytest.raises(ValueError, match="none of 6 sampled answers is right: name a source of examples"):
+            vanilla_sft(bench, [], PROBLEMS[1:], config)
+        nothing = SftConfig(phases=config.phases, expansion=ExpansionConfig(problems=0))
+        with pytest.raises(ValueError, match=r"data\.sources\.sft names no examples"):
+            vanilla_sft(bench, [], PROBLEMS, nothing)
