@@ -22,6 +22,7 @@ SECTIONS = {
     "Models": {
         "sample": LazyCommand("flows.cli.sample:sample", "Ask a model a question."),
         "serve": LazyCommand("flows.cli.serve:serve", "Serve a model with an OpenAI-compatible API."),
+        "publish": LazyCommand("flows.cli.publish:publish", "Bring a model with its card to a folder, S3 or the hub."),
         "tag": LazyCommand("flows.cli.tag:tag", "Name a model, or list the names."),
     },
     "Data": {

@@ -1,8 +1,6 @@
 """`longhaul tag`: names for models that outlive runs, like `production`, with their history."""
 
-import getpass
 import json
-import os
 import re
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -17,6 +15,7 @@ from rich.text import Text
 from flows.cli.command import Command
 from flows.cli.terminal import fail, json_option, printable, promotion_rules, store_option
 from flows.home import open_store
+from flows.user import user_name
 
 TAG = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
@@ -98,7 +97,7 @@ def _write(store: Any, name: str, ref: Any, record: Any, reason: str, checks: li
         stage=record.stage if record else None,
         run=record.run if record else None,
         time=datetime.now(UTC).isoformat(timespec="seconds"),
-        by=_user(),
+        by=user_name(),
         reason=reason,
         gates=checks,
     )
@@ -108,13 +107,6 @@ def _write(store: Any, name: str, ref: Any, record: Any, reason: str, checks: li
 def _check_name(name: str) -> None:
     if not TAG.fullmatch(name):
         fail(f"tag {name!r}: expected lowercase letters, digits and -, beginning with a letter")
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return str(os.getuid())
 
 
 def _show(store: Any, history: str | None, as_json: bool) -> None:

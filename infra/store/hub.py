@@ -54,7 +54,7 @@ def resolve_commit(name: str, revision: str | None = None) -> str:
     Raises StoreError naming the repository and the way out.
     """
     repository, revision = split_revision(name, revision)
-    with _store_errors(repository, revision):
+    with store_errors(repository, revision):
         return HfApi().resolve_revision(repository, revision=revision).resolved
 
 
@@ -64,7 +64,7 @@ def download_commit(name: str, commit: str, selected: Callable[[str], bool]) -> 
     They land in the hub's cache, which later calls reuse without asking the hub. Raises StoreError naming the
     repository, also where none of its files is selected.
     """
-    with _store_errors(name, commit):
+    with store_errors(name, commit):
         paths = sorted(_paths(name, commit))
         chosen = [path for path in paths if selected(path)]
         if not chosen:
@@ -90,7 +90,7 @@ def _paths(name: str, commit: str) -> list[str]:
 
 
 @contextmanager
-def _store_errors(name: str, revision: str | None) -> Iterator[None]:
+def store_errors(name: str, revision: str | None) -> Iterator[None]:
     """Turn the hub's errors, some of many lines, into a StoreError of one that says the way out."""
     at = f"hub repository {name}@{revision}" if revision else f"hub repository {name}"
     try:

@@ -282,6 +282,31 @@ def test_a_run_that_fails_says_at_which_stage_and_why(home: Home) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_published_model_is_a_checkpoint_as_it_was_imported_with_a_card(home: Home, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folders = {stage: tmp_path / "out" / stage for stage in ("import", "rl", "long2short/merge")}
+    for stage, folder in folders.items():
+        done = home.longhaul("publish", stage, str(folder), "--store", str(home.store), "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == {"address": str(folder), "unchanged": False}
+    base = AutoTokenizer.from_pretrained(folders["import"])
+    question = [{"role": "user", "content": "Start with 4. Add 3. What is the result?"}]
+    for folder in folders.values():
+        model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+        # vLLM has loaded the same files: each model was evaluated.
+        assert model.dtype == AutoModelForCausalLM.from_pretrained(folders["import"]).dtype
+        assert tokenizer.apply_chat_template(question) == base.apply_chat_template(question)
+        for name in ("generation_config.json", "tokenizer.json", "tokenizer_config.json"):
+            assert (folder / name).read_bytes() == (folders["import"] / name).read_bytes(), name
+    card = (folders["rl"] / "README.md").read_text()
+    assert "longhaul run --config recipe.yaml --until rl" in card and "| **rl** |" in card
+    assert str(home.folder) not in card + (folders["rl"] / "recipe.yaml").read_text()
+    assert "rl" in (folders["rl"] / "longhaul.json").read_text()
+    listed = home.longhaul("publish", "rl", "--store", str(home.store))
+    assert str(folders["rl"]) in listed.stdout
+
+
 @pytest.mark.parametrize(
     ("line", "reported"),
     [

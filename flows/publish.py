@@ -1,0 +1,112 @@
+"""Publishing a stored model: its files with a card, its recipe and a marker, and a record of where it went."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import yaml
+
+from flows.models import find_evaluation, find_model_record
+from flows.user import user_name
+from infra.store import records
+from infra.store.publication import MARKER, Publication, Published
+from infra.store.publish import publish
+from infra.store.records import PublicationRecord, RunRecord, StageRecord
+from infra.store.store import Store, StoreError
+from steps.problem import read_rows
+from steps.report.model_card import Card, DataRows, model_card, ordered_rows, public_recipe
+
+CARD = "README.md"
+RECIPE = "recipe.yaml"
+ROLES = ("train", "sft", "long_cot", "test")
+
+
+def card_of(store: Store, made: StageRecord) -> Card:
+    """What is known of a model, given the record of the stage that made it."""
+    run = made.reused_from or made.run
+    known = [
+        record for record in records.read_skipping(store, StageRecord, f"stage-runs/{run}") if record.failure is None
+    ]
+    stages = _upstream(made, known)
+    starts = [one for one in records.read_skipping(store, RunRecord, f"runs/{run}") if one.event == "started"]
+    evaluations = {}
+    for record in stages:
+        if "model" in record.outputs and (evaluation := find_evaluation(store, record).evaluation):
+            evaluations[record.stage] = evaluation
+    return Card(made, stages, starts[0] if starts else None, evaluations, _data_rows(store, stages))
+
+
+def _upstream(made: StageRecord, known: list[StageRecord]) -> list[StageRecord]:
+    """The stage and those that made its inputs, directly or not, in the order in which they ended."""
+    makers = {ref.digest: record for record in known for ref in record.outputs.values()}
+    makers |= {ref.digest: made for ref in made.outputs.values()}
+    needed = {made.stage}
+    waiting = [made]
+    while waiting:
+        for ref in waiting.pop().inputs.values():
+            maker = makers.get(ref.digest)
+            if maker is not None and maker.stage not in needed:
+                needed.add(maker.stage)
+                waiting.append(maker)
+    ordered = {record.stage: record for record in known if record.stage in needed}
+    return [*(record for stage, record in ordered.items() if stage != made.stage), made]
+
+
+def _data_rows(store: Store, stages: list[StageRecord]) -> list[DataRows]:
+    """Sources and licences of the rows of the data stage. Empty where its output was collected."""
+    refs = [record.outputs["data"] for record in stages if record.stage == "data" and "data" in record.outputs]
+    if not refs or not store.exists(refs[0]):
+        return []
+    folder = store.fetch(refs[0])
+    return ordered_rows(
+        (role, str(row.get("source", "unknown")), str(row.get("licence", "unknown")))
+        for role in ROLES
+        if (path := folder / f"{role}.jsonl").is_file()
+        for _, row in read_rows(path)
+    )
+
+
+@contextmanager
+def publication(store: Store, made: StageRecord) -> Iterator[Publication]:
+    """A model's files as they are stored, with card, recipe and marker. Raises StoreError where they are not whole."""
+    ref = made.outputs["model"]
+    folder = store.fetch(ref)
+    card = card_of(store, made)
+    with tempfile.TemporaryDirectory(prefix="longhaul-card-") as temporary:
+        own = {CARD: model_card(card)}
+        if card.run is not None:
+            own[RECIPE] = yaml.safe_dump(public_recipe(card.run.recipe), sort_keys=False, allow_unicode=True)
+        files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+        for name, text in own.items():
+            files[name] = Path(temporary) / name
+            files[name].write_text(text, encoding="utf-8")
+        marker = {"model": ref.digest, "stage": made.stage, "run": made.reused_from or made.run, "key": made.key}
+        yield Publication(files, json.dumps(marker, indent=1) + "\n")
+
+
+def publish_model(store: Store, name: str, destination: str, replace: bool, public: bool) -> Published:
+    """Publish the model that a name stands for, and record it. Raises ModelNotFound, and StoreError."""
+    ref, made = find_model_record(store, name)
+    with publication(store, made) as files:
+        if MARKER in files.files:
+            raise StoreError(f"the model has a file {MARKER} of its own, which publishing writes")
+        published = publish(files, destination, replace, public)
+    record = PublicationRecord(
+        model=ref,
+        stage=made.stage,
+        run=made.reused_from or made.run,
+        address=published.address,
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        by=user_name(),
+    )
+    if not published.unchanged or not publications(store, ref.digest):
+        records.write(store, f"publications/{ref.digest}", record)
+    return published
+
+
+def publications(store: Store, digest: str | None = None) -> list[PublicationRecord]:
+    """Where a model, or any model, was published, oldest first."""
+    return list(records.read_skipping(store, PublicationRecord, f"publications/{digest}" if digest else "publications"))
