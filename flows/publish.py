@@ -17,6 +17,7 @@ from infra.store.publish import publish
 from infra.store.records import PublicationRecord, RunRecord, StageRecord
 from infra.store.store import Store, StoreError
 from steps.problem import read_rows
+from steps.published_weights import dtype_of, in_dtype
 from steps.report.model_card import Card, DataRows, model_card, ordered_rows, public_recipe
 
 CARD = "README.md"
@@ -69,17 +70,30 @@ def _data_rows(store: Store, stages: list[StageRecord]) -> list[DataRows]:
     )
 
 
+def _imported_dtype(store: Store, card: Card) -> str | None:
+    """The number format of the checkpoint that was imported; None where it is not in the store any more."""
+    refs = [record.outputs["model"] for record in card.stages if record.stage == "import"]
+    return dtype_of(store.fetch(refs[0])) if refs and store.exists(refs[0]) else None
+
+
 @contextmanager
 def publication(store: Store, made: StageRecord) -> Iterator[Publication]:
-    """A model's files as they are stored, with card, recipe and marker. Raises StoreError where they are not whole."""
+    """A model's files in the number format that was imported, with card, recipe and marker.
+
+    Raises StoreError where they are not whole.
+    """
     ref = made.outputs["model"]
     folder = store.fetch(ref)
     card = card_of(store, made)
+    dtype, trained = _imported_dtype(store, card), dtype_of(folder)
     with tempfile.TemporaryDirectory(prefix="longhaul-card-") as temporary:
-        own = {CARD: model_card(card)}
+        converted = dtype is not None and trained is not None and dtype != trained
+        own = {CARD: model_card(card, (trained, dtype) if converted else None)}
         if card.run is not None:
             own[RECIPE] = yaml.safe_dump(public_recipe(card.run.recipe), sort_keys=False, allow_unicode=True)
         files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+        if converted:
+            files |= in_dtype(folder, str(dtype), Path(temporary))
         for name, text in own.items():
             files[name] = Path(temporary) / name
             files[name].write_text(text, encoding="utf-8")

@@ -59,10 +59,10 @@ class UploadHub(Hub):
         if path == "/api/validate-yaml":
             return 200, {"warnings": [], "errors": []}
         if path == "/api/repos/create":
-            asked = json.loads(body)
-            name = f"{asked['organization']}/{asked['name']}" if asked.get("organization") else asked["name"]
+            request = json.loads(body)
+            name = f"{request['organization']}/{request['name']}" if request.get("organization") else request["name"]
             self.repositories[name] = [{".gitattributes": b""}]
-            self.private[name] = bool(asked.get("private")) or asked.get("visibility") == "private"
+            self.private[name] = bool(request.get("private")) or request.get("visibility") == "private"
             return 200, {"url": f"{endpoint}/{name}"}
         name = next(name for name in self.repositories if name in path)
         if path.startswith(f"/api/models/{name}/preupload/"):

@@ -98,15 +98,21 @@ def public_command(command: Sequence[str]) -> str:
     return shlex.join(["longhaul", *words])
 
 
-def model_card(card: Card) -> str:
-    """The whole README.md."""
+def model_card(card: Card, converted: tuple[str, str] | None = None) -> str:
+    """The whole README.md. `converted` are the number formats that weights were evaluated and are published in, where
+    they differ."""
     made = card.model
     parts = [
         _front(card),
         f"# {escaped(_recipe_name(card))}: {escaped(made.stage)}",
         "Trained with Longhaul, which reproduces the recipe of the Kimi k1.5 report. Everything below is from the "
         "records of the run.",
-        _base(card),
+        _base(card)
+        + (
+            f" Weights are in {converted[1]}, as the base has them; the figures are of {converted[0]}."
+            if converted
+            else ""
+        ),
         _figures(card),
         _data(card),
         _reproduce(card),

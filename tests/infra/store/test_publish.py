@@ -68,7 +68,7 @@ def test_a_folder_that_holds_something_else_is_refused_unless_it_is_to_be_replac
     assert texts(target) == expected(other)
 
 
-def test_the_same_model_with_another_card_is_no_other_model(model: Publication, tmp_path: Path) -> None:
+def test_the_same_model_with_another_card_is_the_same_model(model: Publication, tmp_path: Path) -> None:
     publish(model, str(tmp_path / "mine"))
     newer = publication(tmp_path / "newer", card="A better card.")
     assert publish(newer, str(tmp_path / "mine")).unchanged is False
@@ -93,7 +93,12 @@ def test_a_publish_that_stops_half_way_leaves_what_was_there_and_resumes(
     with pytest.raises(StoreError, match="No space left"):
         publish(model, str(target), replace=True)
     assert texts(target) == expected(other)
-    monkeypatch.setattr(module.shutil, "copyfile", lambda source, to: (copied.append(to.name), real(source, to)))
+
+    def record(source: Path, destination: Path) -> None:
+        copied.append(destination.name)
+        real(source, destination)
+
+    monkeypatch.setattr(module.shutil, "copyfile", record)
     publish(model, str(target), replace=True)
     assert texts(target) == expected(model)
     assert sorted(copied) == sorted(model.files), "what was copied before was not copied again"
