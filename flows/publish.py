@@ -87,13 +87,13 @@ def publication(store: Store, made: StageRecord) -> Iterator[Publication]:
     card = card_of(store, made)
     dtype, trained = _imported_dtype(store, card), dtype_of(folder)
     with tempfile.TemporaryDirectory(prefix="longhaul-card-") as temporary:
-        converted = dtype is not None and trained is not None and dtype != trained
-        own = {CARD: model_card(card, (trained, dtype) if converted else None)}
+        converted = (trained, dtype) if trained and dtype and trained != dtype else None
+        own = {CARD: model_card(card, converted)}
         if card.run is not None:
             own[RECIPE] = yaml.safe_dump(public_recipe(card.run.recipe), sort_keys=False, allow_unicode=True)
         files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
         if converted:
-            files |= in_dtype(folder, str(dtype), Path(temporary))
+            files |= in_dtype(folder, converted[1], Path(temporary))
         for name, text in own.items():
             files[name] = Path(temporary) / name
             files[name].write_text(text, encoding="utf-8")

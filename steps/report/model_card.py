@@ -107,12 +107,7 @@ def model_card(card: Card, converted: tuple[str, str] | None = None) -> str:
         f"# {escaped(_recipe_name(card))}: {escaped(made.stage)}",
         "Trained with Longhaul, which reproduces the recipe of the Kimi k1.5 report. Everything below is from the "
         "records of the run.",
-        _base(card)
-        + (
-            f" Weights are in {converted[1]}, as the base has them; the figures are of {converted[0]}."
-            if converted
-            else ""
-        ),
+        _base(card, converted),
         _figures(card),
         _data(card),
         _reproduce(card),
@@ -145,7 +140,7 @@ def _front(card: Card) -> str:
     return f"---\n{yaml.safe_dump(meta, sort_keys=True)}---"
 
 
-def _base(card: Card) -> str:
+def _base(card: Card, converted: tuple[str, str] | None) -> str:
     imported = next((record for record in card.stages if record.stage == "import"), None)
     facts = imported.metrics if imported else {}
     parameters = facts.get("parameters")
@@ -154,6 +149,7 @@ def _base(card: Card) -> str:
         "## Base\n\n"
         f"{escaped(card.base)}: {escaped(str(facts.get('architecture', 'unknown architecture')))}{size}. Its licence "
         "and terms apply to this model, too."
+        + (f" Weights are in {converted[1]}, as the base has them; figures are of {converted[0]}." if converted else "")
     )
 
 
