@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 
 from benchmarks.nano_start import machine
+from steps.data_rows import problems_of
 from steps.nano_world.world import DOMAINS, make_task
-from steps.problem import Problem, load_problems
+from steps.problem import Problem
 from steps.rewards.scorer import Scorer
 
 FORMULAS = (
@@ -78,7 +79,7 @@ def nano_world(count: int) -> list[tuple[Problem, str]]:
 
 def gsm8k(file: Path) -> list[tuple[Problem, str]]:
     """GSM8K's problems with their gold answers."""
-    return [(problem, f"\\boxed{{{problem.answer}}}") for problem in load_problems(file, "gsm8k")]
+    return [(problem, f"\\boxed{{{problem.answer}}}") for problem in problems_of(file, "gsm8k")]
 
 
 def main() -> None:

@@ -21,8 +21,9 @@ from infra.stages.contract import Body, Check
 from infra.store.backend import StoreError
 from infra.store.evaluation_stages import EVALUATE, evaluation_stage
 from infra.store.s3_client import SCHEME
-from infra.store.sources import Kind, ResolvedSource, resolve_source
+from infra.store.sources import Kind, ResolvedSource, resolve_source, resolve_split
 from steps.checkpoint_files import belongs
+from steps.configs.data import SourceConfig
 from steps.configs.gates import MADE
 from steps.recipe import Recipe
 from steps.rewards.custom_source import function_fault
@@ -171,8 +172,7 @@ class StageSpec:
         Raises StoreError naming the key, and LonghaulError for a checkpoint that other keys do not fit.
         """
         if self.name == "data" and recipe.data.sources is not None:
-            named = recipe.data.sources.by_key()
-            return {key: _resolved(key, "file", source.path, cache) for key, source in named.items()}
+            return {key: _source(key, source, cache) for key, source in recipe.data.sources.by_key().items()}
         if self.name == "import":
             key, own = "import_checkpoint.checkpoint", recipe.import_checkpoint
             check_checkpoint_fits(recipe)
@@ -200,7 +200,7 @@ CHECKS = "steps.gates.inputs"
 CUSTOM_FILE = "judging.custom.file"
 
 OUTSIDE = {
-    "data": ("sources.*.*.path",),
+    "data": ("sources.*.*.path", "sources.*.*.hub"),
     "import": ("checkpoint", "revision"),
     "long_cot_paths": ("teacher.checkpoint", "teacher.revision"),
 }
@@ -208,6 +208,15 @@ OUTSIDE = {
 
 OPERATIONAL = {"long_cot_paths": tuple(f"teacher.endpoint.{name}" for name in ENDPOINT_OPERATIONAL)}
 """By stage, keys of its own section that cannot change what it makes: how a server is reached, what may be spent."""
+
+
+def _source(key: str, source: SourceConfig, cache: Path) -> ResolvedSource:
+    if source.hub is None:
+        return _resolved(f"{key}.path", "file", source.path or "", cache)
+    try:
+        return resolve_split(source.hub, source.config, source.split)
+    except StoreError as error:
+        raise StoreError(f"{key}.hub: {error}") from error
 
 
 def _resolved(key: str, kind: Kind, address: str, *more: Any) -> ResolvedSource:
@@ -245,7 +254,7 @@ _MAKERS = (
         "steps.stages.data:run",
         Settings,
         _own_inputs({}),
-        uses_seed=lambda recipe: recipe.data.nano_world is not None,
+        uses_seed=lambda recipe: recipe.data.draws,
     ),
     StageSpec(
         "import",

@@ -7,16 +7,22 @@ Control tokens come from the template alone: where the text of a problem or of a
 import json
 import re
 from collections.abc import Sequence
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
+import jinja2
 from transformers import AutoTokenizer
 
 from infra.inference.end_tokens import end_tokens
 from steps.control_tokens import ControlTokens
-from steps.problem import Problem
+from steps.problem import Example, Problem
 from steps.rewards.score import END_THINK, THINK
 from steps.token_example import TokenExample
+
+Message = dict[str, str]
+"""A turn as templates take it: role and content."""
 
 _QUESTION = "\ufdd2"
 """Stands for a question, to see what the template writes around it."""
@@ -27,12 +33,11 @@ class Chat:
 
     def __init__(self, model: Path) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True, trust_remote_code=False)
-        self.end_token: int = self.tokenizer.eos_token_id
-        """What ends a response that is trained on."""
-        self.end_tokens = end_tokens(model, self.end_token)
+        self.end_tokens = end_tokens(model, self.tokenizer.eos_token_id)
         """All that can end a response that was sampled."""
         self._rows = embedding_rows(model)
-        self._before, _, self._after = self._rendered(_QUESTION).partition(_QUESTION)
+        self._own_tokens: dict[tuple[str, ...], list[int]] = {}
+        self._before, _, self._after = self._rendered([_user(_QUESTION)]).partition(_QUESTION)
         opened = re.search(rf"{THINK}\s*$", self._after)
         self.opened = opened[0] if opened else ""
         """How a template that opens the thinking itself ends each prompt; empty for any other."""
@@ -40,8 +45,6 @@ class Chat:
         """What a response begins with that does not think."""
         around = f"{self._before}{self._after}"
         self.control = ControlTokens(self.tokenizer, self.end_tokens, around, (THINK, END_THINK))
-        self._around = self.control.of(self._tokens(self._rendered("?")))
-        """The template's own control tokens."""
 
     def prompt(self, problem: Problem | str) -> list[int]:
         """The tokens after which the model's response begins.
@@ -50,15 +53,25 @@ class Chat:
         cannot be distinguished from the template's, and for one with a token that the model has no embedding for.
         """
         name = "a prompt"
+        system = ""
         if isinstance(problem, Problem):
+            system = problem.system
             if not isinstance(problem.prompt, str) and any(part.type == "image" for part in problem.prompt):
                 raise ValueError(f"problem {problem.id}: its prompt has an image, and the model reads text alone")
             name, problem = f"problem {problem.id}", problem.text
-        rendered = self._rendered(problem)
+        return self._prompt([*_system(system), _user(problem)], name)
+
+    def _prompt(self, messages: Sequence[Message], name: str) -> list[int]:
+        """The tokens of a conversation that ends with a question, with the start of a response."""
+        rendered = self._rendered(messages, name)
         tokens = self._tokens(rendered)
-        if self.control.of(tokens) == self._around:
-            return self._embedded(tokens, problem, f"{name}: ")
-        before, after = self._before, self._after
+        *earlier, last = messages
+        if self.control.of(tokens) == self._template_tokens(messages):
+            return self._embedded(tokens, last["content"], f"{name}: ")
+        problem = last["content"]
+        before, _, after = self._rendered([*earlier, _user(_QUESTION)]).partition(_QUESTION)
+        if any(text in message["content"] for text in self.control.texts.values() for message in earlier):
+            raise ValueError(f"{name}: a turn before it has control tokens of the checkpoint: remove them from the row")
         if len(rendered) < len(before + after) or not (rendered.startswith(before) and rendered.endswith(after)):
             present = " and ".join(text for text in self.control.texts.values() if text in problem)
             raise ValueError(
@@ -72,9 +85,27 @@ class Chat:
             raise ValueError(f"{name}: {error}") from error
         return self._embedded(tokens, problem, f"{name}: ")
 
-    def _rendered(self, question: str) -> str:
-        messages = [{"role": "user", "content": question}]
-        return str(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+    def _template_tokens(self, messages: Sequence[Message]) -> list[int]:
+        """The template's own control tokens around turns of these roles."""
+        roles = tuple(message["role"] for message in messages)
+        if roles not in self._own_tokens:
+            plain = [{"role": role, "content": "?"} for role in roles]
+            self._own_tokens[roles] = self.control.of(self._tokens(self._rendered(plain)))
+        return self._own_tokens[roles]
+
+    def _rendered(self, messages: Sequence[Message], name: str = "a prompt", response: bool = True) -> str:
+        """The template's text, with the start of a response at its end where it is to have that.
+
+        Raises ValueError, with the name, where the template does not take such turns.
+        """
+        try:
+            text = self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=response, tokenize=False)
+        except jinja2.TemplateError as error:
+            roles = ", ".join(message["role"] for message in messages)
+            raise ValueError(
+                f"{name}: the chat template takes no turns of {roles} ({error}): leave such rows out"
+            ) from error
+        return str(text)
 
     def _tokens(self, rendered: str) -> list[int]:
         return cast(list[int], self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
@@ -109,6 +140,47 @@ class Chat:
         before = self.prompt(prompt)
         return TokenExample([*before, *self.encode_response(response), self.end_token], len(before))
 
+    def conversation(self, example: Example) -> TokenExample:
+        """A supervised example with all its turns, of which the model's are learned, each with the end token.
+
+        Where a template writes earlier responses otherwise than they were given (without their thinking), they stand in
+        the prompt as it writes them, and only the last one is learned. Raises ValueError as `prompt` does.
+        """
+        messages = _system(example.system)
+        tokens: list[int] = []
+        learned: list[tuple[int, int]] = []
+        for prompt, given in example.exchanges:
+            response = given.strip() if self._trims else given
+            messages = [*messages, _user(prompt)]
+            before = self._prompt(messages, f"example of {example.problem_id}")
+            if before[: len(tokens)] != tokens:
+                learned = []
+            elif learned and before[len(tokens)] == self.end_token:
+                learned[-1] = (learned[-1][0], len(tokens) + 1)
+            tokens = [*before, *self.encode_response(response)]
+            learned.append((len(before), len(tokens)))
+            messages = [*messages, {"role": "assistant", "content": response}]
+        return TokenExample([*tokens, self.end_token], learned[0][0], tuple(_gaps(learned)))
+
+    @cached_property
+    def end_token(self) -> int:
+        """What ends a response that is trained on: what the template writes after one, where generation ends with it;
+        otherwise the tokenizer's own end token."""
+        own: int = self.tokenizer.eos_token_id
+        after = self._answered.partition(_QUESTION)[2]
+        return next((token for token in self._tokens(after) if token in self.end_tokens), own)
+
+    @cached_property
+    def _trims(self) -> bool:
+        """Whether the template takes away white space around a response."""
+        return f" {_QUESTION}" not in self._answered and _QUESTION in self._answered
+
+    @cached_property
+    def _answered(self) -> str:
+        """The template's text for a question with a response."""
+        turns = [_user("?"), {"role": "assistant", "content": f" {_QUESTION} "}]
+        return self._rendered(turns, response=False)
+
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens as they are, without the end token, whichever it is."""
         if tokens and tokens[-1] in self.end_tokens:
@@ -122,6 +194,19 @@ class Chat:
         not closed.
         """
         return self.opened + self.decode(tokens)
+
+
+def _user(question: str) -> Message:
+    return {"role": "user", "content": question}
+
+
+def _system(text: str) -> list[Message]:
+    return [{"role": "system", "content": text}] if text else []
+
+
+def _gaps(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """What lies between spans."""
+    return [(end, start) for (_, end), (start, _) in pairwise(spans)]
 
 
 def embedding_rows(model: Path) -> int | None:

@@ -71,7 +71,7 @@ def long_cot_sft(
         raise ValueError("long_cot: none of the paths belongs to a curated problem and is right")
     places = choose([path for path, _ in verified], config.paths, bench.random("long-CoT paths"))
     chosen, chosen_scores = [verified[place][0] for place in places], [verified[place][1] for place in places]
-    tokenised = [bench.chat.example(path.prompt, path.response) for path in chosen]
+    tokenised = [bench.chat.conversation(path) for path in chosen]
     train(bench.trainer, tokenised, config.phase, bench.random("long-CoT SFT"), "long-CoT SFT", bench.log)
     counts = Counter[str](name for path in chosen for name in behaviours(path.response))
     return LongCotResult(len(paths), len(own), len(verified), chosen, chosen_scores, dict(counts))

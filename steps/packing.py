@@ -87,6 +87,8 @@ def pack(examples: Sequence[TokenExample], length: int, rows: int) -> Iterator[P
                 tokens[row, at:end] = torch.tensor(example.tokens)
                 positions[row, at:] = torch.arange(used - at)
                 owners[row, at + example.prompt_length - 1 : end - 1] = index
+                for first, last in example.prompts_inside:
+                    owners[row, at + first - 1 : at + last - 1] = -1
                 at = end
             lengths[row][-1] += used - at
         yield PackedRows(tokens, positions, lengths, owners)

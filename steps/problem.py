@@ -6,7 +6,6 @@ difficulty, so they carry a difficulty; and answers that can be evaluated, so th
 
 import gzip
 import json
-import re
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -67,6 +66,7 @@ class Problem(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str = Field(min_length=1)
+    system: str = Field("", description="A system turn before the prompt; empty: the chat template's own, if any.")
     prompt: str | tuple[Part, ...]
     answer: str = Field("", description="Reference answer; empty where tests decide.")
     verifier: Literal["math", "code", "custom", "classic_rm", "cot_rm"] = Field(
@@ -126,53 +126,43 @@ class Problem(BaseModel):
         return prompt_digest(self.text, self.images)
 
 
+class Turn(BaseModel):
+    """A turn of a conversation before its last prompt."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
 class Example(BaseModel):
-    """One supervised example: a prompt and the response to imitate."""
+    """One supervised example: a prompt and the response to imitate, the last ones of a conversation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     problem_id: str
+    system: str = Field("", description="A system turn before all others; empty: the chat template's own, if any.")
+    history: tuple[Turn, ...] = Field(
+        (), description="Turns before the prompt: prompts, each with a response, which is imitated as well."
+    )
     prompt: str
     response: str = Field(min_length=1)
     kind: str = Field("general", description="'reasoning' examples are the ones that rejection sampling expands.")
     source: str = "unknown"
     licence: str = "unknown"
 
+    @model_validator(mode="after")
+    def _takes_turns(self) -> "Example":
+        roles = [turn.role for turn in self.history]
+        if roles != ["user", "assistant"] * (len(roles) // 2):
+            raise ValueError("history: expected prompts of the user, each with a response of the assistant")
+        return self
 
-def _from_gsm8k(row: dict[str, Any], row_id: str) -> dict[str, Any]:
-    solution, mark, answer = row["answer"].rpartition("####")
-    if not mark:
-        raise ValueError("field 'answer' has no '####' before the final answer")
-    return {
-        "id": row_id,
-        "prompt": row["question"],
-        "answer": answer.strip().replace(",", ""),
-        "verifier": "math",
-        "solution": re.sub(r"<<.*?>>", "", solution).strip(),
-        "domain": "math",
-        "discipline": "grade-school arithmetic",
-        "source": "openai/grade-school-math (GSM8K)",
-        "licence": "MIT",
-    }
-
-
-def _from_humaneval(row: dict[str, Any], row_id: str) -> dict[str, Any]:
-    code = row["prompt"]
-    return {
-        "id": row["task_id"],
-        "prompt": f"Complete this Python function. Give the whole program.\n```python\n{code.rstrip()}\n```",
-        "verifier": "code",
-        "function": {"entry_point": row["entry_point"], "check": row["test"], "setup": code},
-        "solution": f"```python\n{code}{row['canonical_solution'].rstrip()}\n```",
-        "domain": "code",
-        "discipline": "functions",
-        "source": "openai/human-eval",
-        "licence": "MIT",
-    }
-
-
-CONVERTERS = {"longhaul": lambda row, row_id: row, "gsm8k": _from_gsm8k, "humaneval": _from_humaneval}
-"""How a data set's own row becomes a problem's fields, by format name."""
+    @property
+    def exchanges(self) -> list[tuple[str, str]]:
+        """All prompts of the conversation, each with its response."""
+        said = [turn.content for turn in self.history]
+        return [*zip(said[::2], said[1::2], strict=True), (self.prompt, self.response)]
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -181,19 +171,23 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises MalformedRow at the first other line, and where the compression is damaged.
     """
     for number, line in _lines(path):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            if b"\\ud" in line.lower() or b"\xed" in line:
-                # Escaped or as raw bytes (which begin with ED), half a surrogate pair is read without a word, and fails
-                # wherever the text is written or hashed.
-                json.dumps(row, ensure_ascii=False).encode()
-        except (ValueError, RecursionError) as error:
-            raise MalformedRow(f"{path}:{number}: not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise MalformedRow(f"{path}:{number}: expected an object, found {type(row).__name__}")
-        yield number, row
+        if line.strip():
+            yield number, parse_row(line, f"{path}:{number}")
+
+
+def parse_row(line: bytes, place: str) -> dict[str, Any]:
+    """The object in a line of JSON. Raises MalformedRow for any other line, naming its place."""
+    try:
+        row = json.loads(line)
+        if b"\\ud" in line.lower() or b"\xed" in line:
+            # Escaped or as raw bytes (which begin with ED), half a surrogate pair is read without a word, and fails
+            # wherever the text is written or hashed.
+            json.dumps(row, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise MalformedRow(f"{place}: not JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise MalformedRow(f"{place}: expected an object, found {type(row).__name__}")
+    return row
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -208,28 +202,21 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             ) from error
 
 
-def _reason(error: Exception) -> str:
+def invalid(error: ValueError) -> str:
+    """Why a row is not a problem or an example, in one line."""
     if isinstance(error, ValidationError):
         return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'row'}: {e['msg']}" for e in error.errors())
-    if isinstance(error, KeyError):
-        return f"missing field {error}"
-    return str(error)
+    return " ".join(str(error).split())
 
 
-def load_problems(path: Path, format: str = "longhaul", name: str | None = None) -> list[Problem]:
-    """Problems of a JSONL file in one of the formats of CONVERTERS. Those without an id get `name`, by default the
-    file's, and their line.
-
-    Raises MalformedRow naming file, line and reason, also for an id that occurs twice.
-    """
-    if format not in CONVERTERS:
-        raise ValueError(f"data format {format!r} is not known; choose one of {', '.join(CONVERTERS)}")
+def load_problems(path: Path) -> list[Problem]:
+    """Problems of a JSONL file. Raises MalformedRow naming file, line and reason, also for an id that occurs twice."""
     problems: dict[str, Problem] = {}
     for number, row in read_rows(path):
         try:
-            problem = Problem.model_validate(CONVERTERS[format](row, f"{name or path.stem}-{number}"))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise MalformedRow(f"{path}:{number}: {_reason(error)}") from error
+            problem = Problem.model_validate(row)
+        except ValueError as error:
+            raise MalformedRow(f"{path}:{number}: {invalid(error)}") from error
         if problem.id in problems:
             raise MalformedRow(f"{path}:{number}: id {problem.id!r} occurs twice")
         problems[problem.id] = problem
@@ -243,7 +230,7 @@ def load_examples(path: Path) -> list[Example]:
         try:
             examples.append(Example.model_validate(row))
         except ValueError as error:
-            raise MalformedRow(f"{path}:{number}: {_reason(error)}") from error
+            raise MalformedRow(f"{path}:{number}: {invalid(error)}") from error
     return examples
 
 

@@ -52,6 +52,7 @@ def rejection_sample(
         if score.right and len(chosen) < config.keep:
             example = Example(
                 problem_id=problem.id,
+                system=problem.system,
                 prompt=problem.text,
                 response=text,
                 kind="reasoning",
@@ -73,7 +74,7 @@ def vanilla_sft(
     chosen = bench.random("expansion").sample(list(problems), min(config.expansion.problems, len(problems)))
     # A prompt that is too long must be found before anything trains.
     bench.prompts(chosen)
-    tokenised = [bench.chat.example(example.prompt, example.response) for example in examples]
+    tokenised = [bench.chat.conversation(example) for example in examples]
     if tokenised:
         train(bench.trainer, tokenised, first, bench.random("sft phase 1"), "SFT phase 1", bench.log)
     expanded: list[tuple[Example, Score]] = []
@@ -81,7 +82,7 @@ def vanilla_sft(
         bench.hand_over()
         expanded = rejection_sample(bench, chosen, config.expansion)
         bench.resume_training()
-    tokenised += [bench.chat.example(example.prompt, example.response) for example, _ in expanded]
+    tokenised += [bench.chat.conversation(example) for example, _ in expanded]
     if not tokenised:
         raise ValueError(
             f"vanilla_sft: data.sources.sft names no examples, the problems have no solutions, and none of "

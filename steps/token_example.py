@@ -10,6 +10,9 @@ class TokenExample:
 
     tokens: Sequence[int]
     prompt_length: int
+    prompts_inside: Sequence[tuple[int, int]] = ()
+    """Later prompts of a conversation, which are not learned either: for each the places of its first token and after
+    its last one, in order."""
 
     def __post_init__(self) -> None:
         if not 0 < self.prompt_length < len(self.tokens):
@@ -17,5 +20,5 @@ class TokenExample:
 
     @property
     def response(self) -> Sequence[int]:
-        """The tokens after the prompt."""
+        """The tokens after the prompt, later prompts among them."""
         return self.tokens[self.prompt_length :]

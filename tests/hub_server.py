@@ -14,10 +14,14 @@ import pytest
 
 
 class Hub:
-    """The one repository owner/base: what each branch, tag or commit is, and a folder with the files of them all."""
+    """The one repository owner/base: what each branch, tag or commit is, and a folder with the files of them all.
 
-    def __init__(self, folder: Path, revisions: dict[str, str]) -> None:
+    `kind` is models or datasets.
+    """
+
+    def __init__(self, folder: Path, revisions: dict[str, str], kind: str = "models") -> None:
         self.folder = folder
+        self.kind = kind
         self.revisions = revisions
         self.requests: list[str] = []
         """Paths that were requested."""
@@ -25,16 +29,19 @@ class Hub:
 
     def answer(self, path: str) -> tuple[bytes, dict[str, str]] | str:
         """A response's body and headers, or the hub's code for the error."""
-        api, resolve = "/api/models/owner/base", "/owner/base/resolve/"
+        api = f"/api/{self.kind}/owner/base"
+        resolve = f"{'' if self.kind == 'models' else '/datasets'}/owner/base/resolve/"
         path = unquote(path.split("?")[0])
-        files = sorted(self.folder.iterdir())
+        files = {f.relative_to(self.folder).as_posix(): f for f in sorted(self.folder.rglob("*")) if f.is_file()}
         if path == api or path.startswith(f"{api}/revision/"):
             commit = self.revisions.get(path.removeprefix(api).removeprefix("/revision/") or "main")
-            siblings = [{"rfilename": file.name} for file in files]
+            siblings = [{"rfilename": name} for name in files]
             content: Any = {"id": "owner/base", "sha": commit, "siblings": siblings}
         elif path.startswith(f"{api}/tree/"):
             commit = self.revisions.get(path.removeprefix(f"{api}/tree/"))
-            content = [{"type": "file", "path": f.name, "size": f.stat().st_size, "oid": "0"} for f in files]
+            content = [
+                {"type": "file", "path": name, "size": f.stat().st_size, "oid": "0"} for name, f in files.items()
+            ]
         elif path.startswith(resolve):
             revision, _, name = path.removeprefix(resolve).partition("/")
             commit = self.revisions.get(revision)

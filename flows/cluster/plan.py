@@ -111,7 +111,7 @@ def shipped_files(recipe: Recipe) -> dict[str, Path]:
     """
     named = {"import_checkpoint.checkpoint": recipe.import_checkpoint.checkpoint}
     if recipe.data.sources is not None:
-        named |= {f"{key}.path": source.path for key, source in recipe.data.sources.by_key().items()}
+        named |= {f"{key}.path": one.path for key, one in recipe.data.sources.by_key().items() if one.path}
     if recipe.judging.custom is not None:
         named["judging.custom.file"] = recipe.judging.custom.file
     if recipe.gates.folder is not None:

@@ -1,4 +1,4 @@
-"""Checkpoints from the Hugging Face hub, at a commit that is written down.
+"""Checkpoints and data sets from the Hugging Face hub, at a commit that is written down.
 
 A name is resolved to a commit first, and that commit is downloaded: a push between the two changes nothing. Token,
 endpoint and cache are the hub's own settings (HF_TOKEN, HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE).
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from huggingface_hub import HfApi, get_cached_repo_tree, snapshot_download
 from huggingface_hub.errors import (
@@ -22,6 +23,9 @@ from huggingface_hub.errors import (
 )
 
 from infra.store.backend import StoreError
+from infra.store.hub_dataset import CARD, files_of_split
+
+RepoType = Literal["model", "dataset"]
 
 
 @dataclass(frozen=True)
@@ -46,32 +50,33 @@ def split_revision(name: str, revision: str | None = None) -> tuple[str, str | N
     return repository, own
 
 
-def resolve_commit(name: str, revision: str | None = None) -> str:
-    """The commit (40 hex digits) of a model repository: 'owner/name' or 'owner/name@revision'. Downloads no file.
+def resolve_commit(name: str, revision: str | None = None, kind: RepoType = "model") -> str:
+    """The commit (40 hex digits) of a repository: 'owner/name' or 'owner/name@revision'. Downloads no file.
 
     `revision` is a branch, tag or commit; None means the default branch as it is now. A whole commit is returned
     without asking the hub. Where the hub cannot be reached, the commit that it gave last is used, with a warning.
     Raises StoreError naming the repository and the way out.
     """
     repository, revision = split_revision(name, revision)
-    with store_errors(repository, revision):
-        return HfApi().resolve_revision(repository, revision=revision).resolved
+    with store_errors(repository, revision, kind):
+        return HfApi().resolve_revision(repository, revision=revision, repo_type=kind).resolved
 
 
-def download_commit(name: str, commit: str, selected: Callable[[str], bool]) -> HubSnapshot:
-    """Download the selected files of a model repository ('owner/name') at exactly this commit (40 hex digits).
+def download_commit(name: str, commit: str, selected: Callable[[str], bool], kind: RepoType = "model") -> HubSnapshot:
+    """Download the selected files of a repository ('owner/name') at exactly this commit (40 hex digits).
 
     They land in the hub's cache, which later calls reuse without asking the hub. Raises StoreError naming the
     repository, also where none of its files is selected.
     """
-    with store_errors(name, commit):
-        paths = sorted(_paths(name, commit))
+    with store_errors(name, commit, kind):
+        paths = sorted(_paths(name, commit, kind))
         chosen = [path for path in paths if selected(path)]
         if not chosen:
             raise StoreError(
                 f"hub repository {name}@{commit} has no file of a checkpoint, only: {', '.join(paths) or 'nothing'}"
             )
-        folder = snapshot_download(name, revision=commit, allow_patterns=[glob.escape(path) for path in chosen])
+        patterns = [glob.escape(path) for path in chosen]
+        folder = snapshot_download(name, revision=commit, repo_type=kind, allow_patterns=patterns)
     return HubSnapshot(Path(folder), commit, [path for path in paths if path not in set(chosen)])
 
 
@@ -81,18 +86,32 @@ def download_repository(name: str, revision: str | None, selected: Callable[[str
     return download_commit(repository, resolve_commit(repository, revision), selected)
 
 
-def _paths(name: str, commit: str) -> list[str]:
+def find_split(name: str, commit: str, config: str | None, split: str | None) -> tuple[str, ...]:
+    """The files of a split of a data set ('owner/name') at a commit. Downloads the data set's card alone.
+
+    Raises StoreError, also where there is no such configuration or split.
+    """
+    with store_errors(name, commit, "dataset"):
+        paths = sorted(_paths(name, commit, "dataset"))
+        card = None
+        if CARD in paths:
+            card = Path(snapshot_download(name, revision=commit, repo_type="dataset", allow_patterns=[CARD])) / CARD
+    return files_of_split(name, paths, card, config, split)
+
+
+def _paths(name: str, commit: str, kind: RepoType) -> list[str]:
     """Paths of all files at a commit: from the cache where it was downloaded before, otherwise from the hub."""
     try:
-        return [file.path for file in get_cached_repo_tree(name, revision=commit)]
+        return [file.path for file in get_cached_repo_tree(name, revision=commit, repo_type=kind)]
     except CachedRepoTreeNotFoundError:
-        return HfApi().list_repo_files(name, revision=commit)
+        return HfApi().list_repo_files(name, revision=commit, repo_type=kind)
 
 
 @contextmanager
-def store_errors(name: str, revision: str | None) -> Iterator[None]:
+def store_errors(name: str, revision: str | None, kind: RepoType = "model") -> Iterator[None]:
     """Turn the hub's errors, some of many lines, into a StoreError of one that says the way out."""
-    at = f"hub repository {name}@{revision}" if revision else f"hub repository {name}"
+    what = "hub repository" if kind == "model" else "data set on the hub"
+    at = f"{what} {name}@{revision}" if revision else f"{what} {name}"
     try:
         yield
     except GatedRepoError as error:

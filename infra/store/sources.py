@@ -16,8 +16,9 @@ from infra.store.source import Source
 from infra.store.source_digest import digest_of_address
 
 HUB = "hf://"
+DATA_SET = f"{HUB}datasets/"
 
-Kind = Literal["file", "folder"]
+Kind = Literal["file", "folder", "split"]
 
 
 def any_file(path: str) -> bool:
@@ -31,11 +32,13 @@ class ResolvedSource:
 
     kind: Kind
     address: str
-    """An absolute path, an s3:// address, or hf://owner/name@commit."""
+    """An absolute path, an s3:// address, hf://owner/name@commit, or hf://datasets/owner/name@commit."""
     digest: str
     """Of its bytes on a local disk, of sizes and ETags on S3; on the hub, the commit."""
     belongs: Callable[[str], bool] = any_file
     """Which files of a folder count, by their paths below it."""
+    files: tuple[str, ...] = ()
+    """The files of a data set's split, in order."""
 
     def changed(self, cache: Path) -> bool:
         """Whether something else lies at the address by now. A commit of the hub never changes."""
@@ -80,6 +83,17 @@ def resolve_source(
     return ResolvedSource(kind, f"{HUB}{name}@{commit}", commit, belongs)
 
 
+def resolve_split(name: str, config: str | None, split: str | None) -> ResolvedSource:
+    """The split of a data set on the hub (owner/name, or owner/name@revision) as it is now. Of its files, only the card
+    is downloaded. Raises StoreError naming the data set, also where it has no such configuration or split."""
+    from infra.store.hub import find_split, resolve_commit, split_revision
+
+    name, revision = split_revision(name)
+    commit = resolve_commit(name, revision, "dataset")
+    files = find_split(name, commit, config, split)
+    return ResolvedSource("split", f"{DATA_SET}{name}@{commit}", commit, set(files).__contains__, files)
+
+
 def bring(source: ResolvedSource, folder: Path) -> Source:
     """Bring what was resolved to this machine; what is downloaded goes to `folder`. Raises StoreError."""
     if source.address.startswith(SCHEME):
@@ -90,9 +104,10 @@ def bring(source: ResolvedSource, folder: Path) -> Source:
     if source.address.startswith(HUB):
         from infra.store.hub import download_commit
 
-        name, _, commit = source.address.removeprefix(HUB).rpartition("@")
-        snapshot = download_commit(name, commit, source.belongs)
-        return Source(snapshot.folder, source.address, tuple(snapshot.left_out))
+        name, _, commit = source.address.removeprefix(HUB).removeprefix("datasets/").rpartition("@")
+        kind: Literal["model", "dataset"] = "dataset" if source.kind == "split" else "model"
+        snapshot = download_commit(name, commit, source.belongs, kind)
+        return Source(snapshot.folder, source.address, tuple(snapshot.left_out), source.files)
     return Source(Path(source.address), source.address)
 
 

@@ -6,6 +6,9 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from steps.data_formats.registry import converter, formats_of
+from steps.problem import Example, Problem
+
 
 class LongConfig(BaseModel):
     """How much of the nano world's long problems to generate, and how long they are."""
@@ -47,7 +50,7 @@ class NanoWorldConfig(BaseModel):
     )
 
 
-Format = Literal["longhaul", "gsm8k", "humaneval"]
+Format = Literal["longhaul", "chat", "prompt_completion", "gsm8k", "math", "humaneval", "mbpp", "verl", "easyr1", "trl"]
 """What a source's rows look like (docs/recipes.md)."""
 
 Role = Literal["train", "test", "sft", "long_cot"]
@@ -61,33 +64,81 @@ EXAMPLES: tuple[Role, ...] = ("sft", "long_cot")
 
 
 class SourceConfig(BaseModel):
-    """One source of rows."""
+    """One source of rows: a file, or a split of a data set on the hub."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    path: str = Field(min_length=1, description="A JSONL file, or s3://bucket/key.")
+    path: str | None = Field(
+        None, min_length=1, description="A file, or s3://bucket/key: JSON lines (.gz and .zst too), JSON or Parquet."
+    )
+    hub: str | None = Field(
+        None,
+        pattern=r"^[\w.-]+/[\w.-]+(@[^\s@]+)?$",
+        description="A data set on the hub, in place of `path`: owner/name, or owner/name@revision.",
+    )
+    config: str | None = Field(None, description="Of a data set on the hub: which of its configurations.")
+    split: str | None = Field(None, description="Of a data set on the hub: which split.")
     format: Format = Field("longhaul", description="What its rows look like (docs/recipes.md).")
+    mapping: dict[str, str] | None = Field(
+        None,
+        description="In place of a format: by field of ours (prompt, answer, …), the field of a row that has it; with "
+        "dots for fields inside of others.",
+    )
+    values: dict[str, Any] = Field({}, description="Fields of ours that are the same in all rows: `verifier: math`.")
     name: str = Field(
         "",
         pattern=r"^[\w.-]*$",
-        description="Begins the ids of rows that have none: NAME-LINE. Default: the file's name without its ending.",
+        description="Begins the ids of rows that have none: NAME-LINE. Default: the name of the file without its "
+        "ending, or of the data set with its split.",
     )
     limit: int | None = Field(None, ge=1, description="Only the first rows, at most so many; all if not given.")
+    weight: float | None = Field(
+        None,
+        gt=0,
+        description="Share of the role's rows that come from here, in proportion to the weights of its other sources. "
+        "No row is taken twice; all are taken if no source has a weight.",
+    )
+    skip_refused: bool = Field(False, description="Leave out, and count, rows that cannot be read; otherwise stop.")
 
     @field_validator("path")
     @classmethod
-    def _a_file(cls, address: str) -> str:
-        if address.startswith("s3:") and not re.fullmatch(r"s3://[^/]+/(.*/)?[^/]*[^/.][^/]*", address):
+    def _a_file(cls, address: str | None) -> str | None:
+        if (address or "").startswith("s3:") and not re.fullmatch(r"s3://[^/]+/(.*/)?[^/]*[^/.][^/]*", address or ""):
             raise ValueError(f"{address} is not the address of an object: write s3://bucket/key.jsonl")
         return address
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> "SourceConfig":
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("give exactly one of path and hub")
+        if self.hub is None and (self.config or self.split):
+            raise ValueError("config and split are for a data set on the hub: leave them out, or give hub for path")
+        if self.mapping is not None and self.format != "longhaul":
+            raise ValueError(f"give a mapping, or format {self.format}, and not both")
+        return self
 
     @model_validator(mode="after")
     def _is_named(self) -> "SourceConfig":
         # Named by the key and not by the path: a file that moves changes no row.
         if not self.name:
-            name = re.sub(r"[^\w.-]", "_", self.path.rsplit("/", 1)[-1].partition(".")[0]) or "rows"
-            object.__setattr__(self, "name", name)
+            name = (self.path or f"{(self.hub or '').partition('@')[0]}-{self.split or 'all'}").rsplit("/", 1)[-1]
+            name = name.partition(".")[0] if self.path else name
+            object.__setattr__(self, "name", re.sub(r"[^\w.-]", "_", name) or "rows")
         return self
+
+    def check(self, role: Role) -> None:
+        """Raises ValueError for fields and formats that rows of this role do not have."""
+        kind, model = ("problem", Problem) if role in PROBLEMS else ("example", Example)
+        for key, fields in (("mapping", self.mapping or {}), ("values", self.values)):
+            if unknown := [name for name in fields if name not in model.model_fields]:
+                raise ValueError(
+                    f"{role}: {key}: {unknown[0]} is not a field of {kind}s, which have {', '.join(model.model_fields)}"
+                )
+        if self.mapping is None and converter(self.format, kind) is None:
+            raise ValueError(
+                f"{role}: rows of format {self.format} do not become {kind}s: those of "
+                f"{', '.join(formats_of(kind))} do, and a mapping"
+            )
 
 
 Sources = tuple[SourceConfig, ...]
@@ -111,8 +162,13 @@ class SourcesConfig(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _names_differ(self) -> "SourcesConfig":
+    def _work_together(self) -> "SourcesConfig":
         for role in ROLES:
+            for source in self.of(role):
+                source.check(role)
+            weights = [source.weight for source in self.of(role)]
+            if None in weights and any(weights):
+                raise ValueError(f"{role}: one source has no weight, and another one has: give one to each, or to none")
             names = Counter(source.name for source in self.of(role))
             if repeated := [name for name, count in names.items() if count > 1]:
                 raise ValueError(f"{role}: two sources are named {repeated[0]!r}: give one of them another `name`")
@@ -122,6 +178,10 @@ class SourcesConfig(BaseModel):
         """The sources of one role."""
         sources: Sources = getattr(self, role)
         return sources
+
+    def weighted(self, role: Role) -> bool:
+        """Whether the role's rows are a mixture, drawn at random."""
+        return any(source.weight for source in self.of(role))
 
     def by_key(self) -> dict[str, SourceConfig]:
         """All sources, by the recipe's keys: data.sources.train.0."""
@@ -161,6 +221,11 @@ class DataConfig(BaseModel):
         if (self.nano_world is None) == (self.sources is None):
             raise ValueError("give exactly one of nano_world and sources")
         return self
+
+    @property
+    def draws(self) -> bool:
+        """Whether anything is drawn at random."""
+        return self.sources is None or any(self.sources.weighted(role) for role in ROLES)
 
     def has(self, role: Role) -> bool:
         """Whether there are rows of this role."""

@@ -10,9 +10,11 @@ from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
 
-from steps.configs.data import PROBLEMS, Role, SourceConfig
+from infra.store.source import Source
+from steps.configs.data import Role, SourceConfig
+from steps.data_rows import mixed, read_source
 from steps.nano_world.world import generate
-from steps.problem import CONVERTERS, Example, MalformedRow, Problem, read_rows
+from steps.problem import Example, MalformedRow, Problem
 from steps.recipe import Recipe
 
 _MEASURED = 200
@@ -108,30 +110,28 @@ def _sources(recipe: Recipe) -> dict[str, tuple[float, str]]:
         "long_cot": ("long_cot_paths", "long_cot_tokens"),
     }
     for role, (number, length) in figures.items():
-        files = [(Path(one.path), one) for one in sources.of(role)]
-        if not files or not all(path.is_file() for path, _ in files):
+        paths = [Path(one.path or "") for one in sources.of(role)]
+        if not paths or not all(path.is_file() for path in paths):
             continue
-        heads = [_head(path, one, role) for path, one in files]
-        names = ", ".join(path.name for path, _ in files)
-        counted[number] = sum(rows for rows, _ in heads), names
+        heads = [_head(path, one, role) for path, one in zip(paths, sources.of(role), strict=True)]
+        names = ", ".join(path.name for path in paths)
+        counted[number] = float(sum(mixed(sources.of(role), [rows for rows, _ in heads]))), names
         first = [row for _, rows in heads for row in rows]
         if length and first:
             counted[length] = count.mean(first), names
     return counted
 
 
-def _head(path: Path, source: SourceConfig, role: Role) -> tuple[float, list[Problem | Example]]:
+def _head(path: Path, config: SourceConfig, role: Role) -> tuple[int, list[Problem | Example]]:
     """How many rows a source has, and the first of them. Raises MalformedRow."""
     rows, first = 0, list[Problem | Example]()
-    for number, row in islice(read_rows(path), source.limit):
+    for _, row in islice(read_source(Source(path, str(path)), config, role), config.limit):
         rows += 1
-        if rows <= _MEASURED:
-            try:
-                fields = CONVERTERS[source.format](row, f"{source.name}-{number}")
-                first.append((Problem if role in PROBLEMS else Example).model_validate(fields))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise MalformedRow(f"{path}:{number}: {type(error).__name__}: {error}") from error
-    return float(rows), first
+        if isinstance(row, MalformedRow) and not config.skip_refused:
+            raise row
+        if rows <= _MEASURED and not isinstance(row, MalformedRow):
+            first.append(row)
+    return rows, first
 
 
 class _Counter:

@@ -37,19 +37,27 @@ def problem_frame(problems: Sequence[Problem]) -> pd.DataFrame:
 
 
 def example_frame(examples: Sequence[Example], chat: Chat) -> pd.DataFrame:
-    """Supervised examples, named by their place, from 1, and problem; `tokens` counts prompt and response together."""
-    return pd.DataFrame(
+    """Supervised examples, named by their place, from 1, and problem; `tokens` counts all turns together.
+
+    A conversation has a row for each of its prompts: what is held out may stand in any of them.
+    """
+    rows = [
         {
-            "id": [f"{place}:{example.problem_id}" for place, example in enumerate(examples, 1)],
-            "prompt": [example.prompt for example in examples],
-            "response": [example.response for example in examples],
-            "kind": [example.kind for example in examples],
-            "source": [example.source for example in examples],
-            "licence": [example.licence for example in examples],
-            "digest": [_digest(example.prompt) for example in examples],
-            "tokens": [len(chat.example(example.prompt, example.response).tokens) for example in examples],
+            "id": f"{place}:{example.problem_id}",
+            "prompt": prompt,
+            "response": response,
+            "kind": example.kind,
+            "source": example.source,
+            "licence": example.licence,
+            "digest": _digest(prompt),
+            "tokens": tokens,
         }
-    )
+        for place, example in enumerate(examples, 1)
+        for tokens in [len(chat.conversation(example).tokens)]
+        for prompt, response in example.exchanges
+    ]
+    names = ["id", "prompt", "response", "kind", "source", "licence", "digest", "tokens"]
+    return pd.DataFrame({name: [row[name] for row in rows] for name in names})
 
 
 def _digest(prompt: str) -> str:

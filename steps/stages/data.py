@@ -3,20 +3,17 @@
 longhaul run --config configs/nano.yaml --only data
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from infra.stages.contract import StageContext, StageOutput
-from infra.store.source import Source
-from steps.configs.data import EXAMPLES, PROBLEMS, DataConfig, Role, SourceConfig, source_key
+from steps.configs.data import EXAMPLES, PROBLEMS, DataConfig
+from steps.data_rows import SourceRows, read_role
 from steps.nano_world.world import generate
-from steps.problem import Example, MalformedRow, Part, Problem, load_examples, load_problems, save_rows
+from steps.problem import Example, Part, Problem, load_examples, load_problems, save_rows
 from steps.solutions import solved_examples
 from steps.stages.settings import Settings
-
-_Row = TypeVar("_Row", Problem, Example)
 
 
 def run(context: StageContext, settings: Settings[DataConfig]) -> StageOutput:
@@ -29,16 +26,21 @@ def run(context: StageContext, settings: Settings[DataConfig]) -> StageOutput:
     folder = context.folder / "data"
     config = settings.own
     duplicates: dict[str, dict[str, str]] = {"train": {}, "test": {}}
+    refused: dict[str, int] = {}
     if config.nano_world is not None:
         generate(config.nano_world, context.seed).save(folder)
     else:
         assert config.sources is not None
         for role in PROBLEMS:
-            problems = _problems(context.sources, role, config.sources.of(role))
+            rows, parts = read_role(context.sources, config.sources, role, context.seed)
+            refused |= _refused(parts)
+            problems = [row for row in rows if isinstance(row, Problem)]
             distinct, duplicates[role] = without_duplicates(problems)
             save_rows(folder / f"{role}.jsonl", distinct)
         for role in EXAMPLES:
-            examples = _examples(context.sources, role, config.sources.of(role))
+            rows, parts = read_role(context.sources, config.sources, role, context.seed)
+            refused |= _refused(parts)
+            examples = [row for row in rows if isinstance(row, Example)]
             belongs = [duplicates["train"].get(example.problem_id, example.problem_id) for example in examples]
             moved = [one.model_copy(update={"problem_id": id}) for one, id in zip(examples, belongs, strict=True)]
             save_rows(folder / f"{role}.jsonl", moved)
@@ -50,27 +52,15 @@ def run(context: StageContext, settings: Settings[DataConfig]) -> StageOutput:
     dropped = {name: len(ids) for name, ids in duplicates.items()}
     counts = [f"{count} of {name}" for name, count in dropped.items() if count]
     headline = f"dropped problems whose prompt occurs before: {', '.join(counts)}" if counts else ""
-    return StageOutput({"data": ("dataset", folder)}, {"rows": rows_of, "duplicates": dropped}, headline=headline)
+    metrics: dict[str, Any] = {"rows": rows_of, "duplicates": dropped}
+    if refused:
+        metrics["refused"] = refused
+        headline = f"{headline}{'; ' if headline else ''}skipped rows that cannot be read: {sum(refused.values())}"
+    return StageOutput({"data": ("dataset", folder)}, metrics, headline=headline)
 
 
-def _problems(sources: Mapping[str, Source], role: Role, configs: Sequence[SourceConfig]) -> list[Problem]:
-    problems: dict[str, Problem] = {}
-    for place, config in enumerate(configs):
-        source = sources[source_key(role, place)]
-        read = partial(load_problems, format=config.format, name=config.name)
-        for problem in _load(source, read)[: config.limit]:
-            if problem.id in problems:
-                raise MalformedRow(f"{source.address}: another source of data.sources.{role} has the id {problem.id!r}")
-            problems[problem.id] = problem
-    return list(problems.values())
-
-
-def _examples(sources: Mapping[str, Source], role: Role, configs: Sequence[SourceConfig]) -> list[Example]:
-    return [
-        example
-        for place, config in enumerate(configs)
-        for example in _load(sources[source_key(role, place)], load_examples)[: config.limit]
-    ]
+def _refused(parts: Sequence[SourceRows]) -> dict[str, int]:
+    return {part.key: len(part.refused) for part in parts if part.refused}
 
 
 def without_duplicates(problems: Sequence[Problem]) -> tuple[list[Problem], dict[str, str]]:
@@ -110,10 +100,3 @@ def _instructed(problem: Problem, instruction: str | None) -> Problem:
     if isinstance(problem.prompt, str):
         return problem.model_copy(update={"prompt": f"{problem.prompt}\n\n{instruction}"})
     return problem.model_copy(update={"prompt": (*problem.prompt, Part(type="text", text=instruction))})
-
-
-def _load(source: Source, load: Callable[[Path], list[_Row]]) -> list[_Row]:
-    try:
-        return load(source.path)
-    except MalformedRow as error:
-        raise MalformedRow(str(error).replace(str(source.path), source.address)) from error

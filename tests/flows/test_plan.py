@@ -138,7 +138,7 @@ def test_a_changed_object_is_named_and_one_that_is_absent_with_its_key(store: Pa
     client.put_object(Bucket=bucket, Key=f"{key}/sft.jsonl", Body=b"after!")
     assert plan(chain(store, *from_s3))["data"].reason == "data.sources.sft.0 changed"
     client.delete_object(Bucket=bucket, Key=f"{key}/sft.jsonl")
-    with pytest.raises(StoreError, match=rf"data\.sources\.sft\.0: {place}/sft.jsonl: there is nothing at this"):
+    with pytest.raises(StoreError, match=rf"data\.sources\.sft\.0\.path: {place}/sft.jsonl: there is nothing at this"):
         plan(chain(store, *from_s3))
 
 

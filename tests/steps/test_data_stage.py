@@ -89,7 +89,7 @@ def test_a_role_may_have_several_sources_each_with_a_limit(tmp_path: Path) -> No
     train = load_problems(output.outputs["data"][1] / "train.jsonl")
     assert [row.id for row in train] == ["0", "1", "5", "6", "7"]
     again = [{"path": str(tmp_path / "a.jsonl")}, {"path": str(tmp_path / "a.jsonl"), "name": "same"}]
-    with pytest.raises(MalformedRow, match=r"a.jsonl: another source of data.sources.train has the id '0'"):
+    with pytest.raises(MalformedRow, match=r"a.jsonl:1: id '0' occurs twice, first at .*a.jsonl:1"):
         run_on({"train": again, "test": two[1:], "sft": one, "long_cot": one}, tmp_path / "again")
 
 

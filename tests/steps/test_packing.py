@@ -165,6 +165,14 @@ def test_an_example_longer_than_a_row_is_refused_not_cut() -> None:
         list(pack([TokenExample([1, 2], 1), TokenExample([1] * 9, 1)], 8, 1))
 
 
+def test_later_prompts_of_a_conversation_are_not_learned() -> None:
+    (rows,) = pack([TokenExample([1, 2, 3, 4, 5, 6, 7], 2, [(4, 6)]), TokenExample([8, 9], 1)], 16, 1)
+    learned = {
+        owner: [int(rows.tokens[0, t + 1]) for t in range(8) if int(rows.owners[0, t]) == owner] for owner in (0, 1)
+    }
+    assert learned == {0: [3, 4, 7], 1: [9]}
+
+
 @pytest.mark.parametrize("prompt_length", [0, 3])
 def test_an_example_without_prompt_or_response_is_refused(prompt_length: int) -> None:
     with pytest.raises(ValueError, match="needs a prompt and a response"):

@@ -139,37 +139,6 @@ def test_an_example_without_a_response_is_refused_by_line(tmp_path: Path) -> Non
         load_examples(path)
 
 
-def test_gsm8k_rows_lose_their_calculator_marks_and_thousands_commas(tmp_path: Path) -> None:
-    row = {"question": "How many?", "answer": "He has 2*600=<<2*600=1200>>1200.\n#### 1,200"}
-    (read,) = load_problems(write(tmp_path / "gsm.jsonl", row), "gsm8k")
-    assert (read.id, read.answer, read.solution) == ("gsm-1", "1200", "He has 2*600=1200.")
-    assert (read.verifier, read.licence) == ("math", "MIT")
-
-
-@pytest.mark.parametrize(
-    ("row", "reason"),
-    [
-        ({"question": "How many?", "answer": "12"}, "no '####'"),
-        ({"question": "How many?", "answer": 12}, "rpartition"),
-        ({"question": "How many?"}, "missing field 'answer'"),
-        ({"question": "How many?", "answer": "none ####"}, "needs an answer"),
-    ],
-)
-def test_a_bad_gsm8k_row_is_refused_by_line(tmp_path: Path, row: object, reason: str) -> None:
-    with pytest.raises(MalformedRow, match=f"gsm.jsonl:1: .*{reason}"):
-        load_problems(write(tmp_path / "gsm.jsonl", row), "gsm8k")
-
-
-def test_a_gsm8k_answer_without_a_worked_solution_is_read(tmp_path: Path) -> None:
-    (read,) = load_problems(write(tmp_path / "gsm.jsonl", {"question": "How many?", "answer": "#### 7"}), "gsm8k")
-    assert read.answer == "7"
-
-
-def test_an_unknown_format_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'gsm9k' is not known; choose one of longhaul, gsm8k"):
-        load_problems(write(tmp_path / "rows.jsonl", ROW), "gsm9k")
-
-
 @pytest.mark.parametrize(
     "damage",
     [

@@ -10,7 +10,8 @@ import pytest
 
 from infra.sandbox.config import SandboxConfig, open_sandbox
 from infra.sandbox.interface import Limits, Result, Sandbox
-from steps.problem import FunctionTests, Problem, load_problems
+from steps.data_rows import problems_of
+from steps.problem import FunctionTests, Problem
 from steps.rewards.code import CodeVerifier
 from steps.rewards.output_checker import BrokenTests
 from steps.rewards.score import python_program
@@ -270,7 +271,7 @@ HUMANEVAL = Path(__file__).parents[4] / "shared/data/humaneval/HumanEval.jsonl.g
 
 @pytest.mark.skipif(not HUMANEVAL.exists(), reason="HumanEval is not beside the project")
 def test_all_reference_solutions_of_humaneval_pass_and_none_that_returns_nothing(real: Sandbox) -> None:
-    problems = load_problems(HUMANEVAL, "humaneval")
+    problems = problems_of(HUMANEVAL, "humaneval")
     verifier = CodeVerifier(real)
     with ThreadPoolExecutor(2) as threads:
         right = list(threads.map(lambda p: verifier.judge(p, p.solution or ""), problems))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from steps.problem import Problem, load_problems
+from steps.data_rows import problems_of
+from steps.problem import Problem
 from steps.rewards.math.forms import Expr, Value
 from steps.rewards.math.judge import UnreadableReference
 from steps.rewards.math.judge import judge as judge_response
@@ -72,7 +73,7 @@ def test_a_reference_that_is_not_mathematics_is_an_error_and_not_a_zero(pool: Ma
 
 @pytest.mark.skipif(not GSM8K.exists(), reason="the GSM8K test set is not on this machine")
 def test_gsm8k_answers_are_right_for_their_own_problem_only(pool: MathPool) -> None:
-    problems = load_problems(GSM8K, "gsm8k")
+    problems = problems_of(GSM8K, "gsm8k")
     for problem, following in pairwise(problems):
         assert judge_response(problem, f"<think>…</think> \\boxed{{{problem.answer}}}", pool).right
         same = Fraction(problem.answer) == Fraction(following.answer)

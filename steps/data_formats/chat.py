@@ -1,0 +1,19 @@
+"""Chat rows: `messages` (OpenAI's, TRL's) or `conversations` (ShareGPT's). All turns of the assistant are learned."""
+
+from typing import Any
+
+from steps.data_formats.fields import Row, field, no_images, optional
+from steps.data_formats.turns import conversation, turns
+
+
+def example(row: Row, row_id: str) -> dict[str, Any]:
+    """Fields of an example. Raises ValueError."""
+    no_images(row, "images", "image")
+    name = "conversations" if "conversations" in row and "messages" not in row else "messages"
+    return {"problem_id": row_id, **conversation(turns(field(row, name), name), name), **tags(row)}
+
+
+def tags(row: Row) -> dict[str, Any]:
+    """Source and licence, where the row says them."""
+    found = {"source": optional(row, "source"), "licence": optional(row, "licence", "license")}
+    return {name: value for name, value in found.items() if value}

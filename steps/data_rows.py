@@ -1,0 +1,163 @@
+"""The rows of a recipe's sources, as problems and examples; rows that cannot be read are refused by their place."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from infra.progress.tasks import task
+from infra.store.source import Source
+from steps.configs.data import PROBLEMS, Format, Role, SourceConfig, SourcesConfig, source_key
+from steps.data_files.read import NumberedRow, read_file
+from steps.data_formats.mapping import mapped
+from steps.data_formats.registry import Convert, converter
+from steps.data_mixture import counts, mix
+from steps.problem import Example, MalformedRow, Problem, invalid
+
+Read = Problem | Example
+
+
+@dataclass
+class SourceRows:
+    """What was read of one source."""
+
+    key: str
+    address: str
+    rows: list[Read] = field(default_factory=list)
+    refused: list[MalformedRow] = field(default_factory=list)
+    used: int = 0
+    """Rows that are part of the role's data: fewer where sources are mixed by weight."""
+
+
+def stop(refused: MalformedRow) -> None:
+    """What is done about a row that cannot be read, if nothing else is said: it is raised."""
+    raise refused
+
+
+def read_role(
+    sources: Mapping[str, Source],
+    config: SourcesConfig,
+    role: Role,
+    seed: int,
+    on_refused: Callable[[MalformedRow], None] = stop,
+) -> tuple[list[Read], list[SourceRows]]:
+    """All rows of a role, and what each of its sources has.
+
+    Args:
+        sources: what was brought, by the recipe's keys.
+        on_refused: called with each row that cannot be read, where its source does not skip them.
+
+    Raises MalformedRow for a file that cannot be read, for a source without rows, for an id that occurs twice, and for
+    a weight that is too small for a single row.
+    """
+    parts: list[SourceRows] = []
+    places: dict[str, str] = {}
+    with task(f"read {role}", unit="rows") as progress:
+        for place, one in enumerate(config.of(role)):
+            key = source_key(role, place)
+            part = SourceRows(key, sources[key].address)
+            for row in islice(_accepted(sources[key], one, role, part, on_refused, places), one.limit):
+                part.rows.append(row)
+                progress.advance(1)
+            if not part.rows and not part.refused:
+                raise MalformedRow(f"{part.address}: it has no rows ({key}): give a file that has, or leave it out")
+            if not part.rows and on_refused is stop:
+                raise MalformedRow(f"{part.refused[0]} (and no other of the {len(part.refused)} rows can be read)")
+            parts.append(part)
+    chosen = [part.rows for part in parts]
+    if config.weighted(role) and all(chosen):
+        chosen = mix(chosen, [one.weight or 0 for one in config.of(role)], Random(f"{seed} mixture of {role}"))
+        for part, rows in zip(parts, chosen, strict=True):
+            if not rows:
+                raise MalformedRow(
+                    f"{part.key}.weight is so small that none of its {len(part.rows)} rows is taken: raise it, or "
+                    "leave the source out"
+                )
+    for part, rows in zip(parts, chosen, strict=True):
+        part.used = len(rows)
+    return list(chain.from_iterable(chosen)), parts
+
+
+def _accepted(
+    source: Source,
+    config: SourceConfig,
+    role: Role,
+    part: SourceRows,
+    on_refused: Callable[[MalformedRow], None],
+    places: dict[str, str],
+) -> Iterator[Read]:
+    for place, row in read_source(source, config, role):
+        if isinstance(row, Problem) and row.id in places:
+            row = MalformedRow(
+                f"{place}: id {row.id!r} occurs twice, first at {places[row.id]}: correct it, or give one source "
+                "another `name` if the rows have no ids"
+            )
+        if not isinstance(row, MalformedRow):
+            if isinstance(row, Problem):
+                places[row.id] = place
+            yield row
+            continue
+        part.refused.append(row)
+        if not config.skip_refused:
+            on_refused(row)
+
+
+def mixed(configs: Sequence[SourceConfig], rows: Sequence[int]) -> list[int]:
+    """How many rows of each source of a role are used."""
+    weights = [one.weight for one in configs if one.weight]
+    return counts(rows, weights) if weights else list(rows)
+
+
+def read_source(source: Source, config: SourceConfig, role: Role) -> Iterator[tuple[str, Read | MalformedRow]]:
+    """Rows of one source in order, each with its place, and instead of those that cannot be read, why.
+
+    Raises MalformedRow for a file that cannot be read.
+    """
+    convert = _convert(config, role)
+    model: type[Read] = Problem if role in PROBLEMS else Example
+    for number, (place, row) in enumerate(_numbered(source), 1):
+        if isinstance(row, MalformedRow):
+            yield place, row
+            continue
+        # In a single file a row is found by its line.
+        line = number if source.files else int(place.rsplit(":", 1)[-1])
+        try:
+            yield place, model.model_validate({**convert(row, f"{config.name}-{line}"), **config.values})
+        except ValueError as error:
+            yield place, MalformedRow(f"{place}: {invalid(error)}")
+        except (KeyError, TypeError, AttributeError) as error:
+            yield place, MalformedRow(f"{place}: not a row of this format ({type(error).__name__}: {error})")
+
+
+def _convert(config: SourceConfig, role: Role) -> Convert:
+    kind, own_id = ("problem", "id") if role in PROBLEMS else ("example", "problem_id")
+    if config.mapping is not None:
+        names = config.mapping
+        return lambda row, row_id: mapped(row, names, {own_id: row_id})
+    convert = converter(config.format, kind)
+    assert convert is not None
+    return convert
+
+
+def _numbered(source: Source) -> Iterator[tuple[str, dict[str, Any] | MalformedRow]]:
+    """Each row with its place: file and number."""
+    files: Sequence[tuple[Path, str]] = [(source.path, source.address)]
+    if source.files:
+        files = [(source.path / name, f"{source.address}/{name}") for name in source.files]
+    for path, name in files:
+        numbered: Iterator[NumberedRow] = read_file(path, name)
+        for number, row in numbered:
+            yield f"{name}:{number}", row
+
+
+def problems_of(path: Path, form: Format) -> list[Problem]:
+    """The problems of a file in one of the formats. Raises MalformedRow."""
+    problems = []
+    for _, row in read_source(Source(path, str(path)), SourceConfig(path=str(path), format=form), "train"):
+        if isinstance(row, MalformedRow):
+            raise row
+        assert isinstance(row, Problem)
+        problems.append(row)
+    return problems
