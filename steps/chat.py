@@ -149,8 +149,8 @@ class Chat:
         messages = _system(example.system)
         tokens: list[int] = []
         learned: list[tuple[int, int]] = []
-        for prompt, given in example.exchanges:
-            response = given.strip() if self._trims else given
+        for prompt, whole in example.exchanges:
+            response = whole.strip() if self._trims else whole
             messages = [*messages, _user(prompt)]
             before = self._prompt(messages, f"example of {example.problem_id}")
             if before[: len(tokens)] != tokens:

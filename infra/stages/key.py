@@ -11,7 +11,7 @@ made the same bytes, what follows it is reused.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -198,7 +198,14 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> Sequence[tuple[str, Any, Any]]:
+    """Names with their values before and after. A key that is null on one side and absent on the other is a difference,
+    and is left out where there are some that say more."""
+    changes = list(_differing(before, after))
+    return [change for change in changes if change[1:] != (None, None)] or changes
+
+
+def _differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     names = sorted(before.keys() | after.keys())
     for number, name in enumerate(names):
         came_or_went = before.get(name) is None and after.get(name) is None

@@ -4,7 +4,15 @@ import re
 from collections import Counter
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from steps.data_formats.registry import converter, formats_of
 from steps.problem import Example, Problem
@@ -81,10 +89,12 @@ class SourceConfig(BaseModel):
     format: Format = Field("longhaul", description="What its rows look like (docs/recipes.md).")
     mapping: dict[str, str] | None = Field(
         None,
-        description="In place of a format: by field of ours (prompt, answer, …), the field of a row that has it; with "
-        "dots for fields inside of others.",
+        description="In place of a format: by field of a problem or an example (prompt, answer, …), the field of a row "
+        "that has it, with dots for fields inside of others.",
     )
-    values: dict[str, Any] = Field({}, description="Fields of ours that are the same in all rows: `verifier: math`.")
+    values: dict[str, Any] = Field(
+        {}, description="Fields of problems or examples that are the same for all rows: `verifier: math`."
+    )
     name: str = Field(
         "",
         pattern=r"^[\w.-]*$",
@@ -125,6 +135,11 @@ class SourceConfig(BaseModel):
             name = name.partition(".")[0] if self.path else name
             object.__setattr__(self, "name", re.sub(r"[^\w.-]", "_", name) or "rows")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys that are not given are left out: a plan lists those that are."""
+        return {key: value for key, value in serialize(self).items() if value is not None}
 
     def check(self, role: Role) -> None:
         """Raises ValueError for fields and formats that rows of this role do not have."""

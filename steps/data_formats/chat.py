@@ -15,5 +15,5 @@ def example(row: Row, row_id: str) -> dict[str, Any]:
 
 def tags(row: Row) -> dict[str, Any]:
     """Source and licence, where the row says them."""
-    found = {"source": optional(row, "source"), "licence": optional(row, "licence", "license")}
-    return {name: value for name, value in found.items() if value}
+    named = {"source": optional(row, "source"), "licence": optional(row, "licence", "license")}
+    return {name: value for name, value in named.items() if value}

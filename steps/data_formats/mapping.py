@@ -1,4 +1,4 @@
-"""A mapping in the recipe: which field of a row is which of ours."""
+"""A mapping in the recipe: which field of a row is which of a problem or an example."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,9 +8,9 @@ from steps.data_formats.turns import question
 
 
 def mapped(row: Row, mapping: Mapping[str, str], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Our fields: `defaults`, and what stands in the fields that the mapping names. A prompt may be a list of turns.
+    """Fields of a problem or an example: `defaults`, and those that the mapping names. A prompt may be a list of turns.
 
-    Raises ValueError for a field that there is not, and lists those that there are.
+    Raises ValueError for a field that a row does not have, and lists those that it has.
     """
     fields = dict(defaults)
     for own, path in mapping.items():

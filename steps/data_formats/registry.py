@@ -39,8 +39,8 @@ FORMATS: Mapping[str, DataFormat] = {
 
 def converter(name: str, kind: str) -> Convert | None:
     """How rows of a format become a `problem` or an `example`; None where they cannot."""
-    found: Convert | None = getattr(FORMATS[name], kind)
-    return found
+    convert: Convert | None = getattr(FORMATS[name], kind)
+    return convert
 
 
 def formats_of(kind: str) -> list[str]:

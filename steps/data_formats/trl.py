@@ -12,11 +12,18 @@ ANSWERS = ("answer", "ground_truth", "solution")
 def problem(row: Row, row_id: str) -> dict[str, Any]:
     """Fields of a problem; of a `solution` with a box, the box's content is the answer. Raises ValueError."""
     no_images(row, "images", "image")
-    asked = question(field(row, "prompt"), "prompt")
+    prompt = question(field(row, "prompt"), "prompt")
     column = next((name for name in ANSWERS if row.get(name) is not None), None)
     if column is None:
         raise ValueError(f"there is no answer, in none of {', '.join(ANSWERS)}; there are {', '.join(row)}")
-    given = answer(row, column)
+    stated = answer(row, column)
     solution = optional(row, "solution")
     tags = {"solution": solution} if solution else {}
-    return {"id": row_id, **asked, "answer": boxed_answer(given) or given, "verifier": "math", "domain": "math", **tags}
+    return {
+        "id": row_id,
+        **prompt,
+        "answer": boxed_answer(stated) or stated,
+        "verifier": "math",
+        "domain": "math",
+        **tags,
+    }

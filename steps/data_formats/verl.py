@@ -20,10 +20,10 @@ def problem(row: Row, row_id: str) -> dict[str, Any]:
     solution = extra.get("answer")
     if isinstance(solution, str):
         tags["solution"] = solution
-    asked = question(field(row, "prompt"), "prompt")
+    prompt = question(field(row, "prompt"), "prompt")
     if ability in CODE:
-        return tags | asked | {"verifier": "code", "tests": _tests(field(row, "reward_model.ground_truth"))}
-    return tags | asked | {"verifier": "math", "answer": answer(row, "reward_model.ground_truth")}
+        return tags | prompt | {"verifier": "code", "tests": _tests(field(row, "reward_model.ground_truth"))}
+    return tags | prompt | {"verifier": "math", "answer": answer(row, "reward_model.ground_truth")}
 
 
 def _tests(truth: Any) -> list[tuple[str, str]]:

@@ -113,7 +113,7 @@ def test_a_line_that_does_not_end_is_refused_before_it_fills_the_memory(
         rows(tmp_path / "a.jsonl")
 
 
-def test_a_line_that_is_no_row_is_named_and_those_after_it_are_read(tmp_path: Path) -> None:
+def test_a_line_without_a_row_is_named_and_those_after_it_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n\n[2]\n{"a": 3\n{"a": 4}\n')
     numbered = rows(tmp_path / "a.jsonl")
     assert [number for number, _ in numbered] == [1, 3, 4, 5]

@@ -13,7 +13,7 @@ from steps.data_rows import Read, read_source
 from steps.problem import Example, MalformedRow, Problem, Turn
 from steps.rewards.scorer import Scorer
 
-ASKED = [{"role": "system", "content": "Box it."}, {"role": "user", "content": "1 + 1?"}]
+QUESTION = [{"role": "system", "content": "Box it."}, {"role": "user", "content": "1 + 1?"}]
 CODE = {
     "task_id": 2,
     "text": "Write a function to find the shared elements.",
@@ -21,7 +21,7 @@ CODE = {
     "test_list": ["assert set(shared((3, 4), (4, 5))) == set((4,))", "assert shared((1,), (2,)) == ()"],
     "test_setup_code": "",
 }
-VERL = {"data_source": "openai/gsm8k", "prompt": ASKED, "ability": "math", "reward_model": {"ground_truth": "2"}}
+VERL = {"data_source": "openai/gsm8k", "prompt": QUESTION, "ability": "math", "reward_model": {"ground_truth": "2"}}
 
 
 def read(folder: Path, row: Any, form: str = "longhaul", role: Role = "train", **config: Any) -> Read | MalformedRow:
@@ -73,8 +73,8 @@ def test_formats_that_a_recipe_can_name_are_those_that_there_are() -> None:
         ),
         ("easyr1", {"images": [], "problem": "1 + 1?", "answer": "2"}, {"prompt": "1 + 1?", "answer": "2"}),
         ("trl", {"prompt": "1 + 1?", "answer": 2}, {"prompt": "1 + 1?", "answer": "2", "verifier": "math"}),
-        ("trl", {"prompt": ASKED, "solution": r"It is \boxed{2}."}, {"system": "Box it.", "answer": "2"}),
-        ("trl", {"prompt": ASKED[1:], "ground_truth": "2.5"}, {"system": "", "answer": "2.5"}),
+        ("trl", {"prompt": QUESTION, "solution": r"It is \boxed{2}."}, {"system": "Box it.", "answer": "2"}),
+        ("trl", {"prompt": QUESTION[1:], "ground_truth": "2.5"}, {"system": "", "answer": "2.5"}),
         ("longhaul", {"prompt": "?", "answer": "1", "verifier": "math"}, {"id": "set-1"}),
     ],
 )
@@ -100,7 +100,11 @@ def test_a_row_of_a_public_set_becomes_a_problem(
         ("mbpp", CODE | {"test_list": ["assert 1"]}, "calls no function of the field 'code'"),
         ("verl", VERL | {"reward_model": {"style": "rule"}}, "'reward_model.ground_truth'; there are style in reward"),
         ("verl", VERL | {"images": [{"bytes": "x"}]}, "field 'images' has an image, and this recipe trains on text"),
-        ("verl", VERL | {"prompt": [*ASKED, {"role": "assistant", "content": "2"}]}, "'prompt' has 2 turns, and one"),
+        (
+            "verl",
+            VERL | {"prompt": [*QUESTION, {"role": "assistant", "content": "2"}]},
+            "'prompt' has 2 turns, and",
+        ),
         ("verl", VERL | {"ability": "code"}, "is a number, and inputs and outputs are expected"),
         ("easyr1", {"images": ["a.png"], "problem": "<image>?", "answer": "2"}, "has an image, and this recipe"),
         ("easyr1", {"problem": "?", "answer": ""}, "field 'answer' is empty, and an answer is expected"),
@@ -124,7 +128,7 @@ TALK = [
     {"role": "user", "content": [{"type": "text", "text": "1 + 1?"}]},
     {"role": "assistant", "content": "2"},
 ]
-SHARED = [
+SHARE_GPT = [
     {"from": name, "value": value}
     for name, value in [("system", "Box it."), ("human", "Hi"), ("gpt", "Hello."), ("human", "1 + 1?"), ("gpt", "2")]
 ]
@@ -133,10 +137,10 @@ SHARED = [
 @pytest.mark.parametrize(
     ("form", "row"),
     [
-        ("chat", {"messages": [ASKED[0], *TALK]}),
-        ("chat", {"conversations": SHARED}),
-        ("prompt_completion", {"prompt": [ASKED[0], *TALK[:3]], "completion": TALK[3:]}),
-        ("prompt_completion", {"prompt": [ASKED[0], *TALK[:3]], "completion": "2"}),
+        ("chat", {"messages": [QUESTION[0], *TALK]}),
+        ("chat", {"conversations": SHARE_GPT}),
+        ("prompt_completion", {"prompt": [QUESTION[0], *TALK[:3]], "completion": TALK[3:]}),
+        ("prompt_completion", {"prompt": [QUESTION[0], *TALK[:3]], "completion": "2"}),
     ],
 )
 def test_a_conversation_becomes_an_example_with_all_its_turns(tmp_path: Path, form: str, row: dict[str, Any]) -> None:
@@ -157,7 +161,7 @@ def test_a_pair_of_texts_becomes_an_example(tmp_path: Path) -> None:
     [
         ("chat", {"messages": TALK[:3]}, "messages does not end with a response of the assistant"),
         ("chat", {"messages": TALK[:1] * 2}, "turn 2 of messages is the user's, and the assistant's is expected"),
-        ("chat", {"messages": [*TALK, ASKED[0]]}, "turn 5 of messages is the system's, and the user's is expected"),
+        ("chat", {"messages": [*TALK, QUESTION[0]]}, "turn 5 of messages is the system's, and the user's is expected"),
         ("chat", {"messages": [{"role": "tool", "content": "4"}]}, "has the role 'tool', and system, user and"),
         ("chat", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "of type 'image_url', and this"),
         ("chat", {"messages": TALK, "images": ["a"]}, "field 'images' has an image"),

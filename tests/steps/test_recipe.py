@@ -210,5 +210,5 @@ def test_an_endless_or_huge_file_is_refused_before_it_is_read(tmp_path: Path) ->
 
 def test_a_format_that_sources_do_not_have_is_refused() -> None:
     train = [{"path": "train.parquet", "format": "parquet"}]
-    with pytest.raises(ConfigRefused, match=r"data\.sources\.train\.0\.format: Input should be 'longhaul', 'gsm8k'"):
+    with pytest.raises(ConfigRefused, match=r"data\.sources\.train\.0\.format: Input should be 'longhaul', 'chat'"):
         check_recipe(changed(data={"sources": {**SOURCES, "train": train}}), "test.yaml")
