@@ -203,6 +203,7 @@ def choose_paths(
             paths.append(
                 Example(
                     problem_id=problem.id,
+                    system=problem.system,
                     prompt=problem.text,
                     response=answer.response,
                     kind="reasoning",

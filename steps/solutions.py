@@ -15,6 +15,7 @@ def solved_examples(problems: Sequence[Problem]) -> list[Example]:
     return [
         Example(
             problem_id=problem.id,
+            system=problem.system,
             prompt=problem.text,
             response=_response(problem, problem.solution),
             kind="reasoning",
