@@ -17,7 +17,7 @@ from random import Random
 
 from steps.configs.curation import CurationConfig
 from steps.problem import Problem
-from steps.question_form import FORMS, question_form
+from steps.question_form import FORMS, form_of
 from steps.sampling_bench import SamplingBench
 
 GUESS_PREFIX = {"math": "\\boxed{", "code": "```python\n"}
@@ -60,9 +60,7 @@ def by_form(
     """Prompts left by the rules that need no model."""
     remaining = []
     for problem in problems:
-        # What a program has to print ("yes or no") is not a form of the question: tests evaluate it.
-        # A function of one's own judges what its author wants it to.
-        form = None if problem.verifier in ("code", "custom") else question_form(problem.text)
+        form = form_of(problem)
         if form is not None:
             removed[form] += 1
         elif len(bench.chat.prompt(problem)) > config.max_prompt_tokens:

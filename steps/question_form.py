@@ -7,6 +7,8 @@ dough that proves, or of ten true or false questions worth five points.
 
 import re
 
+from steps.problem import Problem
+
 _CHOICE = re.compile(
     r"""
     \bwhich\s+(?:(?:one|ones|two|three|\w+s?)\s+)?of\s+(?:the\s+following|these)\b
@@ -101,6 +103,15 @@ def question_form(text: str) -> str | None:
     if _TRUE_OR_FALSE.search(text):
         return "true or false"
     return "proof" if _PROOF.search(text) else None
+
+
+def form_of(problem: Problem) -> str | None:
+    """The form for which curation leaves a problem out, or None.
+
+    What a program has to print ("yes or no") is not a form of the question: tests evaluate it. A function of one's own
+    judges what its author wants it to.
+    """
+    return None if problem.verifier in ("code", "custom") else question_form(problem.text)
 
 
 FORMS = ("multiple choice", "true or false", "proof")

@@ -26,6 +26,7 @@ SECTIONS = {
         "tag": LazyCommand("flows.cli.tag:tag", "Name a model, or list the names."),
     },
     "Data": {
+        "data": LazyCommand("flows.cli.data:data", "Check the data of a recipe before it runs."),
         "store": LazyCommand("flows.cli.store:store", "List, verify and clean up stored artifacts."),
         "test-cases": LazyCommand("flows.cli.case_generation:test_cases", "Make test cases for coding problems."),
         "sandbox": LazyCommand("flows.cli.sandbox:sandbox", "Run untrusted programs in isolation."),

@@ -1,0 +1,109 @@
+"""The recipe's data sets: generated, or read from its sources, in the one schema.
+
+Of problems with the same prompt the first stays, among the training and among the test problems: the gates of later
+stages refuse two. Examples that belonged to another one belong to it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from infra.store.source import Source
+from steps.configs.data import EXAMPLES, PROBLEMS, DataConfig, Role
+from steps.data_rows import SourceRows, read_role, stop
+from steps.nano_world.world import generate
+from steps.problem import Example, MalformedRow, Part, Problem
+from steps.solutions import solved_examples
+
+
+@dataclass
+class DataSets:
+    """Problems and examples by role."""
+
+    problems: dict[Role, list[Problem]] = field(default_factory=dict)
+    examples: dict[Role, list[Example]] = field(default_factory=dict)
+    sources: list[SourceRows] = field(default_factory=list)
+    """What each source has; none where the data are generated."""
+    duplicates: dict[Role, dict[str, str]] = field(default_factory=dict)
+    """By id of a problem that was dropped, the id of the one with the same prompt that stays."""
+
+    @property
+    def rows(self) -> dict[Role, Sequence[Problem | Example]]:
+        """All rows by role."""
+        return {**self.problems, **self.examples}
+
+
+def make_data_sets(
+    config: DataConfig,
+    sources: Mapping[str, Source],
+    seed: int,
+    on_refused: Callable[[MalformedRow], None] = stop,
+) -> DataSets:
+    """All data sets of a recipe. Raises as steps.data_rows.read_role does."""
+    if config.nano_world is not None:
+        world = generate(config.nano_world, seed)
+        sets = DataSets({"train": world.train, "test": world.test}, {"sft": world.sft, "long_cot": world.long_cot})
+        sets.duplicates = {role: {} for role in PROBLEMS}
+    else:
+        sets = _read(config, sources, seed, on_refused)
+    return _instructed(sets, config.instructions) if config.instructions else sets
+
+
+def _read(
+    config: DataConfig, sources: Mapping[str, Source], seed: int, on_refused: Callable[[MalformedRow], None]
+) -> DataSets:
+    assert config.sources is not None
+    sets = DataSets()
+    for role in PROBLEMS:
+        rows, parts = read_role(sources, config.sources, role, seed, on_refused)
+        sets.sources += parts
+        problems = [row for row in rows if isinstance(row, Problem)]
+        sets.problems[role], sets.duplicates[role] = without_duplicates(problems)
+    for role in EXAMPLES:
+        rows, parts = read_role(sources, config.sources, role, seed, on_refused)
+        sets.sources += parts
+        stays = sets.duplicates["train"]
+        sets.examples[role] = [
+            row.model_copy(update={"problem_id": stays.get(row.problem_id, row.problem_id)})
+            for row in rows
+            if isinstance(row, Example)
+        ]
+    if not config.sources.sft:
+        sets.examples["sft"] = solved_examples(sets.problems["train"])
+    return sets
+
+
+def without_duplicates(problems: Sequence[Problem]) -> tuple[list[Problem], dict[str, str]]:
+    """The first problem with each prompt, and the ids of the others, each with the id of the one that stays."""
+    first: dict[str, Problem] = {}
+    dropped: dict[str, str] = {}
+    for problem in problems:
+        earlier = first.setdefault(problem.digest, problem)
+        if earlier is not problem:
+            dropped[problem.id] = earlier.id
+    return list(first.values()), dropped
+
+
+def _instructed(sets: DataSets, instructions: Mapping[Any, str]) -> DataSets:
+    """The data sets in which each problem's prompt, and those of its examples, say how the answer is to be given."""
+    added: dict[str, str] = {}
+    for role, problems in sets.problems.items():
+        own = {problem.id: instructions[problem.verifier] for problem in problems if instructions.get(problem.verifier)}
+        sets.problems[role] = [_with_instruction(problem, own.get(problem.id)) for problem in problems]
+        added |= own
+    for role, examples in sets.examples.items():
+        sets.examples[role] = [
+            one.model_copy(update={"prompt": f"{one.prompt}\n\n{added[one.problem_id]}"})
+            if one.problem_id in added
+            else one
+            for one in examples
+        ]
+    return sets
+
+
+def _with_instruction(problem: Problem, instruction: str | None) -> Problem:
+    if instruction is None:
+        return problem
+    if isinstance(problem.prompt, str):
+        return problem.model_copy(update={"prompt": f"{problem.prompt}\n\n{instruction}"})
+    return problem.model_copy(update={"prompt": (*problem.prompt, Part(type="text", text=instruction))})
