@@ -21,13 +21,13 @@ from metaflow import (  # type: ignore[attr-defined]  # noqa: E402
     Config,
     FlowSpec,
     Parameter,
-    card,
     current,
     resources,
     step,
     trigger_on_finish,
 )
 
+from flows.cards import save_card  # noqa: E402
 from flows.cluster.decorator import on_cluster  # noqa: E402
 from flows.evaluation import compare, evaluate_model, evaluate_tagged, write_comparison  # noqa: E402
 from flows.flow_config import read_config, scheduled  # noqa: E402
@@ -69,13 +69,13 @@ class Evaluate(FlowSpec):
         self.old = evaluate_tagged(self.recipe, f"{self.run_name}-{self.against}", self.against, sys.argv[1:])
         self.next(self.end)
 
-    @card(type="html")
     @step
     def end(self) -> None:
         """Compare them."""
         rules = PromotionRules(self.accuracy_drop, None if self.token_growth < 0 else self.token_growth)
         comparison = compare(self.new, self.against, self.old, rules)
-        self.html, path = write_comparison(self.recipe, self.run_name, comparison)
+        html, path = write_comparison(self.recipe, self.run_name, comparison)
+        save_card(self, html)
         self.comparison = comparison.plain()
         print(f"{comparison.verdict}\nreport: {path}")
 

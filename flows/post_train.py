@@ -28,12 +28,12 @@ from metaflow import (  # type: ignore[attr-defined]  # noqa: E402
     Config,
     FlowSpec,
     Parameter,
-    card,
     current,
     resources,
     step,
 )
 
+from flows.cards import save_card  # noqa: E402
 from flows.chain import Chain  # noqa: E402
 from flows.cluster.decorator import on_cluster  # noqa: E402
 from flows.flow_config import RecipeRefused, read_config, scheduled  # noqa: E402
@@ -76,10 +76,10 @@ class PostTrain(FlowSpec):
             start_run(self.chain.store, self.run_name, self.config.to_dict(), sys.argv[1:])
 
     def draw_card(self, records: Sequence[StageRecord]) -> None:
-        """Draw the step's card."""
+        """Draw the step's card: the report of these stages."""
         from steps.report.page import render_report
 
-        self.html = render_report(self.config["name"], records)
+        save_card(self, render_report(self.config["name"], records))
 
     @resources(cpu=2, memory=8000)
     @stage(name="data")
@@ -88,7 +88,6 @@ class PostTrain(FlowSpec):
         """Make the data sets."""
         self.next(self.import_checkpoint)
 
-    @card(type="html")
     @resources(cpu=2, memory=8000)
     @stage(name="import")
     @step
@@ -96,7 +95,6 @@ class PostTrain(FlowSpec):
         """Check the pretrained checkpoint and store it."""
         self.next(self.vanilla_sft)
 
-    @card(type="html")
     @resources(cpu=2, memory=8000)
     @stage(name="vanilla_sft")
     @step
@@ -104,7 +102,6 @@ class PostTrain(FlowSpec):
         """Vanilla SFT (§2.5.2)."""
         self.next(self.curation)
 
-    @card(type="html")
     @resources(cpu=2, memory=8000)
     @stage(name="curation")
     @step
@@ -120,7 +117,6 @@ class PostTrain(FlowSpec):
         """Have a teacher write long reasoning paths (§2.2), where the recipe asks for them."""
         self.next(self.long_cot_sft)
 
-    @card(type="html")
     @resources(cpu=2, memory=8000)
     @stage(name="long_cot_sft")
     @step
@@ -128,7 +124,6 @@ class PostTrain(FlowSpec):
         """Long-CoT SFT (§2.2)."""
         self.next(self.reward_models)
 
-    # No card: making one takes longer than passing through, where there is nothing to train.
     @resources(cpu=2, memory=8000)
     @stage(name="reward_models")
     @step
@@ -136,7 +131,6 @@ class PostTrain(FlowSpec):
         """Train reward models for mathematics (§2.3.5), where the recipe asks for them."""
         self.next(self.rl)
 
-    @card(type="html")
     @resources(cpu=2, memory=8000)
     @stage(name="rl")
     @step
@@ -144,7 +138,6 @@ class PostTrain(FlowSpec):
         """Reinforcement learning (§2.3)."""
         self.next(self.merge, self.shortest, self.dpo, self.short_rl)
 
-    @card(type="html")
     @resources(cpu=2, memory=8000)
     @stage(name="long2short/merge")
     @step
@@ -152,7 +145,6 @@ class PostTrain(FlowSpec):
         """Long2short by merging weights (§2.4)."""
         self.next(self.report)
 
-    @card(type="html")
     @resources(cpu=2, memory=8000)
     @stage(name="long2short/shortest")
     @step
@@ -160,7 +152,6 @@ class PostTrain(FlowSpec):
         """Long2short by shortest rejection sampling (§2.4)."""
         self.next(self.report)
 
-    @card(type="html")
     @resources(cpu=2, memory=8000)
     @stage(name="long2short/dpo")
     @step
@@ -168,7 +159,6 @@ class PostTrain(FlowSpec):
         """Long2short by DPO (§2.4)."""
         self.next(self.report)
 
-    @card(type="html")
     @resources(cpu=2, memory=8000)
     @stage(name="long2short/rl")
     @step
@@ -176,15 +166,17 @@ class PostTrain(FlowSpec):
         """Long2short by RL (§2.4)."""
         self.next(self.report)
 
-    @card(type="html")
     @step
     def report(self, inputs: Any) -> None:
         """Join the four branches and write the report."""
-        self.merge_artifacts(inputs, exclude=["records", "html"])
+        from steps.report.page import render_report
+
+        self.merge_artifacts(inputs, exclude=["records"])
         self.records = {name: record for branch in inputs for name, record in branch.records.items()}
         records = [StageRecord.model_validate(record) for record in self.records.values()]
-        self.draw_card(sorted(records, key=lambda record: Chain.order(record.stage)))
-        self.report_file = str(self.chain.write_report(self.html))
+        html = render_report(self.config["name"], sorted(records, key=lambda record: Chain.order(record.stage)))
+        save_card(self, html)
+        self.report_file = str(self.chain.write_report(html))
         self.next(self.end)
 
     @step

@@ -2,7 +2,7 @@
 
 Before the step's own code, the stage is run, or reused where its key has outputs already, and after it the evaluation
 of the model that it makes; their records join the artifact `records`, and the step's card shows them. A stage that is
-not part of the run is passed through.
+not part of the run is passed through, and has no card.
 """
 
 from collections.abc import Generator
@@ -24,6 +24,4 @@ def stage(step_name: str, flow: Any, inputs: Any, attributes: dict[str, Any]) ->
     if made:
         flow.records = {**flow.records, **{record.stage: record.model_dump(mode="json") for record in made}}
         flow.draw_card(made)
-    else:
-        flow.html = f"<p>{name} is not part of this run.</p>"
     yield

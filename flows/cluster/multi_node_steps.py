@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from metaflow import FlowSpec, card, parallel, step  # type: ignore[attr-defined]
+from metaflow import FlowSpec, parallel, step  # type: ignore[attr-defined]
 
 from flows.cluster.stage_on_nodes import join_nodes, nodes_for, stage_on_nodes
 
@@ -34,7 +34,6 @@ class MultiNodeSteps(FlowSpec):
         """import, on each of its nodes."""
         self.next(self.import_checkpoint_join)
 
-    @card(type="html")
     @step
     def import_checkpoint_join(self, inputs: Any) -> None:
         """Take the results of the first node of import."""
@@ -53,7 +52,6 @@ class MultiNodeSteps(FlowSpec):
         """vanilla_sft, on each of its nodes."""
         self.next(self.vanilla_sft_join)
 
-    @card(type="html")
     @step
     def vanilla_sft_join(self, inputs: Any) -> None:
         """Take the results of the first node of vanilla_sft."""
@@ -72,7 +70,6 @@ class MultiNodeSteps(FlowSpec):
         """curation, on each of its nodes."""
         self.next(self.curation_join)
 
-    @card(type="html")
     @step
     def curation_join(self, inputs: Any) -> None:
         """Take the results of the first node of curation."""
@@ -110,7 +107,6 @@ class MultiNodeSteps(FlowSpec):
         """long_cot_sft, on each of its nodes."""
         self.next(self.long_cot_sft_join)
 
-    @card(type="html")
     @step
     def long_cot_sft_join(self, inputs: Any) -> None:
         """Take the results of the first node of long_cot_sft."""
@@ -129,7 +125,6 @@ class MultiNodeSteps(FlowSpec):
         """reward_models, on each of its nodes."""
         self.next(self.reward_models_join)
 
-    @card(type="html")
     @step
     def reward_models_join(self, inputs: Any) -> None:
         """Take the results of the first node of reward_models."""
@@ -148,7 +143,6 @@ class MultiNodeSteps(FlowSpec):
         """rl, on each of its nodes."""
         self.next(self.rl_join)
 
-    @card(type="html")
     @step
     def rl_join(self, inputs: Any) -> None:
         """Take the results of the first node of rl."""
@@ -173,7 +167,6 @@ class MultiNodeSteps(FlowSpec):
         """long2short/merge, on each of its nodes."""
         self.next(self.merge_join)
 
-    @card(type="html")
     @step
     def merge_join(self, inputs: Any) -> None:
         """Take the results of the first node of long2short/merge."""
@@ -192,7 +185,6 @@ class MultiNodeSteps(FlowSpec):
         """long2short/shortest, on each of its nodes."""
         self.next(self.shortest_join)
 
-    @card(type="html")
     @step
     def shortest_join(self, inputs: Any) -> None:
         """Take the results of the first node of long2short/shortest."""
@@ -211,7 +203,6 @@ class MultiNodeSteps(FlowSpec):
         """long2short/dpo, on each of its nodes."""
         self.next(self.dpo_join)
 
-    @card(type="html")
     @step
     def dpo_join(self, inputs: Any) -> None:
         """Take the results of the first node of long2short/dpo."""
@@ -230,7 +221,6 @@ class MultiNodeSteps(FlowSpec):
         """long2short/rl, on each of its nodes."""
         self.next(self.short_rl_join)
 
-    @card(type="html")
     @step
     def short_rl_join(self, inputs: Any) -> None:
         """Take the results of the first node of long2short/rl."""

@@ -61,7 +61,7 @@ def stage_on_nodes(step_name: str, flow: Any, inputs: Any, attributes: dict[str,
 
 def join_nodes(flow: Any, inputs: Sequence[Any]) -> None:
     """Continue with the results of the first node of a stage: it comes first."""
-    flow.merge_artifacts(inputs, exclude=["records", "html"])
+    flow.merge_artifacts(inputs, exclude=["records"])
     flow.records = inputs[0].records
     # A step's stage, and the evaluation of its model.
     flow.draw_card([StageRecord.model_validate(one) for one in list(flow.records.values())[-2:]])

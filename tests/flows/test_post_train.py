@@ -89,6 +89,11 @@ def test_each_step_has_a_card(home: Home, first_run: subprocess.CompletedProcess
     cards = home.folder.rglob("cards/html-*.html")
     with_card = {path.parts[-5] for path in cards}
     assert {"import_checkpoint", "curation", "rl", "dpo", "short_rl", "report"} <= with_card
+    assert "reward_models" not in with_card, "it is not part of this recipe"
+    run = (home.folder / ".metaflow" / "PostTrain" / "latest_run").read_text()
+    command = [sys.executable, "flows/post_train.py", "--config", "config", "configs/smoke.yaml", "card", "get"]
+    got = subprocess.run([*command, f"{run}/rl"], cwd=ROOT, env=home.environment, capture_output=True, text=True)
+    assert "long2short" not in got.stdout and "<title>" in got.stdout, got.stderr[-2000:]
 
 
 def test_a_changed_key_reruns_its_stage_and_what_follows_alone_as_planned(
