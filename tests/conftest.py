@@ -42,8 +42,8 @@ install_import_hook(SHAPED, "tests.typechecker.checked")
 
 LONGEST = (
     "tests/flows/test_post_train.py",
-    "tests/flows/test_scheduled_run.py",
     "tests/flows/cluster/test_pods.py",
+    "tests/flows/test_scheduled_run.py",
     "tests/steps/rewards/test_reward_models.py",
     "tests/steps/rl/",
     "tests/infra/training/",

@@ -16,8 +16,9 @@ from infra.environment import enter_engine_environment
 
 
 def main() -> None:
-    import steps.workbench  # noqa: F401 - for the forks
     import vllm.v1.engine.llm_engine  # noqa: F401
+
+    import steps.workbench  # noqa: F401 - for the forks
     from flows.chain import Chain
     from flows.topology import STAGES
     from infra.store.evaluation_stages import is_evaluation
