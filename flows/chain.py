@@ -157,8 +157,9 @@ class Chain:
         outputs to use. Raises StageMissing for one that is needed and has none.
         """
         spec = STAGES[stage]
-        inputs = inputs_of(self.recipe, stage)
-        if not spec.enabled(self.recipe) or not {each.stage for each in inputs.values()} <= done.keys():
+        if not spec.enabled(self.recipe):
+            return None
+        if not {each.stage for each in inputs_of(self.recipe, stage).values()} <= done.keys():
             return None
         task = self.task(stage, done)
         if stage in self.selected:

@@ -109,7 +109,6 @@ class PostTrain(FlowSpec):
         """Curate the RL prompt set (§2.1)."""
         self.next(self.long_cot_paths)
 
-    # No card: making one takes longer than passing through, where there is nothing to write.
     @resources(cpu=2, memory=8000)
     @stage(name="long_cot_paths")
     @step

@@ -88,7 +88,6 @@ class MultiNodeSteps(FlowSpec):
         """long_cot_paths, on each of its nodes."""
         self.next(self.long_cot_paths_join)
 
-    @card(type="html")
     @step
     def long_cot_paths_join(self, inputs: Any) -> None:
         """Take the results of the first node of long_cot_paths."""

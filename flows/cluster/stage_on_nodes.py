@@ -34,8 +34,10 @@ def _done(flow: Any) -> dict[str, StageRecord]:
 
 def _runs(chain: Chain, stage: str, done: Mapping[str, StageRecord]) -> bool:
     """Whether a stage is neither reused nor passed through."""
-    needed = {each.stage for each in inputs_of(chain.recipe, stage).values()}
-    if stage not in chain.selected or not needed <= done.keys():
+    if (
+        stage not in chain.selected
+        or not {each.stage for each in inputs_of(chain.recipe, stage).values()} <= done.keys()
+    ):
         return False
     return chain.selection.force or chain.runner.find_reusable(chain.parts(stage, done), read=False).record is None
 

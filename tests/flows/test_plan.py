@@ -59,6 +59,13 @@ def test_nothing_runs_again_where_nothing_changed(store: Path) -> None:
     assert "reward_models" not in planned
 
 
+def test_stages_that_the_recipe_does_not_have_are_passed_through(store: Path) -> None:
+    made = chain(store)
+    absent = [stage for stage, spec in STAGES.items() if not spec.enabled(made.recipe)]
+    assert len(absent) >= 2
+    assert [made.run(stage, {}) for stage in absent] == [None] * len(absent)
+
+
 def test_a_first_run_runs_all(tmp_path: Path, store: Path) -> None:
     planned = plan(chain(tmp_path / "another"))
     assert len(runs(planned)) == len(STAGES) - 2
