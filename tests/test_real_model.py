@@ -14,8 +14,8 @@ from infra.store.source import Source
 from scripts.smollm2 import write_problems
 from steps.chat import Chat
 from steps.configs.import_checkpoint import ImportConfig
+from steps.data_rows import problems_of
 from steps.import_checkpoint import import_checkpoint
-from steps.problem import load_problems
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,7 +32,7 @@ def test_it_is_imported_whole_with_its_template_and_its_end_token(smollm2: Path,
     chat = Chat(tmp_path / "model")
     assert chat.tokenizer.convert_ids_to_tokens(chat.end_token) == "<|im_end|>"
     example = chat.example("2 + 2 = ?", "4")
-    assert chat.tokenizer.decode(example.tokens).endswith("<|im_start|>assistant\n4<|im_end|>")
+    assert str(chat.tokenizer.decode([*example.tokens])).endswith("<|im_start|>assistant\n4<|im_end|>")
 
 
 LARGEST = {"float32": 1e-3, "bfloat16": 1.0}
@@ -64,5 +64,5 @@ def test_problems_of_one_calculation_are_chosen_in_their_own_form(tmp_path: Path
         (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     write_problems(tmp_path, tmp_path / "chosen")
     for split in ("train", "test"):
-        (problem,) = load_problems(tmp_path / "chosen" / f"{split}.jsonl", format="gsm8k", name=split)
+        (problem,) = problems_of(tmp_path / "chosen" / f"{split}.jsonl", "gsm8k")
         assert (problem.text, problem.answer) == ("1 + 1?", "2")
