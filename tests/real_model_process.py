@@ -15,6 +15,8 @@ from infra.environment import engine_environment
 
 os.environ.update({name: value for name, value in engine_environment().items() if name != "LD_PRELOAD"})
 
+import torch
+
 from infra.configs import EngineConfig, TrainerConfig
 from infra.inference.engine import Engine, Request
 from infra.training.trainer import Trainer
@@ -54,6 +56,10 @@ def main(folder: Path, dtype: Literal["float32", "bfloat16"]) -> dict[str, Any]:
     examples = [chat.example(*problem) for problem in PROBLEMS]
     train(trainer, examples, PHASE, Random(0), "SFT", logged.append)
     HandOver(trainer, engine).to_rollout()
+    # What the engine has: in bfloat16 most of so small a change is rounded away, whoever computes.
+    with torch.no_grad():
+        for _, weight in trainer.weights():
+            weight.copy_(weight.to(getattr(torch, dtype)))
     after = differences(engine, trainer, prompt)
     (written,) = engine.generate_all([Request(prompt, 32, 0, temperature=0.0)])
     return {
