@@ -19,11 +19,12 @@ from infra.gates.suites import Suite
 from infra.inference.endpoint_config import OPERATIONAL as ENDPOINT_OPERATIONAL
 from infra.stages.contract import Body, Check
 from infra.store.backend import StoreError
-from infra.store.evaluation_stages import EVALUATE, evaluation_stage
+from infra.store.evaluation_stages import EVALUATE, evaluated_stage, evaluation_stage
 from infra.store.s3_client import SCHEME
 from infra.store.sources import Kind, ResolvedSource, resolve_source, resolve_split
 from steps.checkpoint_files import belongs
 from steps.configs.data import SourceConfig
+from steps.configs.evaluation import EvaluationConfig
 from steps.configs.gates import MADE
 from steps.recipe import Recipe
 from steps.rewards.custom_source import function_fault
@@ -127,6 +128,8 @@ class StageSpec:
         own: Any = recipe
         for key in self.section.split("."):
             own = getattr(own, key)
+        if isinstance(own, EvaluationConfig):
+            own = own.for_stage(evaluated_stage(self.name))
         shared = {
             "engine": recipe.engine,
             "trainer": recipe.trainer,

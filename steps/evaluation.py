@@ -10,7 +10,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from infra.store.evaluation import DomainResult, EvaluatedResponse, Evaluation
+from infra.store.evaluation import DomainResult, EvaluatedResponse, Evaluation, LimitResult
 from steps.answer_reading import with_answer_in_a_box
 from steps.configs.evaluation import EvaluationConfig
 from steps.problem import Problem
@@ -22,6 +22,30 @@ def percentile(values: Sequence[float], share: float) -> float:
     ordered = sorted(values)
     # 0.07 * 100 is a little more than 7: without the slack it would round up to 8.
     return ordered[max(0, math.ceil(share * len(ordered) - 1e-9) - 1)]
+
+
+SHORTEST_LIMIT = 16
+
+
+def by_limit(rewards: Sequence[Sequence[float]], lengths: Sequence[Sequence[int]], longest: int) -> list[LimitResult]:
+    """Accuracy by the tokens allowed for a response: powers of two below `longest`, and `longest` itself.
+
+    `rewards` and `lengths` (in tokens) are by problem and response. A response of more tokens than the limit counts as
+    wrong, for its answer stands at its end: that is what a shorter context leaves of it (Fig. 6).
+    """
+    limits = [SHORTEST_LIMIT]
+    while 2 * limits[-1] < longest:
+        limits.append(2 * limits[-1])
+    return [
+        LimitResult(
+            tokens=limit,
+            accuracy=statistics.fmean(
+                statistics.fmean(reward * (length <= limit) for reward, length in zip(*pair, strict=True))
+                for pair in zip(rewards, lengths, strict=True)
+            ),
+        )
+        for limit in [*(limit for limit in limits if limit < longest), longest]
+    ]
 
 
 def evaluate(bench: SamplingBench, problems: Sequence[Problem], config: EvaluationConfig) -> Evaluation:
@@ -72,4 +96,5 @@ def evaluate(bench: SamplingBench, problems: Sequence[Problem], config: Evaluati
         answer_reading=config.answer_reading,
         domains=domains,
         examples=examples,
+        limits=by_limit(rewards, lengths, config.max_response_tokens),
     )

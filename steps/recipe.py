@@ -187,6 +187,11 @@ class Recipe(BaseModel):
                     f"{key}.sequence_length is {length}, shorter than curation.max_prompt_tokens ({prompt}) plus "
                     f"{section}.max_response_tokens ({response}): raise it"
                 )
+        if self.evaluation.context is not None and self.evaluation.context.lengths[-1] > self.engine.context:
+            raise ValueError(
+                f"evaluation.context.lengths has {self.evaluation.context.lengths[-1]}, longer than engine.context "
+                f"({self.engine.context}): raise engine.context or leave the length out"
+            )
         context = self.import_checkpoint.context_length
         if context is not None and context < self.engine.context:
             raise ValueError(

@@ -24,6 +24,35 @@ class EvaluatedResponse(BaseModel):
     tokens: int
 
 
+class LimitResult(BaseModel):
+    """What is left of an evaluation's accuracy where fewer tokens are allowed for a response."""
+
+    tokens: int
+    accuracy: float
+    """Of the same responses, those of more tokens counted as wrong: an answer stands at a response's end."""
+
+
+class LengthResult(BaseModel):
+    """Tasks in texts of one length."""
+
+    tokens: int
+    """Of prompt and longest response together."""
+    tasks: int
+    accuracy: float
+    """Share of what the tasks ask for that the answers hold, from 0 to 1."""
+    kinds: dict[str, float]
+    """The same by kind of task."""
+
+
+class ContextResult(BaseModel):
+    """How much of its context a model uses (RULER, arXiv 2404.06654)."""
+
+    lengths: list[LengthResult]
+    threshold: float
+    effective_length: int
+    """The largest length up to which the accuracy reaches the threshold at every length; 0 where it never does."""
+
+
 class Evaluation(BaseModel):
     """How a model did on the held-out problems."""
 
@@ -45,8 +74,14 @@ class Evaluation(BaseModel):
     examples: list[EvaluatedResponse] = Field([], validation_alias=AliasChoices("examples", "shown"))
     """Some responses to be read. Records of format 1 call them `shown`."""
 
+    limits: list[LimitResult] = []
+    """Accuracy by the tokens allowed for a response (Fig. 6 of the report), rising."""
+    context: ContextResult | None = None
+    """Tasks in long texts, where the recipe names them."""
+
     @property
     def headline(self) -> str:
         """Accuracy and length in a line."""
         reading = "" if self.answer_reading == "boxed" else f" by {self.answer_reading.replace('_', ' ')}"
-        return f"accuracy {self.accuracy:.1%}{reading}, {self.mean_tokens:.0f} tokens on average"
+        used = f", effective context {self.context.effective_length:,}" if self.context else ""
+        return f"accuracy {self.accuracy:.1%}{reading}, {self.mean_tokens:.0f} tokens on average{used}"

@@ -20,7 +20,6 @@ from random import Random
 
 from steps.configs.data import LongConfig
 from steps.nano_world.arithmetic import LARGEST, random_operation
-from steps.nano_world.congruence import LARGEST as LARGEST_NUMBER
 from steps.nano_world.task import LICENCE, SOURCE, Task, boxed, thought
 from steps.problem import Problem
 
@@ -28,7 +27,7 @@ LETTERS = "abcdefghijklmnopqrstuvwyz"
 """Of names; x is an unknown elsewhere in the nano world."""
 
 NUMBERS = range(10, 200)
-"""Of names: each is a token of its own."""
+"""Of names, and the largest of all numbers: each is a token of its own."""
 
 FACT_TOKENS, ASSIGNMENT_TOKENS, TRY_TOKENS = 5, 18, 10
 """Most tokens that a path takes for a name's value, for an assignment (read and computed), and for a number tested."""
@@ -49,23 +48,25 @@ def count_tokens(text: str) -> int:
     return sum(count(line) for line in text.splitlines(keepends=True))
 
 
-def _filler(rng: Random) -> str:
+def filler(rng: Random) -> str:
+    """An equation that no question asks for."""
     value = rng.randint(0, LARGEST)
     operation = random_operation(rng, value)
     return f"{value} {operation.symbol} {operation.operand} = {operation.apply(value)}\n"
 
 
-def _names(rng: Random, count: int) -> list[str]:
+def sample_names(rng: Random, count: int) -> list[str]:
+    """Distinct names."""
     every = [f"{letter}{number}" for letter in LETTERS for number in NUMBERS]
     return rng.sample(every, count)
 
 
-def _spread_out(rng: Random, lines: Sequence[str], question: str, length: int) -> str:
+def spread_out(rng: Random, lines: Sequence[str], question: str, length: int) -> str:
     """`lines` in their order, equations between them, and the question: at most `length` tokens, and hardly fewer."""
     room = length - sum(count_tokens(line) for line in lines) - count_tokens(question)
     fillers: list[str] = []
     while room > 0:
-        fillers.append(_filler(rng))
+        fillers.append(filler(rng))
         room -= count_tokens(fillers[-1])
     if fillers and room < 0:
         fillers.pop()
@@ -95,7 +96,7 @@ def _problem(rng: Random, kind: str, prompt: str, answer: int, difficulty: int) 
 def make_facts(rng: Random, length: int, path: int) -> Task:
     """One to four facts among four times as many, spread over a text of `length` tokens."""
     count = rng.randint(1, 4)
-    names = _names(rng, 5 * count)
+    names = sample_names(rng, 5 * count)
     values = {name: rng.randint(0, 24 if count > 1 else LARGEST) for name in names}
     lines = [f"{name} = {values[name]}\n" for name in names]
     total = values[names[0]]
@@ -108,7 +109,7 @@ def make_facts(rng: Random, length: int, path: int) -> Task:
         question += f" {sign} {name}"
         total = result
     order = rng.sample(lines, len(lines))
-    problem = _problem(rng, "facts", _spread_out(rng, order, question + "?", length), total, count)
+    problem = _problem(rng, "facts", spread_out(rng, order, question + "?", length), total, count)
     steps = [*(line.rstrip() for line in lines[:count]), *sums]
     answer = boxed(total)
 
@@ -124,12 +125,12 @@ def make_assignments(rng: Random, length: int, path: int) -> Task:
     most = max(2, min(path // ASSIGNMENT_TOKENS, length // (2 * 9) - 1))
     # Short chains are more frequent, so that the lengths of paths have a heavy tail.
     count = min(most, 1 + round(most ** rng.random()))
-    names = _names(rng, 2 * count)
+    names = sample_names(rng, 2 * count)
     (own, computed), (other, _) = _chain(rng, names[:count]), _chain(rng, names[count:])
     last = own[-1].split(" ")[0]
     lines = [line for _, line in sorted(_interleaved(rng, own, other))]
     value = int(computed[-1].split("= ")[-1])
-    text = _spread_out(rng, [f"{line}\n" for line in lines], f"What is {last}?", length)
+    text = spread_out(rng, [f"{line}\n" for line in lines], f"What is {last}?", length)
     problem = _problem(rng, "assignments", text, value, min(5, 1 + count // 8))
     answer = boxed(value)
 
@@ -173,12 +174,12 @@ def make_long_search(rng: Random, length: int, path: int) -> Task:
     start = rng.randint(0, len(LETTERS) * len(NUMBERS) - listed)
     every = [f"{letter}{number}" for letter in LETTERS for number in NUMBERS][start : start + listed]
     numbers = [_unlike(rng, modulus, remainder) for _ in range(tries - 1)]
-    numbers.append(rng.randrange(remainder, LARGEST_NUMBER + 1, modulus))
-    numbers += [rng.randint(0, LARGEST_NUMBER) for _ in range(listed - tries)]
+    numbers.append(rng.randrange(remainder, NUMBERS.stop, modulus))
+    numbers += [rng.randrange(NUMBERS.stop) for _ in range(listed - tries)]
     lines = [f"{name} = {number}\n" for name, number in zip(every, numbers, strict=True)]
     question = f"What is the first with x mod {modulus} = {remainder}?"
     problem = _problem(
-        rng, "long search", _spread_out(rng, lines, question, length), numbers[tries - 1], min(5, 1 + tries // 16)
+        rng, "long search", spread_out(rng, lines, question, length), numbers[tries - 1], min(5, 1 + tries // 16)
     )
     answer = boxed(numbers[tries - 1])
     tested = [
@@ -193,7 +194,7 @@ def make_long_search(rng: Random, length: int, path: int) -> Task:
 
 
 def _unlike(rng: Random, modulus: int, remainder: int) -> int:
-    while (number := rng.randint(0, LARGEST_NUMBER)) % modulus == remainder:
+    while (number := rng.randrange(NUMBERS.stop)) % modulus == remainder:
         pass
     return number
 

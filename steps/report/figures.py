@@ -4,12 +4,9 @@ Invariant: only what the records hold is drawn. A metric that no entry has leave
 without it leaves a gap. The same records give the same bytes.
 """
 
-import html
 import io
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,62 +19,23 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from infra.store.evaluation_stages import evaluation_figures, evaluation_record
 from infra.store.records import StageRecord
 from infra.text import visible
+from steps.report.canvas import (
+    COLOURS,
+    DASHES,
+    INK,
+    PIXELS_PER_INCH,
+    STYLE,
+    Figure,
+    legend,
+    number,
+    percent,
+    short,
+    small_canvas,
+    svg_of,
+)
 from steps.report.labels import Box, place
 from steps.report.table import ROW_STAGES, by_stage
 from steps.rl import metrics as rl
-
-INK = "#010203"
-"""Placeholder of the page's text colour until the SVG is written."""
-
-COLOURS = ("#3d83c9", "#cf7130", "#3b985b", "#9a6fd0")
-"""Mid tones, which keep a contrast of 3 to 1 on white and on black."""
-
-DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
-"""So that curves differ without colour."""
-
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "longhaul",
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.labelsize": 9,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "text.color": INK,
-    "text.parse_math": False,  # a "$" in a name is a "$"
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.facecolor": "none",
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": INK,
-    "grid.alpha": 0.12,
-    "grid.linewidth": 0.6,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 0,
-    "figure.facecolor": "none",
-    "savefig.facecolor": "none",
-    "legend.frameon": False,
-    "lines.linewidth": 1.4,
-}
-_PIXELS_PER_INCH = 72
-"""As SVG is written: a point is a pixel, so that what is measured here holds there."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure for the page."""
-
-    caption: str
-    alt: str
-    """What it shows, in words."""
-    svg: str
-    """An `svg` element to stand within HTML, with `alt` as its label."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +80,10 @@ def token_efficiency(
     if canvas is None:
         return None
     if format == "svg":
-        return _svg(canvas, "token-efficiency", _token_efficiency_alt(records)).encode()
+        return svg_of(canvas, "token-efficiency", _token_efficiency_alt(records)).encode()
     file = io.BytesIO()
-    with matplotlib.rc_context(_STYLE):
-        canvas.savefig(file, format="png", dpi=2 * _PIXELS_PER_INCH, facecolor="white", metadata={"Software": None})
+    with matplotlib.rc_context(STYLE):
+        canvas.savefig(file, format="png", dpi=2 * PIXELS_PER_INCH, facecolor="white", metadata={"Software": None})
     return file.getvalue()
 
 
@@ -136,7 +94,7 @@ def token_efficiency_figure(records: Sequence[StageRecord], width: int, height: 
         return None
     alt = _token_efficiency_alt(records)
     caption = "Accuracy against mean response tokens, one point per model; bars are one standard error."
-    return Figure(caption, alt, _svg(canvas, f"token-efficiency-{width}", alt))
+    return Figure(caption, alt, svg_of(canvas, f"token-efficiency-{width}", alt))
 
 
 def rl_figures(record: StageRecord) -> list[Figure]:
@@ -162,7 +120,7 @@ def difficulty_figure(counts: Mapping[str, int]) -> Figure | None:
     tenths = {f"{tenth / 10:.1f}": counts.get(f"{tenth / 10:.1f}", 0) for tenth in range(10)}
     if not any(tenths.values()):
         return None
-    with _small(360, 180) as (canvas, axes):
+    with small_canvas(360, 180) as (canvas, axes):
         axes.bar([0.05 + tenth / 10 for tenth in range(10)], list(tenths.values()), width=0.09, color=COLOURS[0])
         axes.grid(False, axis="x")
         axes.set_xlim(0, 1)
@@ -170,64 +128,32 @@ def difficulty_figure(counts: Mapping[str, int]) -> Figure | None:
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     counted = ", ".join(f"{count} from {tenth}" for tenth, count in tenths.items())
     alt = f"Histogram of pass rates in tenths, prompts per tenth: {counted}."
-    return Figure("Prompts retained, by pass rate", alt, _svg(canvas, "difficulty", alt))
-
-
-def _number(value: Any) -> float:
-    """A metric as a number; NaN, which leaves a gap, for anything else."""
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if usable else math.nan
-
-
-def _short(value: float, _: Any = None) -> str:
-    """A number in few characters."""
-    if value == 0:
-        return "0"
-    if abs(value) < 1e-3 or abs(value) >= 1e6:
-        digits, _, power = f"{value:.2e}".partition("e")
-        return f"{float(digits):g}e{int(power)}".replace("-", "−")
-    return f"{value:,.4g}".replace("-", "−") if abs(value) < 1e4 else f"{value:,.0f}".replace("-", "−")
-
-
-def _percent(value: float, _: Any = None) -> str:
-    return f"{100 * value:.3g}%".replace("-", "−")
-
-
-@contextmanager
-def _small(width: int, height: int) -> Iterator[tuple[Canvas, Axes]]:
-    """A canvas of `width` by `height` pixels with one plot, and the style to draw it in."""
-    with matplotlib.rc_context(_STYLE):
-        canvas = Canvas(figsize=(width / _PIXELS_PER_INCH, height / _PIXELS_PER_INCH), dpi=_PIXELS_PER_INCH)
-        FigureCanvasAgg(canvas)
-        axes = canvas.add_axes((44 / width, 36 / height, 1 - 54 / width, 1 - 54 / height))
-        axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.yaxis.set_major_formatter(FuncFormatter(_short))
-        yield canvas, axes
+    return Figure("Prompts retained, by pass rate", alt, svg_of(canvas, "difficulty", alt))
 
 
 def _lines(name: str, panel: _Panel, history: Sequence[Mapping[str, Any]], step: str) -> Figure | None:
     curves = {}
     for metric, label in panel.curves.items():
-        values = [_number(entry.get(metric)) for entry in history]
+        values = [number(entry.get(metric)) for entry in history]
         if any(not math.isnan(value) for value in values):
             curves[label] = values
     if not curves:
         return None
-    with _small(*_PANEL_SIZE) as (canvas, axes):
+    with small_canvas(*_PANEL_SIZE) as (canvas, axes):
         for number, (label, values) in enumerate(curves.items()):
             colour = COLOURS[number % len(COLOURS)]
             axes.plot(values, color=colour, linestyle=DASHES[number % len(DASHES)], label=label)
             isolated = _between_gaps(values)
             axes.plot(isolated, [values[i] for i in isolated], "o", color=colour, markersize=3)
         if panel.share:
-            axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+            axes.yaxis.set_major_formatter(FuncFormatter(percent))
         _finish_x(axes, len(history), step)
         if len(curves) > 1:
-            _legend(axes, len(curves))
+            legend(axes, len(curves))
     alt = f"{panel.caption} over {len(history)} {step}s. " + " ".join(
         _range_words(label, values) for label, values in curves.items()
     )
-    return Figure(panel.caption, alt, _svg(canvas, name, alt))
+    return Figure(panel.caption, alt, svg_of(canvas, name, alt))
 
 
 def _between_gaps(values: Sequence[float]) -> list[int]:
@@ -242,20 +168,20 @@ def _between_gaps(values: Sequence[float]) -> list[int]:
 
 def _range_words(label: str, values: Sequence[float]) -> str:
     real = [value for value in values if not math.isnan(value)]
-    ends = f"first {_short(real[0])}, last {_short(real[-1])}"
-    return f"{label}: {ends}, least {_short(min(real))}, most {_short(max(real))}."
+    ends = f"first {short(real[0])}, last {short(real[-1])}"
+    return f"{label}: {ends}, least {short(min(real))}, most {short(max(real))}."
 
 
 def _seconds(name: str, history: Sequence[Mapping[str, Any]]) -> Figure | None:
     parts = {
-        label: [_number(entry.get(metric)) for entry in history]
+        label: [number(entry.get(metric)) for entry in history]
         for metric, label in _RL_SECONDS.items()
         if any(metric in entry for entry in history)
     }
     if not parts:
         return None
     edges = [i - 0.5 for i in range(len(history) + 1)]
-    with _small(*_PANEL_SIZE) as (canvas, axes):
+    with small_canvas(*_PANEL_SIZE) as (canvas, axes):
         below = [0.0] * len(history)
         for number, (label, values) in enumerate(parts.items()):
             above = [b + value for b, value in zip(below, values, strict=True)]
@@ -263,31 +189,17 @@ def _seconds(name: str, history: Sequence[Mapping[str, Any]]) -> Figure | None:
             below = above
         axes.set_ylim(bottom=0)
         _finish_x(axes, len(history), "iteration")
-        _legend(axes, len(parts))
+        legend(axes, len(parts))
     totals = {label: sum(value for value in values if not math.isnan(value)) for label, values in parts.items()}
-    summary = ", ".join(f"{label} {_short(total)}" for label, total in totals.items())
+    summary = ", ".join(f"{label} {short(total)}" for label, total in totals.items())
     alt = f"Seconds of each of {len(history)} iterations, stacked by phase. In total: {summary}."
-    return Figure("Seconds per iteration", alt, _svg(canvas, name, alt))
+    return Figure("Seconds per iteration", alt, svg_of(canvas, name, alt))
 
 
 def _finish_x(axes: Axes, length: int, label: str) -> None:
     axes.set_xlim(-0.5, max(0.5, length - 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set_xlabel(label)
-
-
-def _legend(axes: Axes, entries: int) -> None:
-    axes.legend(
-        loc="lower right",
-        bbox_to_anchor=(1, 1),
-        ncols=entries,
-        fontsize=8.5,
-        borderpad=0.2,
-        handlelength=1.6,
-        handletextpad=0.4,
-        columnspacing=1,
-        borderaxespad=0,
-    )
 
 
 def _evaluated(records: Sequence[StageRecord]) -> list[tuple[str, float, float, float]]:
@@ -297,8 +209,8 @@ def _evaluated(records: Sequence[StageRecord]) -> list[tuple[str, float, float, 
         evaluation = evaluation_figures(evaluation_record(records, stage))
         if stage not in ROW_STAGES or "model" not in record.outputs:
             continue
-        tokens, accuracy = _number(evaluation.get("mean_tokens")), _number(evaluation.get("accuracy"))
-        error = _number(evaluation.get("standard_error"))
+        tokens, accuracy = number(evaluation.get("mean_tokens")), number(evaluation.get("accuracy"))
+        error = number(evaluation.get("standard_error"))
         if not math.isnan(tokens + accuracy):
             models.append((stage, tokens, accuracy, 0.0 if math.isnan(error) else error))
     return models
@@ -315,7 +227,7 @@ def _token_efficiency(records: Sequence[StageRecord], width: int, height: int) -
     models = _evaluated(records)
     if not models:
         return None
-    with _small(width, height) as (canvas, axes):
+    with small_canvas(width, height) as (canvas, axes):
         kinds = (("o", COLOURS[0], "the chain"), ("D", COLOURS[1], "long2short"))
         for marker, colour, label in kinds:
             chosen = [m for m in models if m[0].startswith("long2short/") == (label == "long2short")]
@@ -336,10 +248,10 @@ def _token_efficiency(records: Sequence[StageRecord], width: int, height: int) -
         axes.set_title("accuracy", loc="left", fontsize=9)
         axes.set_xlabel("mean response tokens")
         axes.xaxis.set_major_locator(MaxNLocator(6 if width > 500 else 4))
-        axes.xaxis.set_major_formatter(FuncFormatter(_short))
+        axes.xaxis.set_major_formatter(FuncFormatter(short))
         axes.yaxis.set_major_locator(MaxNLocator(5))
-        axes.yaxis.set_major_formatter(FuncFormatter(_percent))
-        _legend(axes, len(axes.get_legend_handles_labels()[1]))
+        axes.yaxis.set_major_formatter(FuncFormatter(percent))
+        legend(axes, len(axes.get_legend_handles_labels()[1]))
         _label(canvas, axes, models)
     return canvas
 
@@ -374,31 +286,3 @@ def _label(canvas: Canvas, axes: Axes, models: Sequence[tuple[str, float, float,
             )
             (x0, y0), (x1, y1) = to_axes.transform(point), to_axes.transform(end)
             axes.plot([x0, x1], [y0, y1], transform=axes.transAxes, color=INK, linewidth=0.5, alpha=0.5, zorder=1)
-
-
-def _id(text: str) -> str:
-    """A text as part of an id: a stage's name may hold anything."""
-    return re.sub(r"[^\w-]", "-", text, flags=re.ASCII)
-
-
-def _svg(canvas: Canvas, name: str, alt: str) -> str:
-    """The canvas as an `svg` element: no prologue, ids of its own, the page's text colour and font."""
-    name = _id(name)
-    file = io.StringIO()
-    with matplotlib.rc_context(_STYLE):
-        canvas.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    text = file.getvalue()
-    text = text[text.index("<svg") :].strip()
-    box = re.search(r'viewBox="[^"]*"', text)
-    assert box is not None
-    # Within HTML, a style sheet in one figure would reach all others.
-    text = re.sub(r"<defs>\s*<style[^>]*>.*?</style>\s*</defs>", "", text, count=1, flags=re.DOTALL)
-    text = re.sub(r'\bid="([^"]*)"', lambda own: f'id="{name}-{_id(own[1])}"', text)
-    text = re.sub(r'(url\(|href=")#', rf"\1#{name}-", text)
-    text = re.sub(r"(font-family: |font: [^;\"]*?px )[^;\"]*", r"\1system-ui, sans-serif", text)
-    text = text.replace(INK, "currentColor")
-    start = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {box.group()} role="img" '
-        f'aria-label="{html.escape(visible(alt))}" style="stroke-linejoin: round; stroke-linecap: butt">'
-    )
-    return re.sub(r"<svg[^>]*>", lambda _: start, text, count=1)

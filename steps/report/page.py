@@ -16,7 +16,7 @@ from infra.gates.result import GateResult
 from infra.store.evaluation_stages import evaluation_figures, evaluation_record, is_evaluation
 from infra.store.records import StageRecord
 from infra.text import for_display
-from steps.report import figures
+from steps.report import context_figures, figures
 from steps.report.table import by_stage, report_rows, reward_model_rows
 
 NONE = "–"
@@ -48,6 +48,12 @@ def render_report(name: str, records: Sequence[StageRecord]) -> str:
                 # One point compares nothing.
                 if len(evaluations) > 1 and (figure := figures.token_efficiency_figure(records, *size)) is not None
             ],
+            lengths=[
+                figure
+                for draw in (context_figures.limits_figure, context_figures.lengths_figure)
+                if (figure := draw(evaluations)) is not None
+            ],
+            contexts=context_figures.context_rows(evaluations),
             rl=[(record.stage, curves) for record in stages.values() if (curves := figures.rl_figures(record))],
             losses=[
                 figure

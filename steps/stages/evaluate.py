@@ -10,6 +10,7 @@ from typing import Any
 
 from infra.stages.contract import StageContext, StageOutput
 from steps.configs.evaluation import EvaluationConfig
+from steps.context_evaluation import evaluate_context
 from steps.evaluation import evaluate
 from steps.problem import load_problems
 from steps.sampling_bench import SamplingBench
@@ -24,11 +25,13 @@ def run(
 ) -> StageOutput:
     """Evaluate the input `model` on the test problems of the input `data`.
 
-    `before` is called with the bench first; what it returns are the stage's metrics.
+    Where the recipe names them for this stage, tasks in long texts follow. `before` is called with the bench first; what it returns are the stage's metrics.
     """
     problems = load_problems(context.inputs["data"] / "test.jsonl")
     with sampling_bench(context, settings) as bench:
         metrics = before(bench)
         evaluation = evaluate(bench, problems, settings.own)
+        if settings.own.context is not None:
+            evaluation.context = evaluate_context(bench, settings.own.context)
         metrics = {**metrics, "verdicts": dict(bench.scorer.counts)}
     return StageOutput({}, metrics, evaluation, evaluation.headline)

@@ -1,7 +1,7 @@
 """Curves: the metrics that stages logged over their steps, ready to be drawn beside each other."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,8 @@ class Curve:
     metric: str
     series: tuple[Sequence[float | None], ...]
     """One for each run, by step; None where nothing was logged."""
+    places: tuple[int, ...] = ()
+    """What stands on the axis, by step, where it is not the steps."""
 
     @property
     def summaries(self) -> list[SeriesSummary | None]:
@@ -59,14 +61,18 @@ class Curve:
 
     @property
     def points(self) -> dict[str, Any]:
-        """`steps`, from the first that was logged to the last, and one list of values for each run, all of one length;
-        thinned out beyond MAX_POINTS."""
+        """`steps`, from the first that was logged to the last, `of` what they are, and one list of values for each run,
+        all of one length; thinned out beyond MAX_POINTS."""
         logged = [step for series in self.series for step, value in enumerate(series) if value is not None]
         first, last = min(logged), max(logged)
         stride = max(1, math.ceil((last - first) / MAX_POINTS))
         steps = sorted({*range(first, last + 1, stride), last})
         values = [[series[step] if step < len(series) else None for step in steps] for series in self.series]
-        return {"steps": [step + 1 for step in steps], "series": values}
+        return {
+            "steps": [self.places[step] if self.places else step + 1 for step in steps],
+            "series": values,
+            "of": "tokens" if self.places else "step",
+        }
 
 
 def curves_of(records: Sequence[StageRecord | None]) -> list[Curve]:
@@ -76,7 +82,25 @@ def curves_of(records: Sequence[StageRecord | None]) -> list[Curve]:
     curves = [
         Curve(name, tuple([number(step.get(name)) for step in history] for history in histories)) for name in names
     ]
-    return sorted((curve for curve in curves if any(curve.summaries)), key=_place)
+    return [
+        *_evaluation_curves(records),
+        *sorted((curve for curve in curves if any(curve.summaries)), key=_place),
+    ]
+
+
+def _evaluation_curves(records: Sequence[StageRecord | None]) -> Iterator[Curve]:
+    """Accuracy by the tokens allowed for a response, and by the length of the context, where a stage evaluated that."""
+    evaluations = [record.evaluation if record else None for record in records]
+    by_limit = [{one.tokens: one.accuracy for one in each.limits} if each else {} for each in evaluations]
+    by_length = [
+        {one.tokens: one.accuracy for one in each.context.lengths} if each and each.context else {}
+        for each in evaluations
+    ]
+    for metric, by_tokens in (("accuracy by tokens allowed", by_limit), ("accuracy by context", by_length)):
+        tokens = tuple(sorted({place for values in by_tokens for place in values}))
+        if tokens:
+            series = tuple([values.get(place) for place in tokens] for values in by_tokens)
+            yield Curve(metric, series, tokens)
 
 
 def _place(curve: Curve) -> tuple[bool, int, str]:

@@ -5,7 +5,7 @@ import math
 import re
 
 from infra.store.records import StageRecord
-from steps.report import figures
+from steps.report import canvas, figures
 from steps.report.labels import Box, place
 from tests.steps.report.made_up_run import STAGES, record
 
@@ -49,7 +49,7 @@ def test_ids_hold_nothing_but_letters_digits_and_dashes_whatever_a_stage_is_call
 
 def test_the_token_efficiency_figure_takes_the_page_s_colour_and_also_comes_as_png(run: list[StageRecord]) -> None:
     svg, png = figures.token_efficiency(run), figures.token_efficiency(run, "png")
-    assert svg is not None and b"currentColor" in svg and figures.INK.encode() not in svg
+    assert svg is not None and b"currentColor" in svg and canvas.INK.encode() not in svg
     assert b"<text" in svg and b"@font-face" not in svg and b"<metadata" not in svg
     assert png is not None and png.startswith(b"\x89PNG")
     assert figures.token_efficiency(run) == svg

@@ -53,7 +53,7 @@
               heading.textContent =
                 at == null || self.cursor.left < 0
                   ? defaultText
-                  : `step ${self.data[0][at]}: ${self.data.slice(1).map((series) => short(series[at])).join(" · ")}`;
+                  : `${points.of} ${self.data[0][at].toLocaleString("en")}: ${self.data.slice(1).map((series) => short(series[at])).join(" · ")}`;
             },
           ],
         },
