@@ -10,6 +10,7 @@ The text has any length; what is asked for is a handful of names or numbers in i
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 
 from steps.configs.evaluation import ContextKind
@@ -36,63 +37,18 @@ HAYSTACK = (
 )
 """RULER's text about nothing."""
 
-WORDS = tuple(
-    [
-        "anchor",
-        "basket",
-        "candle",
-        "dragon",
-        "engine",
-        "feather",
-        "garden",
-        "hammer",
-        "island",
-        "jacket",
-        "kettle",
-        "ladder",
-        "magnet",
-        "needle",
-        "orange",
-        "pepper",
-        "quartz",
-        "ribbon",
-        "saddle",
-        "tunnel",
-        "umbrella",
-        "violin",
-        "window",
-        "yellow",
-        "zipper",
-        "bridge",
-        "carpet",
-        "dinner",
-        "forest",
-        "guitar",
-        "harbor",
-        "insect",
-        "jungle",
-        "lantern",
-        "mirror",
-        "nickel",
-        "oyster",
-        "pillow",
-        "rabbit",
-        "silver",
-        "timber",
-        "valley",
-        "walnut",
-        "button",
-        "cactus",
-        "desert",
-        "falcon",
-        "goblet",
-    ]
+_ROWS = (
+    "anchor basket candle dragon engine feather garden hammer island jacket kettle ladder",
+    "magnet needle orange pepper quartz ribbon saddle tunnel umbrella violin window yellow",
+    "zipper bridge carpet dinner forest guitar harbor insect jungle lantern mirror nickel",
+    "oyster pillow rabbit silver timber valley walnut button cactus desert falcon goblet",
 )
+WORDS = tuple(word for row in _ROWS for word in row.split())
 CITIES = ("Lisbon", "Oslo", "Cairo", "Lima", "Quito", "Dublin", "Prague", "Nairobi", "Hanoi", "Sofia", "Tunis", "Riga")
 FIRST_NAMES = ("Anna", "Boris", "Clara", "David", "Elena", "Felix", "Greta", "Henry", "Irene", "Jonas", "Karla", "Leo")
 TRADES = ("baker", "pilot", "nurse", "tailor", "farmer", "lawyer", "singer", "potter", "sailor", "mason", "clerk")
 ANSWER = "Give the final answer in \\boxed{}, separated by commas if there are several."
-KEYS, ASKED, HOPS, FREQUENT = 4, 2, 5, 3
+KEYS, REQUESTED, HOPS, FREQUENT = 4, 2, 5, 3
 
 
 def make_task(kind: ContextKind, rng: Random, room: int, count: Count) -> ContextTask:
@@ -133,25 +89,25 @@ def fill(
             excess -= max(1, sizes[chosen.pop()])
 
 
-def _needles(rng: Random, room: int, count: Count) -> ContextTask:
+def _keys(rng: Random, room: int, count: Count) -> ContextTask:
     keys = rng.sample(WORDS, KEYS)
     numbers = [str(number) for number in rng.sample(range(1000, 10000), KEYS)]
     lines = [f"The special number for {key} is {number}. " for key, number in zip(keys, numbers, strict=True)]
-    question = f"\n\nWhat are the special numbers for {' and '.join(keys[:ASKED])} in the text above? {ANSWER}"
+    question = f"\n\nWhat are the special numbers for {' and '.join(keys[:REQUESTED])} in the text above? {ANSWER}"
     order = rng.sample(lines, len(lines))
 
     def fillers() -> Iterator[str]:
         while True:
             yield from (f"{line} " for line in HAYSTACK)
 
-    return ContextTask(fill(rng, order, fillers(), ("", question), room, count), tuple(numbers[:ASKED]))
+    return ContextTask(fill(rng, order, fillers(), ("", question), room, count), tuple(numbers[:REQUESTED]))
 
 
-def _tracing(rng: Random, room: int, count: Count) -> ContextTask:
+def _variables(rng: Random, room: int, count: Count) -> ContextTask:
     names = [f"{word}_{rng.randint(10, 99)}" for word in rng.sample(WORDS, 2 * HOPS)]
     values = [str(value) for value in rng.sample(range(10000, 100000), 2)]
     chains = [
-        [f"{chain[0]} = {value}\n", *(f"{name} = {before}\n" for before, name in zip(chain, chain[1:], strict=False))]
+        [f"{chain[0]} = {value}\n", *(f"{name} = {before}\n" for before, name in pairwise(chain))]
         for chain, value in zip((names[:HOPS], names[HOPS:]), values, strict=True)
     ]
     placed = sorted((rng.random(), place, number) for number, chain in enumerate(chains) for place in range(len(chain)))
@@ -167,7 +123,7 @@ def _tracing(rng: Random, room: int, count: Count) -> ContextTask:
     return ContextTask(fill(rng, lines, fillers(), ("", question), room, count), tuple(names[:HOPS]))
 
 
-def _aggregation(rng: Random, room: int, count: Count) -> ContextTask:
+def _frequent_words(rng: Random, room: int, count: Count) -> ContextTask:
     words = rng.sample(WORDS, len(WORDS))
     frequent, others = words[:FREQUENT], words[FREQUENT:]
     question = f"\n\nWhat are the {FREQUENT} words that occur most often in the list above? {ANSWER}"
@@ -180,7 +136,7 @@ def _aggregation(rng: Random, room: int, count: Count) -> ContextTask:
     return ContextTask(fill(rng, [], fillers(), ("", question), room, count), tuple(frequent))
 
 
-def _questions(rng: Random, room: int, count: Count) -> ContextTask:
+def _people(rng: Random, room: int, count: Count) -> ContextTask:
     people = (f"{first} {word.capitalize()}" for first in FIRST_NAMES for word in WORDS)
     everyone = rng.sample(list(people), len(FIRST_NAMES) * len(WORDS))
     person, city = everyone[0], rng.choice(CITIES)
@@ -196,8 +152,8 @@ def _questions(rng: Random, room: int, count: Count) -> ContextTask:
 
 
 _MAKERS: dict[ContextKind, Callable[[Random, int, Count], ContextTask]] = {
-    "needles": _needles,
-    "tracing": _tracing,
-    "aggregation": _aggregation,
-    "questions": _questions,
+    "needles": _keys,
+    "tracing": _variables,
+    "aggregation": _frequent_words,
+    "questions": _people,
 }

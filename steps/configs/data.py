@@ -41,7 +41,7 @@ class LongConfig(BaseModel):
         return lengths
 
 
-SHORTEST_LONG = 256
+SHORTEST_LONG = 64
 
 
 class NanoWorldConfig(BaseModel):

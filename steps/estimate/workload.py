@@ -90,7 +90,8 @@ class Workload:
         stages.append(self._long_cot_sft())
         if self.recipe.reward_models is not None:
             stages.append(self._reward_models())
-        stages += [self._rl("rl", self.recipe.rl), StageWork("long2short/merge", (self._evaluation("long"),))]
+        merged = StageWork("long2short/merge", self._evaluations("long2short/merge", "long"))
+        stages += [self._rl("rl", self.recipe.rl), merged]
         stages += [self._shortest(), self._dpo(), self._rl("long2short/rl", self.recipe.long2short.rl)]
         return stages
 
@@ -107,10 +108,18 @@ class Workload:
         prompt = self.figures.prompt_tokens
         return Generation(problems * samples, problems * prompt, prompt, mean, longest)
 
-    def _evaluation(self, kind: str) -> Generation:
-        evaluation = self.recipe.evaluation
+    def _evaluations(self, stage: str, kind: str) -> tuple[Generation, ...]:
+        """Of a stage's model: on the held-out problems, and on tasks in long texts, whose prompts fill their length."""
+        evaluation = self.recipe.evaluation.for_stage(stage)
         longest = evaluation.max_response_tokens
-        return self._sampled(self.figures.test_problems, evaluation.samples, self._mean(kind, longest), longest)
+        problems = self._sampled(self.figures.test_problems, evaluation.samples, self._mean(kind, longest), longest)
+        context = evaluation.context
+        if context is None:
+            return (problems,)
+        longest, tasks = context.max_response_tokens, context.tasks * len(context.kinds)
+        prompts = [length - longest for length in context.lengths]
+        mean = self._mean(kind, longest)
+        return (problems, *(Generation(tasks, tasks * prompt, prompt, mean, longest) for prompt in prompts))
 
     def _phase(self, key: str, phase: PhaseConfig, examples: float, response: float) -> Training:
         """Whole examples fill a step to within half of one's length."""
@@ -121,7 +130,7 @@ class Workload:
         return Training(key, steps, per_step, phase.sequence_length, tokens)
 
     def _import(self) -> StageWork:
-        return StageWork("import", (self._evaluation("base"),))
+        return StageWork("import", self._evaluations("import", "base"))
 
     def _vanilla_sft(self) -> StageWork:
         config, figures = self.recipe.vanilla_sft, self.figures
@@ -134,7 +143,7 @@ class Workload:
             "vanilla_sft",
             (
                 self._sampled(problems, config.expansion.samples, self._mean("short", longest), longest),
-                self._evaluation("short"),
+                *self._evaluations("vanilla_sft", "short"),
             ),
             (
                 self._phase("vanilla_sft.phases.0", first, figures.sft_examples, figures.sft_tokens),
@@ -160,7 +169,7 @@ class Workload:
         config, figures = self.recipe.long_cot_sft, self.figures
         paths = min(config.paths, figures.long_cot_paths)
         training = self._phase("long_cot_sft.phase", config.phase, paths, figures.long_cot_tokens)
-        return StageWork("long_cot_sft", (self._evaluation("long"),), (training,), turns=1)
+        return StageWork("long_cot_sft", self._evaluations("long_cot_sft", "long"), (training,), turns=1)
 
     def _reward_models(self) -> StageWork:
         config = self.recipe.reward_models
@@ -208,7 +217,8 @@ class Workload:
             prompt + self._mean("long", config.max_response_tokens),
             reference=True,
         )
-        return StageWork(stage, (generation, self._evaluation("long")), (training,), turns=config.iterations + 1)
+        generations = (generation, *self._evaluations(stage, "long"))
+        return StageWork(stage, generations, (training,), turns=config.iterations + 1)
 
     def _shortest(self) -> StageWork:
         config = self.recipe.long2short.shortest
@@ -216,7 +226,8 @@ class Workload:
         mean = self._mean("long", longest)
         training = self._phase("long2short.shortest.phase", config.phase, problems, mean / 2)
         responses = self._sampled(problems, config.responses.samples, mean, longest)
-        return StageWork("long2short/shortest", (responses, self._evaluation("long")), (training,), turns=1)
+        stage = "long2short/shortest"
+        return StageWork(stage, (responses, *self._evaluations(stage, "long")), (training,), turns=1)
 
     def _dpo(self) -> StageWork:
         config = self.recipe.long2short.dpo
@@ -235,7 +246,8 @@ class Workload:
             reference=True,
         )
         responses = self._sampled(problems, config.responses.samples, mean, longest)
-        return StageWork("long2short/dpo", (responses, self._evaluation("long")), (training,), turns=1)
+        stage = "long2short/dpo"
+        return StageWork(stage, (responses, *self._evaluations(stage, "long")), (training,), turns=1)
 
     def _problems(self, requested: int) -> float:
         return min(requested, self.figures.train_problems)

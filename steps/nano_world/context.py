@@ -1,4 +1,4 @@
-"""Tasks in long texts in the lines of the nano world: RULER's four kinds, as steps/context_tasks.py has them in English.
+"""Tasks in long texts in the lines of the nano world: RULER's four kinds, as steps/context_tasks.py in English.
 
 - `needles`: names with a number each stand among equations; the question adds or subtracts two to four of them.
 - `tracing`: a name's value follows from a second name's, in a chain; the question is the last of them.

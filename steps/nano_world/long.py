@@ -95,7 +95,7 @@ def _problem(rng: Random, kind: str, prompt: str, answer: int, difficulty: int) 
 
 def make_facts(rng: Random, length: int, path: int) -> Task:
     """One to four facts among four times as many, spread over a text of `length` tokens."""
-    count = rng.randint(1, 4)
+    count = rng.randint(1, min(4, length // 50))
     names = sample_names(rng, 5 * count)
     values = {name: rng.randint(0, 24 if count > 1 else LARGEST) for name in names}
     lines = [f"{name} = {values[name]}\n" for name in names]

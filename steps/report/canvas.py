@@ -71,7 +71,7 @@ class Figure:
     """An `svg` element to stand within HTML, with `alt` as its label."""
 
 
-def number(value: Any) -> float:
+def as_number(value: Any) -> float:
     """A metric as a number; NaN, which leaves a gap, for anything else."""
     usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if usable else math.nan

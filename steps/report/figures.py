@@ -26,8 +26,8 @@ from steps.report.canvas import (
     PIXELS_PER_INCH,
     STYLE,
     Figure,
+    as_number,
     legend,
-    number,
     percent,
     short,
     small_canvas,
@@ -134,7 +134,7 @@ def difficulty_figure(counts: Mapping[str, int]) -> Figure | None:
 def _lines(name: str, panel: _Panel, history: Sequence[Mapping[str, Any]], step: str) -> Figure | None:
     curves = {}
     for metric, label in panel.curves.items():
-        values = [number(entry.get(metric)) for entry in history]
+        values = [as_number(entry.get(metric)) for entry in history]
         if any(not math.isnan(value) for value in values):
             curves[label] = values
     if not curves:
@@ -174,7 +174,7 @@ def _range_words(label: str, values: Sequence[float]) -> str:
 
 def _seconds(name: str, history: Sequence[Mapping[str, Any]]) -> Figure | None:
     parts = {
-        label: [number(entry.get(metric)) for entry in history]
+        label: [as_number(entry.get(metric)) for entry in history]
         for metric, label in _RL_SECONDS.items()
         if any(metric in entry for entry in history)
     }
@@ -209,8 +209,8 @@ def _evaluated(records: Sequence[StageRecord]) -> list[tuple[str, float, float, 
         evaluation = evaluation_figures(evaluation_record(records, stage))
         if stage not in ROW_STAGES or "model" not in record.outputs:
             continue
-        tokens, accuracy = number(evaluation.get("mean_tokens")), number(evaluation.get("accuracy"))
-        error = number(evaluation.get("standard_error"))
+        tokens, accuracy = as_number(evaluation.get("mean_tokens")), as_number(evaluation.get("accuracy"))
+        error = as_number(evaluation.get("standard_error"))
         if not math.isnan(tokens + accuracy):
             models.append((stage, tokens, accuracy, 0.0 if math.isnan(error) else error))
     return models

@@ -23,9 +23,10 @@ def run(
     settings: GenerateSettings[EvaluationConfig],
     before: Callable[[SamplingBench], dict[str, Any]] = lambda bench: {},
 ) -> StageOutput:
-    """Evaluate the input `model` on the test problems of the input `data`.
+    """Evaluate the input `model` on the test problems of the input `data`, and on tasks in long texts where the recipe
+    names the stage for them.
 
-    Where the recipe names them for this stage, tasks in long texts follow. `before` is called with the bench first; what it returns are the stage's metrics.
+    `before` is called with the bench first; what it returns are the stage's metrics.
     """
     problems = load_problems(context.inputs["data"] / "test.jsonl")
     with sampling_bench(context, settings) as bench:

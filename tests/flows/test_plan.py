@@ -117,6 +117,11 @@ def test_heads_that_ranks_cannot_share_are_refused_by_the_plan(store: Path) -> N
     plan(chain(store, "trainer.ranks=2", "trainer.sequence_parallel=2"))
 
 
+def test_tasks_in_long_texts_run_the_evaluations_that_are_named_and_nothing_else(store: Path) -> None:
+    context = "evaluation.context={lengths: [400], max_response_tokens: 64, stages: [rl, long2short/dpo]}"
+    assert runs(plan(chain(store, context))) == ["evaluate/rl", "evaluate/long2short/dpo"]
+
+
 def test_the_seed_and_data_from_outside_are_reasons(store: Path, tmp_path: Path) -> None:
     planned = plan(chain(store, "seed=7"))
     assert planned["data"].reason == "seed changed: 0 → 7"

@@ -36,7 +36,8 @@ TABLE = {
     # The recipe's stages, each in a file of its own.
     "steps/nano_world/congruence.py": {"data"},
     "steps/nano_world/programs.py": {"data"},
-    "steps/nano_world/long.py": {"data"},
+    "steps/nano_world/long.py": {"data"} | EVALUATES,
+    "steps/nano_world/context.py": EVALUATES,
     "steps/nano_world/answers.py": {"reward_models"},
     "steps/configs/data.py": {"data"},
     "steps/checkpoint.py": {"import", PATHS},
@@ -74,6 +75,8 @@ TABLE = {
     "steps/long2short/responses.py": {"long2short/shortest", "long2short/dpo"},
     "steps/evaluation.py": EVALUATES,
     "steps/answer_reading.py": EVALUATES,
+    "steps/context_evaluation.py": EVALUATES,
+    "steps/context_tasks.py": EVALUATES,
     "steps/configs/evaluation.py": EVALUATES,
     "steps/engine_agreement.py": EVALUATES,
     # What several stages share.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from steps.chat import Chat
 from steps.configs.evaluation import EvaluationConfig
-from steps.evaluation import evaluate, percentile
+from steps.evaluation import by_limit, evaluate, percentile
 from steps.problem import Problem
 from tests.steps.scripted import Answer, scripted_bench
 
@@ -93,3 +93,11 @@ def test_an_answer_without_a_box_counts_where_the_configuration_reads_it_otherwi
         read = evaluate(bench, [problem("one")], config.model_copy(update={"answer_reading": "last_number"}))
         assert read.accuracy == 1 and "100.0% by last number" in read.headline
         assert read.examples[0].response == "1 + 1 = 2"
+
+
+def test_accuracy_by_the_tokens_allowed_counts_longer_responses_as_wrong() -> None:
+    rewards, lengths = [[1.0, 1.0], [0.0, 1.0]], [[16, 40], [20, 33]]
+    results = {one.tokens: one.accuracy for one in by_limit(rewards, lengths, 100)}
+    assert results == {16: 0.25, 32: 0.25, 64: 0.75, 100: 0.75}
+    assert [one.tokens for one in by_limit(rewards, lengths, 64)] == [16, 32, 64]
+    assert [one.tokens for one in by_limit(rewards, lengths, 8)] == [8]

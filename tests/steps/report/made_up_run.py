@@ -80,6 +80,17 @@ def evaluation(stage: str, response: str | None = None) -> dict[str, Any]:
             for name, (domain, prompt) in PROMPTS.items()
             for right in [rng.random() < accuracy + 0.2]
         ],
+        "limits": [{"tokens": limit, "accuracy": accuracy * min(1, limit / 320)} for limit in (16, 64, 320)],
+        "context": {
+            "lengths": [
+                {"tokens": 4096, "tasks": 8, "accuracy": 0.9, "kinds": {"needles": 1.0, "tracing": 0.8}},
+                {"tokens": 32768, "tasks": 8, "accuracy": 0.4, "kinds": {"needles": 0.7, "tracing": 0.1}},
+            ],
+            "threshold": 0.856,
+            "effective_length": 4096,
+        }
+        if stage == "rl"
+        else None,
     }
 
 
@@ -133,6 +144,7 @@ def rl_history(iterations: int, accuracy: float, tokens: float) -> list[dict[str
         share = i / max(1, iterations - 1)
         entry = {
             "rollout_tokens": 14_000.0,
+            "reread_share": 0.2 * rng.random(),
             "rollout_seconds": 3.1 + rng.random(),
             "groups_done": 20.0,
             "groups_in_buffer": 28.0 + rng.randint(-5, 5),

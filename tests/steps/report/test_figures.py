@@ -12,7 +12,7 @@ from tests.steps.report.made_up_run import STAGES, record
 
 def test_rl_curves_are_left_out_where_the_history_lacks_their_metric(run: list[StageRecord]) -> None:
     captions = [figure.caption for figure in figures.rl_figures(run[STAGES.index("rl")])]
-    assert captions[0] == "Accuracy" and captions[-1] == "Seconds per iteration" and len(captions) == 9
+    assert captions[0] == "Accuracy" and captions[-1] == "Seconds per iteration" and len(captions) == 10
     assert "Reward, mean" not in captions
     with_reward = record(
         "rl", history=[{"rl/reward": 0.5, "rl/accuracy": None}, {"rl/reward": math.nan}, {"rl/reward": 1}]

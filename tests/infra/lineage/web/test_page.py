@@ -15,6 +15,7 @@ from infra.lineage.index import LineageIndex
 from infra.lineage.web.curves import MAX_POINTS, curves_of
 from infra.lineage.web.site import Site
 from infra.lineage.web.templating import NONE
+from infra.store.evaluation import Evaluation
 from infra.store.open import open_store
 from infra.store.records import Failure, OtherBytes, StageRecord
 from infra.store.store import object_prefix
@@ -242,6 +243,24 @@ def test_curves_begin_at_the_first_logged_step_and_are_thinned_out_to_the_last()
     assert points["steps"][0] == 11 and points["steps"][-1] == 10 + 3 * MAX_POINTS
     assert len(points["steps"]) <= MAX_POINTS + 1 and points["series"][0][-1] == 3.0 * MAX_POINTS - 1
     assert set(points["series"][1]) == {None}
+
+
+def test_what_an_evaluation_measured_by_length_is_drawn_over_the_lengths() -> None:
+    by_length = [{"tokens": length, "tasks": 4, "accuracy": 1 / length, "kinds": {}} for length in (512, 2048)]
+    evaluation = {"problems": 1, "samples": 1, "accuracy": 1, "standard_error": 0, "mean_tokens": 9}
+    evaluation |= {"median_tokens": 9, "p99_tokens": 9, "limits": [{"tokens": 16, "accuracy": 1}]}
+    context = {"lengths": by_length, "threshold": 0.5, "effective_length": 0}
+    records = [
+        stage_record("evaluate/rl", "run", evaluation=Evaluation.model_validate(each))
+        for each in (evaluation | {"context": context}, evaluation | {"limits": [{"tokens": 32, "accuracy": 0.5}]})
+    ]
+    points = {curve.metric: curve.points for curve in curves_of(records)}
+    assert points["accuracy by context"] == {
+        "steps": [512, 2048],
+        "of": "tokens",
+        "series": [[1 / 512, 1 / 2048], [None, None]],
+    }
+    assert points["accuracy by tokens allowed"]["series"] == [[1, None], [None, 0.5]]
 
 
 def test_the_graph_goes_back_and_forth_and_leaves_siblings_to_be_asked_for(visitor: TestClient) -> None:
