@@ -11,7 +11,7 @@ from random import Random
 from steps.configs.evaluation import ContextKind
 from steps.context_tasks import ContextTask
 from steps.nano_world.arithmetic import LARGEST
-from steps.nano_world.long import count_tokens, make_assignments, make_facts, sample_names
+from steps.nano_world.long import LETTERS, ORDERED, count_tokens, make_assignments, make_facts
 
 PATH = 256
 """Most tokens of a path through assignments."""
@@ -23,12 +23,12 @@ def make_nano_task(kind: ContextKind, rng: Random, room: int) -> ContextTask:
         problem = (make_facts if kind == "needles" else make_assignments)(rng, room, PATH).problem
         return ContextTask(problem.text, (problem.answer,))
     if kind == "questions":
-        names = sample_names(rng, (room - 4) // 5)
+        names = rng.sample(ORDERED, (room - 5) // 5)
         values = [rng.randint(0, LARGEST) for _ in names]
         name, value = rng.choice(list(zip(names, values, strict=True)))
         text = "".join(f"{name} = {value}\n" for name, value in zip(names, values, strict=True))
         return ContextTask(f"{text}What is {name}?", (str(value),))
-    frequent, *others = sample_names(rng, 20)
+    frequent, *others = rng.sample(LETTERS, 20)
     question = "What is the first?"
     lines: list[str] = []
     left = room - count_tokens(question)

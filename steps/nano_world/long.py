@@ -1,6 +1,6 @@
 """Long problems: facts spread over a long text, a value followed through assignments, a search that has to be long.
 
-A problem has the chosen length in tokens, counted by the nano base's tokenizer. Names like `c41` stand for numbers.
+A problem has the chosen length in tokens, counted by the nano base's tokenizer. Names stand for numbers.
 Between the lines that matter stand equations, and facts that no question asks for:
 
 - `facts`: the values of one to four names are stated somewhere; the question adds and subtracts them.
@@ -23,14 +23,17 @@ from steps.nano_world.arithmetic import LARGEST, random_operation
 from steps.nano_world.task import LICENCE, SOURCE, Task, boxed, thought
 from steps.problem import Problem
 
-LETTERS = "abcdefghijklmnopqrstuvwyz"
-"""Of names; x is an unknown elsewhere in the nano world."""
+LETTERS = "abcdefghijklmnopqrstuvwyzABCDEFGHIJKLMNOPQRSTUVWYZ"
+"""Names; x is an unknown elsewhere in the nano world."""
 
 NUMBERS = range(10, 200)
-"""Of names, and the largest of all numbers: each is a token of its own."""
+"""Behind a letter, names in order; also the largest numbers: each is a token of its own."""
 
-FACT_TOKENS, ASSIGNMENT_TOKENS, TRY_TOKENS = 5, 18, 10
-"""Most tokens that a path takes for a name's value, for an assignment (read and computed), and for a number tested."""
+ORDERED = [f"{letter}{number}" for letter in LETTERS for number in NUMBERS]
+"""Names of numbers in a list."""
+
+ASSIGNMENT_TOKENS, TRY_TOKENS = 16, 10
+"""Most tokens that a path takes for an assignment, read and computed, and for a number tested."""
 
 
 @cache
@@ -53,12 +56,6 @@ def filler(rng: Random) -> str:
     value = rng.randint(0, LARGEST)
     operation = random_operation(rng, value)
     return f"{value} {operation.symbol} {operation.operand} = {operation.apply(value)}\n"
-
-
-def sample_names(rng: Random, count: int) -> list[str]:
-    """Distinct names."""
-    every = [f"{letter}{number}" for letter in LETTERS for number in NUMBERS]
-    return rng.sample(every, count)
 
 
 def spread_out(rng: Random, lines: Sequence[str], question: str, length: int) -> str:
@@ -96,7 +93,7 @@ def _problem(rng: Random, kind: str, prompt: str, answer: int, difficulty: int) 
 def make_facts(rng: Random, length: int, path: int) -> Task:
     """One to four facts among four times as many, spread over a text of `length` tokens."""
     count = rng.randint(1, min(4, length // 50))
-    names = sample_names(rng, 5 * count)
+    names = rng.sample(LETTERS, 5 * count)
     values = {name: rng.randint(0, 24 if count > 1 else LARGEST) for name in names}
     lines = [f"{name} = {values[name]}\n" for name in names]
     total = values[names[0]]
@@ -122,10 +119,10 @@ def make_facts(rng: Random, length: int, path: int) -> Task:
 
 def make_assignments(rng: Random, length: int, path: int) -> Task:
     """A chain of assignments among those of another one, as many as path and text have room for, or fewer."""
-    most = max(2, min(path // ASSIGNMENT_TOKENS, length // (2 * 9) - 1))
+    most = max(2, min(path // ASSIGNMENT_TOKENS, length // (2 * 8) - 1, len(LETTERS) // 2))
     # Short chains are more frequent, so that the lengths of paths have a heavy tail.
     count = min(most, 1 + round(most ** rng.random()))
-    names = sample_names(rng, 2 * count)
+    names = rng.sample(LETTERS, 2 * count)
     (own, computed), (other, _) = _chain(rng, names[:count]), _chain(rng, names[count:])
     last = own[-1].split(" ")[0]
     lines = [line for _, line in sorted(_interleaved(rng, own, other))]
@@ -166,13 +163,13 @@ def _interleaved(rng: Random, first: Sequence[str], second: Sequence[str]) -> It
 
 def make_long_search(rng: Random, length: int, path: int) -> Task:
     """Numbers with names in order, of which one has the remainder; where it stands is how long the path is."""
-    most = max(2, min(path // TRY_TOKENS, length // 6 - 4, len(LETTERS) * len(NUMBERS)))
+    most = max(2, min(path // TRY_TOKENS, length // 6 - 4, len(ORDERED)))
     tries = min(most, 1 + round(most ** rng.random()))
     modulus = rng.randint(3, 12)
     remainder = rng.randrange(modulus)
-    listed = min(length // 6 - 4, tries + rng.randint(0, tries), len(LETTERS) * len(NUMBERS))
-    start = rng.randint(0, len(LETTERS) * len(NUMBERS) - listed)
-    every = [f"{letter}{number}" for letter in LETTERS for number in NUMBERS][start : start + listed]
+    listed = min(length // 6 - 4, tries + rng.randint(0, tries), len(ORDERED))
+    start = rng.randint(0, len(ORDERED) - listed)
+    every = ORDERED[start : start + listed]
     numbers = [_unlike(rng, modulus, remainder) for _ in range(tries - 1)]
     numbers.append(rng.randrange(remainder, NUMBERS.stop, modulus))
     numbers += [rng.randrange(NUMBERS.stop) for _ in range(listed - tries)]

@@ -33,13 +33,13 @@ def answer_from(text: str) -> int:
     *lines, question = text.splitlines()
     values: dict[str, int] = {}
     for line in lines:
-        if match := re.fullmatch(r"([a-z]\d+) = (\d+)", line):
+        if match := re.fullmatch(r"([a-zA-Z]\d*) = (\d+)", line):
             values[match[1]] = int(match[2])
-        elif match := re.fullmatch(r"([a-z]\d+) = ([a-z]\d+) ([+-]) (\d+)", line):
+        elif match := re.fullmatch(r"([a-zA-Z]\d*) = ([a-zA-Z]\d*) ([+-]) (\d+)", line):
             values[match[1]] = values[match[2]] + int(match[3] + match[4])
     if match := re.fullmatch(r"What is the first with x mod (\d+) = (\d+)\?", question):
         return next(value for value in values.values() if value % int(match[1]) == int(match[2]))
-    names = re.findall(r"(?:([+-]) )?([a-z]\d+)", question)
+    names = re.findall(r"(?:([+-]) )?([a-zA-Z]\d*)", question.removeprefix("What is "))
     return sum(int(f"{sign or '+'}{values[name]}") for sign, name in names)
 
 
