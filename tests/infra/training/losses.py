@@ -1,14 +1,10 @@
 """What test_trainer_ranks.py trains on: a module of its own, for the ranks to find by its name."""
 
-import gc
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, distributed
-from transformers import PreTrainedModel
+from torch import Tensor
 
 from infra.training.trainer import LossValue
 from steps.packing import PackedRows, pack
@@ -29,53 +25,6 @@ class Poisoned:
         seen = torch.zeros(len(ROWS), dtype=torch.int64)
         seen[here] = 1
         return LossValue(-logprobs.mean() * (float("nan") if here == self.place else 1.0), {"seen": seen})
-
-
-@dataclass(frozen=True)
-class WithGradients:
-    """A loss whose sums hold its gradient by each parameter's name, added up over ranks and micro-batches.
-
-    Parameters are found through the graph of the log-probabilities, and their names in the model that has them: a loss
-    is given neither.
-    """
-
-    loss: Callable[[Tensor, Any], LossValue]
-    shared: bool
-    """Whether ranks share rows: each then has a part of the gradient."""
-
-    def __call__(self, logprobs: Tensor, batch: Any) -> LossValue:
-        value = self.loss(logprobs, batch)
-        leaves = {id(leaf) for leaf in _leaves(value.loss)}
-        named = next(
-            dict(model.named_parameters())
-            for model in gc.get_objects()
-            if isinstance(model, PreTrainedModel) and leaves <= {id(one) for one in model.parameters()}
-        )
-        gradients = dict(zip(named, torch.autograd.grad(value.loss, [*named.values()], retain_graph=True), strict=True))
-        if self.shared:
-            for gradient in gradients.values():
-                distributed.all_reduce(gradient)
-        return LossValue(value.loss, gradients)
-
-
-def _leaves(tensor: Tensor) -> Iterator[Tensor]:
-    """The parameters that a tensor was computed from."""
-    waiting, seen = [tensor.grad_fn], set()
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            yield node.variable
-        waiting += [following for following, _ in node.next_functions]
-
-
-class FitValue:
-    """A loss of a value head's values, one of each row."""
-
-    def __call__(self, values: Tensor, batch: PackedRows) -> LossValue:
-        return LossValue((values - 1).square().sum())
 
 
 class Endless:
