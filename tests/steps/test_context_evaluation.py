@@ -32,7 +32,7 @@ def expected_of(kind: ContextKind, text: str) -> set[str]:
         return {number for key, number in numbers.items() if key in question}
     if kind == "tracing":
         value = re.findall(r"value (\d+)", question)[0]
-        values = {}
+        values: dict[str, str] = {}
         for name, source in re.findall(r"^(\w+) = (\w+)$", body, re.M):
             values[name] = values.get(source, source)
         return {name for name, own in values.items() if own == value}

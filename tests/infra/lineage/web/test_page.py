@@ -246,8 +246,10 @@ def test_curves_begin_at_the_first_logged_step_and_are_thinned_out_to_the_last()
 
 
 def test_what_an_evaluation_measured_by_length_is_drawn_over_the_lengths() -> None:
-    by_length = [{"tokens": length, "tasks": 4, "accuracy": 1 / length, "kinds": {}} for length in (512, 2048)]
-    evaluation = {"problems": 1, "samples": 1, "accuracy": 1, "standard_error": 0, "mean_tokens": 9}
+    by_length: list[dict[str, Any]] = [
+        {"tokens": length, "tasks": 4, "accuracy": 1 / length, "kinds": {}} for length in (512, 2048)
+    ]
+    evaluation: dict[str, Any] = {"problems": 1, "samples": 1, "accuracy": 1, "standard_error": 0, "mean_tokens": 9}
     evaluation |= {"median_tokens": 9, "p99_tokens": 9, "limits": [{"tokens": 16, "accuracy": 1}]}
     context = {"lengths": by_length, "threshold": 0.5, "effective_length": 0}
     records = [
