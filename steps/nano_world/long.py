@@ -17,11 +17,14 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
-from steps.configs.data import LongConfig
 from steps.nano_world.arithmetic import LARGEST, random_operation
 from steps.nano_world.task import LICENCE, SOURCE, Task, boxed, thought
 from steps.problem import Problem
+
+if TYPE_CHECKING:
+    from steps.configs.data import LongConfig
 
 LETTERS = "abcdefghijklmnopqrstuvwyzABCDEFGHIJKLMNOPQRSTUVWYZ"
 """Names; x is an unknown elsewhere in the nano world."""
@@ -203,7 +206,7 @@ MAKERS: dict[str, Callable[[Random, int, int], Task]] = {
 }
 
 
-def long_tasks(rng: Random, config: LongConfig, suitable: Callable[[Problem], bool]) -> Iterator[Task]:
+def long_tasks(rng: Random, config: "LongConfig", suitable: Callable[[Problem], bool]) -> Iterator[Task]:
     """Endless suitable tasks: kinds in turn, and lengths in turn for each kind."""
     while True:
         for length in config.lengths:
