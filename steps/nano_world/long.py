@@ -6,6 +6,7 @@ Between the lines that matter stand equations, and facts that no question asks f
 - `facts`: the values of one to four names are stated somewhere; the question adds and subtracts them.
 - `assignments`: a name's value is that of a second name plus or minus a number, in a chain of many; the question is
   the last.
+- `steps`: a chain of operations as arithmetic has it, of any number of steps, behind the equations.
 - `long search`: numbers with names in order; the question is the first of them that leaves a remainder. The path tests
   one after the other, so it is as long as the place of the answer.
 
@@ -19,7 +20,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from steps.nano_world.arithmetic import LARGEST, random_operation
+from steps.nano_world.arithmetic import LARGEST, make_chain, random_operation
 from steps.nano_world.task import LICENCE, SOURCE, Task, boxed, thought
 from steps.problem import Problem
 
@@ -35,8 +36,8 @@ NUMBERS = range(10, 200)
 ORDERED = [f"{letter}{number}" for letter in LETTERS for number in NUMBERS]
 """Names of numbers in a list."""
 
-ASSIGNMENT_TOKENS, TRY_TOKENS = 16, 10
-"""Most tokens that a path takes for an assignment, read and computed, and for a number tested."""
+ASSIGNMENT_TOKENS, TRY_TOKENS, STEP_TOKENS = 16, 10, 16
+"""Most tokens that a path takes for an assignment, read and computed, for a number tested, and for a step, checked."""
 
 
 @cache
@@ -164,6 +165,16 @@ def _interleaved(rng: Random, first: Sequence[str], second: Sequence[str]) -> It
         yield from zip(sorted(rng.random() for _ in lines), lines, strict=True)
 
 
+def make_steps(rng: Random, length: int, path: int) -> Task:
+    """A chain of as many operations as path and text have room for, or fewer."""
+    most = max(2, min(path // STEP_TOKENS, length // 3 - 6))
+    count = min(most, 1 + round(most ** rng.random()))
+    task = make_chain(rng, count)
+    text = spread_out(rng, [], task.problem.text, length)
+    problem = _problem(rng, "steps", text, int(task.problem.answer), min(5, 1 + count // 8))
+    return Task(problem, task.short, task.long)
+
+
 def make_long_search(rng: Random, length: int, path: int) -> Task:
     """Numbers with names in order, of which one has the remainder; where it stands is how long the path is."""
     most = max(2, min(path // TRY_TOKENS, length // 6 - 4, len(ORDERED)))
@@ -202,6 +213,7 @@ def _unlike(rng: Random, modulus: int, remainder: int) -> int:
 MAKERS: dict[str, Callable[[Random, int, int], Task]] = {
     "facts": make_facts,
     "assignments": make_assignments,
+    "steps": make_steps,
     "long search": make_long_search,
 }
 

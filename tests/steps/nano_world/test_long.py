@@ -19,7 +19,14 @@ from steps.question_form import question_form
 from steps.rewards.score import boxed_answer
 
 SIZES = {"train_problems": 60, "test_problems": 20, "sft_examples": 40, "long_cot_paths": 30}
-COMPUTE = {"+": operator.add, "-": operator.sub, "mod": operator.mod}
+COMPUTE = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.floordiv, "mod": operator.mod}
+STEPS = {
+    "Add": operator.add,
+    "Subtract": operator.sub,
+    "Multiply by": operator.mul,
+    "Divide by": operator.floordiv,
+    "Take it modulo": operator.mod,
+}
 LONG = LongConfig(train_problems=12, test_problems=6, sft_examples=9, long_cot_paths=24, lengths=(300, 900))
 
 
@@ -31,6 +38,12 @@ def world() -> NanoWorld:
 def answer_from(text: str) -> int:
     """What a reader of the text finds, who knows nothing of how it was made."""
     *lines, question = text.splitlines()
+    if question.startswith("Start with "):
+        value = int(question.split(".")[0].removeprefix("Start with "))
+        for step in question.split(". ")[1:-1]:
+            operation, number = step.rsplit(" ", 1)
+            value = STEPS[operation](value, int(number))
+        return value
     values: dict[str, int] = {}
     for line in lines:
         if match := re.fullmatch(r"([a-zA-Z]\d*) = (\d+)", line):
@@ -53,16 +66,18 @@ def test_a_problem_has_its_length_and_its_answer_and_its_paths_are_right(kind: s
     assert answer_from(task.problem.text) == int(task.problem.answer)
     assert question_form(task.problem.text) is None
     path = task.long(rng)
-    assert count_tokens(path) < 512 + 40 + 512 * ("Again" in path)
+    assert count_tokens(path) < 512 + 60 + 512 * ("Again" in path)
     for response in (task.short, path):
         assert response.endswith(f"\\boxed{{{task.problem.answer}}}")
-        for left, sign, right, result in re.findall(r"(\d+) ([-+]|mod) (\d+) = (\d+)", response):
+        if kind == "steps" and response is path:
+            continue  # the paths of arithmetic slip and correct themselves (test_world.py)
+        for left, sign, right, result in re.findall(r"(\d+) ([-+*/]|mod) (\d+) = (\d+)", response):
             assert COMPUTE[sign](int(left), int(right)) == int(result)
 
 
 def test_tokens_are_counted_as_the_base_counts_them(base: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base)
-    for task in islice(long_tasks(Random(0), LONG, lambda problem: True), 6):
+    for task in islice(long_tasks(Random(0), LONG, lambda problem: True), 8):
         assert count_tokens(task.problem.text) == len(tokenizer(task.problem.text)["input_ids"])
 
 
