@@ -17,6 +17,9 @@ from pydantic import (
 from steps.data_formats.registry import converter, formats_of
 from steps.problem import Example, Problem
 
+LongKind = Literal["facts", "assignments", "steps", "long search"]
+"""Kinds of long problem (steps/nano_world/long.py)."""
+
 
 class LongConfig(BaseModel):
     """How much of the nano world's long problems to generate, and how long they are."""
@@ -29,6 +32,9 @@ class LongConfig(BaseModel):
     long_cot_paths: int = Field(240, ge=3, description="Reasoning paths for long-CoT SFT to choose from.")
     lengths: tuple[int, ...] = Field(
         (512, 1024, 2048), min_length=1, description="Tokens of the problems' texts, each in turn."
+    )
+    kinds: tuple[LongKind, ...] = Field(
+        ("facts", "assignments", "steps", "long search"), min_length=1, description="Kinds of problem, each in turn."
     )
     path_tokens: int = Field(1024, ge=64, description="Most tokens of a path, which limits what a problem asks for.")
 

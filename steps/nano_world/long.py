@@ -222,7 +222,7 @@ def long_tasks(rng: Random, config: "LongConfig", suitable: Callable[[Problem], 
     """Endless suitable tasks: kinds in turn, and lengths in turn for each kind."""
     while True:
         for length in config.lengths:
-            for make in MAKERS.values():
-                while not suitable((task := make(rng, length, config.path_tokens)).problem):
+            for kind in config.kinds:
+                while not suitable((task := MAKERS[kind](rng, length, config.path_tokens)).problem):
                     pass
                 yield task

@@ -23,7 +23,7 @@ from steps.packing import pack
 from steps.rl.update import PolicyLoss, ResponseRows
 from steps.supervised import response_loss
 from steps.token_example import TokenExample
-from tests.infra.training.losses import ROWS, Endless, Poisoned
+from tests.infra.training.losses import ROWS, Endless, FitValue, Poisoned, WithGradients
 from tests.processes import running_below
 
 
@@ -40,12 +40,20 @@ SPARING = {"gradient_checkpointing": True, "logit_chunk_tokens": 16}
     scope="module",
     params=[
         {"zero_stage": 0},
-        {"zero_stage": 1},
+        {"zero_stage": 0, "sequence_parallel": 2},
+        {"zero_stage": 1, "sequence_parallel": 2},
         {"zero_stage": 2, "sequence_parallel": 2},
         {"zero_stage": 3} | SPARING,
         {"zero_stage": 3, "sequence_parallel": 2} | SPARING,
     ],
-    ids=["0", "1", "2, sharing rows", "3 sparing memory", "3 sparing memory, sharing rows"],
+    ids=[
+        "0",
+        "0, sharing rows",
+        "1, sharing rows",
+        "2, sharing rows",
+        "3 sparing memory",
+        "3 sparing memory, sharing rows",
+    ],
 )
 def ranks(base: Path, request: pytest.FixtureRequest) -> Iterator[TrainerRanks]:
     """Two ranks; a test that trains them puts the weights back."""
@@ -114,6 +122,41 @@ def test_two_ranks_take_the_steps_of_one_for_losses_of_whole_responses(
         for name, tensor in own.sums.items():
             torch.testing.assert_close(tensor, others.sums[name], atol=1e-3, rtol=1e-5)
     assert max((same[name] - weights[name]).abs().max().item() for name in weights) < 5e-5
+
+
+@pytest.mark.parametrize("kind", ["SFT", "RL", "DPO"])
+def test_two_ranks_have_the_gradient_of_one_for_every_parameter(
+    ranks: TrainerRanks, trainer: Trainer, base: Path, kind: str
+) -> None:
+    if ranks.config.zero_stage == 3:
+        pytest.skip("no rank has a whole parameter: norms and steps are compared above")
+    losses: dict[str, tuple[Any, Any]] = {
+        "SFT": (lambda one: ROWS, response_loss(ROWS)),
+        "RL": (policy_rows, PolicyLoss("mirror_descent", 0.1, torch.tensor([0.5, -1.0, 0.25]), 3.0)),
+        "DPO": (preference_rows, StepLoss(0.1, 2)),
+    }
+    rows_of, loss = losses[kind]
+    gradients = []
+    for one in (trainer, ranks):
+        one.load_weights(base)
+        gradients.append(
+            one.step(rows_of(one), WithGradients(loss, one.config.sequence_parallel > 1), learning_rate=1e-4).sums
+        )
+        one.load_weights(base)
+    expected, actual = gradients
+    assert actual.keys() == expected.keys() == {name for name, _ in trainer.weights()}
+    largest = max(gradient.abs().max().item() for gradient in expected.values())
+    for name, gradient in actual.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5 * largest, msg=name)
+
+
+def test_values_of_whole_rows_are_computed_by_ranks_with_rows_of_their_own(base: Path) -> None:
+    ranks = TrainerRanks(base, TrainerConfig(ranks=2, sequence_parallel=2), seed=0, head="value")
+    alone = Trainer(base, TrainerConfig(), seed=0, head="value")
+    steps = [one.step(ROWS, FitValue(), learning_rate=1e-4) for one in (alone, ranks)]
+    ranks.close()
+    assert steps[1].loss == pytest.approx(steps[0].loss, rel=1e-5)
+    assert steps[1].gradient_norm == pytest.approx(steps[0].gradient_norm, rel=1e-5)
 
 
 def test_heads_that_the_ranks_cannot_share_are_refused_by_the_key(base: Path) -> None:
