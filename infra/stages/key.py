@@ -207,12 +207,10 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> Sequence[tu
 
 def _differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     names = sorted(before.keys() | after.keys())
-    values = {name for name in names if before.get(name) is not None or after.get(name) is not None}
-    one_sided = {name for name in values if (name in before) != (name in after)}
-    for name in names:
-        section = name.rpartition(".")[0]
-        if name not in values and any(other.startswith((f"{name}.", f"{section}.")) for other in one_sided):
-            continue  # a section came or went: those of its keys that have a value say so
+    for number, name in enumerate(names):
+        came_or_went = before.get(name) is None and after.get(name) is None
+        if came_or_went and any(other.startswith(f"{name}.") for other in names[number + 1 :]):
+            continue  # a section that came or went: its keys say so
         if name not in before or name not in after or _plain(before[name]) != _plain(after[name]):
             yield name, before.get(name), after.get(name)
 
