@@ -2,13 +2,13 @@
 
     .venv/bin/python -m benchmarks.long_context [--json FILE] [--lengths 1024 4096 16384 32768]
 
-The shipped base in float32, its positions raised, without an end token, so that all responses grow alike. Every figure
-comes from a process of its own.
+The shipped base in float32, its positions raised. Every figure comes from a process of its own.
 
-`reread`: four responses, an eighth, three, five and seven eighths of the context long, grow by an eighth of it (an
-iteration of partial rollouts), once with an empty prefix cache, as after a hand-over, and once with all of their tokens
-in it. `reread_share` is the metric of RL: tokens computed again, of all that the engine computes. `time_share` is what
-reading them again takes of the iteration's time: 1 - seconds with the prefixes cached / seconds without.
+`reread`: four responses, an eighth, three, five and seven eighths of the context long, grow by at most an eighth of it
+(an iteration of partial rollouts; the base ends some of them before), once with an empty prefix cache, as after a
+hand-over, and once with all of their tokens in it. `reread_share` is the metric of RL: tokens computed again, of all
+that the engine computes. `time_share` is what reading them again takes of the iteration's time: 1 - seconds with the
+prefixes cached / seconds without.
 
 `prefill`: one prompt that fills the context, computed in chunks of 4,096 tokens and at once, and the same seeded
 response to both.
@@ -44,14 +44,10 @@ def _engine(folder: str, length: int, batched: int) -> Any:
     from infra.inference.engine import Engine
 
     model = endless(BASE, Path(folder), length)
-    settings = json.loads((model / "config.json").read_text())
-    (model / "config.json").write_text(json.dumps(settings | {"eos_token_id": None}))
     config = EngineConfig(
         context=length, max_sequences=8, max_batched_tokens=batched, kv_cache_mb=max(64, length // 80)
     )
-    engine = Engine(model, config)
-    engine.end_tokens = frozenset()
-    return engine
+    return Engine(model, config)
 
 
 def reread(length: int) -> dict[str, Any]:
@@ -79,6 +75,8 @@ def reread(length: int) -> dict[str, Any]:
         "reread_share": read["read again"] / computed["read again"],
         "time_share": 1 - seconds["cached"] / seconds["read again"],
         "seconds": seconds["read again"],
+        "read_again": read["read again"],
+        "generated": computed["read again"] - read["read again"],
     }
 
 
