@@ -179,7 +179,10 @@ class StageSpec:
         if self.name == "import":
             key, own = "import_checkpoint.checkpoint", recipe.import_checkpoint
             check_checkpoint_fits(recipe)
-            return {key: _resolved(key, "folder", own.checkpoint, cache, own.revision, belongs)}
+            sources = {key: _resolved(key, "folder", own.checkpoint, cache, own.revision, belongs)}
+            if own.chat_template is not None:
+                sources[CHAT_TEMPLATE] = _resolved(CHAT_TEMPLATE, "file", own.chat_template, cache)
+            return sources
         sources = {CUSTOM_FILE: _custom_reward(recipe, cache)} if self.judges_with_a_function(recipe) else {}
         if self.name == "long_cot_paths" and recipe.long_cot_paths is not None:
             key, teacher = "long_cot_paths.teacher.checkpoint", recipe.long_cot_paths.teacher
@@ -202,9 +205,11 @@ CHECKS = "steps.gates.inputs"
 
 CUSTOM_FILE = "judging.custom.file"
 
+CHAT_TEMPLATE = "import_checkpoint.chat_template"
+
 OUTSIDE = {
     "data": ("sources.*.*.path", "sources.*.*.hub"),
-    "import": ("checkpoint", "revision"),
+    "import": ("checkpoint", "revision", "chat_template"),
     "long_cot_paths": ("teacher.checkpoint", "teacher.revision"),
 }
 """By stage, the keys of its section that say where data outside the store lie; a * stands for each key or place."""

@@ -21,6 +21,7 @@ from infra.files import folder_written_aside, write_text_atomically
 from infra.store.source import Source
 from steps.checkpoint import check_checkpoint, context_of, load_config, select_files
 from steps.checkpoint_context import check_raised_context
+from steps.checkpoint_prompt import read_template, write_prompt, write_template
 from steps.checkpoint_repairs import repair_checkpoint
 from steps.configs.import_checkpoint import ImportConfig
 
@@ -38,6 +39,8 @@ class ImportResult:
     """Number of weights; tied ones count once."""
     context_length: int
     """In tokens, after raising."""
+    system_prompt: str
+    """What the chat template writes before each prompt by itself."""
     original_context_length: int
     """In tokens, as it came."""
     left_out: tuple[str, ...]
@@ -45,12 +48,18 @@ class ImportResult:
 
 
 def import_checkpoint(
-    source: Source, config: ImportConfig, destination: Path, report: Callable[[str], None] = LOGGER.info
+    source: Source,
+    config: ImportConfig,
+    destination: Path,
+    report: Callable[[str], None] = LOGGER.info,
+    chat_template: Path | None = None,
 ) -> ImportResult:
     """Copy the checkpoint in the folder of `source` to the folder `destination`, checked, whole or not at all.
 
-    `report` takes progress in one line each. Raises CheckpointRefused naming the file that is wrong and the way out,
-    FileExistsError where `destination` has files already.
+    `report` takes progress in one line each; `chat_template` is a file that replaces the checkpoint's.
+
+    Raises CheckpointRefused naming the file that is wrong and the way out, FileExistsError where `destination` has
+    files already.
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise FileExistsError(f"{destination} exists already: import into a new or empty folder")
@@ -58,7 +67,10 @@ def import_checkpoint(
         left_out = _copy(source, aside)
         if left_out:
             report(f"left out of {source.address}: {', '.join(left_out)}")
+        if chat_template is not None:
+            write_template(aside, read_template(chat_template))
         repair_checkpoint(aside, report)
+        write_prompt(aside, config, report)
         original = context_of(load_config(aside))
         if config.context_length is not None:
             _raise_context(aside, config.context_length, config.rope_theta)
@@ -74,6 +86,7 @@ def import_checkpoint(
         architecture=checked.architecture,
         parameters=checked.parameters,
         context_length=checked.context_length,
+        system_prompt=checked.system_prompt,
         original_context_length=original,
         left_out=left_out,
     )

@@ -1,6 +1,7 @@
 """`longhaul data check`: what a recipe would read, and what of it would be refused."""
 
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from flows.cli.command import Group
 from flows.cli.overrides import load_with_overrides
 from flows.cli.terminal import json_option, printable, set_option, warn
 from flows.home import HOME
-from flows.topology import STAGES
+from flows.topology import CHAT_TEMPLATE, STAGES
 
 if TYPE_CHECKING:
     from steps.chat import Chat
@@ -69,11 +70,19 @@ def _chat(recipe: "Recipe", folder: Path) -> "Chat | None":
     """The chat format of the recipe's checkpoint, of which everything but the weights is brought."""
     from infra.store.sources import bring
     from steps.chat import Chat
+    from steps.checkpoint_prompt import read_template, write_prompt, write_template
 
     try:
-        (resolved,) = STAGES["import"].sources(recipe, HOME / "cache" / "file_digests.json").values()
-        small = replace(resolved, belongs=lambda path: resolved.belongs(path) and not path.endswith(".safetensors"))
-        return Chat(bring(small, folder).path)
+        resolved = STAGES["import"].sources(recipe, HOME / "cache" / "file_digests.json")
+        whole = resolved["import_checkpoint.checkpoint"]
+        small = replace(whole, belongs=lambda path: whole.belongs(path) and not path.endswith(".safetensors"))
+        source = bring(small, folder / "brought").path
+        copy = folder / "copy"
+        shutil.copytree(source, copy, ignore=shutil.ignore_patterns("*.safetensors", "*.bin", "*.gguf", ".git"))
+        if CHAT_TEMPLATE in resolved:
+            write_template(copy, read_template(bring(resolved[CHAT_TEMPLATE], folder / "template").path))
+        write_prompt(copy, recipe.import_checkpoint, lambda text: None)
+        return Chat(copy)
     except Exception as error:  # transformers raises many kinds for a folder without a whole tokenizer
         warn(f"lengths are left out: the checkpoint's tokenizer cannot be read ({' '.join(str(error).split())[:200]})")
         return None

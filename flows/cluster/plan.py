@@ -112,6 +112,8 @@ def shipped_files(recipe: Recipe) -> dict[str, Path]:
     named = {"import_checkpoint.checkpoint": recipe.import_checkpoint.checkpoint}
     if recipe.data.sources is not None:
         named |= {f"{key}.path": one.path for key, one in recipe.data.sources.by_key().items() if one.path}
+    if recipe.import_checkpoint.chat_template is not None:
+        named["import_checkpoint.chat_template"] = recipe.import_checkpoint.chat_template
     if recipe.judging.custom is not None:
         named["judging.custom.file"] = recipe.judging.custom.file
     if recipe.gates.folder is not None:

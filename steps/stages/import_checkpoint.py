@@ -15,7 +15,9 @@ from steps.stages.settings import Settings
 def run(context: StageContext, settings: Settings[ImportConfig]) -> StageOutput:
     """Raises CheckpointRefused naming the file."""
     source = context.sources["import_checkpoint.checkpoint"]
-    result = import_checkpoint(source, settings.own, context.folder / "model", say)
+    template = context.sources.get("import_checkpoint.chat_template")
+    chat_template = template.path if template else None
+    result = import_checkpoint(source, settings.own, context.folder / "model", say, chat_template)
     metrics: dict[str, Any] = {
         "source": result.source,
         "architecture": result.architecture,
@@ -23,5 +25,7 @@ def run(context: StageContext, settings: Settings[ImportConfig]) -> StageOutput:
         "context_length": result.context_length,
         "left_out": list(result.left_out),
     }
+    if result.system_prompt:
+        metrics["before_each_prompt"] = result.system_prompt
     headline = f"{result.architecture}, {result.parameters:,} parameters"
     return StageOutput({"model": ("model", context.folder / "model")}, metrics, headline=headline)

@@ -42,6 +42,7 @@ TABLE = {
     "steps/configs/data.py": {"data"},
     "steps/checkpoint.py": {"import", PATHS},
     "steps/import_checkpoint.py": {"import", PATHS},
+    "steps/checkpoint_prompt.py": {"import", PATHS},
     "steps/checkpoint_context.py": {"import", PATHS},
     "steps/solutions.py": {"data"},
     "steps/data_rows.py": {"data"},
