@@ -65,7 +65,7 @@ class NanoWorldConfig(BaseModel):
 
 
 Format = Literal["longhaul", "chat", "prompt_completion", "gsm8k", "math", "humaneval", "mbpp", "verl", "easyr1", "trl"]
-"""What a source's rows look like (docs/recipes.md)."""
+"""What a source's rows look like (docs/data.md)."""
 
 Role = Literal["train", "test", "sft", "long_cot"]
 """What a source is for."""
@@ -92,7 +92,7 @@ class SourceConfig(BaseModel):
     )
     config: str | None = Field(None, description="Of a data set on the hub: which of its configurations.")
     split: str | None = Field(None, description="Of a data set on the hub: which split.")
-    format: Format = Field("longhaul", description="What its rows look like (docs/recipes.md).")
+    format: Format = Field("longhaul", description="What its rows look like (docs/data.md).")
     mapping: dict[str, str] | None = Field(
         None,
         description="In place of a format: by field of a problem or an example (prompt, answer, …), the field of a row "
