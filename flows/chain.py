@@ -31,7 +31,7 @@ from infra.stages.packages import package_versions
 from infra.stages.reuse import CachedStage
 from infra.stages.runner import StageRunner, StageTask
 from infra.store import records
-from infra.store.evaluation_stages import evaluated_stage, evaluation_stage
+from infra.store.evaluation_stages import evaluated_stage, evaluation_stage, is_evaluation
 from infra.store.records import StageRecord
 from infra.store.source import Source
 from infra.store.sources import ResolvedSource, bring
@@ -105,6 +105,8 @@ class Chain:
             {name: self._digest(each, known) for name, each in inputs.items()},
             self._gates_code,
         ]
+        if is_evaluation(spec.name) and self.recipe.evaluation.benchmarks:
+            parts.append({key: source.digest for key, source in self.sources(spec).items()})
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @cached_property
@@ -202,7 +204,7 @@ class Chain:
         """
         spec = evaluation_spec(name, {"model": Input(model.stage)})
         known = {model.stage: model, "data": data}
-        inputs = {**spec.inputs(self.recipe), **spec.checked}
+        inputs = spec.reads(self.recipe)
         return self.runner(self._task(name, spec, self._parts(spec, inputs, known), inputs, known))
 
     def _task(

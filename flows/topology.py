@@ -19,9 +19,9 @@ from infra.gates.suites import Suite
 from infra.inference.endpoint_config import OPERATIONAL as ENDPOINT_OPERATIONAL
 from infra.stages.contract import Body, Check
 from infra.store.backend import StoreError
-from infra.store.evaluation_stages import EVALUATE, evaluated_stage, evaluation_stage
 from infra.store.s3_client import SCHEME
 from infra.store.sources import Kind, ResolvedSource, resolve_source, resolve_split
+from steps.benchmark_rows import source_key
 from steps.checkpoint_files import belongs
 from steps.configs.data import SourceConfig
 from steps.configs.evaluation import EvaluationConfig
@@ -155,7 +155,8 @@ class StageSpec:
         }
         if "judging" in plain:
             _drop(plain, CUSTOM_FILE.split("."))
-        for key in (*OUTSIDE.get(self.name, ()), *OPERATIONAL.get(self.name, ())):
+        kind = EVALUATE if is_evaluation(self.name) else self.name
+        for key in (*OUTSIDE.get(kind, ()), *OPERATIONAL.get(self.name, ())):
             _drop(plain["own"], key.split("."))
         rules = {
             gate: [rule.model_dump(mode="json", exclude={"description"}) for rule in settings.gates.root[gate]]
@@ -168,6 +169,11 @@ class StageSpec:
         """Whether the stage judges, and the recipe names a function of one's own for it."""
         judges = "judging" in self.settings_type.__dataclass_fields__ and "judging" not in self.unused(recipe)
         return judges and recipe.judging.custom is not None
+
+    def reads(self, recipe: Recipe) -> Inputs:
+        """What body and gates read, by name."""
+        compared = data("test.jsonl", *TRAINED_ON) if is_evaluation(self.name) and recipe.evaluation.benchmarks else {}
+        return {**self.inputs(recipe), **self.checked, **compared}
 
     def sources(self, recipe: Recipe, cache: Path) -> dict[str, ResolvedSource]:
         """What the stage reads from outside the store, as it is now, by the recipe's key that names it.
@@ -184,6 +190,8 @@ class StageSpec:
                 sources[CHAT_TEMPLATE] = _resolved(CHAT_TEMPLATE, "file", own.chat_template, cache)
             return sources
         sources = {CUSTOM_FILE: _custom_reward(recipe, cache)} if self.judges_with_a_function(recipe) else {}
+        if is_evaluation(self.name):
+            sources |= _benchmarks(recipe, cache)
         if self.name == "long_cot_paths" and recipe.long_cot_paths is not None:
             key, teacher = "long_cot_paths.teacher.checkpoint", recipe.long_cot_paths.teacher
             if teacher.checkpoint is not None:
@@ -199,6 +207,25 @@ def _custom_reward(recipe: Recipe, cache: Path) -> ResolvedSource:
     if not source.address.startswith(SCHEME) and (fault := function_fault(Path(source.address), custom.function)):
         raise StoreError(f"{CUSTOM_FILE}: {fault}")
     return source
+
+
+TRAINED_ON = ("train.jsonl", "sft.jsonl", "long_cot.jsonl")
+"""The files of the data stage that models learn from: gates compare them with benchmarks."""
+
+
+def _benchmarks(recipe: Recipe, cache: Path) -> dict[str, ResolvedSource]:
+    """The rows of the benchmarks. Raises StoreError naming the key."""
+    sources = {}
+    for one in recipe.evaluation.benchmarks:
+        key, path = source_key(one.name), one.path or one.source.path
+        if path is not None:
+            sources[key] = _resolved(key, "file", path, cache)
+            continue
+        try:
+            sources[key] = resolve_split(one.source.hub or "", one.source.config, one.source.split)
+        except StoreError as error:
+            raise StoreError(f"{key}: {error}; or name a file with its rows (`path`)") from error
+    return sources
 
 
 CHECKS = "steps.gates.inputs"
@@ -405,8 +432,7 @@ def enabled_stages(recipe: Recipe) -> list[str]:
 
 def inputs_of(recipe: Recipe, stage: str) -> Inputs:
     """What body and gates of a stage read, by name."""
-    spec = STAGES[stage]
-    return {**spec.inputs(recipe), **spec.checked}
+    return STAGES[stage].reads(recipe)
 
 
 def upstream_of(recipe: Recipe, stage: str) -> set[str]:

@@ -6,7 +6,7 @@ compared before it was trained, and with published figures; the figures then say
 
 import re
 
-from steps.configs.evaluation import AnswerReading
+from steps.configs.answer_reading import AnswerReading
 from steps.rewards.score import after_thinking
 
 _NUMBER = re.compile(r"(?<![\w.])[-−]?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?")

@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 @config_option
 @set_option
 @click.option("--against", metavar="TAG", default="production", show_default=True, help="The tag to compare with.")
+@click.option(
+    "--benchmark",
+    "benchmarks",
+    metavar="NAME[=FILE]",
+    multiple=True,
+    help="A public benchmark besides (gsm8k, math500, aime24, humaneval, mbpp), from the hub or from a file.",
+)
+@click.option("--limit", type=click.IntRange(1), help="Only the first problems of each benchmark, at most so many.")
 @promotion_rules
 @json_option
 def evaluate(
@@ -36,6 +44,8 @@ def evaluate(
     config_path: str,
     settings: tuple[str, ...],
     against: str,
+    benchmarks: tuple[str, ...],
+    limit: int | None,
     accuracy_drop: float,
     token_growth: float | None,
     as_json: bool,
@@ -49,13 +59,13 @@ def evaluate(
     """
     enter_engine_environment()
     from flows.cli.overrides import load_with_overrides
-    from flows.evaluation import compare, evaluate_model, evaluate_tagged, write_comparison
+    from flows.evaluation import compare, evaluate_model, evaluate_tagged, with_benchmarks, write_comparison
     from flows.models import ModelNotFound
     from flows.notify import report_failure
     from flows.runs import leave_name, new_run_name
     from steps.promotion import PromotionRules
 
-    recipe = load_with_overrides(config_path, settings)
+    recipe = with_benchmarks(load_with_overrides(config_path, settings), benchmarks, limit)
     # A request to terminate is the same as Ctrl-C: what was under way is recorded as interrupted.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
@@ -108,7 +118,31 @@ def _show(recipe: "Recipe", comparison: "Comparison") -> None:
             )
     console = Console()
     console.print(table)
+    if any(one and one["evaluation"]["benchmarks"] for one in (both["model"], both["tagged"])):
+        console.print(_benchmarks(comparison))
     console.print(Text(printable(comparison.verdict), "green" if all(c.passed for c in comparison.checks) else "red"))
+
+
+def _benchmarks(comparison: "Comparison") -> Table:
+    table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)
+    for column in ("", "benchmark", "avg@n", "95 %", "pass@k", "maj@k", "tokens", "problems"):
+        table.add_column(column, justify="left" if column in ("", "benchmark") else "right")
+    both = comparison.plain()
+    for called, one in (("the model", both["model"]), (comparison.tag, both["tagged"])):
+        for figures in one["evaluation"]["benchmarks"].values() if one else ():
+            most = max(figures["pass_at"])
+            majority = figures["majority_at"].get(most)
+            changed = " (other rows)" if figures["as_published"] is False else ""
+            table.add_row(
+                *(Text(printable(cell)) for cell in (called, figures["title"] + changed)),
+                f"{figures['accuracy']:.1%}",
+                f"{figures['low']:.1%} to {figures['high']:.1%}",
+                f"{figures['pass_at'][most]:.1%} @{most}",
+                "" if majority is None else f"{majority:.1%} @{most}",
+                f"{figures['mean_tokens']:.1f}",
+                f"{figures['problems']} × {figures['samples']}",
+            )
+    return table
 
 
 if __name__ == "__main__":

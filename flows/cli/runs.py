@@ -203,6 +203,8 @@ def _figures(detail: "RunDetail", stage: str) -> Mapping[str, float]:
     shown_elsewhere = evaluated_stage(stage) in {record.stage for record in detail.stages}
     evaluation = None if shown_elsewhere else evaluation_of(detail.stages, stage)
     figures: dict[str, Any] = {name: getattr(evaluation, name) for name in EVALUATED} if evaluation else {}
+    for name, result in (evaluation.benchmarks if evaluation else {}).items():
+        figures |= {f"{name} {figure}": getattr(result, figure) for figure in ("accuracy", "mean_tokens")}
     figures |= {f"training {name}" if name in EVALUATED else name: value for name, value in record.metrics.items()}
     return {name: value for name, value in figures.items() if _is_number(value)} | {"seconds": record.seconds}
 

@@ -29,6 +29,7 @@ from great_expectations.expectations.metrics.map_metric_provider import (
 
 from infra.gates.images import image_fault
 from infra.gates.near_duplicates import NearDuplicates
+from infra.gates.shared_runs import SharedRuns
 
 Faults = list[str | None]
 """For each value of a column, why it breaks a rule; None where it keeps it."""
@@ -124,6 +125,25 @@ class ExpectColumnValuesToNotNearlyBeHeldOut(RowExpectation):
     )
     success_keys: ClassVar[tuple[str, ...]] = ("mostly", "held_out", "threshold", "words", "same_numbers")
     args_keys: ClassVar[tuple[str, ...]] = ("column", "held_out", "threshold", "words", "same_numbers")
+    references: ClassVar[dict[str, str]] = {"held_out": "texts"}
+
+
+def _no_shared_run(texts: Sequence[str], held_out: str, words: int) -> Faults:
+    return [
+        None if match is None else f"shares {words} words in a row with {match[0]!r}: {match[1]}"
+        for match in SharedRuns(parameter_value(held_out), words).find(texts)
+    ]
+
+
+class ExpectColumnValuesToShareNoRunOfWordsWithHeldOut(RowExpectation):
+    """No text of the column has so many consecutive words of one that models are evaluated on."""
+
+    held_out: str
+    words: Whole = Whole(13)
+
+    map_metric: ClassVar[str] = _rows("column_values.no_shared_run", ("held_out", "words"), _no_shared_run)
+    success_keys: ClassVar[tuple[str, ...]] = ("mostly", "held_out", "words")
+    args_keys: ClassVar[tuple[str, ...]] = ("column", "held_out", "words")
     references: ClassVar[dict[str, str]] = {"held_out": "texts"}
 
 
@@ -234,6 +254,7 @@ class ExpectColumnTagSharesToBeBetween(ColumnAggregateExpectation):
 CUSTOM = (
     ExpectColumnValuesToNotBeHeldOut,
     ExpectColumnValuesToNotNearlyBeHeldOut,
+    ExpectColumnValuesToShareNoRunOfWordsWithHeldOut,
     ExpectColumnTokenLengthsToBeBetween,
     ExpectColumnValuesToParse,
     ExpectColumnImagesToDecode,

@@ -53,6 +53,41 @@ class ContextResult(BaseModel):
     """The largest length up to which the accuracy reaches the threshold at every length; 0 where it never does."""
 
 
+class BenchmarkResult(BaseModel):
+    """How a model did on a public benchmark. Shares are from 0 to 1, over problems."""
+
+    title: str
+    problems: int
+    samples: int
+    """Responses for each problem."""
+    accuracy: float
+    """avg@n: the share of right responses."""
+    standard_error: float
+    """Of the accuracy; the responses to one problem are one cluster."""
+    low: float
+    """The 95 % interval of the accuracy, by problems."""
+    high: float
+    pass_at: dict[int, float] = {}
+    """pass@k by k, unbiased."""
+    majority_at: dict[int, float] = {}
+    """maj@k by k; empty where answers cannot be compared, as of programs."""
+    mean_tokens: float
+    cut_off: float = 0.0
+    """The share of responses that were as long as is allowed."""
+    max_response_tokens: int
+    """That a response had, by the settings and the engine's context."""
+    temperature: float
+    answer_reading: str
+    address: str
+    """Where the rows were read."""
+    rows_digest: str
+    """SHA-256 of prompts and answers."""
+    as_published: bool | None = None
+    """Whether the rows are those that the definition knows; None where it knows nothing of them."""
+    licence: str = "unknown"
+    citation: str = ""
+
+
 class Evaluation(BaseModel):
     """How a model did on the held-out problems."""
 
@@ -71,6 +106,8 @@ class Evaluation(BaseModel):
     answer_reading: str = "boxed"
     """How answers to mathematics were read (steps/answer_reading.py)."""
     domains: dict[str, DomainResult] = {}
+    benchmarks: dict[str, BenchmarkResult] = {}
+    """By name."""
     examples: list[EvaluatedResponse] = Field([], validation_alias=AliasChoices("examples", "shown"))
     """Some responses to be read. Records of format 1 call them `shown`."""
 

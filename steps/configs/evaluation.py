@@ -1,12 +1,12 @@
 """Settings of the evaluation that follows every stage."""
 
+from collections import Counter
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-AnswerReading = Literal["boxed", "last_number", "final_answer_line"]
-"""How an answer is read from a response (steps/answer_reading.py)."""
-
+from steps.configs.answer_reading import AnswerReading
+from steps.configs.benchmarks import BenchmarkConfig
 
 ContextKind = Literal["needles", "tracing", "aggregation", "questions"]
 """RULER's four kinds of task (arXiv 2404.06654, section 3)."""
@@ -89,9 +89,22 @@ class EvaluationConfig(BaseModel):
         None, description="Tasks in long texts, after RULER; without the section there are none."
     )
 
+    benchmarks: tuple[BenchmarkConfig, ...] = Field(
+        (),
+        description="Public benchmarks on which models are evaluated besides: names of those that are here, as in "
+        "[gsm8k, math500], or mappings with a name and what is changed. Training reads none of this.",
+    )
+
     def for_stage(self, stage: str | None) -> "EvaluationConfig":
         """The settings of the evaluation of a stage's model; None: of a model by its name, which has all of them."""
         if self.context is None:
             return self
         named = stage is None or self.context.stages is None or stage in self.context.stages
         return self.model_copy(update={"context": self.context.model_copy(update={"stages": None}) if named else None})
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "EvaluationConfig":
+        names = Counter(one.name for one in self.benchmarks)
+        if repeated := [name for name, count in names.items() if count > 1]:
+            raise ValueError(f"benchmarks: {repeated[0]} stands twice: give one another `name`, and a `source`")
+        return self

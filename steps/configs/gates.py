@@ -31,13 +31,14 @@ _TEST = Table(_PROBLEM_COLUMNS, _TO_ANSWER)
 _PROBLEMS = Table(_PROBLEM_COLUMNS, {**_TO_ANSWER, **_HELD_OUT})
 _CURATED = Table(_PROBLEM_COLUMNS, {**_TO_ANSWER, **_HELD_OUT, "max_domain_share": "number"})
 _EXAMPLES = Table(_EXAMPLE_COLUMNS, {**_HELD_OUT, "max_tokens": "number"})
+_TRAINED = Table(frozenset(("id", "prompt", "text", *_ORIGIN)), _HELD_OUT)
 _PAIRS = Table(frozenset(("id", "chosen", "rejected")), {})
 _LABELLED = Table(frozenset(("id", "reference", "answer", "form", "right")), {})
 _LEDGER = Table(frozenset(("id", "problem_id", "started", "ended", "outcome")), {})
 _PROMPTS: Tables = {"test problems": _TEST, "RL prompts": _PROBLEMS}
 
 READ: dict[str, Tables] = {
-    "evaluate": {"test problems": _TEST},
+    "evaluate": {"test problems": _TEST, "training rows": _TRAINED},
     "vanilla_sft": {"test problems": _TEST, "SFT examples": _EXAMPLES, "problems to expand on": _PROBLEMS},
     "curation": {"test problems": _TEST, "train problems": _PROBLEMS},
     "long_cot_sft": {"test problems": _TEST, "long paths": _EXAMPLES, "RL prompts": _PROBLEMS},

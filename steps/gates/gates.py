@@ -11,7 +11,16 @@ from infra.progress.tasks import say
 from infra.stages.contract import StageContext
 from steps.chat import Chat
 from steps.gates.parsers import parsers
-from steps.gates.tables import Columns, example_frame, frame_of, held_out_parameters, problem_frame
+from steps.gates.tables import (
+    Columns,
+    TrainingRow,
+    benchmark_parameters,
+    example_frame,
+    frame_of,
+    held_out_parameters,
+    problem_frame,
+    training_frame,
+)
 from steps.problem import Example, Problem, load_problems
 from steps.rewards.math.pool import MathPool
 
@@ -50,6 +59,11 @@ class Gates:
         """Check supervised examples: each fits `max_tokens`, and none is a problem that is held out."""
         if gate in self._suite:
             self._check(gate, example_frame(examples, chat), {**self._held_out_parameters, "max_tokens": max_tokens})
+
+    def training_rows(self, rows: Sequence[TrainingRow], benchmarks: Mapping[str, Sequence[Problem]]) -> None:
+        """Compare rows that models learn from with the problems of benchmarks, by name."""
+        if "training rows" in self._suite and benchmarks:
+            self._check("training rows", training_frame(rows), benchmark_parameters(benchmarks))
 
     def table(self, gate: str, columns: Columns) -> None:
         """Check a table whose rules name no parameters."""

@@ -3,21 +3,42 @@
 They are no part of the stage: where its outputs are reused and rules changed meanwhile, these check alone.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
 from infra.stages.contract import StageContext
+from steps.benchmark_rows import load_benchmark, source_key
 from steps.chat import Chat
 from steps.configs.evaluation import EvaluationConfig
 from steps.configs.long_cot import LongCotConfig
 from steps.configs.sft import SftConfig
 from steps.gates.gates import Gates
+from steps.gates.tables import TrainingRow, training_row
 from steps.long_paths import load_paths
-from steps.problem import load_examples, load_problems
+from steps.problem import Example, Problem, load_examples, load_problems
 from steps.stages.settings import Settings
 
 
 def evaluate(context: StageContext, settings: Settings[EvaluationConfig]) -> None:
-    """What models are evaluated on."""
+    """What models are evaluated on, and what they learned from beside benchmarks."""
+    benchmarks = settings.own.benchmarks
     with Gates(context, settings.gates) as gates:
         gates.test_problems()
+        if benchmarks:
+            problems = {one.name: load_benchmark(context.sources[source_key(one.name)], one) for one in benchmarks}
+            gates.training_rows(list(_training_rows(context.inputs["data"])), problems)
+
+
+def _training_rows(folder: Path) -> Iterator[TrainingRow]:
+    files: dict[str, Callable[[Path], Sequence[Problem | Example]]] = {
+        "train": load_problems,
+        "sft": load_examples,
+        "long_cot": load_examples,
+    }
+    for name, load in files.items():
+        path = folder / f"{name}.jsonl"
+        for place, row in enumerate(load(path) if path.is_file() else [], 1):
+            yield training_row(name, place, row)
 
 
 def vanilla_sft(context: StageContext, settings: Settings[SftConfig]) -> None:

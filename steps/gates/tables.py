@@ -5,6 +5,7 @@ Tables of what a single stage makes (preference pairs, a ledger) stand beside it
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -63,6 +64,43 @@ def example_frame(examples: Sequence[Example], chat: Chat) -> pd.DataFrame:
 def _digest(prompt: str) -> str:
     """The digest of a problem with this prompt."""
     return Problem.model_construct(id="", prompt=prompt, verifier="math").digest
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """A row that models learn from, as it is compared with benchmarks."""
+
+    id: str
+    """Its file, its place from 1, and its problem."""
+    prompt: str
+    text: str
+    """All of its text: prompt, and response or solution."""
+    digest: str
+    source: str
+    licence: str
+
+
+def training_row(file: str, place: int, row: Problem | Example) -> TrainingRow:
+    """A problem or an example of a file of the data stage."""
+    if isinstance(row, Problem):
+        name, prompt, rest, digest = row.id, row.text, row.solution or "", row.digest
+    else:
+        name, prompt, rest, digest = row.problem_id, row.prompt, row.response, _digest(row.prompt)
+    return TrainingRow(f"{file}:{place}:{name}", prompt, f"{prompt}\n{rest}", digest, row.source, row.licence)
+
+
+def training_frame(rows: Sequence[TrainingRow]) -> pd.DataFrame:
+    """Rows that models learn from."""
+    return pd.DataFrame([vars(row) for row in rows], columns=list(TrainingRow.__dataclass_fields__))
+
+
+def benchmark_parameters(benchmarks: Mapping[str, Sequence[Problem]]) -> dict[str, Any]:
+    """What rules need to know of the problems of benchmarks: each is named by benchmark and id."""
+    problems = [(f"{name}/{problem.id}", problem) for name, each in benchmarks.items() for problem in each]
+    return {
+        "held_out_digests": frozenset(problem.digest for _, problem in problems),
+        "held_out_texts": [(name, problem.text) for name, problem in problems if not problem.images],
+    }
 
 
 def held_out_parameters(problems: Sequence[Problem]) -> dict[str, Any]:

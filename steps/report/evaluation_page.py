@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from steps.report.benchmarks import benchmark_rows
 from steps.report.page import NONE, environment
 from steps.report.table import MODEL_DIGITS
 
@@ -37,6 +38,7 @@ def render_evaluation(name: str, comparison: Mapping[str, Any]) -> str:
                 (label, form, [one[key] for one in evaluations], _change(evaluations, key))
                 for label, key, form in FIGURES
             ],
+            benchmarks=benchmark_rows(zip(("The model", f"Tagged {comparison['tag']}"), evaluations, strict=False)),
             domains=[
                 (domain, [one["domains"].get(domain, {}).get("accuracy") for one in evaluations])
                 for domain in sorted({domain for one in evaluations for domain in one["domains"]})

@@ -15,6 +15,7 @@ import yaml
 from infra.intervals import interval
 from infra.store.evaluation import Evaluation
 from infra.store.records import RunRecord, StageRecord
+from steps.report.benchmarks import benchmark_rows
 
 LONGEST_TEXT = 300
 PRIVATE = ("store", "tracking", "notify", "schedule", "cluster")
@@ -109,6 +110,7 @@ def model_card(card: Card, converted: tuple[str, str] | None = None) -> str:
         "records of the run.",
         _base(card, converted),
         _figures(card),
+        _benchmarks(card),
         _data(card),
         _reproduce(card),
     ]
@@ -171,6 +173,23 @@ def _figures(card: Card) -> str:
         "## Figures\n\nOn held-out problems. The interval is the one of 95 %, over problems.\n\n"
         "| model after | accuracy | 95 % | mean tokens | problems × responses | answers read |\n"
         "|---|---:|---:|---:|---:|---|\n" + "\n".join(rows)
+    )
+
+
+def _benchmarks(card: Card) -> str:
+    rows = benchmark_rows((stage, evaluation.model_dump()) for stage, evaluation in card.evaluations.items())
+    if not rows:
+        return ""
+    lines = [
+        f"| {escaped(row.title)} | {escaped(row.label)} | {row.accuracy:.1%} | {row.low:.1%} to {row.high:.1%} | "
+        f"{'' if row.pass_at is None else f'{row.pass_at:.1%} (k = {row.most})'} | "
+        f"{'' if row.majority_at is None else f'{row.majority_at:.1%} (k = {row.most})'} | {row.mean_tokens:.0f} | "
+        f"{row.problems} × {row.samples}{' (other rows than published)' if row.as_published is False else ''} |"
+        for row in rows
+    ]
+    return (
+        "## Benchmarks\n\n| benchmark | model after | avg@n | 95 % | pass@k | maj@k | mean tokens | "
+        "problems × responses |\n|---|---|---:|---:|---:|---:|---:|---:|\n" + "\n".join(lines)
     )
 
 

@@ -17,6 +17,7 @@ from infra.store.evaluation_stages import evaluation_figures, evaluation_record,
 from infra.store.records import StageRecord
 from infra.text import for_display
 from steps.report import context_figures, figures
+from steps.report.benchmarks import benchmark_rows
 from steps.report.table import by_stage, report_rows, reward_model_rows
 
 NONE = "–"
@@ -61,6 +62,7 @@ def render_report(name: str, records: Sequence[StageRecord]) -> str:
                 # RL logs no loss; what it logs has its own figures.
                 if (figure := figures.loss_figure(record)) is not None
             ],
+            benchmarks=benchmark_rows((stage, evaluation_figures(one)) for stage, one in evaluations.items()),
             domains=_domains(evaluations),
             curation=_curation(stages.get("curation")),
             teacher=_teacher(stages.get("long_cot_paths")),

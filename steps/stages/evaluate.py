@@ -1,4 +1,4 @@
-"""The evaluate stage: a model on the held-out problems. It makes nothing.
+"""The evaluate stage: a model on the held-out problems, and on public benchmarks. It makes nothing.
 
 One stands beside each stage that makes a model; `longhaul evaluate` runs it for any other.
 
@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from infra.stages.contract import StageContext, StageOutput
+from steps.benchmark_rows import source_key
+from steps.benchmark_run import run_benchmark
 from steps.configs.evaluation import EvaluationConfig
 from steps.context_evaluation import evaluate_context
 from steps.evaluation import evaluate
@@ -23,8 +25,8 @@ def run(
     settings: GenerateSettings[EvaluationConfig],
     before: Callable[[SamplingBench], dict[str, Any]] = lambda bench: {},
 ) -> StageOutput:
-    """Evaluate the input `model` on the test problems of the input `data`, and on tasks in long texts where the recipe
-    names the stage for them.
+    """Evaluate the input `model` on the test problems of the input `data`, on the benchmarks that are named, and on tasks
+    in long texts where the recipe names the stage for them.
 
     `before` is called with the bench first; what it returns are the stage's metrics.
     """
@@ -32,7 +34,13 @@ def run(
     with sampling_bench(context, settings) as bench:
         metrics = before(bench)
         evaluation = evaluate(bench, problems, settings.own)
+        benchmarks = {
+            one.name: run_benchmark(bench, context.sources[source_key(one.name)], one)
+            for one in settings.own.benchmarks
+        }
+        evaluation = evaluation.model_copy(update={"benchmarks": benchmarks})
         if settings.own.context is not None:
             evaluation.context = evaluate_context(bench, settings.own.context)
         metrics = {**metrics, "verdicts": dict(bench.scorer.counts)}
-    return StageOutput({}, metrics, evaluation, evaluation.headline)
+    figures = [f"{one.title} {one.accuracy:.1%}" for one in benchmarks.values()]
+    return StageOutput({}, metrics, evaluation, "; ".join([evaluation.headline, *figures]))

@@ -3,6 +3,7 @@
 What follows a stage that runs again is keyed by what that stage makes, and is reused where it makes the same bytes.
 """
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -162,6 +163,40 @@ def test_the_same_data_files_by_another_path_change_nothing(
         assert changed(chain(store, base, files(place)), done) == NONE
     (tmp_path / "sft.jsonl").write_text("other")
     assert changed(chain(store, base, files("")), done) == {"data"}
+
+
+def test_a_benchmark_reruns_evaluations_alone_and_training_data_beside_it_check_again(
+    store: Path, done: dict[str, StageRecord], tmp_path: Path
+) -> None:
+    for name, text in {"rows": "a", "copy": "a", "other": "b"}.items():
+        (tmp_path / f"{name}.jsonl").write_text(text)
+
+    def named(path: str, more: str = "") -> str:
+        return f"evaluation.benchmarks=[{{name: gsm8k, path: {tmp_path}/{path}.jsonl{more}}}]"
+
+    assert changed(chain(store, named("rows")), done) == EVALUATIONS
+    evaluated = finish(chain(store, named("rows")), tmp_path / "made")
+    assert changed(chain(store, named("copy")), evaluated) == NONE, "the same rows by another path"
+    assert changed(chain(store, named("other")), evaluated) == EVALUATIONS
+    assert changed(chain(store, named("rows", ", samples: 2")), evaluated) == EVALUATIONS
+    assert checked_again(chain(store, named("copy")), evaluated) == NONE
+    assert checked_again(chain(store, named("other")), evaluated) == EVALUATIONS
+    # Other training data, the same test problems: the evaluation stands, and its gate looks again.
+    place = tmp_path / "data"
+    place.mkdir()
+    for name in ("train", "test", "sft", "long_cot"):
+        content = json.dumps(["data", "data", "test.jsonl", evaluated["data"].key])
+        (place / f"{name}.jsonl").write_text(content if name == "test" else "other")
+    made = chain(store, named("rows"))
+    data = evaluated["data"].model_copy(update={"outputs": {"data": made.store.put(place, "dataset")}})
+    after = {**evaluated, "data": data}
+    assert "evaluate/rl" not in changed(made, after) and "evaluate/rl" in checked_again(made, after)
+
+
+def test_a_benchmark_that_cannot_be_had_is_refused_with_its_key(store: Path, tmp_path: Path) -> None:
+    missing = chain(store, f"evaluation.benchmarks=[{{name: gsm8k, path: {tmp_path}/rows.jsonl}}]")
+    with pytest.raises(StoreError, match=r"evaluation\.benchmarks\.gsm8k: .*No such file"):
+        missing.sources(STAGES["evaluate/rl"])
 
 
 JUDGE = "def score(prompt, response, answer, problem):\n    return RETURNED\n"

@@ -25,6 +25,8 @@ SUPERVISED = {"vanilla_sft", "long_cot_sft", "reward_models", "long2short/shorte
 SAMPLES_KEPT = TRAINS | {PATHS}
 EVALUATES = {"evaluate"}
 """All evaluations: they are one stage."""
+READS_DATA_SETS = {"data"} | EVALUATES
+"""Evaluations read benchmarks as the data stage reads its sources."""
 JUDGES = TRAINS | {"curation", PATHS} | EVALUATES
 """The stages that a verifier judges for."""
 SAMPLES = JUDGES - {"long_cot_sft"}
@@ -39,16 +41,16 @@ TABLE = {
     "steps/nano_world/long.py": {"data"} | EVALUATES,
     "steps/nano_world/context.py": EVALUATES,
     "steps/nano_world/answers.py": {"reward_models"},
-    "steps/configs/data.py": {"data"},
+    "steps/configs/data.py": READS_DATA_SETS,
     "steps/checkpoint.py": {"import", PATHS},
     "steps/import_checkpoint.py": {"import", PATHS},
     "steps/checkpoint_prompt.py": {"import", PATHS},
     "steps/checkpoint_context.py": {"import", PATHS},
     "steps/solutions.py": {"data"},
-    "steps/data_rows.py": {"data"},
-    "steps/data_mixture.py": {"data"},
-    "steps/data_files/parquet.py": {"data"},
-    "steps/data_formats/mbpp.py": {"data"},
+    "steps/data_rows.py": READS_DATA_SETS,
+    "steps/data_mixture.py": READS_DATA_SETS,
+    "steps/data_files/parquet.py": READS_DATA_SETS,
+    "steps/data_formats/mbpp.py": READS_DATA_SETS,
     "steps/sft.py": {"vanilla_sft"},
     "steps/configs/sft.py": {"vanilla_sft"},
     "steps/curation.py": {"curation"},
@@ -80,6 +82,13 @@ TABLE = {
     "steps/context_tasks.py": EVALUATES,
     "steps/configs/evaluation.py": EVALUATES,
     "steps/engine_agreement.py": EVALUATES,
+    "steps/benchmark_run.py": EVALUATES,
+    "steps/benchmark_rows.py": EVALUATES,
+    "steps/benchmark_figures.py": EVALUATES,
+    "steps/configs/benchmarks.py": EVALUATES,
+    "steps/benchmarks/gsm8k.yaml": NONE,
+    "infra/intervals.py": EVALUATES,
+    "infra/gates/shared_runs.py": NONE,
     # What several stages share.
     "steps/supervised.py": SUPERVISED,
     "steps/packing.py": TRAINS,
