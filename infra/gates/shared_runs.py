@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from infra.gates.near_duplicates import words
 
-SHOWN = 8
+QUOTED = 8
 """Words of a run that a message quotes."""
 
 
@@ -33,5 +33,5 @@ class SharedRuns:
         matches: list[tuple[str, str] | None] = []
         for text in texts:
             run = next((run for run in self._runs(text) if run in self._names), None)
-            matches.append(None if run is None else (self._names[run], " ".join(run[:SHOWN])))
+            matches.append(None if run is None else (self._names[run], " ".join(run[:QUOTED])))
         return matches

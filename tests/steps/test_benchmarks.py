@@ -25,7 +25,7 @@ SHARED = Path(__file__).parents[3] / "shared" / "data"
 LONG = (
     "A train of seven red wagons leaves the northern station at noon and reaches the harbour after two hours; how many"
 )
-ROWS = {
+ROWS: dict[str, list[dict[str, Any]]] = {
     "gsm8k": [
         {"question": "Tom has 3 pens and buys 4. How many pens?", "answer": "3 + 4 = <<3+4=7>>7\n#### 7"},
         {"question": f"{LONG} wagons?", "answer": "Seven.\n#### 7"},
@@ -144,7 +144,7 @@ def test_examples_come_before_the_question() -> None:
     assert problem.prompt == "Question: 1 + 1?\nAnswer: 2\n\nQuestion: 2 + 2?\n\nGo."
 
 
-RESPONSES = {"Tom": ["7", "7.0", "8", "8"], "wagons": ["9", "14/2", "9", None]}
+RESPONSES: dict[str, list[str | None]] = {"Tom": ["7", "7.0", "8", "8"], "wagons": ["9", "14/2", "9", None]}
 """Answers to both problems of GSM8K, which is 7: two of four right, then one of four."""
 
 
