@@ -19,6 +19,7 @@ from infra.gates.suites import Suite
 from infra.inference.endpoint_config import OPERATIONAL as ENDPOINT_OPERATIONAL
 from infra.stages.contract import Body, Check
 from infra.store.backend import StoreError
+from infra.store.evaluation_stages import EVALUATE, evaluated_stage, evaluation_stage, is_evaluation
 from infra.store.s3_client import SCHEME
 from infra.store.sources import Kind, ResolvedSource, resolve_source, resolve_split
 from steps.benchmark_rows import source_key
@@ -237,6 +238,7 @@ CHAT_TEMPLATE = "import_checkpoint.chat_template"
 OUTSIDE = {
     "data": ("sources.*.*.path", "sources.*.*.hub"),
     "import": ("checkpoint", "revision", "chat_template"),
+    EVALUATE: ("benchmarks.*.path", "benchmarks.*.source.path", "benchmarks.*.source.hub"),
     "long_cot_paths": ("teacher.checkpoint", "teacher.revision"),
 }
 """By stage, the keys of its section that say where data outside the store lie; a * stands for each key or place."""

@@ -25,8 +25,8 @@ def run(
     settings: GenerateSettings[EvaluationConfig],
     before: Callable[[SamplingBench], dict[str, Any]] = lambda bench: {},
 ) -> StageOutput:
-    """Evaluate the input `model` on the test problems of the input `data`, on the benchmarks that are named, and on tasks
-    in long texts where the recipe names the stage for them.
+    """Evaluate the input `model` on the test problems of the input `data`, on the benchmarks that are named, and on
+    tasks in long texts where the recipe names the stage for them.
 
     `before` is called with the bench first; what it returns are the stage's metrics.
     """

@@ -3,7 +3,7 @@
 import pytest
 
 from steps.answer_reading import with_answer_in_a_box
-from steps.configs.evaluation import AnswerReading
+from steps.configs.answer_reading import AnswerReading
 
 
 @pytest.mark.parametrize(
