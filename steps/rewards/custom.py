@@ -71,6 +71,7 @@ class _Worker:
             start_new_session=True,  # what the function starts is killed with it
         )
         self._read = b""
+        self._closed = False
         self.judgements = 0
         self.first = self.ask(begin, START_SECONDS)
 
@@ -108,7 +109,9 @@ class _Worker:
         with selectors.DefaultSelector() as selector:
             selector.register(descriptor, selectors.EVENT_READ)
             while b"\n" not in self._read:
-                if not selector.select(max(0.0, deadline - time.monotonic())):
+                left = deadline - time.monotonic()
+                # What writes without end is always ready to be read.
+                if left <= 0 or not selector.select(left):
                     raise _Ended("timed out")
                 chunk = os.read(descriptor, 65536)
                 if not chunk or len(self._read) > LONGEST_REPLY:
@@ -119,18 +122,39 @@ class _Worker:
 
     def close(self) -> None:
         """End the process, and what it started."""
+        if self._closed:
+            return  # its number may be another process's by now
+        self._closed = True
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.communicate()
+        # Not read to its end: a process that left the group may hold the other end open.
+        for pipe in (self._process.stdin, self._process.stdout):
+            with suppress(BrokenPipeError):
+                if pipe is not None:
+                    pipe.close()
+        self._process.wait()
+
+
+def _printable(text: object) -> str:
+    """What a function's process says, as a log can hold it."""
+    return "".join(one if one.isprintable() else "�" for one in str(text))[:1000]
 
 
 def _reply(line: str | bytes, token: str) -> dict[str, Any] | None:
     """A line as the answer to the request with this token; None for any other line."""
     try:
         reply = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return reply if isinstance(reply, dict) and reply.get("token") == token else None
+
+
+def _is_answer(reply: dict[str, Any]) -> bool:
+    """Whether a reply is one of the program's own, and not what the function has written in its place."""
+    value = reply.get("value")
+    if "fault" in reply or isinstance(value, bool) or not isinstance(value, int | float):
+        return "fault" in reply
+    return 0 <= value <= 1
 
 
 class CustomReward:
@@ -187,11 +211,14 @@ class CustomReward:
             "problem": problem.model_dump(mode="json"),
         }
         reply = self._in_box(request) if self._config.untrusted else self._in_process(request)
+        if not _is_answer(reply):
+            reply = {"fault": "gave no reward"}
         if "fault" in reply:
-            detail = f": {reply['detail']}" if reply.get("detail") else ""
+            reason, detail = _printable(reply["fault"])[:100], _printable(reply.get("detail") or "")
             raise NoVerdict(
-                f"{self._config.function} in {self._address}, problem {problem.id!r}: {reply['fault']}{detail}",
-                reply["fault"],
+                f"{self._config.function} in {self._address}, problem {problem.id!r}: {reason}"
+                + (f": {detail}" if detail else ""),
+                reason,
             )
         return float(reply["value"])
 
@@ -209,7 +236,10 @@ class CustomReward:
         worker = self._slots.get()
         try:
             worker = self._started(worker)
-            return worker.ask(request, self._config.seconds)
+            reply = worker.ask(request, self._config.seconds)
+            if not _is_answer(reply):
+                worker.close()  # the function is still at work
+            return reply
         except _Ended as ended:
             return {"fault": str(ended)}
         finally:
@@ -232,7 +262,7 @@ class CustomReward:
 
     def _refuse(self, reply: dict[str, Any]) -> NoReturn:
         where = " in the sandbox, which has the standard library alone" if self._config.untrusted else ""
-        why = reply.get("detail") or reply["fault"]
+        why = _printable(reply.get("detail") or reply["fault"])
         raise CustomRewardRefused(
             f"{KEY}: {self._config.function} of {self._address} cannot be loaded{where}: {why}; correct the file, or "
             "install what it imports"

@@ -21,6 +21,9 @@ Reply = dict[str, Any]
 
 DETAIL_CHARACTERS = 300
 
+LONGEST_START = 300
+"""Seconds in which the function is loaded, more than the other end waits."""
+
 
 def load(source: str, file: str, function: str) -> Callable[..., Any]:
     """The function, from a module of its own. Raises whatever the source raises, and LookupError where it has none."""
@@ -85,18 +88,22 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     folder = os.getcwd()
+    # The other end kills it sooner; this is for the case that the other end was killed itself.
+    signal.setitimer(signal.ITIMER_REAL, LONGEST_START)
     try:
         function = load(begin["source"], begin["file"], begin["function"])
     except BaseException as error:
         answer({"fault": "cannot be loaded", "detail": described(error)}, begin["token"])
         return
     answer({"value": 1.0}, begin["token"])
+    signal.setitimer(signal.ITIMER_REAL, 0)
     for line in requests:
         os.chdir(folder)
         request = json.loads(line)
-        # The other end kills it sooner; this is for the case that the other end was killed itself.
         signal.setitimer(signal.ITIMER_REAL, 2 * begin["seconds"] + 60)
-        answer(call(function, request), request["token"])
+        reply = call(function, request)
+        signal.setitimer(signal.ITIMER_REAL, 0)  # or it would end while it waits for the next response
+        answer(reply, request["token"])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """A reward of one's own, in processes and in the sandbox: whatever it does, it costs its own response alone."""
 
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,12 +164,77 @@ def test_a_file_that_cannot_be_loaded_is_refused_with_the_key_before_anything_is
         ("def score(p, r, a, q, x=1): return 1", None),
         ("def score(*everything): return 1", None),
         ("from somewhere import score", None),
+        ("from somewhere import *", None),
         ("try:\n    def score(p, r, a, q): return 1\nexcept Exception: pass", None),
     ],
 )
 def test_what_a_files_text_says_is_said_before_anything_runs(tmp_path: Path, text: str, words: str | None) -> None:
     fault = function_fault(write(tmp_path, text), "score")
     assert fault is None if words is None else fault is not None and words in fault
+
+
+ODD = r"""
+import json, os, signal, sys, threading, time
+
+left = []
+
+def to_its_judge(text):
+    for number in range(3, 20):
+        try:
+            os.write(number, text)
+        except OSError:
+            pass
+
+def score(prompt, response, answer, problem):
+    if response == "floods":
+        while True:
+            to_its_judge(b"x\n" * 100)
+    if response == "forges":
+        token = sys._getframe(1).f_locals["request"].get("token")
+        to_its_judge(b"\n" + json.dumps({"token": token, "value": 7, "detail": "\ud800"}).encode() + b"\n")
+        time.sleep(60)
+    if response == "leaves":
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            time.sleep(60)
+        open(prompt, "w").write(str(child))
+        time.sleep(60)
+    if response == "looks later":
+        threading.Timer(0.3, lambda: left.append(signal.getitimer(signal.ITIMER_REAL)[0])).start()
+    if response == "looked":
+        return float(left == [0.0])
+    return 1
+"""
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CustomReward]:
+    reward = opened(write(tmp_path_factory.mktemp("odd"), ODD))
+    yield reward
+    reward.close()
+
+
+@pytest.mark.parametrize(("response", "reason"), [("floods", "timed out"), ("forges", "gave no reward")])
+def test_what_is_written_in_place_of_an_answer_is_none(odd: CustomReward, response: str, reason: str) -> None:
+    with pytest.raises(NoVerdict, match=reason):
+        odd.judge(PROBLEM, response)
+    assert odd.judge(PROBLEM, "right") == 1.0
+
+
+def test_a_process_that_left_the_functions_group_holds_nobody_up(odd: CustomReward, tmp_path: Path) -> None:
+    started = time.monotonic()
+    problem = PROBLEM.model_copy(update={"prompt": str(tmp_path / "pid")})
+    with pytest.raises(NoVerdict, match="timed out"):
+        odd.judge(problem, "leaves")
+    assert time.monotonic() - started < 10
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+def test_the_limit_of_one_judgement_does_not_run_on_while_the_process_waits(odd: CustomReward) -> None:
+    odd.judge(PROBLEM, "looks later")
+    time.sleep(0.6)
+    assert odd.judge(PROBLEM, "looked") == 1.0
 
 
 def test_failed_judgements_are_counted_and_count_as_wrong_where_others_were_judged(tmp_path: Path) -> None:
