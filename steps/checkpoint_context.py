@@ -37,6 +37,7 @@ def check_raised_context(config: Mapping[str, Any], context_length: int, rope_th
         return
     if kind in PRESCALED:
         most = int(rope["factor"] * rope.get("original_max_position_embeddings", text["max_position_embeddings"]))
+        most = max(most, own)  # Llama 3's kind counts its factor from a shorter length than it is for
         if context_length > most:
             raise CheckpointRefused(
                 f"config.json: context_length {context_length} is above the {most} tokens that its {kind} RoPE scales "

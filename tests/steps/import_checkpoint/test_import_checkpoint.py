@@ -303,6 +303,14 @@ def test_a_raised_context_runs_beyond_the_old_length_with_the_new_rope_base(base
 
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": CONTEXT, "rope_theta": 1e4}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "original_max_position_embeddings": CONTEXT // 16,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "rope_theta": 1e4,
+}
 
 
 def test_the_context_of_yarn_is_raised_up_to_what_it_scales_to(base: Path, tmp_path: Path) -> None:
@@ -337,6 +345,11 @@ def test_the_context_of_linear_scaling_counts_after_it(base: Path) -> None:
         ),
         ({"context_length": 5 * CONTEXT}, {"rope_parameters": YARN}, "above the 256 tokens that its yarn RoPE scales"),
         ({"context_length": 2 * CONTEXT, "rope_theta": 1e6}, {"rope_parameters": YARN}, "beside its yarn scaling"),
+        (
+            {"context_length": 2 * CONTEXT},
+            {"rope_parameters": LLAMA3},
+            "above the 64 tokens that its llama3",
+        ),
     ],
 )
 def test_a_context_that_would_damage_the_model_is_refused(
