@@ -10,11 +10,13 @@ import re
 import statistics
 from collections.abc import Sequence
 
+from infra.errors import LonghaulError
 from infra.progress.tasks import say
 from infra.store.evaluation import ContextResult, LengthResult
 from steps.configs.evaluation import ContextConfig, ContextKind
 from steps.context_tasks import ContextTask, make_task
 from steps.nano_world.context import make_nano_task
+from steps.nano_world.long import count_tokens
 from steps.problem import Problem
 from steps.rewards.score import after_thinking, boxed_answer
 from steps.sampling_bench import SamplingBench
@@ -45,8 +47,20 @@ def context_tasks(bench: SamplingBench, config: ContextConfig, kind: ContextKind
     frame = len(bench.chat.prompt(_problem("x"))) - len(bench.chat.encode("x"))
     room = length - config.max_response_tokens - frame
     if config.words == "nano_world":
-        return [make_nano_task(kind, rng, room) for _ in range(config.tasks)]
+        nano_tasks = [make_nano_task(kind, rng, room) for _ in range(config.tasks)]
+        _check_counts(bench, nano_tasks[0].prompt)
+        return nano_tasks
     return [make_task(kind, rng, room, lambda text: len(bench.chat.encode(text))) for _ in range(config.tasks)]
+
+
+def _check_counts(bench: SamplingBench, text: str) -> None:
+    """Raises LonghaulError where the model's tokenizer makes other lengths of the nano world's lines than its own."""
+    own, nano = len(bench.chat.encode(text)), count_tokens(text)
+    if abs(own - nano) > 0.02 * nano:
+        raise LonghaulError(
+            f"evaluation.context.words is nano_world, and the model's tokenizer makes {own:,} tokens of a text of "
+            f"{nano:,}: set it to english, whose texts are measured by the model's tokenizer"
+        )
 
 
 def evaluate_context(bench: SamplingBench, config: ContextConfig) -> ContextResult:

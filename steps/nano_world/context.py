@@ -3,7 +3,7 @@
 - `needles`: names with a number each stand among equations; the question adds or subtracts two to four of them.
 - `tracing`: a name's value follows from a second name's, in a chain; the question is the last of them.
 - `aggregation`: a list of names, of which one occurs most often by far. No data set of the nano world has this kind.
-- `questions`: nothing but names with a number each; one is asked for.
+- `questions`: names with a number each, and equations where names run out (from 47,500 tokens); one is asked for.
 """
 
 from random import Random
@@ -11,7 +11,7 @@ from random import Random
 from steps.configs.evaluation import ContextKind
 from steps.context_tasks import ContextTask
 from steps.nano_world.arithmetic import LARGEST
-from steps.nano_world.long import LETTERS, ORDERED, count_tokens, make_assignments, make_facts
+from steps.nano_world.long import LETTERS, ORDERED, count_tokens, make_assignments, make_facts, spread_out
 
 PATH = 256
 """Most tokens of a path through assignments."""
@@ -23,11 +23,15 @@ def make_nano_task(kind: ContextKind, rng: Random, room: int) -> ContextTask:
         problem = (make_facts if kind == "needles" else make_assignments)(rng, room, PATH).problem
         return ContextTask(problem.text, (problem.answer,))
     if kind == "questions":
-        names = rng.sample(ORDERED, (room - 5) // 5)
+        names = rng.sample(ORDERED, min((room - 5) // 5, len(ORDERED)))
         values = [rng.randint(0, LARGEST) for _ in names]
         name, value = rng.choice(list(zip(names, values, strict=True)))
-        text = "".join(f"{name} = {value}\n" for name, value in zip(names, values, strict=True))
-        return ContextTask(f"{text}What is {name}?", (str(value),))
+        facts = [f"{name} = {value}\n" for name, value in zip(names, values, strict=True)]
+        question = f"What is {name}?"
+        if len(names) < len(ORDERED):
+            return ContextTask("".join(facts) + question, (str(value),))
+        # More than there are names for: equations between them.
+        return ContextTask(spread_out(rng, facts, question, room), (str(value),))
     frequent, *others = rng.sample(LETTERS, 20)
     question = "What is the first?"
     lines: list[str] = []

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from infra.errors import LonghaulError
 from infra.store.evaluation import LengthResult
+from steps import context_evaluation
 from steps.configs.evaluation import ContextConfig, ContextKind, EvaluationConfig
 from steps.context_evaluation import context_tasks, effective_length, evaluate_context, share_held
 from steps.context_tasks import make_task
@@ -65,6 +67,24 @@ def test_a_nano_task_fills_its_room_and_its_answer_is_in_its_text(kind: ContextK
         assert [name for name, _ in names.most_common(1)] == list(task.expected)
     else:
         assert (str(answer_from(task.prompt)),) == task.expected
+
+
+def test_a_nano_text_longer_than_all_names_has_equations_between_them() -> None:
+    task = make_nano_task("questions", Random(0), 60_000)
+    assert 59_980 <= count_tokens(task.prompt) <= 60_000
+    assert (str(answer_from(task.prompt)),) == task.expected
+
+
+def test_nano_texts_are_refused_for_a_tokenizer_that_makes_other_lengths_of_them(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context_evaluation, "count_tokens", lambda text: 2 * count_tokens(text))
+    config = ContextConfig(lengths=(400,), tasks=1, words="nano_world", max_response_tokens=100)
+    with (
+        scripted_bench(base, lambda prompt, turn: "") as (bench, _, _),
+        pytest.raises(LonghaulError, match=r"evaluation\.context\.words is nano_world, .* set it to english"),
+    ):
+        context_tasks(bench, config, "needles", 400)
 
 
 def test_prompts_leave_room_for_the_longest_response_and_are_the_same_for_every_model(base: Path) -> None:
