@@ -26,9 +26,10 @@ from steps.configs.long_cot_paths import LongCotPathsConfig
 from steps.problem import Example, Problem
 from steps.rewards.score import Score
 from steps.rewards.scorer import Scorer
-from steps.teacher import Question, Teacher, TeacherAnswer
+from steps.teacher import Query, Teacher, TeacherAnswer
 
 DISTINCT, REPEATED, TOO_LONG, UNREADABLE = "right", "right, written before", "too long", "control tokens"
+NO_VERDICT = "no verdict"
 """What becomes of a whole and right answer."""
 
 
@@ -54,7 +55,7 @@ class AnswerRow(BaseModel):
 
 @dataclass(frozen=True)
 class PathsResult:
-    """What came of the questions, in their order."""
+    """What came of the queries, in their order."""
 
     rows: list[AnswerRow]
     problems: list[Problem]
@@ -93,24 +94,33 @@ def _kind(outcome: str) -> str:
     return outcome if outcome == REPEATED else outcome.partition(": ")[0]
 
 
-def make_questions(problems: Sequence[Problem], config: LongCotPathsConfig, seed: int) -> list[Question]:
-    """The questions: instructions in turn, so that each is used as often however few answers a problem gets.
+def make_queries(problems: Sequence[Problem], config: LongCotPathsConfig, seed: int) -> list[Query]:
+    """The queries: instructions in turn, so that each is used as often however few answers a problem gets.
 
-    Raises ValueError for a problem with an image.
+    Problems with an image are left out. Raises ValueError where no other one is there.
     """
-    for problem in problems:
-        if problem.images:
-            raise ValueError(f"problem {problem.id}: its prompt has an image, and a teacher is asked in text alone")
+    text_alone = [problem for problem in problems if not problem.images]
+    if not text_alone:
+        raise ValueError(
+            f"long_cot_paths: none of {len(problems)} problems can be put to a teacher, which is asked in text alone: "
+            "add problems without images to data.sources.train"
+        )
     rng = Random(f"{seed} long-CoT questions")
-    chosen = rng.sample(list(problems), min(config.problems, len(problems)))
+    chosen = rng.sample(text_alone, min(config.problems, len(text_alone)))
     instructions = list(config.instructions.items())
     queries = []
     for place, problem in enumerate(chosen):
         for number in range(config.samples):
             behaviour, instruction = instructions[(place + number) % len(instructions)]
             prompt = f"{problem.text}\n\n{instruction}" if instruction.strip() else problem.text
-            queries.append(Question(problem, behaviour, prompt, rng.getrandbits(31)))
+            queries.append(Query(problem, behaviour, prompt, rng.getrandbits(31)))
     return queries
+
+
+def _place(path: Path) -> tuple[str, int]:
+    """Of an answer's file: its query, and how many answers came before."""
+    name, _, number = path.stem.partition("-")
+    return name, int(number)
 
 
 class AnswerFolder:
@@ -120,26 +130,26 @@ class AnswerFolder:
         self._folder = folder
         self._teacher = teacher
         self._answers: dict[str, list[TeacherAnswer]] = {}
-        for path in sorted(folder.glob("*.json")):
+        for path in sorted(folder.glob("*.json"), key=_place):
             self._answers.setdefault(path.stem.partition("-")[0], []).append(
                 TeacherAnswer.model_validate_json(path.read_bytes())
             )
 
-    def _name(self, question: Question) -> str:
-        parts = [self._teacher, question.problem.id, question.prompt, question.seed]
+    def _name(self, query: Query) -> str:
+        parts = [self._teacher, query.problem.id, query.prompt, query.seed]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
 
-    def get(self, question: Question) -> TeacherAnswer | None:
-        """The answer to a question, unless it has none or failed for what may be over by now."""
-        return next((one for one in self._answers.get(self._name(question), ()) if not one.passing), None)
+    def get(self, query: Query) -> TeacherAnswer | None:
+        """The answer to a query, unless it has none or failed for what may be over by now."""
+        return next((one for one in self._answers.get(self._name(query), ()) if not one.passing), None)
 
-    def final(self, question: Question) -> TeacherAnswer:
-        """The answer to a question that was asked, or how it failed last."""
-        return self.get(question) or self._answers[self._name(question)][-1]
+    def final(self, query: Query) -> TeacherAnswer:
+        """The answer to a query that was asked, or how it failed last."""
+        return self.get(query) or self._answers[self._name(query)][-1]
 
-    def add(self, question: Question, answer: TeacherAnswer) -> None:
+    def add(self, query: Query, answer: TeacherAnswer) -> None:
         """Keep an answer."""
-        name = self._name(question)
+        name = self._name(query)
         before = self._answers.setdefault(name, [])
         self._folder.mkdir(parents=True, exist_ok=True)
         write_text_atomically(
@@ -162,24 +172,24 @@ class AnswerFolder:
         )
 
 
-def collect_answers(teacher: Teacher, queries: Sequence[Question], answers: AnswerFolder) -> list[TeacherAnswer]:
-    """The answers to all questions, in their order; only what is not in the folder is asked for."""
-    missing = [question for question in queries if answers.get(question) is None]
+def collect_answers(teacher: Teacher, queries: Sequence[Query], answers: AnswerFolder) -> list[TeacherAnswer]:
+    """The answers to all queries, in their order; only what is not in the folder is asked for."""
+    missing = [query for query in queries if answers.get(query) is None]
     if len(missing) < len(queries):
         say(f"continues after {len(queries) - len(missing)} of {len(queries)} answers")
     with task("teacher", total=len(queries), unit="answers") as progress:
         progress.advance(len(queries) - len(missing))
 
-        def answered(question: Question, answer: TeacherAnswer) -> None:
-            answers.add(question, answer)
+        def answered(query: Query, answer: TeacherAnswer) -> None:
+            answers.add(query, answer)
             progress.advance(1)
 
         teacher.answer(missing, answered)
-    return [answers.final(question) for question in queries]
+    return [answers.final(query) for query in queries]
 
 
 def choose_paths(
-    queries: Sequence[Question],
+    queries: Sequence[Query],
     answers: Sequence[TeacherAnswer],
     scorer: Scorer,
     chat: Chat,
@@ -193,8 +203,8 @@ def choose_paths(
     rows, scores, paths = list[AnswerRow](), list[Score | None](), list[Example]()
     judged = _judged(queries, answers, scorer)
     written: dict[str, set[str]] = {}
-    for place, (question, answer) in enumerate(zip(queries, answers, strict=True)):
-        problem, score = question.problem, judged.get(place)
+    for place, (query, answer) in enumerate(zip(queries, answers, strict=True)):
+        problem, score = query.problem, judged.get(place)
         outcome, tokens = _outcome(answer, score, chat, config)
         if outcome == DISTINCT and answer.response in written.setdefault(problem.id, set()):
             outcome = REPEATED
@@ -215,8 +225,8 @@ def choose_paths(
         rows.append(
             AnswerRow(
                 problem_id=problem.id,
-                behaviour=question.behaviour,
-                prompt=question.prompt,
+                behaviour=query.behaviour,
+                prompt=query.prompt,
                 response=answer.response,
                 outcome=outcome,
                 behaviours=[name for name in NAMES if name in behaviours(answer.response)],
@@ -232,10 +242,10 @@ def choose_paths(
             f"long_cot_paths: none of {len(rows)} answers of {teacher} is a path ({counts}): use another teacher, "
             "raise problems, samples or max_response_tokens, or say in data.instructions how the answer is to be given"
         )
-    return PathsResult(rows, [question.problem for question in queries], scores, paths)
+    return PathsResult(rows, [query.problem for query in queries], scores, paths)
 
 
-def _judged(queries: Sequence[Question], answers: Sequence[TeacherAnswer], scorer: Scorer) -> Mapping[int, Score]:
+def _judged(queries: Sequence[Query], answers: Sequence[TeacherAnswer], scorer: Scorer) -> Mapping[int, Score]:
     """Scores of the whole answers, by place."""
     whole = [place for place, answer in enumerate(answers) if answer.ended == "stop"]
     pairs = [(queries[place].problem, answers[place].response) for place in whole]
@@ -255,6 +265,8 @@ def _outcome(
     if answer.ended == "length":
         return "cut at the length limit", tokens
     assert score is not None
-    if score.value <= 0:
+    if not score.judged:
+        return NO_VERDICT, tokens
+    if not score.right:
         return "wrong", tokens
     return (TOO_LONG if tokens > config.max_response_tokens else DISTINCT), tokens

@@ -20,7 +20,7 @@ from steps.sampling_bench import SamplingBench
 
 
 @dataclass(frozen=True)
-class Question:
+class Query:
     """A problem as it is put to the teacher."""
 
     problem: Problem
@@ -49,7 +49,7 @@ class TeacherAnswer(BaseModel):
     """Whether it failed for what may be over another time: it is then asked again."""
 
 
-Answered = Callable[[Question, TeacherAnswer], None]
+Answered = Callable[[Query, TeacherAnswer], None]
 
 
 class Teacher(Protocol):
@@ -59,8 +59,8 @@ class Teacher(Protocol):
     def name(self) -> str:
         """For the records."""
 
-    def answer(self, queries: Sequence[Question], answered: Answered) -> None:
-        """Call `answered` for each question as soon as it has its answer."""
+    def answer(self, queries: Sequence[Query], answered: Answered) -> None:
+        """Call `answered` for each query as soon as it has its answer."""
 
 
 class EngineTeacher:
@@ -71,13 +71,13 @@ class EngineTeacher:
         self._bench = bench
         self._config = config
 
-    def answer(self, queries: Sequence[Question], answered: Answered) -> None:
+    def answer(self, queries: Sequence[Query], answered: Answered) -> None:
         """Sample all at once. Raises PromptTooLong."""
         bench, config = self._bench, self._config
         prompts = bench.prompts([one.problem.model_copy(update={"prompt": one.prompt}) for one in queries])
         requests = [
-            Request(prompt, config.max_response_tokens, question.seed, config.temperature)
-            for prompt, question in zip(prompts, queries, strict=True)
+            Request(prompt, config.max_response_tokens, query.seed, config.temperature)
+            for prompt, query in zip(prompts, queries, strict=True)
         ]
         for completion in bench.engine.generate(requests) if requests else ():
             answer = TeacherAnswer(
@@ -103,12 +103,18 @@ class EndpointTeacher:
         """The model and its server."""
         return f"{self._endpoint.config.model} at {self._endpoint.config.url}"
 
-    def answer(self, queries: Sequence[Question], answered: Answered) -> None:
+    def answer(self, queries: Sequence[Query], answered: Answered) -> None:
         """Ask for all. Raises EndpointFailed."""
         config = self._config
         requests = [
-            ChatRequest(question.prompt, config.max_response_tokens, config.temperature, question.seed)
-            for question in queries
+            ChatRequest(
+                query.prompt,
+                config.max_response_tokens,
+                config.temperature,
+                query.seed,
+                query.problem.system,
+            )
+            for query in queries
         ]
         if requests:
             self._endpoint.ask(

@@ -57,7 +57,7 @@ def chat_server(script: Callable[[str, int], Reply]) -> Iterator[ChatServer]:
         def do_POST(self) -> None:
             nonlocal under_way
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            question = body["messages"][0]["content"]
+            question = body["messages"][-1]["content"]
             with lock:
                 server.requests.append(body)
                 server.keys.append(self.headers.get("Authorization"))

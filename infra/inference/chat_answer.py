@@ -16,11 +16,28 @@ class ChatRequest:
     max_tokens: int
     temperature: float
     seed: int
+    system: str = ""
+    """A system turn before it; empty: none."""
 
     @property
     def estimated_tokens(self) -> int:
-        """Of the prompt, at most about so many: three characters a token, and those of a chat format."""
-        return len(self.content.encode()) // 3 + 50
+        """Of the prompt, about so many: three bytes a token, and those of a chat format."""
+        return self._bytes // 3 + 50
+
+    @property
+    def most_prompt_tokens(self) -> int:
+        """No tokenizer makes more of it: a token holds a byte at least, and digits are often tokens of their own."""
+        return self._bytes + 50
+
+    @property
+    def _bytes(self) -> int:
+        return len(self.system.encode()) + len(self.content.encode())
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """As the protocol has them."""
+        turns = [("system", self.system), ("user", self.content)]
+        return [{"role": role, "content": content} for role, content in turns if content]
 
 
 @dataclass(frozen=True)
@@ -72,7 +89,9 @@ def read_answer(body: bytes, request: ChatRequest) -> ChatAnswer:
     if not isinstance(message, dict):
         return failed("a choice without a message")
     content = message.get("content")
-    thinking = message.get("reasoning_content", message.get("reasoning"))
+    # A server may give both names, one of them null.
+    names = ("reasoning_content", "reasoning")
+    thinking = next((message[name] for name in names if message.get(name) is not None), None)
     if not isinstance(content, str | None) or not isinstance(thinking, str | None):
         return failed("an answer that is not text")
     content, thinking = content or "", thinking or ""
@@ -101,11 +120,11 @@ def _usage(usage: Any, body: bytes, request: ChatRequest) -> tuple[int, int]:
 
 
 def error_message(body: bytes) -> str:
-    """What a server says of a refusal, in one line of at most 300 characters."""
+    """What a server says of a refusal, in one line without what a terminal would obey or a file cannot hold."""
     try:
         whole = json.loads(body)
         error = whole.get("error", whole) if isinstance(whole, dict) else whole
         text = error.get("message", error) if isinstance(error, dict) else error
     except (ValueError, RecursionError):
         text = "a page of HTML" if body.lstrip()[:1] == b"<" else body.decode("utf-8", "replace")
-    return " ".join(str(text).split())[:300]
+    return " ".join("".join(one if one.isprintable() else " " for one in str(text)).split())

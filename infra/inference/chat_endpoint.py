@@ -14,7 +14,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import httpx
 
@@ -32,6 +32,9 @@ FIRST_PAUSE, LONGEST_BACKOFF = 1.0, 60.0
 UNREADABLE_ATTEMPTS = 3
 """Attempts for a body without an answer, and for an answer that does not come in time: each may be billed."""
 
+LATE = (504, 524)
+"""What a gateway says where the server behind it took too long, which may still answer, and bill."""
+
 HOPELESS = 5
 """Requests without an answer after which, with no answer at all, the server is taken not to be the right one."""
 
@@ -48,9 +51,20 @@ class _Passing(Exception):
         self.pause = pause
         """Seconds that the server asks all to wait."""
         self.billed = billed
-        """Whether it may have been answered: it counts as spent, and is tried less often."""
+        """Whether it may have been answered, and counts as spent."""
         self.all_fail = all_fail
-        """Whether the server is taken to be gone after the last attempt; otherwise this one request has no answer."""
+        """Whether the server is taken to be gone after the last attempt; otherwise this one request has no answer, and
+        is tried less often where it may be billed."""
+
+
+@dataclass
+class _Lost:
+    """Tokens, of prompt and answer, of a request's attempts that may have been billed and gave nothing."""
+
+    tokens: tuple[int, int] = (0, 0)
+
+    def add(self, tokens: tuple[int, int]) -> None:
+        self.tokens = (self.tokens[0] + tokens[0], self.tokens[1] + tokens[1])
 
 
 class ChatEndpoint:
@@ -102,9 +116,14 @@ class ChatEndpoint:
         answered: Callable[[int, ChatAnswer], None],
     ) -> None:
         for place, request in requests:
+            lost = _Lost()
             try:
-                answer = await self._answer(client, request)
-            except EndpointFailed as failure:
+                answer = await self._answer(client, request, lost)
+            except (EndpointFailed, asyncio.CancelledError) as failure:
+                if lost.tokens != (0, 0):  # they may be billed, and count when the work is resumed
+                    answered(place, ChatAnswer("failed", reason="interrupted", lost=lost.tokens, passing=True))
+                if not isinstance(failure, EndpointFailed):
+                    raise
                 self._end(failure)
             else:
                 answered(place, answer)
@@ -132,9 +151,8 @@ class ChatEndpoint:
                 )
             )
 
-    async def _answer(self, client: httpx.AsyncClient, request: ChatRequest) -> ChatAnswer:
+    async def _answer(self, client: httpx.AsyncClient, request: ChatRequest, lost: _Lost) -> ChatAnswer:
         """Attempts until there is an answer, or there will be none. Raises EndpointFailed."""
-        lost = (0, 0)
         for attempt in itertools.count(1):
             await self._turn()
             reserved = await self._reserve(request)
@@ -143,8 +161,10 @@ class ChatEndpoint:
             except _Passing as passing:
                 self._settle(reserved, reserved if passing.billed else (0, 0))
                 if passing.billed:
-                    lost = (lost[0] + reserved[0], lost[1] + reserved[1])
-                most = min(UNREADABLE_ATTEMPTS, self.config.retries + 1) if passing.billed else self.config.retries + 1
+                    lost.add(reserved)
+                most = self.config.retries + 1
+                if passing.billed and not passing.all_fail:
+                    most = min(UNREADABLE_ATTEMPTS, most)
                 if attempt < most:
                     await self._pause(passing, attempt)
                 elif passing.all_fail:
@@ -153,19 +173,21 @@ class ChatEndpoint:
                         "answers that are there, or raise retries or lower concurrency"
                     ) from passing
                 else:
-                    return ChatAnswer("failed", reason=str(passing), lost=lost, passing=True)
+                    return ChatAnswer("failed", reason=str(passing), lost=lost.tokens, passing=True)
             except EndpointFailed:
                 self._settle(reserved, (0, 0))
                 raise
+            except asyncio.CancelledError:
+                lost.add(reserved)
+                raise
             else:
                 self._settle(reserved, (answer.prompt_tokens, answer.completion_tokens))
-                return replace(answer, lost=lost)
+                return self._hidden(replace(answer, lost=lost.tokens))
         raise AssertionError
 
     async def _reserve(self, request: ChatRequest) -> tuple[int, int]:
         """Reserve what a request may need, once what is under way leaves room for it. Raises EndpointFailed."""
-        parameters = [self.config.parameters.get(name) for name in ("max_tokens", "max_completion_tokens")]
-        needed = request.estimated_tokens, max([request.max_tokens, *(n for n in parameters if isinstance(n, int))])
+        needed = request.most_prompt_tokens, max(request.max_tokens, self.config.most_completion_tokens)
         while self._failure is None:
             if self.spending.reserve(*needed):
                 return needed
@@ -203,21 +225,22 @@ class ChatEndpoint:
             return
 
     async def _turn(self) -> None:
-        """Wait until a request may be begun."""
-        if (pause := self._paused_until - time.monotonic()) > 0:
-            await self._sleep(pause)
-        if self.config.requests_per_minute is not None:
-            start = max(time.monotonic(), self._next_start)
-            self._next_start = start + 60 / self.config.requests_per_minute
+        """Wait until a request may be begun: a pause may have been asked for while it waited for its turn."""
+        while self._failure is None:
+            start = max(time.monotonic(), self._next_start, self._paused_until)
+            if self.config.requests_per_minute is not None:
+                self._next_start = start + 60 / self.config.requests_per_minute
             if (wait := start - time.monotonic()) > 0:
                 await self._sleep(wait)
+            if self._paused_until <= time.monotonic():
+                return
 
     async def _attempt(self, client: httpx.AsyncClient, request: ChatRequest) -> ChatAnswer:
         """One request. Raises _Passing and EndpointFailed."""
         config = self.config
         usual = {"max_tokens": request.max_tokens, "temperature": request.temperature, "seed": request.seed}
         body = {name: value for name, value in {**usual, **config.parameters}.items() if value is not None}
-        body |= {"model": config.model, "messages": [{"role": "user", "content": request.content}], "stream": False}
+        body |= {"model": config.model, "messages": request.messages, "stream": False}
         most = 2**20 + 64 * request.max_tokens
         try:
             async with (
@@ -240,7 +263,8 @@ class ChatEndpoint:
         except httpx.TransportError as error:
             # Its text can name the address, and nothing of the header.
             reason = self._without_key(" ".join(str(error).split())) or "the connection was lost"
-            raise _Passing(f"{type(error).__name__}: {reason}") from error
+            billed = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+            raise _Passing(f"{type(error).__name__}: {reason}", billed=billed) from error
 
     def _read(self, response: httpx.Response, body: bytes, request: ChatRequest) -> ChatAnswer:
         """The answer of a whole response. Raises _Passing and EndpointFailed."""
@@ -251,7 +275,7 @@ class ChatEndpoint:
             except UnreadableAnswer as error:
                 raise _Passing(str(error), billed=True, all_fail=False) from error
         reason = f"HTTP {status}"
-        said = self._without_key(error_message(body))
+        said = self._without_key(error_message(body))[:300]  # cut last: a part of the key would be left
         if status in (401, 403):
             variable = self.config.key_variable
             key = (
@@ -259,7 +283,7 @@ class ChatEndpoint:
             )
             raise EndpointFailed(f"{url} refuses {key}: {reason}: {said}")
         if 300 <= status < 400:
-            place = response.headers.get("Location", "another address")[:300]
+            place = self._without_key(response.headers.get("Location", "another address"))[:300]
             raise EndpointFailed(f"{url} leads to {place}, which is not followed: give the right address as url")
         if status in (404, 405):
             raise EndpointFailed(f"{url}/chat/completions: {reason}: {said}: check url and model ({self.config.model})")
@@ -267,8 +291,12 @@ class ChatEndpoint:
             raise EndpointFailed(f"{url}: {reason}: {said}: the account has no credit left; what is answered is kept")
         if status in (408, 425, 429) or status >= 500:
             pause = _retry_after(response.headers.get("Retry-After"))
-            raise _Passing(f"{reason}: {said}", pause=pause, all_fail=status != 500)
+            raise _Passing(f"{reason}: {said}", pause=pause, billed=status in LATE, all_fail=status != 500)
         return ChatAnswer("failed", reason=f"{reason}: {said}"[:200])
+
+    def _hidden(self, answer: ChatAnswer) -> ChatAnswer:
+        """An answer without the key, which a server that repeats the request would give."""
+        return replace(answer, text=self._without_key(answer.text), thinking=self._without_key(answer.thinking))
 
     def _without_key(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text

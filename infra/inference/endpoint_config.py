@@ -1,9 +1,16 @@
 """How an OpenAI-compatible server is asked. Imports no client: a plan reads a recipe."""
 
+import math
+import os
 from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from infra.errors import LonghaulError
+
+LIMITS = ("max_tokens", "max_completion_tokens")
+"""Fields of a request that limit the tokens of its answer."""
 
 FIXED_PARAMETERS = ("model", "messages", "stream", "n")
 """Fields of a request that `parameters` cannot change."""
@@ -20,6 +27,10 @@ OPERATIONAL = (
     "completion_price",
 )
 """Settings that say how the server is reached and what may be spent: they change no answer."""
+
+
+class KeyUnusable(LonghaulError, LookupError):
+    """The environment has no key for a server, or one that cannot stand in a header; the message names the variable."""
 
 
 class EndpointConfig(BaseModel):
@@ -87,6 +98,39 @@ class EndpointConfig(BaseModel):
         if self.max_cost is not None and (self.prompt_price is None or self.completion_price is None):
             raise ValueError("max_cost needs prompt_price and completion_price: give both, or max_total_tokens instead")
         return self
+
+    @model_validator(mode="after")
+    def _has_answers_of_limited_length(self) -> "EndpointConfig":
+        limited = self.max_total_tokens is not None or self.max_cost is not None
+        if limited and "max_tokens" in self.parameters and not self.most_completion_tokens:
+            raise ValueError(
+                "max_total_tokens and max_cost need a limit for each answer, and parameters.max_tokens takes it away: "
+                "give parameters.max_completion_tokens, or leave parameters.max_tokens out"
+            )
+        return self
+
+    @property
+    def most_completion_tokens(self) -> int:
+        """Longest answer that `parameters` allow, in tokens; 0 where they say nothing of it."""
+        values = [self.parameters.get(name) for name in LIMITS]
+        return max([math.ceil(value) for value in values if isinstance(value, int | float)], default=0)
+
+    def read_key(self, where: str) -> str | None:
+        """The key from the environment; None where none is sent. `where` is the recipe's name of this section.
+
+        Raises KeyUnusable.
+        """
+        if self.key_variable is None:
+            return None
+        key = os.environ.get(self.key_variable, "").strip()
+        variable = f"{where}.key_variable names {self.key_variable}"
+        if not key:
+            raise KeyUnusable(
+                f"{variable}, and no environment variable has that name, or it is empty: set it to the key"
+            )
+        if not (key.isascii() and key.isprintable()):
+            raise KeyUnusable(f"{variable}, and its value cannot be a key: it has characters beyond printable ASCII")
+        return key
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
         """What so many tokens cost; None where there are no prices."""

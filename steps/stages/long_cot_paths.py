@@ -3,11 +3,10 @@
 longhaul run --config RECIPE --only long_cot_paths
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from infra.inference.chat_endpoint import ChatEndpoint, EndpointFailed
+from infra.inference.chat_endpoint import ChatEndpoint
 from infra.inference.endpoint_config import EndpointConfig
 from infra.inference.spending import Spending
 from infra.lineage.sample_row import SampleRow
@@ -17,7 +16,7 @@ from steps.chat import Chat
 from steps.configs.import_checkpoint import ImportConfig
 from steps.configs.long_cot_paths import LongCotPathsConfig
 from steps.import_checkpoint import import_checkpoint
-from steps.long_cot_paths import DISTINCT, AnswerFolder, PathsResult, choose_paths, collect_answers, make_questions
+from steps.long_cot_paths import DISTINCT, AnswerFolder, PathsResult, choose_paths, collect_answers, make_queries
 from steps.problem import Problem, load_problems, save_rows
 from steps.question_form import question_form
 from steps.samples import keep_samples
@@ -26,7 +25,7 @@ from steps.stages.judging import open_scorer
 from steps.stages.settings import GenerateSettings
 from steps.teacher import EndpointTeacher, EngineTeacher, Teacher
 
-CHECKPOINT = "long_cot_paths.teacher.checkpoint"
+CHECKPOINT, ENDPOINT = "long_cot_paths.teacher.checkpoint", "long_cot_paths.teacher.endpoint"
 
 
 def run(context: StageContext, settings: GenerateSettings[LongCotPathsConfig]) -> StageOutput:
@@ -35,7 +34,7 @@ def run(context: StageContext, settings: GenerateSettings[LongCotPathsConfig]) -
     The input `model` is the teacher itself, or the model that the paths are for, whose tokenizer counts.
     """
     config = settings.own
-    queries = make_questions(_problems(context), config, context.seed)
+    queries = make_queries(_problems(context), config, context.seed)
     answers = AnswerFolder(context.checkpoints / "answers", _name(context, config))
     spending = _spending(config.teacher.endpoint, answers)
     with _open_teacher(context, settings, answers, spending) as teacher:
@@ -46,8 +45,11 @@ def run(context: StageContext, settings: GenerateSettings[LongCotPathsConfig]) -
     save_rows(context.folder / "paths" / "long_cot.jsonl", result.paths)
     save_rows(context.folder / "answers" / "answers.jsonl", result.rows)
     metrics = {"teacher": name, **result.metrics()}
-    if spending is not None and spending.cost is not None:
-        metrics["cost"] = spending.cost
+    if spending is not None:
+        # With what was asked in vain.
+        metrics["teacher_tokens"] = {"prompts": spending.prompt_tokens, "answers": spending.completion_tokens}
+        if spending.cost is not None:
+            metrics["cost"] = spending.cost
     outputs = {
         "paths": ("dataset", context.folder / "paths"),
         "answers": ("dataset", context.folder / "answers"),
@@ -86,7 +88,7 @@ def _open_teacher(
     config = settings.own
     endpoint = config.teacher.endpoint
     if endpoint is not None:
-        yield EndpointTeacher(ChatEndpoint(endpoint, _key(endpoint), spending), config, answers.usable)
+        yield EndpointTeacher(ChatEndpoint(endpoint, endpoint.read_key(ENDPOINT), spending), config, answers.usable)
         return
     model, name = context.inputs["model"], "the vanilla SFT model"
     if CHECKPOINT in context.sources:
@@ -96,19 +98,6 @@ def _open_teacher(
         import_checkpoint(source, ImportConfig(checkpoint=source.address), model, say)
     with open_sampling_bench(model, engine=settings.engine, seed=context.seed, log=context.log) as bench:
         yield EngineTeacher(bench, name, config)
-
-
-def _key(endpoint: EndpointConfig) -> str | None:
-    """The key from the environment. Raises EndpointFailed where it is not there, or cannot stand in a header."""
-    if endpoint.key_variable is None:
-        return None
-    key = os.environ.get(endpoint.key_variable, "").strip()
-    where = f"long_cot_paths.teacher.endpoint.key_variable names {endpoint.key_variable}"
-    if not key:
-        raise EndpointFailed(f"{where}, and there is no such environment variable, or it is empty: set it to the key")
-    if not (key.isascii() and key.isprintable()):
-        raise EndpointFailed(f"{where}, and its value cannot be a key: it has characters beyond printable ASCII")
-    return key
 
 
 def _sample_rows(result: PathsResult) -> Iterator[SampleRow]:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from infra.inference import chat_endpoint
 from infra.inference.chat_answer import ChatAnswer, ChatRequest
 from infra.inference.chat_endpoint import ChatEndpoint, EndpointFailed
-from infra.inference.endpoint_config import EndpointConfig
+from infra.inference.endpoint_config import EndpointConfig, KeyUnusable
 from infra.inference.spending import Spending
 from tests.chat_server import ChatServer, Reply, answer, chat_server
 
@@ -98,6 +98,7 @@ UNUSABLE = {
     "finished for another reason than its end": answer("7", finish="content_filter"),
     "an answer that is too long": answer("7" * 2_000_000),
     "HTTP 400: too many tokens": Reply(b'{"error": {"message": "too many\\ntokens"}}', 400),
+    "HTTP 400: red [31m half": Reply(b'{"error": {"message": "red \\u001b[31m half \\ud800"}}', 400),
 }
 
 
@@ -110,11 +111,55 @@ def test_an_answer_that_cannot_be_used_says_why_and_is_not_asked_for_again(reaso
 
 
 def test_a_cut_answer_and_separate_reasoning_are_recognised() -> None:
-    replies = {"question 0": answer("7", "length"), "question 1": answer("7", reasoning_content="3 + 4")}
+    replies = {
+        "question 0": answer("7", "length"),
+        "question 1": answer("7", reasoning_content="3 + 4"),
+        "question 2": answer("7", reasoning_content=None, reasoning="3 + 4"),
+    }
     with chat_server(lambda question, turn: replies[question]) as server:
-        answers = ask(server, queries(2))
+        answers = ask(server, queries(3))
     assert answers[0].ended == "length"
-    assert (answers[1].thinking, answers[1].text) == ("3 + 4", "7")
+    assert (answers[1].thinking, answers[1].text) == (answers[2].thinking, answers[2].text) == ("3 + 4", "7")
+
+
+def test_a_system_turn_goes_before_the_question() -> None:
+    with chat_server(lambda question, turn: answer("7")) as server:
+        ask(server, [ChatRequest("How many?", 10, 0.5, 0, system="You count.")])
+    assert server.requests[0]["messages"] == [
+        {"role": "system", "content": "You count."},
+        {"role": "user", "content": "How many?"},
+    ]
+
+
+@pytest.mark.parametrize("kind", ["connection cut", "HTML instead of JSON", "504"])
+def test_an_attempt_that_may_be_billed_counts_in_full(kind: str) -> None:
+    replies = PASSING | {"504": Reply(b"", 504)}
+    with chat_server(first_then(replies[kind])) as server:
+        answers = ask(server, queries(1))
+    assert answers[0].text and answers[0].lost == (queries(1)[0].most_prompt_tokens, 100)
+
+
+def test_an_attempt_that_may_be_billed_is_handed_over_where_the_budget_ends_its_request() -> None:
+    needed = queries(1)[0].most_prompt_tokens + 100
+    with (
+        chat_server(lambda question, turn: Reply(seconds=30)) as server,
+        pytest.raises(EndpointFailed, match="max_total_tokens") as failed,
+    ):
+        ask(server, queries(3), concurrency=1, timeout_seconds=0.2, max_total_tokens=needed + 10)
+    (lost,) = failed.value.answers.values()  # type: ignore[attr-defined]
+    assert (lost.ended, lost.passing, sum(lost.lost)) == ("failed", True, needed)
+
+
+def test_a_pause_holds_back_who_waits_for_a_turn() -> None:
+    times: list[float] = []
+
+    def script(question: str, turn: int) -> Reply:
+        times.append(time.monotonic())
+        return Reply(b"", 429, {"Retry-After": "1"}) if len(times) == 1 else answer("7")
+
+    with chat_server(script) as server:
+        ask(server, queries(3), concurrency=3, requests_per_minute=200)
+    assert times[1] - times[0] >= 0.95
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
@@ -156,6 +201,25 @@ def test_a_wrong_key_is_named_at_once_and_never_shown() -> None:
 
 
 @pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(b"", 302, {"Location": f"https://elsewhere.example/?key={KEY}"}),
+        Reply(f"{'x' * 290}{KEY}".encode(), 403),
+    ],
+)
+def test_a_server_that_repeats_the_key_does_not_bring_it_into_messages(reply: Reply) -> None:
+    with chat_server(lambda question, turn: reply) as server, pytest.raises(EndpointFailed) as failed:
+        ask(server, queries(1), KEY)
+    assert KEY[:6] not in str(failed.value)
+
+
+def test_a_server_that_repeats_the_key_does_not_bring_it_into_answers() -> None:
+    with chat_server(lambda question, turn: answer(f"7, Bearer {KEY}", reasoning=KEY)) as server:
+        answers = ask(server, queries(1), KEY)
+    assert (answers[0].text, answers[0].thinking) == ("7, Bearer ***", "***")
+
+
+@pytest.mark.parametrize(
     ("reply", "message"),
     [
         (Reply(b"{}", 404), "HTTP 404.*check url and model"),
@@ -186,7 +250,7 @@ def test_a_slow_answer_costs_its_own_time_and_not_the_others() -> None:
         assert time.monotonic() - start < 5
     assert answers[0].reason == "no answer within 0.3 s" and answers[0].passing
     # It may have been answered, and be billed: twice, with all that it was allowed to write.
-    assert answers[0].lost == (2 * queries(1)[0].estimated_tokens, 200)
+    assert answers[0].lost == (2 * queries(1)[0].most_prompt_tokens, 200)
     assert all(answers[place].text == "7" for place in range(1, 6))
 
 
@@ -198,7 +262,7 @@ def test_requests_are_begun_no_faster_than_the_rate() -> None:
 
 
 def test_no_request_is_begun_that_could_exceed_the_tokens() -> None:
-    needed = queries(1)[0].estimated_tokens + 100
+    needed = queries(50)[49].most_prompt_tokens + 100
     with (
         chat_server(lambda question, turn: answer("7")) as server,
         pytest.raises(
@@ -241,9 +305,40 @@ def test_a_count_of_tokens_that_cannot_be_right_is_estimated() -> None:
         ({"url": "https://host/v1/chat/completions"}, "already names the call"),
         ({"parameters": {"model": "other", "n": 2}}, "model, n cannot be set here"),
         ({"max_cost": 1.0}, "max_cost needs prompt_price"),
+        ({"max_total_tokens": 9, "parameters": {"max_tokens": None}}, "give parameters.max_completion_tokens"),
         ({"key_variable": "sk-secret"}, "should match pattern"),
     ],
 )
 def test_a_section_that_cannot_work_is_refused_with_the_way_out(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         EndpointConfig(**{"url": "https://host/v1", "model": "m", **changes})
+
+
+def test_a_limit_of_answers_that_parameters_give_is_what_is_reserved() -> None:
+    config = {"max_tokens": None, "max_completion_tokens": 2000.0}
+    assert EndpointConfig(url="https://host/v1", model="m", parameters=config).most_completion_tokens == 2000
+    with (
+        chat_server(lambda question, turn: answer("7")) as server,
+        pytest.raises(EndpointFailed, match=r"\(2,060 tokens\)"),
+    ):
+        ask(server, queries(1), max_total_tokens=2050, parameters=config)
+    assert not server.requests
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, "no environment variable has that name"),
+        (" \n", "or it is empty"),
+        ("k\u00e9y", "beyond printable ASCII"),
+    ],
+)
+def test_a_key_that_is_missing_or_cannot_be_sent_is_refused_by_its_variables_name(
+    value: str | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TEACHER_KEY", raising=False)
+    if value is not None:
+        monkeypatch.setenv("TEACHER_KEY", value)
+    config = EndpointConfig(url="https://host/v1", model="m", key_variable="TEACHER_KEY")
+    with pytest.raises(KeyUnusable, match=f"here.key_variable names TEACHER_KEY, .*{message}"):
+        config.read_key("here")
