@@ -90,6 +90,8 @@ def plan(
         fail("--gpu, --gpus, --price and --assume are for an estimate: add --estimate")
     chain = Chain(recipe, "plan", selection)
     stages = _make_plan(chain, verify)
+    if recipe.cluster is None:  # on a cluster, pods get it from a secret
+        _check_key(recipe, stages)
     if as_json:
         click.echo(json.dumps({"stages": [one.plain() for one in stages if one.action != "skip"]}))
     else:
@@ -124,6 +126,7 @@ def run(retries: int, as_json: bool, **options: Any) -> None:
     folder = HOME / "runs" / name
     chain = Chain(recipe, name, selection)
     stages = _make_plan(chain, verify=False)
+    _check_key(recipe, stages)
     plain = recipe.model_dump(mode="json")
     try:
         folder.mkdir(parents=True)
@@ -187,6 +190,16 @@ def _make_plan(chain: "Chain", verify: bool) -> "list[PlannedStage]":
     except LineageError as error:
         warn(f"{error}\nThe plan is made without earlier runs to compare with.")
         return make_plan(chain, lambda stage: [], lambda key: None, verify)
+
+
+def _check_key(recipe: "Recipe", stages: "list[PlannedStage]") -> None:
+    """Refuse a run that would reach its teacher, hours later, without the key. Raises KeyUnusable."""
+    endpoint = recipe.long_cot_paths.teacher.endpoint if recipe.long_cot_paths is not None else None
+    # What may be reused yet needs none.
+    if endpoint is not None and any(
+        one.stage == "long_cot_paths" and one.action == "run" and one.may_reuse is None for one in stages
+    ):
+        endpoint.read_key("long_cot_paths.teacher.endpoint")
 
 
 def _reuse_all(chain: "Chain", stages: "list[PlannedStage]") -> bool:

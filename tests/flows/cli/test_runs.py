@@ -48,6 +48,23 @@ def test_the_plan_is_printed_as_json_and_as_a_table(longhaul: Commands) -> None:
     assert "10 of 18 stages run, about 10 min 00 s by earlier runs" in table
 
 
+def test_a_teachers_key_that_is_missing_is_refused_before_anything_runs(
+    longhaul: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TEACHER_KEY", raising=False)
+    endpoint = "{url: https://host.example/v1, model: m, key_variable: TEACHER_KEY}"
+    teacher = ("--set", f"long_cot_paths={{teacher: {{endpoint: {endpoint}}}, max_response_tokens: 96}}")
+    for command in ("plan", "run"):
+        refused = longhaul.of_recipe(command, *teacher)
+        assert refused.exit_code == 1
+        assert "long_cot_paths.teacher.endpoint.key_variable names TEACHER_KEY, and no environment" in refused.stderr
+    assert not (tmp_path / "home" / "runs").exists()
+    assert longhaul.of_recipe("plan", *teacher, "--only", "data").exit_code == 0, "the teacher is not asked"
+    assert longhaul.of_recipe("plan", *teacher, "--set", "cluster={}").exit_code == 0, "pods get it from a secret"
+    monkeypatch.setenv("TEACHER_KEY", "sk-7")
+    assert longhaul.of_recipe("plan", *teacher).exit_code == 0
+
+
 def test_an_estimate_is_part_of_planning_and_says_where_it_cannot_fit(longhaul: Commands) -> None:
     estimated = longhaul.of_recipe("plan", "--estimate", "--json")
     assert estimated.exit_code == 0, estimated.output
