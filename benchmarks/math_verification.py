@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 
 from benchmarks.nano_start import machine
-from steps.data_rows import problems_of
 from steps.nano_world.world import DOMAINS, make_task
 from steps.problem import Problem
 from steps.rewards.scorer import Scorer
+from steps.source_rows import problems_of
 
 FORMULAS = (
     ("2x+1", "1+2x", "2(x+1)-1", "2x-1", "x+1", r"\frac{4x+2}{2}", "2x", "1-2x", "2x+1.0"),

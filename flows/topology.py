@@ -24,7 +24,7 @@ from infra.store.s3_client import SCHEME
 from infra.store.sources import Kind, ResolvedSource, resolve_source, resolve_split
 from steps.benchmark_rows import source_key
 from steps.checkpoint_files import belongs
-from steps.configs.data import SourceConfig
+from steps.configs.data_source import SourceConfig
 from steps.configs.evaluation import EvaluationConfig
 from steps.configs.gates import MADE
 from steps.recipe import Recipe

@@ -7,8 +7,8 @@ from itertools import islice
 
 from infra.store.source import Source
 from steps.configs.benchmarks import BenchmarkConfig
-from steps.data_rows import read_source
 from steps.problem import MalformedRow, Problem
+from steps.source_rows import read_source
 
 
 def source_key(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from infra.progress.tasks import task
 from infra.store.source import Source
 from steps.chat import Chat
-from steps.configs.data import Role
+from steps.configs.data_source import Role
 from steps.data_sets import DataSets, make_data_sets
 from steps.problem import Example, MalformedRow, Problem
 from steps.question_form import form_of

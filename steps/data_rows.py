@@ -1,22 +1,17 @@
-"""The rows of a recipe's sources, as problems and examples; rows that cannot be read are refused by their place."""
+"""The rows of a role's sources, put together or mixed; rows that cannot be read are refused by their place."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from pathlib import Path
 from random import Random
-from typing import Any
 
 from infra.progress.tasks import task
 from infra.store.source import Source
-from steps.configs.data import PROBLEMS, Format, Role, SourceConfig, SourcesConfig, source_key
-from steps.data_files.read import NumberedRow, read_file
-from steps.data_formats.mapping import mapped
-from steps.data_formats.registry import Convert, converter
+from steps.configs.data import SourcesConfig, source_key
+from steps.configs.data_source import Role, SourceConfig
 from steps.data_mixture import counts, mix
-from steps.problem import Example, MalformedRow, Problem, invalid
-
-Read = Problem | Example
+from steps.problem import MalformedRow, Problem
+from steps.source_rows import Read, read_source
 
 
 @dataclass
@@ -108,56 +103,3 @@ def mixed(configs: Sequence[SourceConfig], rows: Sequence[int]) -> list[int]:
     """How many rows of each source of a role are used."""
     weights = [one.weight for one in configs if one.weight]
     return counts(rows, weights) if weights else list(rows)
-
-
-def read_source(source: Source, config: SourceConfig, role: Role) -> Iterator[tuple[str, Read | MalformedRow]]:
-    """Rows of one source in order, each with its place, and instead of those that cannot be read, why.
-
-    Raises MalformedRow for a file that cannot be read.
-    """
-    convert = _convert(config, role)
-    model: type[Read] = Problem if role in PROBLEMS else Example
-    for number, (place, row) in enumerate(_numbered(source), 1):
-        if isinstance(row, MalformedRow):
-            yield place, row
-            continue
-        # In a single file a row is found by its line.
-        line = number if source.files else int(place.rsplit(":", 1)[-1])
-        try:
-            yield place, model.model_validate({**convert(row, f"{config.name}-{line}"), **config.values})
-        except ValueError as error:
-            yield place, MalformedRow(f"{place}: {invalid(error)}")
-        except (KeyError, TypeError, AttributeError) as error:
-            yield place, MalformedRow(f"{place}: not a row of this format ({type(error).__name__}: {error})")
-
-
-def _convert(config: SourceConfig, role: Role) -> Convert:
-    kind, own_id = ("problem", "id") if role in PROBLEMS else ("example", "problem_id")
-    if config.mapping is not None:
-        names = config.mapping
-        return lambda row, row_id: mapped(row, names, {own_id: row_id})
-    convert = converter(config.format, kind)
-    assert convert is not None
-    return convert
-
-
-def _numbered(source: Source) -> Iterator[tuple[str, dict[str, Any] | MalformedRow]]:
-    """Each row with its place: file and number."""
-    files: Sequence[tuple[Path, str]] = [(source.path, source.address)]
-    if source.files:
-        files = [(source.path / name, f"{source.address}/{name}") for name in source.files]
-    for path, name in files:
-        numbered: Iterator[NumberedRow] = read_file(path, name)
-        for number, row in numbered:
-            yield f"{name}:{number}", row
-
-
-def problems_of(path: Path, form: Format) -> list[Problem]:
-    """The problems of a file in one of the formats. Raises MalformedRow."""
-    problems = []
-    for _, row in read_source(Source(path, str(path)), SourceConfig(path=str(path), format=form), "train"):
-        if isinstance(row, MalformedRow):
-            raise row
-        assert isinstance(row, Problem)
-        problems.append(row)
-    return problems

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infra.store.source import Source
-from steps.configs.data import EXAMPLES, PROBLEMS, DataConfig, Role
+from steps.configs.data import DataConfig
+from steps.configs.data_source import EXAMPLES, PROBLEMS, Role
 from steps.data_rows import SourceRows, read_role, stop
 from steps.nano_world.world import generate
 from steps.problem import Example, MalformedRow, Part, Problem

@@ -14,8 +14,8 @@ from infra.store.source import Source
 from scripts.smollm2 import write_problems
 from steps.chat import Chat
 from steps.configs.import_checkpoint import ImportConfig
-from steps.data_rows import problems_of
 from steps.import_checkpoint import import_checkpoint
+from steps.source_rows import problems_of
 
 ROOT = Path(__file__).parent.parent
 

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from steps.configs.answer_reading import AnswerReading
-from steps.configs.data import SourceConfig
+from steps.configs.data_source import SourceConfig
 
 _DEFINITIONS = Path(__file__).resolve().parents[1].joinpath(*("benchmarks",))
 

@@ -11,11 +11,12 @@ from itertools import islice
 from pathlib import Path
 
 from infra.store.source import Source
-from steps.configs.data import Role, SourceConfig
-from steps.data_rows import mixed, read_source
+from steps.configs.data_source import Role, SourceConfig
+from steps.data_rows import mixed
 from steps.nano_world.world import generate
 from steps.problem import Example, MalformedRow, Problem
 from steps.recipe import Recipe
+from steps.source_rows import read_source
 
 _MEASURED = 200
 """Rows whose lengths are measured."""

@@ -26,7 +26,7 @@ SAMPLES_KEPT = TRAINS | {PATHS}
 EVALUATES = {"evaluate"}
 """All evaluations: they are one stage."""
 READS_DATA_SETS = {"data"} | EVALUATES
-"""Evaluations read benchmarks as the data stage reads its sources."""
+"""Evaluations read benchmarks as the data stage reads each of its sources."""
 JUDGES = TRAINS | {"curation", PATHS} | EVALUATES
 """The stages that a verifier judges for."""
 SAMPLES = JUDGES - {"long_cot_sft"}
@@ -41,14 +41,16 @@ TABLE = {
     "steps/nano_world/long.py": {"data"} | EVALUATES,
     "steps/nano_world/context.py": EVALUATES,
     "steps/nano_world/answers.py": {"reward_models"},
-    "steps/configs/data.py": READS_DATA_SETS,
+    "steps/configs/data.py": {"data"},
+    "steps/configs/data_source.py": READS_DATA_SETS,
     "steps/checkpoint.py": {"import", PATHS},
     "steps/import_checkpoint.py": {"import", PATHS},
     "steps/checkpoint_prompt.py": {"import", PATHS},
     "steps/checkpoint_context.py": {"import", PATHS},
     "steps/solutions.py": {"data"},
-    "steps/data_rows.py": READS_DATA_SETS,
-    "steps/data_mixture.py": READS_DATA_SETS,
+    "steps/data_rows.py": {"data"},
+    "steps/data_mixture.py": {"data"},
+    "steps/source_rows.py": READS_DATA_SETS,
     "steps/data_files/parquet.py": READS_DATA_SETS,
     "steps/data_formats/mbpp.py": READS_DATA_SETS,
     "steps/sft.py": {"vanilla_sft"},

@@ -7,11 +7,11 @@ from typing import Any, get_args
 import pytest
 
 from infra.store.source import Source
-from steps.configs.data import Format, Role, SourceConfig
+from steps.configs.data_source import Format, Role, SourceConfig
 from steps.data_formats.registry import FORMATS
-from steps.data_rows import Read, read_source
 from steps.problem import Example, MalformedRow, Problem, Turn
 from steps.rewards.scorer import Scorer
+from steps.source_rows import Read, read_source
 
 QUESTION = [{"role": "system", "content": "Box it."}, {"role": "user", "content": "1 + 1?"}]
 CODE = {

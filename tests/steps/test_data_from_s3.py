@@ -12,7 +12,8 @@ from flows.topology import STAGES
 from infra.stages.contract import StageContext, StageOutput
 from infra.store.sources import bring
 from infra.store.store import StoreError
-from steps.configs.data import ROLES, DataConfig, NanoWorldConfig, SourcesConfig
+from steps.configs.data import DataConfig, NanoWorldConfig, SourcesConfig
+from steps.configs.data_source import ROLES
 from steps.nano_world.world import generate
 from steps.problem import MalformedRow
 from steps.recipe import load_recipe

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from flows.topology import STAGES
 from infra.stages.contract import StageContext, StageOutput
 from infra.store.sources import bring
-from steps.configs.data import ROLES, DataConfig
+from steps.configs.data import DataConfig
+from steps.configs.data_source import ROLES
 from steps.problem import MalformedRow, load_examples, load_problems
 from steps.recipe import load_recipe
 from steps.stages.data import run

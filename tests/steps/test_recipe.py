@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from steps.configs.data import ROLES
+from steps.configs.data_source import ROLES
 from steps.recipe import ConfigRefused, check_recipe, load_recipe, parse_recipe
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -10,11 +10,11 @@ import pytest
 
 from infra.sandbox.config import SandboxConfig, open_sandbox
 from infra.sandbox.interface import Limits, Result, Sandbox
-from steps.data_rows import problems_of
 from steps.problem import FunctionTests, Problem
 from steps.rewards.code import CodeVerifier
 from steps.rewards.output_checker import BrokenTests
 from steps.rewards.score import python_program
+from steps.source_rows import problems_of
 
 DOUBLE = Problem(id="double", prompt="Print twice x.", verifier="code", tests=(("1\n", "2\n"), ("21\n", "42\n")))
 LIMITS = Limits(wall_seconds=2, cpu_seconds=1, output_bytes=10_000)

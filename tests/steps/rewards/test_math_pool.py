@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from steps.data_rows import problems_of
 from steps.problem import Problem
 from steps.rewards.math.forms import Expr, Value
 from steps.rewards.math.judge import UnreadableReference
 from steps.rewards.math.judge import judge as judge_response
 from steps.rewards.math.parse import read
 from steps.rewards.math.pool import MathPool
+from steps.source_rows import problems_of
 from tests.processes import running_below
 from tests.steps.rewards.judge import Judge
 
