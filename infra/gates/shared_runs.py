@@ -1,11 +1,16 @@
 """Texts that share a run of words with a collection: the n-gram overlap by which contamination is usually measured.
 
-GPT-3 (Brown et al., arXiv:2005.14165, appendix C) compares 13 words in a row, without case and punctuation.
+GPT-3 (Brown et al., arXiv:2005.14165, appendix C) compares 13 words in a row, without case and punctuation, and ignores
+those that more than ten texts have: they are phrases, such as what a format writes into each of its prompts.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from infra.gates.near_duplicates import words
+
+PHRASE = 10
+"""Texts of a collection that a run may be in; one that is in more belongs to none of them."""
 
 QUOTED = 8
 """Words of a run that a message quotes."""
@@ -19,10 +24,13 @@ class SharedRuns:
         if size < 1:
             raise ValueError(f"size is {size}; a run has at least one word")
         self._size = size
-        self._names: dict[tuple[str, ...], str] = {}
+        names: dict[tuple[str, ...], str] = {}
+        counts: Counter[tuple[str, ...]] = Counter()
         for name, text in texts:
-            for run in self._runs(text):
-                self._names.setdefault(run, name)
+            for run in set(self._runs(text)):
+                counts[run] += 1
+                names.setdefault(run, name)
+        self._names = {run: name for run, name in names.items() if counts[run] <= PHRASE}
 
     def _runs(self, text: str) -> Iterable[tuple[str, ...]]:
         all_words = words(text)

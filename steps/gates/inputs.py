@@ -13,7 +13,7 @@ from steps.configs.evaluation import EvaluationConfig
 from steps.configs.long_cot import LongCotConfig
 from steps.configs.sft import SftConfig
 from steps.gates.gates import Gates
-from steps.gates.tables import TrainingRow, training_row
+from steps.gates.tables import TrainingRow, training_rows
 from steps.long_paths import load_paths
 from steps.problem import Example, Problem, load_examples, load_problems
 from steps.stages.settings import Settings
@@ -38,7 +38,7 @@ def _training_rows(folder: Path) -> Iterator[TrainingRow]:
     for name, load in files.items():
         path = folder / f"{name}.jsonl"
         for place, row in enumerate(load(path) if path.is_file() else [], 1):
-            yield training_row(name, place, row)
+            yield from training_rows(name, place, row)
 
 
 def vanilla_sft(context: StageContext, settings: Settings[SftConfig]) -> None:

@@ -4,7 +4,7 @@ steps/configs/gates.py; what is made here is that and no more.
 Tables of what a single stage makes (preference pairs, a ledger) stand beside it, as plain columns.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,19 +74,28 @@ class TrainingRow:
     """Its file, its place from 1, and its problem."""
     prompt: str
     text: str
-    """All of its text: prompt, and response or solution."""
+    """All of its text, prompt and response or solution; once for each prompt."""
     digest: str
     source: str
     licence: str
 
 
-def training_row(file: str, place: int, row: Problem | Example) -> TrainingRow:
-    """A problem or an example of a file of the data stage."""
+def training_rows(file: str, place: int, row: Problem | Example) -> Iterator[TrainingRow]:
+    """A problem or an example of a file of the data stage, by each prompt that is asked in it.
+
+    Where a prompt has several paragraphs, the one without its last is another row: recipes add an instruction there
+    (data.instructions), which the same problem of a benchmark does not have.
+    """
     if isinstance(row, Problem):
-        name, prompt, rest, digest = row.id, row.text, row.solution or "", row.digest
+        name, asked = row.id, [(row.text, row.solution or "", row.digest)]
     else:
-        name, prompt, rest, digest = row.problem_id, row.prompt, row.response, _digest(row.prompt)
-    return TrainingRow(f"{file}:{place}:{name}", prompt, f"{prompt}\n{rest}", digest, row.source, row.licence)
+        name, asked = row.problem_id, [(prompt, response, _digest(prompt)) for prompt, response in row.exchanges]
+    for prompt, response, digest in asked:
+        named = f"{file}:{place}:{name}"
+        yield TrainingRow(named, prompt, f"{prompt}\n{response}", digest, row.source, row.licence)
+        question = prompt.rpartition("\n\n")[0]
+        if question.strip():
+            yield TrainingRow(named, question, "", _digest(question), row.source, row.licence)
 
 
 def training_frame(rows: Sequence[TrainingRow]) -> pd.DataFrame:

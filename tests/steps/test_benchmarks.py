@@ -180,7 +180,20 @@ def test_training_rows_that_a_benchmark_has_are_listed_as_exact_near_and_overlap
         ],
     )
     save_rows(data / "sft.jsonl", [Example(problem_id="quoted", prompt="Recite.", response=f"I know: {LONG} men?")])
-    save_rows(data / "long_cot.jsonl", [Example(problem_id="fine", prompt="What?", response="That.")])
+    asked = "tom has 3 pens and buys 4.  How many pens?"
+    save_rows(
+        data / "long_cot.jsonl",
+        [
+            Example(problem_id="fine", prompt="What?", response="That."),
+            Example(problem_id="instructed", prompt=f"{asked}\n\nThink, and end with \\boxed{{}}.", response="7"),
+            Example(
+                problem_id="earlier",
+                history=({"role": "user", "content": asked}, {"role": "assistant", "content": "7"}),  # type: ignore[arg-type]
+                prompt="Thanks.",
+                response="Sure.",
+            ),
+        ],
+    )
     context = StageContext(
         0, {"data": data}, tmp_path, tmp_path, lambda metrics: None, sources={source_key("gsm8k"): source}
     )
@@ -190,4 +203,7 @@ def test_training_rows_that_a_benchmark_has_are_listed_as_exact_near_and_overlap
     complaints = " ".join(map(str, gate.broken("warn")))
     assert "train:2:same" in complaints and "sft:1:quoted" in complaints and "gsm8k/gsm8k-2" in complaints
     assert "clean" not in complaints and "fine" not in complaints
+    exact = str(gate.broken("warn")[0])
+    assert "long_cot:2:instructed" in exact, "an instruction hides no problem"
+    assert "long_cot:3:earlier" in exact, "nor does a later turn"
     assert not gate.broken("stop")
