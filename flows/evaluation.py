@@ -23,7 +23,7 @@ from infra.store.evaluation_stages import EVALUATE, evaluation_figures
 from infra.store.records import StageRecord
 from infra.store.store import Ref, Store, StoreError
 from steps.promotion import PromotionCheck, PromotionRules, check_promotion
-from steps.recipe import Recipe, check_recipe
+from steps.recipe import ConfigRefused, Recipe, check_recipe
 
 FINISHED = tuple(stage for stage in MODEL_STAGES if stage == "rl" or stage.startswith("long2short/"))
 """Stages whose models are finished ones: RL and what follows it, in the chain's order."""
@@ -86,7 +86,7 @@ class Comparison:
 def with_benchmarks(recipe: Recipe, names: Sequence[str], limit: int | None) -> Recipe:
     """The recipe with benchmarks besides its own: NAME, or NAME=FILE for rows that are in a file.
 
-    Raises ConfigRefused for a benchmark that is not here.
+    Raises ConfigRefused for a benchmark that is not here, and for a limit without a benchmark.
     """
     raw = recipe.model_dump(mode="json")
     own = {one["name"]: one for one in raw["evaluation"]["benchmarks"]}
@@ -94,6 +94,8 @@ def with_benchmarks(recipe: Recipe, names: Sequence[str], limit: int | None) -> 
         name, _, path = each.partition("=")
         own[name] = {**own.get(name, {"name": name}), **({"path": path} if path else {})}
     if limit is not None:
+        if not own:
+            raise ConfigRefused("--limit is for benchmarks, and there is none: name one with --benchmark NAME")
         own = {name: {**one, "limit": limit} for name, one in own.items()}
     raw["evaluation"]["benchmarks"] = list(own.values())
     return check_recipe(raw, "--benchmark") if names or limit is not None else recipe

@@ -7,7 +7,7 @@ from itertools import islice
 
 from infra.store.source import Source
 from steps.configs.benchmarks import BenchmarkConfig
-from steps.problem import MalformedRow, Problem
+from steps.problem import MalformedRow, Part, Problem
 from steps.source_rows import read_source
 
 
@@ -38,12 +38,17 @@ def chosen(problems: Sequence[Problem], config: BenchmarkConfig) -> list[Problem
 
 
 def _posed(problem: Problem, config: BenchmarkConfig) -> Problem:
-    if not isinstance(problem.prompt, str):
-        return problem
-    shots = [f"Question: {shot.question}\nAnswer: {shot.answer}" for shot in config.shots]
-    question = f"Question: {problem.prompt}" if shots else problem.prompt
-    parts = [*shots, question, *([config.instruction] if config.instruction else [])]
-    return problem.model_copy(update={"prompt": "\n\n".join(parts)})
+    before = [f"Question: {shot.question}\nAnswer: {shot.answer}" for shot in config.shots]
+    after = [config.instruction] if config.instruction else []
+    if isinstance(problem.prompt, str):
+        question = f"Question: {problem.prompt}" if before else problem.prompt
+        return problem.model_copy(update={"prompt": "\n\n".join([*before, question, *after])})
+    parts = (*map(_text, before), *problem.prompt, *map(_text, after))
+    return problem.model_copy(update={"prompt": parts})
+
+
+def _text(text: str) -> Part:
+    return Part(type="text", text=text)
 
 
 def rows_digest(problems: Sequence[Problem]) -> str:

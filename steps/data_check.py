@@ -96,22 +96,26 @@ def check_data(recipe: Recipe, sources: Mapping[str, Source], chat: Chat | None,
     )
     if stopping:
         check.stops.append(f"{len(stopping)} rows cannot be read: correct them, or set skip_refused for their source")
-    measure = _Measure(chat, check.stops)
+    measure = _Measure(chat)
     for role, rows in sets.rows.items():
         check.roles[role] = _summary(role, rows, len(sets.duplicates.get(role, ())), measure, examples_shown)
         if not rows and recipe.data.has(role):
             check.stops.append(f"{role} has no rows that can be read")
     _curation(recipe, sets, measure, check)
     _training(recipe, sets, measure, check)
+    if measure.refused:
+        check.stops.append(
+            f"{len(measure.refused)} rows cannot be written in the chat format, the first: {measure.refused[0]}"
+        )
     return check
 
 
 class _Measure:
-    """Lengths of rows in tokens, each counted once; rows that the chat format cannot take are noted."""
+    """Lengths of rows in tokens, each counted once; why the chat format cannot take some is in `refused`."""
 
-    def __init__(self, chat: Chat | None, stops: list[str]) -> None:
+    def __init__(self, chat: Chat | None) -> None:
+        self.refused: list[str] = []
         self._chat = chat
-        self._stops = stops
         self._lengths: dict[int, tuple[int, int] | None] = {}
 
     def __call__(self, row: Problem | Example) -> tuple[int, int] | None:
@@ -122,7 +126,7 @@ class _Measure:
                 self._lengths[id(row)] = _tokens(self._chat, row)
             except ValueError as error:
                 self._lengths[id(row)] = None
-                self._stops.append(str(error))
+                self.refused.append(str(error))
         return self._lengths.get(id(row))
 
 

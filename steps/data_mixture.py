@@ -14,7 +14,8 @@ RowT = TypeVar("RowT")
 
 def counts(available: Sequence[int], weights: Sequence[float]) -> list[int]:
     """How many rows each source gives: as many as possible in these proportions, rounded down."""
-    exact = [Fraction(weight) for weight in weights]
+    # As they are written: the binary number nearest to 0.3 is a little less than three times that nearest to 0.1.
+    exact = [Fraction(repr(weight)) for weight in weights]
     unit = min(Fraction(rows) / weight for rows, weight in zip(available, exact, strict=True))
     return [int(unit * weight) for weight in exact]
 

@@ -78,7 +78,12 @@ def _chat(recipe: "Recipe", folder: Path) -> "Chat | None":
         small = replace(whole, belongs=lambda path: whole.belongs(path) and not path.endswith(".safetensors"))
         source = bring(small, folder / "brought").path
         copy = folder / "copy"
-        shutil.copytree(source, copy, ignore=shutil.ignore_patterns("*.safetensors", "*.bin", "*.gguf", ".git"))
+        # A folder here has whatever else lies in it, an optimizer's states too.
+        for path in source.rglob("*"):
+            name = path.relative_to(source).as_posix()
+            if path.is_file() and small.belongs(name):
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy / name)
         if CHAT_TEMPLATE in resolved:
             write_template(copy, read_template(bring(resolved[CHAT_TEMPLATE], folder / "template").path))
         write_prompt(copy, recipe.import_checkpoint, lambda text: None)

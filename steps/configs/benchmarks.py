@@ -14,6 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from steps.configs.answer_reading import AnswerReading
 from steps.configs.data_source import SourceConfig
 
+_UNUSED = {
+    "limit": "give the benchmark's own `limit` beside `source`",
+    "weight": "leave it out",
+    "skip_refused": "leave it out, for a benchmark without some of its problems is another one",
+}
+"""Keys of a source that benchmarks have no use for, each with the way out."""
+
 _DEFINITIONS = Path(__file__).resolve().parents[1].joinpath(*("benchmarks",))
 
 
@@ -82,4 +89,7 @@ class BenchmarkConfig(BaseModel):
     @model_validator(mode="after")
     def _has_problems(self) -> "BenchmarkConfig":
         self.source.check("test")
+        for key, way_out in _UNUSED.items():
+            if getattr(self.source, key):
+                raise ValueError(f"source.{key} is for the sources of `data`, and benchmarks do not read it: {way_out}")
         return self

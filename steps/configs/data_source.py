@@ -63,6 +63,7 @@ class SourceConfig(BaseModel):
     weight: float | None = Field(
         None,
         gt=0,
+        allow_inf_nan=False,
         description="Share of the role's rows that come from here, in proportion to the weights of its other sources. "
         "No row is taken twice; all are taken if no source has a weight.",
     )

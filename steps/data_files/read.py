@@ -1,5 +1,6 @@
 """Rows of one file of a data set, whatever kind it is."""
 
+import codecs
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,10 +28,10 @@ def read_file(path: Path, name: str) -> Iterator[NumberedRow]:
     if name.endswith(NOT_READ):
         raise MalformedRow(f"{name}: not a kind of file that is read: convert it to JSON lines (.jsonl) or Parquet")
     with path.open("rb") as file:
-        start = file.read(4)
-    if start == b"PAR1" or name.endswith(".parquet"):
+        start = file.read(64)
+    if start.startswith(b"PAR1") or name.endswith(".parquet"):
         yield from read_parquet(path, name)
-    elif name.endswith(".json") and start.lstrip()[:1] == b"[":
+    elif name.endswith(".json") and start.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"[":
         yield from _read_list(path, name)
     else:
         for number, line in read_lines(path, name):

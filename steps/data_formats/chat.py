@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from steps.data_formats.fields import Row, field, no_images, optional
+from steps.data_formats.fields import Row, field, no_images, tags
 from steps.data_formats.turns import conversation, turns
 
 
@@ -11,9 +11,3 @@ def example(row: Row, row_id: str) -> dict[str, Any]:
     no_images(row, "images", "image")
     name = "conversations" if "conversations" in row and "messages" not in row else "messages"
     return {"problem_id": row_id, **conversation(turns(field(row, name), name), name), **tags(row)}
-
-
-def tags(row: Row) -> dict[str, Any]:
-    """Source and licence, where the row says them."""
-    named = {"source": optional(row, "source"), "licence": optional(row, "licence", "license")}
-    return {name: value for name, value in named.items() if value}

@@ -69,6 +69,12 @@ def optional(row: Row, *names: str) -> str | None:
     return next((text(row, name) for name in names if row.get(name) is not None), None)
 
 
+def tags(row: Row) -> dict[str, str]:
+    """Source and licence, where the row says them. Raises ValueError for one that is not text."""
+    named = {"source": optional(row, "source"), "licence": optional(row, "licence", "license")}
+    return {name: value for name, value in named.items() if value}
+
+
 def no_images(row: Row, *names: str) -> None:
     """Raises ValueError for a row with an image in one of these fields."""
     for name in names:

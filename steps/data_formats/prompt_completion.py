@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from steps.data_formats.chat import tags
-from steps.data_formats.fields import Row, field, text
+from steps.data_formats.fields import Row, field, tags, text
 from steps.data_formats.turns import conversation, turns
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from steps.data_formats.fields import Row, answer, field, no_images, optional
+from steps.data_formats.fields import Row, answer, field, no_images
 from steps.data_formats.turns import question
 from steps.rewards.score import boxed_answer
 
@@ -17,8 +17,8 @@ def problem(row: Row, row_id: str) -> dict[str, Any]:
     if column is None:
         raise ValueError(f"there is no answer, in none of {', '.join(ANSWERS)}; there are {', '.join(row)}")
     stated = answer(row, column)
-    solution = optional(row, "solution")
-    tags = {"solution": solution} if solution else {}
+    solution = row.get("solution")
+    tags = {"solution": solution} if isinstance(solution, str) and _is_worked(solution, column) else {}
     return {
         "id": row_id,
         **prompt,
@@ -27,3 +27,11 @@ def problem(row: Row, row_id: str) -> dict[str, Any]:
         "domain": "math",
         **tags,
     }
+
+
+def _is_worked(solution: str, column: str) -> bool:
+    """Whether there is more in it than the answer, from which alone no reasoning is learned."""
+    if column != "solution":
+        return bool(solution.strip())
+    boxed = boxed_answer(solution)
+    return boxed is not None and len(solution.split()) > len(boxed.split())

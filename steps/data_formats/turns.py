@@ -10,6 +10,9 @@ ROLES = {"system": "system", "developer": "system", "user": "user", "human": "us
 }
 """Names of roles, and what they mean."""
 
+THINKING = ("reasoning_content", "reasoning", "thinking")
+"""Names under which some sets have a response's thinking beside its content."""
+
 PAIR = 2
 
 
@@ -31,6 +34,11 @@ def turns(messages: Any, where: str) -> list[tuple[str, str]]:
             raise ValueError(f"{at} has the role {name!r}, and system, user and assistant are read")
         if message.get("tool_calls"):
             raise ValueError(f"{at} calls tools, which are not read")
+        if thinking := next((key for key in THINKING if message.get(key)), None):
+            raise ValueError(
+                f"{at} has its thinking in {thinking!r}, which is not read: write it into the content, between <think> "
+                "and </think>"
+            )
         expected = "assistant" if result and result[-1][0] == "user" else "user"
         if role not in (expected, "system" if not result else expected):
             raise ValueError(f"{at} is the {role}'s, and the {expected}'s is expected")

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from steps.data_formats.fields import Row, answer, field, kind, no_images
+from steps.data_formats.gsm8k import MARK, worked_solution
 from steps.data_formats.turns import question
 
 CODE = ("code", "coding")
@@ -17,13 +18,19 @@ def problem(row: Row, row_id: str) -> dict[str, Any]:
     extra = row.get("extra_info") if isinstance(row.get("extra_info"), dict) else {}
     assert isinstance(extra, dict)
     tags: dict[str, Any] = {"id": row_id, "domain": ability, "source": source}
-    solution = extra.get("answer")
-    if isinstance(solution, str):
-        tags["solution"] = solution
     prompt = question(field(row, "prompt"), "prompt")
     if ability in CODE:
         return tags | prompt | {"verifier": "code", "tests": _tests(field(row, "reward_model.ground_truth"))}
-    return tags | prompt | {"verifier": "math", "answer": answer(row, "reward_model.ground_truth")}
+    reference = answer(row, "reward_model.ground_truth")
+    return tags | prompt | {"verifier": "math", "answer": reference} | _solution(extra.get("answer"), reference)
+
+
+def _solution(text: Any, reference: str) -> dict[str, str]:
+    """verl's GSM8K has the set's own `answer` here, with the worked solution; others have the bare answer once more."""
+    if not isinstance(text, str) or text.strip() == reference:
+        return {}
+    solution = worked_solution(text) if MARK in text else text
+    return {"solution": solution} if solution else {}
 
 
 def _tests(truth: Any) -> list[tuple[str, str]]:
@@ -35,6 +42,11 @@ def _tests(truth: Any) -> list[tuple[str, str]]:
             "tests that call a function (fn_name) are not read in verl's form, only those of stdin and stdout"
         )
     inputs, outputs = cases["inputs"], cases["outputs"]
+    if not isinstance(inputs, list) or not isinstance(outputs, list):
+        raise ValueError(
+            f"field 'reward_model.ground_truth' has {kind(inputs)} of inputs and {kind(outputs)} of outputs, and lists "
+            "are expected"
+        )
     if len(inputs) != len(outputs):
         raise ValueError(f"field 'reward_model.ground_truth' has {len(inputs)} inputs and {len(outputs)} outputs")
     return list(zip(inputs, outputs, strict=True))

@@ -17,7 +17,7 @@ from steps.configs.benchmarks import BenchmarkConfig, shipped_benchmarks
 from steps.configs.evaluation import EvaluationConfig
 from steps.configs.gates import shipped_suite
 from steps.gates.inputs import evaluate as evaluation_gates
-from steps.problem import Example, MalformedRow, Problem, save_rows
+from steps.problem import Example, MalformedRow, Part, Problem, save_rows
 from tests.hub_server import Hub, serve
 from tests.steps.scripted import Answer, scripted_bench
 
@@ -106,6 +106,8 @@ def test_rows_come_from_the_hub_at_a_commit(tmp_path: Path, monkeypatch: pytest.
         ({"name": "gsm8k", "samples": 0}, "samples"),
         ({"name": "GSM 8K"}, "is not a benchmark that is here"),
         ({"name": "mine", "source": {"path": "rows.jsonl", "format": "chat"}}, "rows of format chat"),
+        ({"name": "mine", "source": {"path": "rows.jsonl", "limit": 5}}, "source.limit .* own `limit` beside"),
+        ({"name": "mine", "source": {"path": "rows.jsonl", "skip_refused": True}}, "without some of its problems"),
     ],
 )
 def test_a_benchmark_that_cannot_be_run_is_refused_with_its_name(raw: Any, words: str) -> None:
@@ -142,6 +144,8 @@ def test_examples_come_before_the_question() -> None:
     )
     [problem] = chosen([Problem(id="a", prompt="2 + 2?", answer="4", verifier="math")], config)
     assert problem.prompt == "Question: 1 + 1?\nAnswer: 2\n\nQuestion: 2 + 2?\n\nGo."
+    [problem] = chosen([problem.model_copy(update={"prompt": (Part(type="text", text="2 + 2?"),)})], config)
+    assert problem.text == "Question: 1 + 1?\nAnswer: 2\n2 + 2?\nGo.", "also where a prompt has parts"
 
 
 RESPONSES: dict[str, list[str | None]] = {"Tom": ["7", "7.0", "8", "8"], "wagons": ["9", "14/2", "9", None]}

@@ -133,6 +133,27 @@ def test_a_file_of_a_kind_that_is_not_read_says_which_are(tmp_path: Path, name: 
         rows(tmp_path / name)
 
 
+def test_a_row_of_a_parquet_file_that_is_too_long_is_named_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steps.data_files.parquet.LONGEST_LINE", 10_000)
+    (tmp_path / "a.parquet").write_bytes(as_parquet([{"a": "x" * (2000 if n != 299 else 20_000)} for n in range(400)]))
+    with pytest.raises(MalformedRow, match=r"a.parquet:300: longer than \d+ MiB: leave the row out"):
+        rows(tmp_path / "a.parquet")
+
+
+def test_a_value_that_python_does_not_have_is_refused_with_its_file(tmp_path: Path) -> None:
+    years = pyarrow.array([0, 10**15], pyarrow.timestamp("ms"))
+    parquet.write_table(pyarrow.table({"a": ["b", "c"], "when": years}), tmp_path / "a.parquet")
+    with pytest.raises(MalformedRow, match=r"a.parquet: a value after row 0 is none that Python has .*that column"):
+        rows(tmp_path / "a.parquet")
+
+
+def test_a_list_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf\n  [{"a": 1}]')
+    assert rows(tmp_path / "a.json") == [(1, {"a": 1})]
+
+
 def test_parquet_columns_have_the_values_of_their_types(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(as_parquet([{"n": 1, "f": 0.5, "d": date(2024, 1, 2), "l": None}]))
     assert rows(tmp_path / "a.parquet") == [(1, {"n": 1, "f": 0.5, "d": date(2024, 1, 2), "l": None})]

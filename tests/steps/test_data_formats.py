@@ -75,6 +75,15 @@ def test_formats_that_a_recipe_can_name_are_those_that_there_are() -> None:
         ("trl", {"prompt": "1 + 1?", "answer": 2}, {"prompt": "1 + 1?", "answer": "2", "verifier": "math"}),
         ("trl", {"prompt": QUESTION, "solution": r"It is \boxed{2}."}, {"system": "Box it.", "answer": "2"}),
         ("trl", {"prompt": QUESTION[1:], "ground_truth": "2.5"}, {"system": "", "answer": "2.5"}),
+        ("math", {"problem": "x?", "answer": "3", "source": "olympiads"}, {"solution": None, "source": "olympiads"}),
+        ("math", {"problem": "x?", "solution": r"\boxed{1}"}, {"source": "unknown", "licence": "unknown"}),
+        ("trl", {"prompt": "1 + 1?", "solution": 2}, {"answer": "2", "solution": None}),
+        ("trl", {"prompt": "1 + 1?", "solution": "$2$"}, {"answer": "$2$", "solution": None}),
+        ("trl", {"prompt": "1 + 1?", "solution": r"$\boxed{\frac{4}{2}}$"}, {"solution": None}),
+        ("trl", {"prompt": "1 + 1?", "solution": r"So \boxed{2}."}, {"answer": "2", "solution": r"So \boxed{2}."}),
+        ("trl", {"prompt": "1 + 1?", "answer": "2", "solution": "As two."}, {"answer": "2", "solution": "As two."}),
+        ("verl", VERL | {"extra_info": {"answer": "1+1=<<1+1=2>>2\n#### 2"}}, {"solution": "1+1=2"}),
+        ("verl", VERL | {"extra_info": {"answer": "2"}}, {"answer": "2", "solution": None}),
         ("longhaul", {"prompt": "?", "answer": "1", "verifier": "math"}, {"id": "set-1"}),
     ],
 )
@@ -106,6 +115,11 @@ def test_a_row_of_a_public_set_becomes_a_problem(
             "'prompt' has 2 turns, and",
         ),
         ("verl", VERL | {"ability": "code"}, "is a number, and inputs and outputs are expected"),
+        (
+            "verl",
+            VERL | {"ability": "code", "reward_model": {"ground_truth": {"inputs": "12", "outputs": "34"}}},
+            "has text of inputs and text of outputs, and lists are expected",
+        ),
         ("easyr1", {"images": ["a.png"], "problem": "<image>?", "answer": "2"}, "has an image, and this recipe"),
         ("easyr1", {"problem": "?", "answer": ""}, "field 'answer' is empty, and an answer is expected"),
         ("easyr1", {"problem": "?", "answer": [1]}, "field 'answer' is a list, and an answer is expected"),
@@ -173,6 +187,11 @@ def test_a_pair_of_texts_becomes_an_example(tmp_path: Path) -> None:
             "turn 2 of messages calls tools",
         ),
         ("chat", {"messages": [*TALK[:1], {"role": "assistant", "content": ""}]}, "response: String should have at"),
+        (
+            "chat",
+            {"messages": [*TALK[:1], {"role": "assistant", "content": "2", "reasoning_content": "1, 2."}]},
+            "turn 2 of messages has its thinking in 'reasoning_content', which is not read: write it into the content",
+        ),
         ("prompt_completion", {"prompt": "1 + 1?"}, "there is no field 'completion'; there are prompt"),
     ],
 )
@@ -227,6 +246,7 @@ def test_a_mapping_of_a_field_that_rows_do_not_have_lists_those_that_they_have(
         ("train", {"hub": "openai/gsm8k"}, "give exactly one of path and hub"),
         ("train", {"path": None}, "give exactly one of path and hub"),
         ("train", {"path": None, "hub": "gsm8k"}, "hub"),
+        ("train", {"weight": float("inf")}, "weight"),
     ],
 )
 def test_a_source_that_cannot_work_is_refused_before_anything_is_read(

@@ -20,6 +20,7 @@ WEIGHTS = st.floats(0.001, 1000)
         ([600, 300, 300, 2, 50], [500, 200, 200, 5, 20], [200, 80, 80, 2, 8]),
         ([10, 10], [0.5, 0.5], [10, 10]),
         ([10, 3], [0.9, 0.1], [10, 1]),
+        ([10, 1000, 1000], [0.1, 0.3, 0.7], [10, 30, 70]),
     ],
 )
 def test_counts_are_in_proportion_to_weights(available: list[int], weights: list[float], expected: list[int]) -> None:
