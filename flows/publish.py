@@ -116,7 +116,8 @@ def publish_model(store: Store, name: str, destination: str, replace: bool, publ
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         by=user_name(),
     )
-    if not published.unchanged or not publications(store, ref.digest):
+    # Also where it is there already, but an interruption came before the record.
+    if not any(one.address == record.address for one in publications(store, ref.digest)) or not published.unchanged:
         records.write(store, f"publications/{ref.digest}", record)
     return published
 

@@ -31,9 +31,14 @@ def publish(
     from flows.publish import card_of, publications, publish_model
     from steps.report.model_card import model_card
 
+    if destination is None and (replace or public):
+        raise click.UsageError("--replace and --public are for a DESTINATION: name one")
+    if destination is not None and card:
+        raise click.UsageError("--card prints the card and publishes nothing: leave out DESTINATION, or --card")
     opened = open_store(store)
     if card:
-        click.echo(model_card(card_of(opened, find_model_record(opened, model)[1])), nl=False)
+        text = model_card(card_of(opened, find_model_record(opened, model)[1]))
+        click.echo(json.dumps({"card": text}) if as_json else text, nl=as_json)
     elif destination is None:
         ref, _ = find_model_record(opened, model)
         done = publications(opened, ref.digest)

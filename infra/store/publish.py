@@ -36,7 +36,8 @@ def publish(publication: Publication, destination: str, replace: bool = False, p
         from infra.store.hub_upload import to_hub
 
         return to_hub(publication, hub, replace, public)
-    return _to_folder(publication, Path(destination).expanduser().absolute(), replace)
+    # Where a link stands, the folder that it leads to is the one to replace.
+    return _to_folder(publication, Path(destination).expanduser().resolve(), replace)
 
 
 def hub_name(destination: str) -> str | None:
@@ -56,7 +57,20 @@ def hub_name(destination: str) -> str | None:
     return destination
 
 
+def _check_expendable(publication: Publication, folder: Path) -> None:
+    """Raise StoreError for a folder that nobody means to replace as a whole, with whatever is in it."""
+    model = {source.resolve().parent for source in publication.files.values()}
+    held = {"the model itself": model, "the folder you are in": {Path.cwd()}, "your home": {Path("~").expanduser()}}
+    for what, places in held.items():
+        if any(place.resolve().is_relative_to(folder) for place in places):
+            raise StoreError(
+                f"{folder} is or holds {what}, and a destination is replaced as a whole: name a folder of its own, as "
+                f"in {folder / 'published'}"
+            )
+
+
 def _to_folder(publication: Publication, folder: Path, replace: bool) -> Published:
+    _check_expendable(publication, folder)
     aside, before = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("partial", "replaced"))
     if before.is_dir() and not folder.exists():
         before.rename(folder)  # interrupted between the two renames below

@@ -18,10 +18,12 @@ from infra.store.records import RunRecord, StageRecord
 from steps.report.benchmarks import benchmark_rows
 
 LONGEST_TEXT = 300
+MOST_SOURCES = 40
+"""Lines of the table of data; a set may name a source of its own in each row."""
 PRIVATE = ("store", "tracking", "notify", "schedule", "cluster")
 """Sections of a recipe that say where it ran and change no model."""
 
-_MARKS = re.compile(r"([\\`*_{}\[\]()#+\-.!|~>])")
+_MARKS = re.compile(r"([\\`*_{}\[\]()#+\-.!|~>:])")
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,15 @@ def _benchmarks(card: Card) -> str:
 def _data(card: Card) -> str:
     if not card.data:
         return ""
-    rows = [f"| {d.role} | {escaped(d.source)} | {escaped(d.licence)} | {d.rows:,} |" for d in card.data]
+    largest = sorted(card.data, key=lambda one: -one.rows)[:MOST_SOURCES]
+    rows = [
+        f"| {one.role} | {escaped(one.source)} | {escaped(one.licence)} | {one.rows:,} |"
+        for one in card.data
+        if one in largest
+    ]
+    if more := len(card.data) - len(rows):
+        rest = sum(one.rows for one in card.data) - sum(one.rows for one in largest)
+        rows.append(f"| all | {more:,} more sources | of each its own | {rest:,} |")
     return "## Data\n\n| used as | source | licence | rows |\n|---|---|---|---:|\n" + "\n".join(rows)
 
 

@@ -68,6 +68,25 @@ def test_a_folder_that_holds_something_else_is_refused_unless_it_is_to_be_replac
     assert texts(target) == expected(other)
 
 
+def test_a_folder_that_holds_the_model_or_the_person_is_not_replaced(
+    model: Publication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "home" / "me"))
+    for destination, what in ((".", "the folder you are in"), ("~/..", "your home"), ("../source", "the model itself")):
+        with pytest.raises(StoreError, match=rf"is or holds {what}.*name a folder of its own"):
+            publish(model, destination, replace=True)
+    assert texts(tmp_path / "source") == {name: path.read_text() for name, path in model.files.items()}
+
+
+def test_a_link_stays_one_and_the_folder_behind_it_is_replaced(model: Publication, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    publish(model, str(tmp_path / "link"))
+    assert (tmp_path / "link").is_symlink() and texts(tmp_path / "real") == expected(model)
+
+
 def test_the_same_model_with_another_card_is_the_same_model(model: Publication, tmp_path: Path) -> None:
     publish(model, str(tmp_path / "mine"))
     newer = publication(tmp_path / "newer", card="A better card.")

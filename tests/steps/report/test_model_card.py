@@ -6,7 +6,16 @@ import yaml
 
 from infra.store.records import RunRecord, StageRecord
 from infra.store.store import Ref
-from steps.report.model_card import Card, DataRows, code_block, escaped, model_card, public_command, public_recipe
+from steps.report.model_card import (
+    MOST_SOURCES,
+    Card,
+    DataRows,
+    code_block,
+    escaped,
+    model_card,
+    public_command,
+    public_recipe,
+)
 from tests.flows.made_up_chain import evaluation
 
 HOSTILE = "](http://evil) <img src=x> `a` | # x\n\n# Heading {{ 1 }}"
@@ -52,11 +61,20 @@ def test_names_from_outside_draw_nothing_link_nowhere_and_end_no_block() -> None
     front, body = text.split("---\n")[1:3]
     assert yaml.safe_load(front)
     assert "<img" not in body and not re.search(r"(?<!\\)\]\(", body)
+    assert "http:" not in body, "an address is text as well"
     outside = re.sub(r"^(`{3,}).*?^\1$", "", body, flags=re.MULTILINE | re.DOTALL)
     assert len([line for line in outside.splitlines() if line.startswith("# ")]) == 1, "its own heading"
     for line in body.splitlines():
         if line.startswith("| train"):
             assert len(re.findall(r"(?<!\\)\|", line)) == 5, "a source adds no column"
+
+
+def test_many_sources_are_summed_up_behind_the_largest() -> None:
+    made = card()
+    many = [DataRows("train", f"s{number:03}", "MIT", 1 + number) for number in range(MOST_SOURCES + 2)]
+    text = model_card(Card(made.model, made.stages, made.run, {}, many))
+    assert text.count("| train |") == MOST_SOURCES and "| s041 | MIT | 42 |" in text and "s001" not in text
+    assert "| all | 2 more sources | of each its own | 3 |" in text
 
 
 def test_escaped_text_and_fences() -> None:
