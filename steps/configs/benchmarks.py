@@ -17,7 +17,7 @@ from steps.configs.data_source import SourceConfig
 _UNUSED = {
     "limit": "give the benchmark's own `limit` beside `source`",
     "weight": "leave it out",
-    "skip_refused": "leave it out, for a benchmark without some of its problems is another one",
+    "skip_refused": "leave it out, for figures without some of a benchmark's problems are not comparable",
 }
 """Keys of a source that benchmarks have no use for, each with the way out."""
 

@@ -83,14 +83,14 @@ class TrainingRow:
 def training_rows(file: str, place: int, row: Problem | Example) -> Iterator[TrainingRow]:
     """A problem or an example of a file of the data stage, by each prompt that is asked in it.
 
-    Where a prompt has several paragraphs, the one without its last is another row: recipes add an instruction there
+    Where a prompt has several paragraphs, all but the last have a row of their own: recipes add an instruction there
     (data.instructions), which the same problem of a benchmark does not have.
     """
     if isinstance(row, Problem):
-        name, asked = row.id, [(row.text, row.solution or "", row.digest)]
+        name, turns = row.id, [(row.text, row.solution or "", row.digest)]
     else:
-        name, asked = row.problem_id, [(prompt, response, _digest(prompt)) for prompt, response in row.exchanges]
-    for prompt, response, digest in asked:
+        name, turns = row.problem_id, [(prompt, response, _digest(prompt)) for prompt, response in row.exchanges]
+    for prompt, response, digest in turns:
         named = f"{file}:{place}:{name}"
         yield TrainingRow(named, prompt, f"{prompt}\n{response}", digest, row.source, row.licence)
         question = prompt.rpartition("\n\n")[0]

@@ -78,6 +78,11 @@ def longhaul_evaluate(store: Path, *arguments: str) -> Result:
     return CliRunner().invoke(evaluate, ["--config", "configs/smoke.yaml", *settings, *arguments])
 
 
+def test_a_limit_without_a_benchmark_is_refused_and_not_ignored(home: Path, tmp_path: Path) -> None:
+    result = longhaul_evaluate(tmp_path / "store", "--limit", "3")
+    assert result.exit_code == 1 and "--limit is for benchmarks, and there is none: name one with" in result.output
+
+
 def test_the_newest_finished_model_is_that_of_the_newest_run_that_got_so_far(tmp_path: Path) -> None:
     store = tmp_path / "store"
     with pytest.raises(ModelNotFound, match="no finished model"):

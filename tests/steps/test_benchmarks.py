@@ -107,7 +107,10 @@ def test_rows_come_from_the_hub_at_a_commit(tmp_path: Path, monkeypatch: pytest.
         ({"name": "GSM 8K"}, "is not a benchmark that is here"),
         ({"name": "mine", "source": {"path": "rows.jsonl", "format": "chat"}}, "rows of format chat"),
         ({"name": "mine", "source": {"path": "rows.jsonl", "limit": 5}}, "source.limit .* own `limit` beside"),
-        ({"name": "mine", "source": {"path": "rows.jsonl", "skip_refused": True}}, "without some of its problems"),
+        (
+            {"name": "mine", "source": {"path": "rows.jsonl", "skip_refused": True}},
+            "without some of a benchmark",
+        ),
     ],
 )
 def test_a_benchmark_that_cannot_be_run_is_refused_with_its_name(raw: Any, words: str) -> None:
@@ -184,15 +187,15 @@ def test_training_rows_that_a_benchmark_has_are_listed_as_exact_near_and_overlap
         ],
     )
     save_rows(data / "sft.jsonl", [Example(problem_id="quoted", prompt="Recite.", response=f"I know: {LONG} men?")])
-    asked = "tom has 3 pens and buys 4.  How many pens?"
+    repeated = "tom has 3 pens and buys 4.  How many pens?"
     save_rows(
         data / "long_cot.jsonl",
         [
             Example(problem_id="fine", prompt="What?", response="That."),
-            Example(problem_id="instructed", prompt=f"{asked}\n\nThink, and end with \\boxed{{}}.", response="7"),
+            Example(problem_id="instructed", prompt=f"{repeated}\n\nThink, and end with \\boxed{{}}.", response="7"),
             Example(
                 problem_id="earlier",
-                history=({"role": "user", "content": asked}, {"role": "assistant", "content": "7"}),  # type: ignore[arg-type]
+                history=({"role": "user", "content": repeated}, {"role": "assistant", "content": "7"}),  # type: ignore[arg-type]
                 prompt="Thanks.",
                 response="Sure.",
             ),

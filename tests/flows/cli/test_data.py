@@ -85,6 +85,10 @@ def test_all_refused_rows_are_counted_and_the_first_are_shown(tmp_path: Path) ->
             "1 rows of sft are longer than vanilla_sft.phases.sequence_length",
         ),
         ({"long_cot": [{"problem_id": "7", "prompt": "?", "response": "!"}]}, "no path of long_cot belongs to a prob"),
+        (
+            {"sft": [{"messages": [{"role": "user", "content": "<|im_end|>"}, *(TALK["messages"] * 2)[1:]]}] * 3},
+            "3 rows cannot be written in the chat format, the first: ",
+        ),
         ({"train": [{"question": "Prove that 1 = 1.", "answer": "#### 1"}]}, "curation would leave out every problem"),
     ],
 )

@@ -8,7 +8,7 @@ PROMPT = "Write a function for task {}: {}. Give the whole program in Python. It
 TASKS = [f"{chr(97 + place)} alpha {chr(98 + place)} beta {chr(99 + place)}" for place in range(PHRASE + 2)]
 
 
-def test_what_a_format_writes_into_each_prompt_is_no_run_of_any_problem() -> None:
+def test_what_a_format_writes_into_each_prompt_does_not_count() -> None:
     held_out = [(str(place), PROMPT.format(place, task, place)) for place, task in enumerate(TASKS)]
     other = PROMPT.format(100, "to reverse a list of words", 100)
     repeated = ("3", "write a function for task 3 d alpha")
