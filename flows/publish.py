@@ -103,6 +103,7 @@ def publication(store: Store, made: StageRecord) -> Iterator[Publication]:
 
 def publish_model(store: Store, name: str, destination: str, replace: bool, public: bool) -> Published:
     """Publish the model that a name stands for, and record it. Raises ModelNotFound, and StoreError."""
+    _check_outside(store, destination)
     ref, made = find_model_record(store, name)
     with publication(store, made) as files:
         if MARKER in files.files:
@@ -120,6 +121,18 @@ def publish_model(store: Store, name: str, destination: str, replace: bool, publ
     if not any(one.address == record.address for one in publications(store, ref.digest)) or not published.unchanged:
         records.write(store, f"publications/{ref.digest}", record)
     return published
+
+
+def _check_outside(store: Store, destination: str) -> None:
+    """Raise StoreError for a destination that holds the store, or is a part of it: to replace it would delete runs."""
+    own, there = (_place(address) for address in (store.backend.address, destination))
+    if own.startswith(there) or there.startswith(own):
+        raise StoreError(f"{destination} holds the store {store.backend.address}, or is in it: name a place beside it")
+
+
+def _place(address: str) -> str:
+    path = address if "://" in address else str(Path(address).expanduser().resolve())
+    return f"{path.rstrip('/')}/"
 
 
 def publications(store: Store, digest: str | None = None) -> list[PublicationRecord]:

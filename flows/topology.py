@@ -238,7 +238,7 @@ CHAT_TEMPLATE = "import_checkpoint.chat_template"
 OUTSIDE = {
     "data": ("sources.*.*.path", "sources.*.*.hub"),
     "import": ("checkpoint", "revision", "chat_template"),
-    EVALUATE: ("benchmarks.*.path", "benchmarks.*.source.path", "benchmarks.*.source.hub"),
+    EVALUATE: ("benchmarks.*.path", "benchmarks.*.source.path", "benchmarks.*.source.hub", "benchmarks.*.source.name"),
     "long_cot_paths": ("teacher.checkpoint", "teacher.revision"),
 }
 """By stage, the keys of its section that say where data outside the store lie; a * stands for each key or place."""

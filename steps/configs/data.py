@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from steps.configs.data_source import ROLES, Role, SourceConfig
+from steps.configs.data_source import EXAMPLES, ROLES, Role, SourceConfig
 
 LongKind = Literal["facts", "assignments", "steps", "long search"]
 """Kinds of long problem (steps/nano_world/long.py)."""
@@ -85,6 +85,15 @@ class SourcesConfig(BaseModel):
             names = Counter(source.name for source in self.of(role))
             if repeated := [name for name, count in names.items() if count > 1]:
                 raise ValueError(f"{role}: two sources are named {repeated[0]!r}: give one of them another `name`")
+        problems = {source.name: source for source in self.train}
+        for role in EXAMPLES:
+            for source in self.of(role):
+                other = problems.get(source.name)
+                if other is not None and source.numbers_examples and source.place != other.place:
+                    raise ValueError(
+                        f"{role}: its source {source.name!r} has the name of one of train, so that its rows would be "
+                        "taken for examples of those problems: give it another `name`"
+                    )
         return self
 
     def of(self, role: Role) -> Sources:

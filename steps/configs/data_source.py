@@ -100,6 +100,16 @@ class SourceConfig(BaseModel):
         """Keys that are not given are left out: a plan lists those that are."""
         return {key: value for key, value in serialize(self).items() if value is not None}
 
+    @property
+    def place(self) -> tuple[str | None, ...]:
+        """Where its rows are."""
+        return (self.path, self.hub, self.config, self.split)
+
+    @property
+    def numbers_examples(self) -> bool:
+        """Whether examples of it belong to problems by their line, since the rows name none."""
+        return "problem_id" not in self.mapping if self.mapping is not None else self.format != "longhaul"
+
     def check(self, role: Role) -> None:
         """Raises ValueError for fields and formats that rows of this role do not have."""
         kind, model = ("problem", Problem) if role in PROBLEMS else ("example", Example)

@@ -9,7 +9,8 @@ from flows.cli.publish import publish
 from flows.publish import publications, publish_model
 from infra.store import records
 from infra.store.open import open_store
-from infra.store.store import Store
+from infra.store.s3 import S3Backend
+from infra.store.store import Store, StoreError
 from tests.infra.store.store_common import make_folder
 from tests.steps.report.test_model_card import record
 
@@ -35,6 +36,17 @@ def test_a_place_that_has_the_model_already_is_recorded_after_an_interruption(
     for _ in range(2):
         assert publish_model(store, "rl", second, False, False).unchanged
     assert [one.address for one in publications(store)] == [first, second]
+
+
+def test_the_store_is_not_a_place_to_publish_to(store: Store, tmp_path: Path) -> None:
+    for place in (tmp_path / "store", tmp_path, tmp_path / "store" / "mine"):
+        with pytest.raises(StoreError, match=r"holds the store .*name a place beside it"):
+            publish_model(store, "rl", str(place), True, False)
+    remote = Store(S3Backend("s3://bucket/longhaul"), tmp_path / "cache")
+    for address in ("s3://bucket", "s3://bucket/longhaul/", "s3://bucket/longhaul/objects"):
+        with pytest.raises(StoreError, match="holds the store s3://bucket/longhaul"):
+            publish_model(remote, "rl", address, True, False)
+    publish_model(store, "rl", str(tmp_path / "store-of-models"), False, False)
 
 
 def _interrupted() -> str:

@@ -193,6 +193,16 @@ def test_a_benchmark_reruns_evaluations_alone_and_training_data_beside_it_check_
     assert "evaluate/rl" not in changed(made, after) and "evaluate/rl" in checked_again(made, after)
 
 
+def test_the_name_of_a_benchmarks_file_is_in_no_key(store: Path) -> None:
+    one, other = (
+        STAGES["evaluate/rl"].key_settings(
+            recipe(store, f"evaluation.benchmarks=[{{name: mine, source: {{path: {name}.jsonl}}}}]")
+        )
+        for name in ("one", "other")
+    )
+    assert one == other and one["own"]["benchmarks"][0]["name"] == "mine"
+
+
 def test_a_benchmark_that_cannot_be_had_is_refused_with_its_key(store: Path, tmp_path: Path) -> None:
     missing = chain(store, f"evaluation.benchmarks=[{{name: gsm8k, path: {tmp_path}/rows.jsonl}}]")
     with pytest.raises(StoreError, match=r"evaluation\.benchmarks\.gsm8k: .*No such file"):

@@ -79,6 +79,17 @@ def test_an_instruction_is_added_to_problems_of_its_verifier_and_to_their_exampl
         DataConfig.model_validate({"nano_world": {}, "instructions": {"maths": "?"}})
 
 
+def test_sources_of_one_name_whose_rows_have_nothing_to_do_with_each_other_are_refused() -> None:
+    train = [{"path": "gsm8k/train.jsonl", "format": "gsm8k"}]
+    sources = {"train": train, "test": [{"path": "t.jsonl"}], "sft": [{"path": "chats/train.jsonl", "format": "chat"}]}
+    with pytest.raises(ValidationError, match="sft: its source 'train' has the name of one of train"):
+        DataConfig.model_validate({"sources": sources})
+    same = [{"path": "gsm8k/train.jsonl", "mapping": {"prompt": "question", "response": "answer"}}]
+    own = [{"path": "chats/train.jsonl"}, {"path": "chats/train.jsonl", "format": "chat", "name": "chats"}]
+    for sft in (same, own):
+        DataConfig.model_validate({"sources": sources | {"sft": sft}})
+
+
 def test_a_role_may_have_several_sources_each_with_a_limit(tmp_path: Path) -> None:
     for name, numbers in (("a", range(5)), ("b", range(5, 8))):
         rows = [{"prompt": f"{number}?", "answer": "1", "verifier": "math", "id": f"{number}"} for number in numbers]
