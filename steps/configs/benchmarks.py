@@ -1,7 +1,7 @@
 """Settings of public benchmarks. Those that come with Longhaul are data: YAML files in steps/benchmarks.
 
 A recipe names a benchmark, and the definition's values become part of its settings: a key then holds what a model was
-evaluated on, and another definition that comes or changes reruns nothing.
+evaluated on, and the definition of a benchmark that it does not name reruns nothing.
 """
 
 from functools import cache
