@@ -195,7 +195,7 @@ def test_training_rows_that_a_benchmark_has_are_listed_as_exact_near_and_overlap
             Example(problem_id="instructed", prompt=f"{repeated}\n\nThink, and end with \\boxed{{}}.", response="7"),
             Example(
                 problem_id="earlier",
-                history=({"role": "user", "content": repeated}, {"role": "assistant", "content": "7"}),  # type: ignore[arg-type]
+                history=({"role": "user", "content": repeated}, {"role": "assistant", "content": "7"}),
                 prompt="Thanks.",
                 response="Sure.",
             ),
