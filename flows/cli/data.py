@@ -19,7 +19,8 @@ from flows.cli.command import Group
 from flows.cli.overrides import load_with_overrides
 from flows.cli.terminal import json_option, printable, set_option, warn
 from flows.home import HOME
-from flows.topology import CHAT_TEMPLATE, STAGES
+from flows.stage_sources import CHAT_TEMPLATE
+from flows.topology import STAGES
 
 if TYPE_CHECKING:
     from steps.chat import Chat
