@@ -1,7 +1,6 @@
 """SmolLM2-135M-Instruct: what works with the nano base works with a real model, its tokenizer and its chat template."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from steps.chat import Chat
 from steps.configs.import_checkpoint import ImportConfig
 from steps.import_checkpoint import import_checkpoint
 from steps.source_rows import problems_of
+from tests.processes import own_environment
 
 ROOT = Path(__file__).parent.parent
 
@@ -43,7 +43,7 @@ MEAN = {"float32": 1e-4, "bfloat16": 0.1}
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_engine_and_trainer_agree_on_it_before_and_after_training(dtype: str, smollm2: Path) -> None:
     command = [sys.executable, "-m", "tests.real_model_process", str(smollm2), dtype]
-    done = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=own_environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     for side in ("before", "after"):

@@ -131,7 +131,7 @@ def machine(s3: None, s3_server: dict[str, str], events: tuple[str, list[dict[st
     return {**s3_server, **webhook, "METAFLOW_S3_ENDPOINT_URL": s3_server["AWS_ENDPOINT_URL_S3"]}
 
 
-AFTER_IMPORT = ("vanilla-sft", "curation", "long-cot-sft", "reward-models", "rl")
+AFTER_IMPORT = ("vanilla-sft", "curation", "long-cot-paths", "long-cot-sft", "reward-models", "rl")
 BRANCHES = ("merge", "shortest", "dpo", "short-rl")
 
 
