@@ -26,9 +26,10 @@ lint: $(READY)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-# Two files at a time, each in one process, in the order that tests/conftest.py gives them.
+# Three files at a time, each in one process, in the order that tests/conftest.py gives them: one more than two cores,
+# since many tests wait for processes that they start or end.
 test: lint $(CHECKOV) $(SMOLLM2)/.ready
-	PATH="$$PATH:$(abspath $(CHECKOV))/bin" OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile \
+	PATH="$$PATH:$(abspath $(CHECKOV))/bin" OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 3 --dist loadfile \
 		--no-loadscope-reorder --durations=20
 
 # The only tool of the tests whose requirements conflict with the pipeline's packages, so it has its own environment.
