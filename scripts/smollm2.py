@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from infra.files import folder_written_aside, write_text_atomically
+
 STEPS = 1
 """Calculations in the solutions of the problems that are written: more are out of such a small model's reach."""
 
@@ -36,8 +38,9 @@ def write_checkpoint(packages: Path, folder: Path) -> None:
         source, gguf_file=name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
     )
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)
-    tokenizer.save_pretrained(folder)
-    model.save_pretrained(folder)
+    with folder_written_aside(folder) as aside:
+        tokenizer.save_pretrained(aside)
+        model.save_pretrained(aside)
 
 
 def gsm8k(folder: Path | None, split: str) -> Iterable[dict[str, Any]]:
@@ -58,7 +61,7 @@ def write_problems(source: Path | None, folder: Path) -> None:
     for split in ("train", "test"):
         chosen = [row for row in gsm8k(source, split) if row["answer"].count("<<") == STEPS]
         text = "".join(json.dumps({name: row[name] for name in ("question", "answer")}) + "\n" for row in chosen)
-        (folder / f"{split}.jsonl").write_text(text)
+        write_text_atomically(folder / f"{split}.jsonl", text)
         print(f"{folder / split}.jsonl: {len(chosen)} problems")
 
 

@@ -5,8 +5,10 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
-from flows.topology import STEPS, upstream_of
+from flows.topology import MODEL_STAGES, STEPS, upstream_of
+from steps.configs.evaluation import ModelStage
 from steps.recipe import Recipe, check_recipe, load_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -124,3 +126,7 @@ def test_a_step_that_leads_elsewhere_is_named() -> None:
         "step curation: the source has Step(stage='curation', followed_by=('rl',), starts_nodes_of=None), "
         "the chain needs Step(stage='curation', followed_by=('long_cot_paths',), starts_nodes_of=None)"
     )
+
+
+def test_evaluations_can_be_asked_for_after_each_stage_that_makes_a_model() -> None:
+    assert get_args(ModelStage) == MODEL_STAGES

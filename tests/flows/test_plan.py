@@ -231,6 +231,17 @@ def test_another_runs_outputs_stand_in_whatever_their_keys(store: Path) -> None:
         plan(chain(store, only="rl", reuse="no-such-run"))
 
 
+def test_a_teacher_is_not_asked_again_where_its_run_is_named_for_reuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flows.chain, "HOME", tmp_path / "home")
+    finish(chain(tmp_path / "store", "long_cot_paths={max_response_tokens: 96}"), tmp_path / "made")
+    changed = "long_cot_paths={max_response_tokens: 97}"  # as code that its key holds
+    assert plan(chain(tmp_path / "store", changed))["long_cot_paths"].action == "run"
+    planned = plan(chain(tmp_path / "store", changed, start="long_cot_sft", reuse="run-1"))
+    assert planned["long_cot_paths"].reason == "taken from run run-1 as requested, with another key"
+
+
 def test_from_and_until_choose_a_part_and_force_runs_it(store: Path) -> None:
     planned = plan(chain(store, start="long_cot_sft", until="rl", force=True))
     assert runs(planned) == ["long_cot_sft", "evaluate/long_cot_sft", "rl", "evaluate/rl"]
