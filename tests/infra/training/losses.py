@@ -70,6 +70,7 @@ def _named_parameters(leaves: Sequence[Tensor]) -> dict[str, Tensor]:
     """The parameters of the model that has these, by name."""
     chosen = {id(leaf) for leaf in leaves}
     if not any(chosen <= {id(one) for one in model.parameters()} for model in _KNOWN):
+        gc.unfreeze()  # what was frozen (infra/inference/engine.py does that) is not listed
         # By type: some objects compute their class when they are asked for it.
         _KNOWN[:] = [one for one in gc.get_objects() if issubclass(type(one), PreTrainedModel)]
     model = next(model for model in _KNOWN if chosen <= {id(one) for one in model.parameters()})
