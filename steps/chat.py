@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 
 from infra.inference.end_tokens import end_tokens
 from steps.control_tokens import ControlTokens
-from steps.problem import Example, Problem
+from steps.problem import Example, Problem, Prompt, images_of, text_of
 from steps.rewards.score import END_THINK, THINK
 from steps.token_example import TokenExample
 
@@ -56,9 +56,8 @@ class Chat:
         system = ""
         if isinstance(problem, Problem):
             system = problem.system
-            if not isinstance(problem.prompt, str) and any(part.type == "image" for part in problem.prompt):
-                raise ValueError(f"problem {problem.id}: its prompt has an image, and the model reads text alone")
-            name, problem = f"problem {problem.id}", problem.text
+            name = f"problem {problem.id}"
+            problem = _text(problem.prompt, name)
         return self._prompt([*_system(system), _user(problem)], name)
 
     def _prompt(self, messages: Sequence[Message], name: str) -> list[int]:
@@ -151,8 +150,9 @@ class Chat:
         learned: list[tuple[int, int]] = []
         for prompt, whole in example.exchanges:
             response = whole.strip() if self._trims else whole
-            messages = [*messages, _user(prompt)]
-            before = self._prompt(messages, f"example of {example.problem_id}")
+            name = f"example of {example.problem_id}"
+            messages = [*messages, _user(_text(prompt, name))]
+            before = self._prompt(messages, name)
             if before[: len(tokens)] != tokens:
                 learned = []
             elif learned and before[len(tokens)] == self.end_token:
@@ -194,6 +194,12 @@ class Chat:
         not closed.
         """
         return self.opened + self.decode(tokens)
+
+
+def _text(prompt: Prompt, name: str) -> str:
+    if images_of(prompt):
+        raise ValueError(f"{name}: its prompt has an image, and the model reads text alone")
+    return text_of(prompt)
 
 
 def _user(question: str) -> Message:

@@ -11,7 +11,7 @@ from infra.store.source import Source
 from steps.chat import Chat
 from steps.configs.data_source import Role
 from steps.data_sets import DataSets, make_data_sets
-from steps.problem import Example, MalformedRow, Problem
+from steps.problem import Example, MalformedRow, Problem, digest_of
 from steps.question_form import form_of
 from steps.recipe import Recipe
 
@@ -204,4 +204,4 @@ def _training(recipe: Recipe, sets: DataSets, measure: _Measure, check: DataChec
 
 
 def _digests(example: Example) -> set[str]:
-    return {Problem.model_construct(id="", prompt=prompt, verifier="math").digest for prompt, _ in example.exchanges}
+    return {digest_of(prompt) for prompt, _ in example.exchanges}

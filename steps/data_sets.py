@@ -13,7 +13,7 @@ from steps.configs.data import DataConfig
 from steps.configs.data_source import EXAMPLES, PROBLEMS, Role
 from steps.data_rows import SourceRows, read_role, stop
 from steps.nano_world.world import generate
-from steps.problem import Example, MalformedRow, Part, Problem
+from steps.problem import Example, MalformedRow, Part, Problem, Prompt
 from steps.solutions import solved_examples
 
 
@@ -94,7 +94,7 @@ def _instructed(sets: DataSets, instructions: Mapping[Any, str]) -> DataSets:
         added |= own
     for role, examples in sets.examples.items():
         sets.examples[role] = [
-            one.model_copy(update={"prompt": f"{one.prompt}\n\n{added[one.problem_id]}"})
+            one.model_copy(update={"prompt": _followed(one.prompt, added[one.problem_id])})
             if one.problem_id in added
             else one
             for one in examples
@@ -105,6 +105,10 @@ def _instructed(sets: DataSets, instructions: Mapping[Any, str]) -> DataSets:
 def _with_instruction(problem: Problem, instruction: str | None) -> Problem:
     if instruction is None:
         return problem
-    if isinstance(problem.prompt, str):
-        return problem.model_copy(update={"prompt": f"{problem.prompt}\n\n{instruction}"})
-    return problem.model_copy(update={"prompt": (*problem.prompt, Part(type="text", text=instruction))})
+    return problem.model_copy(update={"prompt": _followed(problem.prompt, instruction)})
+
+
+def _followed(prompt: Prompt, instruction: str) -> Prompt:
+    if isinstance(prompt, str):
+        return f"{prompt}\n\n{instruction}"
+    return (*prompt, Part(type="text", text=instruction))

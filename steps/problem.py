@@ -29,13 +29,41 @@ class Part(BaseModel):
 
     type: Literal["text", "image"]
     text: str | None = None
-    image: str | None = Field(None, description="Address of the image.")
+    image: str | None = Field(
+        None,
+        description="Address of the image: in rows, a file or a data: URI; from the data stage on, images/DIGEST.png "
+        "(infra/images.py).",
+    )
 
     @model_validator(mode="after")
     def _holds_what_it_says(self) -> "Part":
         if getattr(self, self.type) is None:
             raise ValueError(f"a part of type {self.type!r} needs the field {self.type!r}")
         return self
+
+
+Prompt = str | tuple[Part, ...]
+"""A prompt of text alone, or of parts in the order in which the model reads them."""
+
+
+def text_of(prompt: Prompt) -> str:
+    """A prompt's text parts, joined by line breaks."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n".join(part.text for part in prompt if part.text is not None)
+
+
+def images_of(prompt: Prompt) -> list[str]:
+    """Addresses of a prompt's images, in order."""
+    if isinstance(prompt, str):
+        return []
+    return [part.image for part in prompt if part.image is not None]
+
+
+def digest_of(prompt: Prompt) -> str:
+    """What a prompt is recognised by: SHA-256 of its normalised text and of its images' addresses. From the data stage
+    on these are made of the images' pixels."""
+    return prompt_digest(text_of(prompt), images_of(prompt))
 
 
 class FunctionTests(BaseModel):
@@ -67,7 +95,7 @@ class Problem(BaseModel):
 
     id: str = Field(min_length=1)
     system: str = Field("", description="A system turn before the prompt; empty: the chat template's own, if any.")
-    prompt: str | tuple[Part, ...]
+    prompt: Prompt
     answer: str = Field("", description="Reference answer; empty where tests decide.")
     verifier: Literal["math", "code", "custom", "classic_rm", "cot_rm"] = Field(
         description="Which verifier judges responses (steps/rewards). RL may put a reward model in place of the rules."
@@ -109,21 +137,17 @@ class Problem(BaseModel):
     @property
     def text(self) -> str:
         """The prompt's text parts, joined."""
-        if isinstance(self.prompt, str):
-            return self.prompt
-        return "\n".join(part.text for part in self.prompt if part.text is not None)
+        return text_of(self.prompt)
 
     @property
     def images(self) -> list[str]:
-        """Addresses of the prompt's images."""
-        if isinstance(self.prompt, str):
-            return []
-        return [part.image for part in self.prompt if part.image is not None]
+        """Addresses of the prompt's images, in order."""
+        return images_of(self.prompt)
 
     @property
     def digest(self) -> str:
-        """What the prompt is recognised by: SHA-256 of its normalised text and of its images' addresses."""
-        return prompt_digest(self.text, self.images)
+        """What the prompt is recognised by (digest_of)."""
+        return digest_of(self.prompt)
 
 
 class Turn(BaseModel):
@@ -132,7 +156,13 @@ class Turn(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     role: Literal["user", "assistant"]
-    content: str
+    content: Prompt = Field(description="Of a user's turn, text or parts; of the assistant's, text.")
+
+    @model_validator(mode="after")
+    def _answers_in_text(self) -> "Turn":
+        if self.role == "assistant" and not isinstance(self.content, str):
+            raise ValueError("content: the assistant's turns are text alone")
+        return self
 
 
 class Example(BaseModel):
@@ -145,7 +175,7 @@ class Example(BaseModel):
     history: tuple[Turn, ...] = Field(
         (), description="Turns before the prompt: prompts, each with a response, which is imitated as well."
     )
-    prompt: str
+    prompt: Prompt
     response: str = Field(min_length=1)
     kind: str = Field("general", description="'reasoning' examples are the ones that rejection sampling expands.")
     source: str = "unknown"
@@ -159,10 +189,20 @@ class Example(BaseModel):
         return self
 
     @property
-    def exchanges(self) -> list[tuple[str, str]]:
+    def exchanges(self) -> list[tuple[Prompt, str]]:
         """All prompts of the conversation, each with its response."""
         said = [turn.content for turn in self.history]
-        return [*zip(said[::2], said[1::2], strict=True), (self.prompt, self.response)]
+        return [*zip(said[::2], map(text_of, said[1::2]), strict=True), (self.prompt, self.response)]
+
+    @property
+    def text(self) -> str:
+        """The last prompt's text parts, joined."""
+        return text_of(self.prompt)
+
+    @property
+    def images(self) -> list[str]:
+        """Addresses of the images of all prompts of the conversation, in order."""
+        return [image for prompt, _ in self.exchanges for image in images_of(prompt)]
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -8,11 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
 
-from infra.lineage.prompt_digest import prompt_digest
 from infra.lineage.sample_files import write_samples
 from infra.lineage.sample_row import KIND, SampleRow
 from steps.chat import Chat
-from steps.problem import Example
+from steps.problem import Example, digest_of
 from steps.rewards.score import Score
 
 
@@ -29,8 +28,8 @@ def example_rows(
     for example, score in zip(examples, scores or repeat(None, len(examples)), strict=True):
         yield SampleRow(
             problem_id=example.problem_id,
-            prompt_digest=prompt_digest(example.prompt),
-            prompt=example.prompt,
+            prompt_digest=digest_of(example.prompt),
+            prompt=example.text,
             response=example.response,
             tokens=len(chat.encode_response(example.response)) + 1,  # the end token
             role="imitated",

@@ -53,7 +53,7 @@ def rejection_sample(
             example = Example(
                 problem_id=problem.id,
                 system=problem.system,
-                prompt=problem.text,
+                prompt=problem.prompt,
                 response=text,
                 kind="reasoning",
                 source=f"rejection sampling on {problem.source}",

@@ -11,19 +11,19 @@ from steps.rewards.score import boxed_answer
 
 
 def solved_examples(problems: Sequence[Problem]) -> list[Example]:
-    """An example of each problem that has a solution and is text alone, in their order."""
+    """An example of each problem that has a solution, in their order."""
     return [
         Example(
             problem_id=problem.id,
             system=problem.system,
-            prompt=problem.text,
+            prompt=problem.prompt,
             response=_response(problem, problem.solution),
             kind="reasoning",
             source=f"solution of {problem.source}",
             licence=problem.licence,
         )
         for problem in problems
-        if problem.solution is not None and problem.solution.strip() and not problem.images
+        if problem.solution is not None and problem.solution.strip()
     ]
 
 

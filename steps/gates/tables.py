@@ -10,8 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from infra.lineage.prompt_digest import prompt_digest
 from steps.chat import Chat
-from steps.problem import Example, Problem
+from steps.problem import Example, Problem, digest_of, images_of, text_of
 
 Columns = Mapping[str, Sequence[Any]]
 """A table: the values of each column, in the same order of rows."""
@@ -45,12 +46,12 @@ def example_frame(examples: Sequence[Example], chat: Chat) -> pd.DataFrame:
     rows = [
         {
             "id": f"{place}:{example.problem_id}",
-            "prompt": prompt,
+            "prompt": text_of(prompt),
             "response": response,
             "kind": example.kind,
             "source": example.source,
             "licence": example.licence,
-            "digest": _digest(prompt),
+            "digest": digest_of(prompt),
             "tokens": tokens,
         }
         for place, example in enumerate(examples, 1)
@@ -59,11 +60,6 @@ def example_frame(examples: Sequence[Example], chat: Chat) -> pd.DataFrame:
     ]
     names = ["id", "prompt", "response", "kind", "source", "licence", "digest", "tokens"]
     return pd.DataFrame({name: [row[name] for row in rows] for name in names})
-
-
-def _digest(prompt: str) -> str:
-    """The digest of a problem with this prompt."""
-    return Problem.model_construct(id="", prompt=prompt, verifier="math").digest
 
 
 @dataclass(frozen=True)
@@ -87,15 +83,16 @@ def training_rows(file: str, place: int, row: Problem | Example) -> Iterator[Tra
     (data.instructions), which the same problem of a benchmark does not have.
     """
     if isinstance(row, Problem):
-        name, turns = row.id, [(row.text, row.solution or "", row.digest)]
+        name, turns = row.id, [(row.prompt, row.solution or "")]
     else:
-        name, turns = row.problem_id, [(prompt, response, _digest(prompt)) for prompt, response in row.exchanges]
-    for prompt, response, digest in turns:
-        named = f"{file}:{place}:{name}"
-        yield TrainingRow(named, prompt, f"{prompt}\n{response}", digest, row.source, row.licence)
-        question = prompt.rpartition("\n\n")[0]
+        name, turns = row.problem_id, row.exchanges
+    for prompt, response in turns:
+        named, text = f"{file}:{place}:{name}", text_of(prompt)
+        yield TrainingRow(named, text, f"{text}\n{response}", digest_of(prompt), row.source, row.licence)
+        question = text.rpartition("\n\n")[0]
         if question.strip():
-            yield TrainingRow(named, question, "", _digest(question), row.source, row.licence)
+            digest = prompt_digest(question, images_of(prompt))
+            yield TrainingRow(named, question, "", digest, row.source, row.licence)
 
 
 def training_frame(rows: Sequence[TrainingRow]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pytest
 from tokenizers import AddedToken
 
 from steps.chat import Chat
-from steps.problem import Example, Problem, Turn
+from steps.problem import Example, Problem, Turn, text_of
 from steps.rewards.score import boxed_answer
 from steps.token_example import TokenExample
 
@@ -158,7 +158,7 @@ def test_a_conversation_has_the_templates_own_tokens_and_teaches_each_response_w
     example = chat.conversation(TURNS)
     messages = [{"role": "system", "content": "Be brief."}]
     for prompt, response in TURNS.exchanges:
-        messages += [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+        messages += [{"role": "user", "content": text_of(prompt)}, {"role": "assistant", "content": response}]
     whole = chat.tokenizer.apply_chat_template(messages, return_dict=False)
     after = list(whole)[len(example.tokens) :]
     assert list(example.tokens) == whole[: len(example.tokens)]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from steps.problem import Example, MalformedRow, Part, Problem, load_examples, load_problems, save_rows
+from steps.problem import Example, MalformedRow, Part, Problem, images_of, load_examples, load_problems, save_rows
 
 TEXT = st.text(min_size=1).filter(str.strip)
 PARTS = st.lists(
@@ -43,7 +43,7 @@ def test_saved_problems_come_back_equal(tmp_path_factory: pytest.TempPathFactory
     assert load_problems(path) == problems
 
 
-@given(st.lists(st.builds(Example, problem_id=TEXT, prompt=st.text(), response=TEXT, kind=TEXT), max_size=5))
+@given(st.lists(st.builds(Example, problem_id=TEXT, prompt=st.text() | PARTS, response=TEXT, kind=TEXT), max_size=5))
 def test_saved_examples_come_back_equal(tmp_path_factory: pytest.TempPathFactory, examples: list[Example]) -> None:
     path = tmp_path_factory.mktemp("rows") / "examples.jsonl"
     save_rows(path, examples)
@@ -71,6 +71,20 @@ def test_the_same_question_about_another_image_is_a_different_problem() -> None:
 
     assert with_image("a.png").digest == with_image("a.png").digest
     assert len({with_image("a.png").digest, with_image("b.png").digest, problem(prompt="How many?").digest}) == 3
+
+
+def test_an_examples_images_are_those_of_all_prompts_in_the_order_in_which_the_model_reads_them() -> None:
+    def pictured(*images: str) -> list[dict[str, str]]:
+        return [{"type": "text", "text": "See:"}, *({"type": "image", "image": image} for image in images)]
+
+    first = {"role": "user", "content": pictured("c", "a")}
+    turns = [first, {"role": "assistant", "content": "Seen."}]
+    fields = {"problem_id": "p", "history": turns, "prompt": pictured("b", "a"), "response": "Yes."}
+    example = Example.model_validate(fields)
+    assert (example.images, example.text) == (["c", "a", "b", "a"], "See:")
+    assert [images_of(prompt) for prompt, _ in example.exchanges] == [["c", "a"], ["b", "a"]]
+    with pytest.raises(ValidationError, match="assistant's turns are text alone"):
+        Example.model_validate(fields | {"history": [first, {"role": "assistant", "content": pictured("d")}]})
 
 
 def test_a_prompt_that_is_one_image_is_a_prompt() -> None:

@@ -113,7 +113,7 @@ def short_model(trainer: Trainer, base: Path, tmp_path: Path) -> Path:
     chat = Chat(base)
     examples = generate(NanoWorldConfig(sft_examples=300), 0).sft
     phase = PhaseConfig(sequence_length=128, tokens_per_step=512, learning_rate=1e-3, final_learning_rate=1e-4)
-    tokens = [chat.example(example.prompt, example.response) for example in examples]
+    tokens = [chat.example(example.text, example.response) for example in examples]
     train(trainer, tokens, phase, Random(0), "SFT", lambda metrics: None)
     saved = trainer.save(tmp_path / "model")
     trainer.load_weights(base)
