@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from infra.scheduling.cron import Cron
+from infra.scheduling.cron import Cron, Interval
 
 LOOKS = "*/10 * * * *"
 """When data are looked at, where the schedule does not say."""
@@ -21,8 +21,9 @@ class ScheduleConfig(BaseModel):
 
     cron: str = Field(
         "",
-        description="Minute, hour, day of month, month, day of week (0 is Sunday), as in '0 3 * * 1'; with "
-        "`when: data-changed` the times to look at the data, every ten minutes if not given.",
+        description="Minute, hour, day of month, month, day of week (0 is Sunday), as in '0 3 * * 1', or @daily, "
+        "@every 12h and the like, by the rules of robfig/cron, as on Argo; with `when: data-changed` the times to look "
+        "at the data, every ten minutes if not given.",
     )
     timezone: str = Field("UTC", description="The clock that `cron` goes by, as in Europe/Berlin.")
     what: Literal["full", "evaluate", "rl"] = Field(
@@ -38,7 +39,7 @@ class ScheduleConfig(BaseModel):
     )
 
     @property
-    def times(self) -> Cron:
+    def times(self) -> Cron | Interval:
         """The times, parsed."""
         return Cron.parse(self.cron)
 
