@@ -1,5 +1,5 @@
-"""Times by a line of cron, by the rules of robfig/cron 3.0.1: Argo's CronWorkflow uses it, so that a definition means the
-same on a cluster and here.
+"""Times by a line of cron, by the rules of robfig/cron 3.0.1, which Argo uses: a definition means the same on a cluster
+and on one machine.
 
 Where these rules differ from other crons:
 - A day has to match both day fields if one of them holds a `*` or `?` by itself, else one of the two is enough. A `*`
@@ -231,9 +231,9 @@ class _Clock:
         Of a time that the clock skips or shows twice, the one that Go's `time.Date` takes, by the same two look-ups.
         """
         first = datetime(year + (month - 1) // 12, (month - 1) % 12 + 1, 1, tzinfo=UTC)
-        shown = first + timedelta(days=day - 1, hours=hour, minutes=minute, seconds=second)
-        offset = self._offset(shown)
-        return shown - (offset if self._offset(shown - offset) == offset else self._offset(shown - offset))
+        reading = first + timedelta(days=day - 1, hours=hour, minutes=minute, seconds=second)
+        offset = self._offset(reading)
+        return reading - (offset if self._offset(reading - offset) == offset else self._offset(reading - offset))
 
     def _offset(self, time: datetime) -> timedelta:
         return time.astimezone(self._zone).utcoffset() or timedelta()

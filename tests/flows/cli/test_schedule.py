@@ -93,7 +93,7 @@ def test_the_next_times_are_by_the_schedules_clock(longhaul: Commands, tmp_path:
     listed = json.loads(longhaul("next", "--config", str(config), "-n", "400", "--json").output)["times"]
     times = [datetime.fromisoformat(time) for time in listed]
     steps = {later - earlier for earlier, later in itertools.pairwise(times)}
-    assert steps == {timedelta(hours=24), timedelta(hours=1), timedelta(hours=23)}
+    assert steps == {timedelta(hours=24), timedelta(hours=1), timedelta(hours=47)}
     assert [line for line in lines if " 03:30 " in line], "the time that spring skips"
 
 
