@@ -106,7 +106,7 @@ def test_the_digest_is_of_width_height_and_pixels_whatever_the_file_was() -> Non
     files = [encoded(image), encoded(image, "BMP"), encoded(image, "WEBP", lossless=True), encoded(image.convert("P"))]
     assert {pixel_digest(decode_image(content, LIMITS)) for content in files} == {expected}
     upright = Image.frombytes("RGB", (1, 2), image.tobytes())
-    assert pixel_digest(upright) != expected, "the same bytes in another shape are another image"
+    assert pixel_digest(upright) != expected, "the same bytes in another shape make a different image"
 
 
 @given(st.binary(min_size=3, max_size=300), st.integers(1, 10))
