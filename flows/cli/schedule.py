@@ -31,7 +31,16 @@ if TYPE_CHECKING:
 
 DEFAULT_CONFIG = "configs/nano.yaml"
 LONGHAUL = (sys.executable, "-m", "flows.cli")
-EVENTS = {"succeeded": "green", "failed": "red", "given up": "red", "missed": "yellow", "interrupted": "yellow"}
+EVENTS = {
+    "succeeded": "green",
+    "failed": "red",
+    "given up": "red",
+    "missed": "yellow",
+    "interrupted": "yellow",
+    "replaced": "yellow",
+}
+
+ENDS = ("succeeded", "failed", "interrupted", "replaced", "given up")
 
 config_option = click.option(
     "--config",
@@ -126,12 +135,13 @@ def list_schedules(as_json: bool) -> None:
     from infra.scheduling.state import unknown_schedule
 
     folder = _folder()
-    schedules, running = _read(folder), folder.scheduler_is_running()
-    newest = {one.schedule: one for one in folder.history() if one.event in ("succeeded", "failed", "interrupted")}
+    schedules, running, states = _read(folder), folder.scheduler_is_running(), folder.states()
+    newest = {one.schedule: one for one in folder.history() if one.event in ENDS}
     if as_json:
         rows = [
             {
                 "name": name,
+                "state": states.get(name, "waiting"),
                 **scheduled.model_dump(mode="json", exclude={"data", "handled_until"}),
                 "next": scheduled.next.isoformat() if scheduled.next else None,
                 "last": newest[name].model_dump(mode="json", exclude_defaults=True) if name in newest else None,
@@ -148,21 +158,12 @@ def list_schedules(as_json: bool) -> None:
     for column in ("schedule", "what", "cron", "state", "next", "last"):
         table.add_column(column, no_wrap=column in ("schedule", "state"))
     for name, scheduled in schedules.items():
-        state = (
-            "running"
-            if scheduled.running
-            else "paused"
-            if scheduled.paused
-            else "requested"
-            if scheduled.requested
-            else "waiting"
-        )
         last = newest.get(name)
         cells = [
             name,
             scheduled.schedule.what + (", if data changed" if scheduled.schedule.when == "data-changed" else ""),
             f"{scheduled.schedule.cron} {scheduled.schedule.timezone}",
-            state,
+            states.get(name, "waiting"),
             _local(scheduled.next, scheduled.schedule) if scheduled.next else "–",
             f"{last.event}, {_local(last.time, scheduled.schedule)}" if last else "–",
         ]

@@ -34,6 +34,11 @@ class ScheduleConfig(BaseModel):
     when: Literal["always", "data-changed"] = Field(
         "always", description="data-changed: only if the data are not what they were at the run before."
     )
+    overlap: Literal["skip", "queue", "replace"] = Field(
+        "skip",
+        description="What happens at a time that comes while the schedule's own run is on. skip: nothing. queue: one "
+        "more run follows it. replace: that run is ended, and a new one starts.",
+    )
     grace_s: float = Field(
         3600, gt=0, description="How late a run may start, in seconds: one that was missed by more is left out."
     )

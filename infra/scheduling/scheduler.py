@@ -1,35 +1,28 @@
 """A machine's own scheduler: APScheduler says when, and a process of its own does the work.
 
 Invariants. One run at a time, also when the scheduler before was killed and its run lives on. Times that came while
-none could start are one run (coalesced), unless that would start later than `grace_s`: then none. A run that ended
-together with its scheduler is resumed by the next one. Nothing that a run does ends the scheduler: it is a process,
-whose exit status counts.
+none could start are one run (coalesced), unless that would start later than `grace_s`: then none. A time that comes
+while the schedule's own run is on, or is to be resumed, is dealt with by the policy `overlap`. A run that ended
+together with its scheduler is resumed by the next one; of one that outlived its scheduler, the next one records the
+end. Nothing that a run does ends the scheduler: it is a process, whose exit status counts.
 """
 
 import logging
-import os
-import signal
-import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from apscheduler.events import (
-    EVENT_JOB_ERROR,
-    EVENT_JOB_MAX_INSTANCES,
-    EVENT_JOB_MISSED,
-    JobExecutionEvent,
-    JobSubmissionEvent,
-)
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED, JobExecutionEvent
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from infra.scheduling.config import ScheduleConfig
+from infra.scheduling.scheduled_run import ScheduledRun
 from infra.scheduling.state import Running, ScheduleError, ScheduleFolder, ScheduleState
 from infra.store.store import StoreError
 
@@ -39,11 +32,12 @@ SET_BACK = timedelta(minutes=1)
 """By how much a clock goes back before times are computed again; less is ordinary correction."""
 ATTEMPTS = 3
 """Schedulers that one run may end together with: the run may be what ends them."""
-PATIENCE_S = 30.0
-"""Seconds that a run has to end by itself; a run of the chain takes ten for that."""
 RETRY_S = 60.0
 """Seconds before the scheduler's own work is tried again, where that failed."""
-LAST_LINES = 5
+WAITING = "waiting: "
+"""Before a schedule's name, what APScheduler calls its run that waits for its turn."""
+FIRST = datetime(1970, 1, 1, tzinfo=UTC)
+"""A date that comes before all that is due."""
 
 logger = logging.getLogger(__name__)
 
@@ -89,13 +83,17 @@ class Scheduler:
         self._latest = datetime.now(UTC)
         self._paused: dict[str, bool] = {}
         self._requested: set[str] = set()
+        self._queued: set[str] = set()
+        """Schedules of which a run waits for its turn because of their times."""
+        self._replaced: set[str] = set()
+        """Schedules whose run is to end, for another to take its place."""
         self._scheduler = BackgroundScheduler(
             timezone=UTC,
-            executors={"default": ThreadPoolExecutor(1)},
+            # Runs take turns in the first; what is due is looked at in the second, also while one is on.
+            executors={"default": ThreadPoolExecutor(1), "due": ThreadPoolExecutor(1)},
             job_defaults={"coalesce": True, "max_instances": 1},
         )
         self._scheduler.add_listener(self._on_missed, EVENT_JOB_MISSED)
-        self._scheduler.add_listener(self._on_overlap, EVENT_JOB_MAX_INSTANCES)
         self._scheduler.add_listener(self._on_error, EVENT_JOB_ERROR)
 
     def stop(self) -> None:
@@ -108,8 +106,8 @@ class Scheduler:
         with self._exclusive():
             self._set_jobs(self._load() or ())
             for name, state in self.folder.read().items():
-                if name in self._jobs and state.running is not None:
-                    self._continue(name, state.running)
+                if name in self._jobs and state.running is not None and not self._settled(name, state.running):
+                    self._request(name, "continued")
             self._scheduler.start()
             try:
                 while not self._stopping.wait(POLL_S):
@@ -160,10 +158,11 @@ class Scheduler:
         self._paused[job.name] = paused
         trigger = _Times(job.schedule)
         self._scheduler.add_job(
-            self._work,
+            self._due,
             trigger,
-            args=[job.name, "time"],
+            args=[job.name],
             id=job.name,
+            executor="due",
             replace_existing=True,
             misfire_grace_time=max(1, round(job.schedule.grace_s)),
             next_run_time=None if paused else trigger.get_next_fire_time(None, time),
@@ -172,17 +171,44 @@ class Scheduler:
     def _request(self, name: str, reason: str) -> None:
         """Have a job run as soon as none is running."""
         self._requested.add(name)
-        self._scheduler.add_job(self._work, args=[name, reason], misfire_grace_time=None)
+        # One that was interrupted comes before those that were missed meanwhile.
+        date = FIRST if reason == "continued" else None
+        self._scheduler.add_job(self._work, "date", args=[name, reason], run_date=date, misfire_grace_time=None)
 
-    def _continue(self, name: str, before: Running) -> None:
-        if before.attempts < ATTEMPTS:
-            self._request(name, "continued")
+    def _due(self, name: str) -> None:
+        """A schedule's time has come: have it run, or do what its policy says while its own run is on."""
+        job, state = self._jobs.get(name), self.folder.read().get(name)
+        if job is None or state is None or state.paused or self._stopping.is_set():
             return
-        error = f"{before.attempts} schedulers ended while it ran: it may be what ends them. Run it by hand to see"
-        self.folder.add_entry(name, "given up", reason=before.reason, error=error)
-        with self.folder.change_one(name) as state:
-            state.running = None
-        self._jobs[name].notify(error, str(self.folder.folder / "logs"))
+        policy, looks = job.schedule.overlap, job.schedule.when == "data-changed"
+        grace: int | None = max(1, round(job.schedule.grace_s))
+        if state.running is not None or name in self._queued:
+            if looks and policy == "replace" and name not in self._queued:
+                data = self._data_digest(job)
+                if data is None or data == state.data:
+                    return
+            elif looks:
+                return  # the next look sees what has changed by then
+            if policy == "skip" or name in self._queued:
+                self._mark_handled(name)
+                self.folder.add_entry(name, "skipped", reason="time", error="the run before is not done")
+                logger.warning("%s: due, and the run before is not done: skipped", name)
+                return
+            if policy == "replace":
+                self._replaced.add(name)
+            else:
+                self.folder.add_entry(name, "queued", reason="time", error="the run before is not done")
+                logger.info("%s: due, and the run before is not done: queued", name)
+            grace = None
+        self._queued.add(name)
+        self._scheduler.add_job(
+            self._work,
+            "date",
+            args=[name, "time"],
+            id=f"{WAITING}{name}",
+            replace_existing=True,
+            misfire_grace_time=grace,
+        )
 
     def _poll(self) -> None:
         """Act on what changed: files, what commands request, the clock."""
@@ -214,36 +240,91 @@ class Scheduler:
         self._scheduler.wakeup()
 
     def _work(self, name: str, reason: str) -> None:
-        """What is done when a job is due or requested."""
+        """What is done when a job is due or requested, and it is its turn."""
         try:
-            self._work_on(name, reason)
+            ran = self._work_on(name, reason)
         except Exception:
             # A full disk, for instance. The request is not forgotten, and is not tried every second either.
             self._stopping.wait(RETRY_S)
             self._requested.discard(name)
+            self._queued.discard(name)
             raise
+        if reason == "time" and not ran:
+            self._queued.discard(name)
 
-    def _work_on(self, name: str, reason: str) -> None:
+    def _work_on(self, name: str, reason: str) -> bool:
+        """Returns whether a run was started."""
         job, state = self._jobs.get(name), self.folder.read().get(name)
         if job is None or state is None or self._stopping.is_set():
-            return
+            return False
         if (reason == "time" and state.paused) or (reason == "requested" and not state.requested):
-            return  # since it was queued
+            return False  # since it was queued
+        if reason == "continued":
+            self._resume(job)
+            return True
         data: str | None = None
         if job.schedule.when == "data-changed":
             data = self._data_digest(job)
             if reason == "time":
                 if data is None or data == state.data:
                     self._mark_handled(name)
-                    return
+                    return False
                 reason = "data"
         while not self._stopping.is_set():
             with self.folder.lock("run.lock") as held:
                 if held is not None:
                     self._run(job, reason, data, held)
-                    return
-            # The run of a scheduler that was killed: it continues by itself.
+                    return True
             self._stopping.wait(POLL_S)
+        return False
+
+    def _resume(self, job: Job) -> None:
+        """Wait for the run of a scheduler that was killed, as long as it continues by itself, and record its end; one
+        that ended with its scheduler is started again."""
+        self._requested.discard(job.name)
+        before = self.folder.read()[job.name].running
+        while before is not None and not self._stopping.is_set():
+            with self.folder.lock("run.lock") as held:
+                if held is not None:
+                    if not self._settled(job.name, before, held):
+                        self._run_again(job, before, held)
+                    return
+            if job.name in self._replaced and before.log and before.process:
+                ScheduledRun(Path(before.log)).end(before.process)
+            self._stopping.wait(POLL_S)
+
+    def _run_again(self, job: Job, before: Running, lock: int) -> None:
+        if before.attempts < ATTEMPTS:
+            self._run(job, before.reason, None, lock, before.attempts)
+            return
+        error = f"{before.attempts} schedulers ended while it ran: it may be what ends them. Run it by hand to see"
+        self.folder.add_entry(job.name, "given up", reason=before.reason, error=error)
+        self._mark_done(job.name)
+        job.notify(error, str(self.folder.folder / "logs"))
+
+    def _settled(self, name: str, before: Running, held: int | None = None) -> bool:
+        """Record the end of a run whose scheduler did not see it; whether nothing is left to resume.
+
+        `held` is the lock of runs, where it is held already.
+        """
+        if held is None:
+            with self.folder.lock("run.lock") as own:
+                return own is not None and self._settled(name, before, own)
+        if before.log is None:
+            return False
+        run, replaced = ScheduledRun(Path(before.log)), name in self._replaced
+        ending = run.ending
+        if ending is not None and not ending.stopped:
+            self._ended(self._jobs[name], run, before, ending.status)
+            return True
+        outcome = {"seconds": run.seconds(before.started) if ending else None, "run": run.name, "log": before.log}
+        self.folder.add_entry(name, "replaced" if replaced else "interrupted", reason=before.reason, **outcome)
+        run.clean()
+        self._replaced.discard(name)
+        with self.folder.change_one(name) as state:
+            # Without its log it is one whose end was seen.
+            state.running = None if replaced else before.model_copy(update={"log": None, "process": None})
+        return replaced
 
     def _data_digest(self, job: Job) -> str | None:
         """The digest of the data; None where they cannot be read, which is reported once."""
@@ -264,81 +345,66 @@ class Scheduler:
         with self.folder.change_one(name) as state:
             state.handled_until = datetime.now(UTC)
 
-    def _run(self, job: Job, reason: str, data: str | None, lock: int) -> None:
+    def _mark_done(self, name: str) -> None:
+        with self.folder.change_one(name) as state:
+            state.running = None
+
+    def _run(self, job: Job, reason: str, data: str | None, lock: int, attempts: int = 0) -> None:
+        """Run a job; `attempts` is how many schedulers have tried this run before."""
         started = datetime.now(UTC)
+        run = ScheduledRun(self.folder.folder / "logs" / f"{started:%Y%m%d-%H%M%S-%f}-{job.name}.log")
+        running = Running(reason=reason, started=started, attempts=attempts + 1, log=str(run.log))
         with self.folder.change_one(job.name) as state:
-            before = state.running if reason == "continued" else None
-            reason = before.reason if before else reason
-            state.running = Running(reason=reason, started=started, attempts=before.attempts + 1 if before else 1)
-            state.handled_until, state.requested = started, False
+            state.running, state.requested = running, False
+            if not attempts:
+                state.handled_until = started
             state.data = data or state.data
         self._requested.discard(job.name)
-        log = self.folder.folder / "logs" / f"{started:%Y%m%d-%H%M%S-%f}-{job.name}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        reported, named = log.with_suffix(".reported"), log.with_suffix(".named")
-        described = f"{reason}, continued" if before else reason
+        if reason in ("time", "data"):
+            self._queued.discard(job.name)
+        described = f"{reason}, continued" if attempts else reason
         self.folder.add_entry(job.name, "started", reason=described, command=list(job.command))
-        logger.info("%s: started (%s); log: %s", job.name, reason, log)
-        with log.open("wb") as output:
-            leaves = {"LONGHAUL_REPORTED_FILE": str(reported), "LONGHAUL_RUN_NAME_FILE": str(named)}
-            status = self._wait_for(job.command, output, lock, leaves)
-        seconds = (datetime.now(UTC) - started).total_seconds()
-        run = named.read_text(encoding="utf-8") if named.exists() else None
-        named.unlink(missing_ok=True)
-        outcome = {"reason": reason, "seconds": seconds, "log": str(log), "run": run}
-        if status != 0 and self._stopping.is_set():
-            # The next scheduler resumes what is still marked as running.
-            self.folder.add_entry(job.name, "interrupted", **outcome)
-            return
-        error = None
-        if status != 0:
-            ended = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
-            error = f"{ended}: {_last_lines(log)}"
-        with self.folder.change_one(job.name) as state:
-            state.running = None
-        self.folder.add_entry(job.name, "failed" if error else "succeeded", error=error, **outcome)
-        logger.info(
-            "%s: %s after %.0f s%s",
-            job.name,
-            "failed" if error else "succeeded",
-            seconds,
-            f": {error}" if error else "",
-        )
-        if error and not reported.exists():
-            job.notify(error, str(log))
-        reported.unlink(missing_ok=True)
+        logger.info("%s: started (%s); log: %s", job.name, reason, run.log)
 
-    def _wait_for(self, command: Sequence[str], output: IO[bytes], lock: int, more: Mapping[str, str]) -> int:
-        """Exit status of a process; once the scheduler is to stop, the process is requested to end, then killed."""
-        try:
-            # A session of its own: a terminal's Ctrl-C reaches it once, through us. It inherits the lock.
-            child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **more},
-                start_new_session=True,
-                pass_fds=[lock],
-            )
-        except OSError as error:
-            output.write(f"{command[0]} cannot be started: {error}\n".encode())
-            return 127
-        while True:
-            try:
-                return child.wait(0.1)
-            except subprocess.TimeoutExpired:
-                if not self._stopping.is_set():
-                    continue
-            child.send_signal(signal.SIGTERM)
-            try:
-                return child.wait(PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                os.killpg(child.pid, signal.SIGKILL)
-                return child.wait()
+        def note_process(number: int) -> None:
+            with self.folder.change_one(job.name) as state:
+                state.running = running.model_copy(update={"process": number})
+
+        status = run.run(job.command, lock, note_process, lambda: self._stopping.is_set() or job.name in self._replaced)
+        if status != 0 and job.name in self._replaced:
+            self.folder.add_entry(job.name, "replaced", reason=reason, **self._outcome(run, running))
+            self._replaced.discard(job.name)
+            self._mark_done(job.name)
+        elif status != 0 and self._stopping.is_set():
+            # The next scheduler resumes what is still marked as running.
+            self.folder.add_entry(job.name, "interrupted", reason=reason, **self._outcome(run, running))
+            with self.folder.change_one(job.name) as state:
+                state.running = running.model_copy(update={"log": None})
+        else:
+            self._replaced.discard(job.name)
+            self._ended(job, run, running, status)
+            return
+        run.clean()
+
+    def _outcome(self, run: ScheduledRun, running: Running) -> dict[str, Any]:
+        return {"seconds": run.seconds(running.started), "log": str(run.log), "run": run.name}
+
+    def _ended(self, job: Job, run: ScheduledRun, running: Running, status: int) -> None:
+        """Record how a run ended, and report a failure that it did not report itself."""
+        error, outcome = run.error(status), self._outcome(run, running)
+        event = "failed" if error else "succeeded"
+        self._mark_done(job.name)
+        self.folder.add_entry(
+            job.name, "failed" if error else "succeeded", reason=running.reason, error=error, **outcome
+        )
+        logger.info("%s: %s after %.0f s%s", job.name, event, outcome["seconds"], f": {error}" if error else "")
+        if error and not run.reported:
+            job.notify(error, str(run.log))
+        run.clean()
 
     def _on_missed(self, event: JobExecutionEvent) -> None:
-        name, time = event.job_id, event.scheduled_run_time
+        name, time = event.job_id.removeprefix(WAITING), event.scheduled_run_time
+        self._queued.discard(name)
         if name not in self._jobs:
             return
         with self.folder.change_one(name) as state:
@@ -347,20 +413,6 @@ class Scheduler:
         self.folder.add_entry(name, "missed", reason="time", error=late)
         logger.warning("%s: %s", name, late)
 
-    def _on_overlap(self, event: JobSubmissionEvent) -> None:
-        name = event.job_id
-        if name in self._jobs and self._jobs[name].schedule.when == "always":
-            self.folder.add_entry(name, "skipped", reason="time", error="the run before is not done")
-            logger.warning("%s: due, and the run before is not done: skipped", name)
-
     def _on_error(self, event: JobExecutionEvent) -> None:
         """The scheduler's own work failed, on a full disk for instance: log it, and continue."""
         logger.error("%s: %s: %s\n%s", event.job_id, type(event.exception).__name__, event.exception, event.traceback)
-
-
-def _last_lines(log: Path) -> str:
-    """How a run's output ends."""
-    with log.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    return "\n".join(lines[-LAST_LINES:]) or "it printed nothing"

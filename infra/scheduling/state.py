@@ -23,8 +23,20 @@ from infra.files import write_text_atomically
 from infra.scheduling.config import ScheduleConfig
 
 Event = Literal[
-    "started", "succeeded", "failed", "interrupted", "missed", "skipped", "paused", "resumed", "requested", "given up"
+    "started",
+    "succeeded",
+    "failed",
+    "interrupted",
+    "replaced",
+    "missed",
+    "skipped",
+    "queued",
+    "paused",
+    "resumed",
+    "requested",
+    "given up",
 ]
+State = Literal["running", "interrupted", "paused", "requested", "waiting"]
 
 
 class ScheduleError(LonghaulError, RuntimeError):
@@ -66,6 +78,9 @@ class Running(_Migrated):
     started: datetime
     attempts: int = 1
     """Schedulers that started it: a run whose scheduler ends is resumed by the next one."""
+    log: str | None = None
+    process: int | None = None
+    """Its process id."""
 
 
 class ScheduleState(_Migrated):
@@ -195,6 +210,23 @@ class ScheduleFolder:
                 yield None
             else:
                 yield file.fileno()
+
+    def states(self) -> dict[str, State]:
+        """What each schedule is at. One whose run is marked as running while no run lives is interrupted: the next
+        scheduler resumes it."""
+        with self.lock("run.lock") as held:
+            alive = held is None
+        schedules = self.read()
+        started = {name: one.running.started for name, one in schedules.items() if one.running is not None}
+        # Runs take turns: of several that are marked, the newest is the one that lives.
+        running = max(started, key=lambda name: started[name]) if started and alive else None
+        states: dict[str, State] = {}
+        for name, one in schedules.items():
+            if name in started:
+                states[name] = "running" if name == running else "interrupted"
+            else:
+                states[name] = "paused" if one.paused else "requested" if one.requested else "waiting"
+        return states
 
     def scheduler_is_running(self) -> bool:
         """Whether a scheduler is running here."""

@@ -176,6 +176,7 @@ def test_sigterm_ends_the_scheduler_and_its_run(tmp_path: Path) -> None:
     with folder.change_one("smoke") as state:
         state.requested = True
     wait(folder.history)
+    wait(lambda: folder.states()["smoke"] == "running")
     process.send_signal(signal.SIGTERM)
     assert process.wait(45) == 0
     assert [one.event for one in folder.history()] == ["started", "interrupted"]

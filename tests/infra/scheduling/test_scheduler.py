@@ -171,10 +171,51 @@ def test_stopping_ends_the_run_and_the_next_scheduler_continues_it(world: World)
     assert "asked to end" in Path(world.folder.history()[-1].log or "").read_text()
     assert world.folder.read()["nano"].running is not None
     assert not world.notified, "stopping is not a failure"
+    assert world.folder.states() == {"nano": "interrupted"}, "nothing runs without a scheduler"
     with world.scheduler(world.job()):
         world.ended(2)
     assert world.events()[2:] == [("started", "requested, continued"), ("succeeded", "requested")]
     assert world.folder.read()["nano"].running is None
+
+
+@pytest.mark.parametrize("policy", ["skip", "queue", "replace"])
+def test_a_time_that_was_missed_beside_an_interrupted_run_goes_by_the_policy(world: World, policy: str) -> None:
+    job = world.job("0 0 1 1 *", overlap=policy, grace_s=10**9)
+    long_ago, log = datetime.now(UTC) - timedelta(days=400), world.folder.folder / "logs" / "before.log"
+    running = Running(reason="requested", started=long_ago, log=str(log)).model_dump()
+    world.keep(job, ago=timedelta(days=400), running=running)
+    with world.scheduler(job):
+        last = "requested" if policy == "skip" else "time"
+        wait(lambda: ("succeeded", last) in world.events())
+        time.sleep(0.2)
+    continued = [("interrupted", "requested"), ("started", "requested, continued"), ("succeeded", "requested")]
+    missed = [("started", "time"), ("succeeded", "time")]
+    if policy == "replace":
+        assert world.events()[-2:] == missed
+    else:
+        events = [one for one in world.events() if one[0] not in ("skipped", "queued")]
+        assert events == (continued if policy == "skip" else continued + missed)
+        assert ({"skip": "skipped", "queue": "queued"}[policy], "time") in world.events()
+    assert world.folder.read()["nano"].running is None
+
+
+@pytest.mark.parametrize(("policy", "event"), [("skip", "skipped"), ("queue", "queued"), ("replace", "replaced")])
+def test_a_time_that_comes_while_the_run_is_on_goes_by_the_policy(world: World, policy: str, event: str) -> None:
+    release = world.folder.folder / "release"
+    job = world.job(code=f"while not os.path.exists({str(release)!r}): time.sleep(0.01)", overlap=policy)
+    world.keep(job, requested=True)
+    with world.scheduler(job) as scheduler:
+        wait(world.notes)
+        scheduler._scheduler.modify_job("nano", next_run_time=datetime.now(UTC))
+        wait(lambda: (event, "requested" if policy == "replace" else "time") in world.events())
+        if policy == "replace":
+            wait(lambda: world.notes().count("begin nano") == 2)
+        release.touch()
+        world.ended(1 if policy != "queue" else 2)
+        wait(lambda: world.folder.read()["nano"].running is None)
+        time.sleep(0.1)
+    assert world.notes().count("end nano") == (2 if policy == "queue" else 1)
+    assert world.notes().count("begin nano") == (1 if policy == "skip" else 2)
 
 
 def test_a_run_that_ends_its_schedulers_is_given_up_and_reported(world: World) -> None:
@@ -209,8 +250,9 @@ def test_the_run_of_a_scheduler_that_was_killed_is_waited_for(world: World, tmp_
         assert world.notes() == ["begin nano"], "two runs at one time"
         (tmp_path / "go").touch()
         world.ended()
-    assert world.notes() == ["begin nano", "end nano"] * 2
-    assert world.events() == [("started", "requested"), ("started", "requested, continued"), ("succeeded", "requested")]
+    assert world.notes() == ["begin nano", "end nano"], "a run that ended by itself must not run again"
+    assert world.events() == [("started", "requested"), ("succeeded", "requested")]
+    assert world.folder.read()["nano"].running is None
 
 
 def test_a_paused_schedule_leaves_times_out_and_runs_where_it_is_requested(world: World) -> None:
