@@ -5,8 +5,9 @@ why that one's outputs do not do. Inputs count by their digests: where a stage b
 as ever, the plan says with which outcome a stage may be reused.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from flows.chain import Chain, StageMissing, missing
@@ -45,6 +46,8 @@ class PlannedStage:
     """What would be reused if the inputs that are yet to be made came out as they did for it."""
     differences: tuple[Difference, ...] = ()
     """From the nearest earlier run, where the stage would run."""
+    parts: KeyParts | None = None
+    """What its key is made of; None where inputs are missing that nothing would make."""
 
     def plain(self) -> dict[str, Any]:
         """As JSON."""
@@ -82,13 +85,43 @@ def make_plan(
         if not {each.stage for each in inputs.values()} <= known.keys():
             plan.append(PlannedStage(stage, "skip", f"not selected ({chain.selection.options})", ""))
             continue
-        planned = _Planner(chain, stage, known, earlier_runs(stage), read).planned()
+        planner = _Planner(chain, stage, known, earlier_runs(stage), read)
+        planned = replace(planner.planned(), parts=planner.parts)
         if planned.action == "run" and (failed := last_failure(planned.key)):
             planned = replace(planned, reason=f"{_failure_reason(failed)}; {planned.reason}")
         plan.append(planned)
         if planned.action != "skip":
             known[stage] = planned.record
     return plan
+
+
+def differences_from(chain: Chain, planned: PlannedStage, record: StageRecord) -> list[Difference]:
+    """In what a stage as it would run now differs from an earlier run of it, under the recipe's names of settings."""
+    assert planned.parts is not None
+    differences = planned.parts.differences(KeyParts.of(record))
+    return [_named(chain, difference, planned.stage, record) for difference in differences]
+
+
+def in_words(
+    chain: Chain, stage: str, differences: Sequence[Difference], known: Mapping[str, StageRecord | None]
+) -> list[str]:
+    """Differences of a stage in words; an input's is what became of the stage that it comes from.
+
+    Args:
+        known: of stages before it that are reused, what is; None for those that would run.
+    """
+    inputs = STAGES[stage].inputs(chain.recipe)
+    of_inputs = [each for each in differences if each.kind == "input"]
+    words = [str(each) for each in differences if each.kind != "input"]
+    of_code = [str(each) for each in differences if each.kind == "code"]
+    if len(of_code) > REASONS:
+        words = [text for text in words if text not in of_code[REASONS:]]
+        words.append(f"and {len(of_code) - REASONS} more modules of its code")
+    makers = list(dict.fromkeys(inputs[each.name].stage for each in of_inputs if each.name in inputs))
+    words += [f"{maker} {'runs' if known.get(maker) is None else 'made other outputs'}" for maker in makers]
+    words += [str(each) for each in of_inputs if each.name not in inputs]
+    more = len(words) - 2 * REASONS
+    return [*words[: 2 * REASONS], *([f"and {more} more"] if more > 0 else [])]
 
 
 @dataclass
@@ -101,11 +134,15 @@ class _Planner:
     earlier: Sequence[StageRecord]
     read: bool
 
+    @cached_property
+    def parts(self) -> KeyParts:
+        """What the stage's key would be made of."""
+        return self.chain.parts(self.stage, self.known)
+
     def planned(self) -> PlannedStage:
         """What would happen to the stage. Raises StageMissing."""
         chain, stage = self.chain, self.stage
-        selected = stage in chain.selected
-        parts = chain.parts(stage, self.known)
+        selected, parts = stage in chain.selected, self.parts
         cached = chain.reusable(stage, parts, self.read)
         record = cached.record
         if record is not None and not (selected and chain.selection.force):
@@ -126,7 +163,7 @@ class _Planner:
             return PlannedStage(stage, "run", cached.problems[0], parts.key, seconds)
         if nearest is None:
             return PlannedStage(stage, "run", "never run before", parts.key)
-        differences = [self._named(difference, nearest) for difference in parts.differences(KeyParts.of(nearest))]
+        differences = [_named(chain, each, stage, nearest) for each in parts.differences(KeyParts.of(nearest))]
         may_reuse = self._reusable_if_unchanged(parts)
         reason = self._conditional_reason(parts, may_reuse) if may_reuse else self._reason(differences)
         return PlannedStage(stage, "run", reason, parts.key, seconds, None, False, may_reuse, tuple(differences))
@@ -155,41 +192,31 @@ class _Planner:
         verb = "comes" if len(makers) == 1 else "come"
         return f"may be reused from run {_source(may_reuse)} if {' and '.join(makers)} {verb} out the same"
 
-    def _named(self, difference: Difference, nearest: StageRecord) -> Difference:
-        """A difference under the recipe's name of a setting, or with what changed in a module."""
-        if difference.kind == "config":
-            return in_the_recipe(difference, self.stage)
-        if difference.kind == "code" and difference.before and difference.after:
-            return replace(difference, detail=self._changed_definitions(difference.name, nearest))
-        return difference
-
-    def _changed_definitions(self, module: str, nearest: StageRecord) -> str:
-        """Names of the functions and constants that changed; '' where that is unknown."""
-        entries = list(records.read_skipping(self.chain.store, DefinitionsRecord, f"definitions/{nearest.definitions}"))
-        before = entries[-1].modules.get(module) if entries and nearest.definitions else None
-        after = definitions({module: ""}).get(module)
-        if before is None or after is None:
-            return ""
-        names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-        return ", ".join(names[:REASONS]) + (f" and {len(names) - REASONS} more" if len(names) > REASONS else "")
-
     def _reason(self, differences: Sequence[Difference]) -> str:
-        """The differences in words; an input's is what became of the stage that it comes from."""
-        inputs = STAGES[self.stage].inputs(self.chain.recipe)
-        of_inputs = [each for each in differences if each.kind == "input"]
-        words = [str(each) for each in differences if each.kind != "input"]
-        of_code = [str(each) for each in differences if each.kind == "code"]
-        if len(of_code) > REASONS:
-            words = [text for text in words if text not in of_code[REASONS:]]
-            words.append(f"and {len(of_code) - REASONS} more modules of its code")
-        makers = list(dict.fromkeys(inputs[each.name].stage for each in of_inputs if each.name in inputs))
-        words += [f"{maker} {'runs' if self.known[maker] is None else 'made other outputs'}" for maker in makers]
-        words += [str(each) for each in of_inputs if each.name not in inputs]
-        if not words:
-            # The nearest run has this very key, and is not a success that could be used.
-            return "its earlier success is not recorded under its key"
-        displayed, more = words[: 2 * REASONS], len(words) - 2 * REASONS
-        return "; ".join(displayed) + (f"; and {more} more" if more > 0 else "")
+        """The differences in words."""
+        words = in_words(self.chain, self.stage, differences, self.known)
+        # Without any, the nearest run has this very key, and is not a success that could be used.
+        return "; ".join(words) or "its earlier success is not recorded under its key"
+
+
+def _named(chain: Chain, difference: Difference, stage: str, earlier: StageRecord) -> Difference:
+    """A difference under the recipe's name of a setting, or with what changed in a module."""
+    if difference.kind == "config":
+        return in_the_recipe(difference, stage)
+    if difference.kind == "code" and difference.before and difference.after:
+        return replace(difference, detail=_changed_definitions(chain, difference.name, earlier))
+    return difference
+
+
+def _changed_definitions(chain: Chain, module: str, earlier: StageRecord) -> str:
+    """Names of the functions and constants that changed; '' where that is unknown."""
+    entries = list(records.read_skipping(chain.store, DefinitionsRecord, f"definitions/{earlier.definitions}"))
+    before = entries[-1].modules.get(module) if entries and earlier.definitions else None
+    after = definitions({module: ""}).get(module)
+    if before is None or after is None:
+        return ""
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    return ", ".join(names[:REASONS]) + (f" and {len(names) - REASONS} more" if len(names) > REASONS else "")
 
 
 def _distance(parts: KeyParts, run: StageRecord) -> tuple[bool, int]:

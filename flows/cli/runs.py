@@ -1,4 +1,4 @@
-"""`longhaul runs`, `show` and `diff`: what ran, what a run did, and how two runs differ."""
+"""`longhaul runs` and `diff`: what ran, and how two runs differ."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -57,55 +57,6 @@ def runs(text: str, store: str, limit: int, as_json: bool) -> None:
             format_percent(row.accuracy),
         )
     Console().print(table)
-
-
-@click.command(cls=Command)
-@click.argument("run")
-@store_option
-@json_option
-def show(run: str, store: str, as_json: bool) -> None:
-    """Show what RUN did, stage by stage."""
-    with _opened(store) as index:
-        detail = index.run(run)
-    if as_json:
-        data = {
-            "run": asdict(detail.row),
-            "start": detail.start.model_dump(mode="json") if detail.start else None,
-            "end": detail.end.model_dump(mode="json") if detail.end else None,
-            "stages": [record.model_dump(mode="json") for record in detail.stages],
-        }
-        click.echo(json.dumps(data))
-        return
-    console = Console()
-    row = detail.row
-    head = f"run {row.run}: {row.status}, started {row.started}"
-    console.print(Text(printable(head), "bold"))
-    if detail.start:
-        console.print(Text(printable(f"longhaul {' '.join(detail.start.command)}"), "dim"))
-    if detail.end and detail.end.error:
-        console.print(Text(printable(detail.end.error), "red"))
-    table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)
-    for column in ("stage", "did", "key", "took", "accuracy", "outputs"):
-        wraps = column in ("did", "outputs")
-        table.add_column(
-            column, justify="right" if column in ("took", "accuracy") else "left", no_wrap=not wraps, overflow="fold"
-        )
-    for record in detail.stages:
-        did = "ran"
-        if record.failure:
-            did = f"failed: {record.failure.error}"
-        elif record.reused_from:
-            did = f"reused from {record.reused_from}"
-        accuracy = record.evaluation.accuracy if record.evaluation else None
-        table.add_row(
-            Text(printable(record.stage)),
-            Text(printable(did), "red" if record.failure else ""),
-            Text(printable(record.key[:8])),
-            format_duration(record.seconds),
-            format_percent(accuracy),
-            Text(printable(", ".join(f"{name} {ref.digest[:8]}" for name, ref in record.outputs.items()))),
-        )
-    console.print(table)
 
 
 @click.command(cls=Command)

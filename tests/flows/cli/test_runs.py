@@ -33,7 +33,7 @@ class Commands:
 
 @pytest.fixture
 def longhaul(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
-    for module in ("flows.chain", "flows.home", "flows.cli.run", "flows.cli.report"):
+    for module in ("flows.chain", "flows.home", "flows.staleness", "flows.cli.run", "flows.cli.report"):
         monkeypatch.setattr(f"{module}.HOME", tmp_path / "home")
     return Commands(tmp_path)
 
@@ -103,7 +103,33 @@ def test_runs_are_listed_and_shown(longhaul: Commands) -> None:
     displayed = longhaul("show", "run-2").output
     assert "long2short/dpo" in displayed and "60.0%" in displayed
     missing = longhaul("show", "run-9")
-    assert missing.exit_code == 1 and "there is no run 'run-9'" in missing.output
+    assert (
+        missing.exit_code == 1 and "nothing in the lineage is called 'run-9'. The newest run is run-2" in missing.output
+    )
+
+
+def test_what_is_shown_says_whether_it_is_current_and_how_to_bring_it_up_to_date(longhaul: Commands) -> None:
+    from flows.runs import start_run
+
+    store = open_store(longhaul.store)
+    command = ["run", "--config", "configs/smoke.yaml", "--set", "tracking.mode=disabled", "--set", "rl.tau=0.25"]
+    start_run(store, "run-2", {}, [*command, "--seed", "0"])
+    longhaul("tag", "run-2:rl", "production")
+    displayed = longhaul("show", "run-2").output
+    assert "current" in displayed and "stale" not in displayed and "to bring it up to date" not in displayed
+    start_run(store, "run-2", {}, [*command, "--seed", "7"])
+    update = f"longhaul {' '.join(command)} --seed 7"
+    displayed = longhaul("show", "run-2").output
+    assert "data is stale: seed changed: 0 → 7" in displayed
+    assert f"to bring it up to date: {update}\n" in displayed
+    for name in ("rl", "run-2:rl", "production"):
+        displayed = longhaul("show", name).output
+        assert displayed.startswith("rl of run run-2: stale\n  seed changed: 0 → 7; ".partition(";")[0]), name
+        assert f"to bring it up to date: {update} --until rl\n" in displayed
+    state = json.loads(longhaul("show", "production", "--json").output)["staleness"]
+    assert (state["state"], state["command"]) == ("stale", f"{update} --until rl")
+    refused = longhaul("show", "checkpoint")
+    assert refused.exit_code == 1 and "was made by no stage" in refused.stderr
 
 
 def test_two_runs_are_compared_by_what_went_in_and_came_out(longhaul: Commands) -> None:
