@@ -16,6 +16,7 @@ SECTIONS = {
         "runs": LazyCommand("flows.cli.runs:runs", "List the newest runs."),
         "show": LazyCommand("flows.cli.show:show", "Show what a run or stage did, and whether it is current."),
         "diff": LazyCommand("flows.cli.runs:diff", "Show how two runs differ in inputs and results."),
+        "compare": LazyCommand("flows.cli.compare:compare", "Compare many runs, with their seeds grouped."),
         "report": LazyCommand("flows.cli.report:report", "Show how each stage's model performed."),
         "lineage": LazyCommand("flows.cli.lineage:lineage", "Trace models, data and prompts through all runs."),
     },

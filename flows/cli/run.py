@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -107,14 +107,35 @@ def plan(
     type=click.IntRange(0, 4),
     help="How often a stage that fails or is killed is tried again; RL resumes after its last iteration.",
 )
+@click.option("--seeds", metavar="A,B,…", help="One run for each of these seeds; stages that no seed changes run once.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON at the end.")
-def run(retries: int, as_json: bool, **options: Any) -> None:
+def run(retries: int, seeds: str | None, as_json: bool, **options: Any) -> None:
     """Run a recipe, or a part of it. Stages that ran before with the same key are reused.
 
     The same command resumes a run that failed or was killed from where it stopped.
     """
+    if seeds is None:
+        name, store = _run_once(retries, as_json, sys.argv[1:], **options)
+        from flows.cli.report import print_report
+
+        print_report(store, name, as_json)
+        return
+    if options["seed"] is not None:
+        fail("--seed and --seeds exclude each other: name all seeds in --seeds")
+    from flows.cli.seeds import command_with_seed, parse_seeds, print_seeds
+
+    names: list[str] = []
+    for seed in parse_seeds(seeds):
+        command = command_with_seed(sys.argv[1:], seed)
+        name, store = _run_once(retries, as_json, command, **{**options, "seed": seed})
+        names.append(name)
+        click.echo(f"seed {seed}: run {name}", err=as_json)
+    print_seeds(store, names, as_json)
+
+
+def _run_once(retries: int, as_json: bool, command: Sequence[str], **options: Any) -> tuple[str, str]:
+    """Run the recipe once, recorded with the command that does so. Returns the run's name and its store."""
     from flows.chain import Chain
-    from flows.cli.report import print_report
     from flows.leftovers import clear_leftovers, running
     from flows.notify import report_failure
     from flows.runs import end_run, leave_name, new_run_name, start_run
@@ -140,7 +161,7 @@ def run(retries: int, as_json: bool, **options: Any) -> None:
             end_run(chain.store, name, status, first)
         log = folder / "metaflow.log"
         if status == "failed":
-            report_failure(recipe, name, stage, first, sys.argv[1:], log)
+            report_failure(recipe, name, stage, first, command, log)
         lines = [f"{stage}: {error}" if stage else error, *([f"log: {log}"] if log.exists() else [])]
         fail("\n".join([*lines, "Finished stages are kept: the same command resumes from them."]))
 
@@ -150,7 +171,7 @@ def run(retries: int, as_json: bool, **options: Any) -> None:
             if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, signal.default_int_handler)
         try:
-            start_run(chain.store, name, plain, sys.argv[1:])
+            start_run(chain.store, name, plain, command)
             leave_name(name)
             if any(one.action == "run" or one.checks_again for one in stages) or not _reuse_all(chain, stages):
                 _run_flow(folder, recipe, name, selection, retries, as_json, end_with, lock, variables)
@@ -159,7 +180,7 @@ def run(retries: int, as_json: bool, **options: Any) -> None:
             end_with("failed", str(error))
         except KeyboardInterrupt:
             end_with("interrupted", "interrupted")
-    print_report(recipe.store, name, as_json)
+    return name, recipe.store
 
 
 def _load_selection(

@@ -13,6 +13,17 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.cli.command import Command
+from flows.cli.run_tables import (
+    as_csv_text,
+    cell,
+    columns_option,
+    csv_option,
+    load_runs,
+    one_form,
+    sort_option,
+    split_columns,
+    where_option,
+)
 from flows.cli.terminal import format_duration, format_percent, json_option, printable, store_option
 from flows.home import open_store, synced_index
 
@@ -21,17 +32,33 @@ if TYPE_CHECKING:
     from infra.lineage.rows import RunDetail
 
 STATUS = {"succeeded": "green", "failed": "red", "interrupted": "yellow", "running": "cyan"}
-EVALUATED = ("accuracy", "mean_tokens", "p99_tokens")
-"""Figures of an evaluation that a comparison shows."""
 
 
 @click.command(cls=Command)
 @click.argument("text", default="")
 @store_option
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Newest runs to show.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Runs to show.")
+@columns_option("run, status, stages, reused, seconds, accuracy")
+@where_option
+@sort_option
 @json_option
-def runs(text: str, store: str, limit: int, as_json: bool) -> None:
+@csv_option
+def runs(
+    text: str,
+    store: str,
+    limit: int,
+    columns: str | None,
+    conditions: tuple[str, ...],
+    order: str | None,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
     """List the newest runs, or those with TEXT in their name, recipe, status or failed stage."""
+    one_form(as_json, as_csv)
+    chosen = split_columns(columns)
+    if chosen or conditions or order or as_csv:
+        _list_chosen(text, store, limit, chosen, conditions, order, as_json, as_csv)
+        return
     with _opened(store) as index:
         page = index.runs(text, limit)
     if as_json:
@@ -59,6 +86,35 @@ def runs(text: str, store: str, limit: int, as_json: bool) -> None:
     Console().print(table)
 
 
+def _list_chosen(
+    text: str,
+    store: str,
+    limit: int,
+    chosen: list[str],
+    conditions: tuple[str, ...],
+    order: str | None,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    columns = list(dict.fromkeys(["run", *(chosen or ["status", "stages", "reused", "seconds", "accuracy"])]))
+    with _opened(store) as index:
+        matching = load_runs(index, text, conditions, order, columns)
+        rows = [[run.value(column) for column in columns] for run in matching[:limit]]
+    if as_json:
+        listed = [dict(zip(columns, row, strict=True)) for row in rows]
+        click.echo(json.dumps({"runs": listed, "total": len(matching)}))
+        return
+    if as_csv:
+        click.echo(as_csv_text(columns, rows), nl=False)
+        return
+    table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True, caption=f"{len(rows)} of {len(matching)} runs")
+    for column in columns:
+        table.add_column(Text(printable(column)), justify="left" if column == "run" else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell(column, value)) for column, value in zip(columns, row, strict=True)))
+    Console().print(table)
+
+
 @click.command(cls=Command)
 @click.argument("first")
 @click.argument("second")
@@ -69,12 +125,13 @@ def diff(first: str, second: str, store: str, as_json: bool) -> None:
 
     `accuracy` and token counts are of the held-out evaluation; what a stage measured in training is named so.
     """
+    from infra.lineage.run_values import stage_figures
     from infra.store.evaluation_stages import evaluated_stage
 
     with _opened(store) as index:
         one, two = index.run(first), index.run(second)
     stages = _stage_differences(one, two)
-    figures = {stage: (_figures(one, stage), _figures(two, stage)) for stage in stages}
+    figures = {stage: (stage_figures(one.stages, stage), stage_figures(two.stages, stage)) for stage in stages}
     if as_json:
         rows = [{"stage": stage, "differences": each, "figures": [*figures[stage]]} for stage, each in stages.items()]
         click.echo(json.dumps({"runs": [first, second], "stages": rows}))
@@ -138,30 +195,6 @@ def _follows(stage: str, differences: list[dict[str, Any]], stages: Mapping[str,
     return evaluated_stage(stage) in stages and all(
         (each["kind"], each["name"]) == ("input", "model") for each in differences
     )
-
-
-def _figures(detail: "RunDetail", stage: str) -> Mapping[str, float]:
-    """A stage's numbers: the evaluation of its model, then what it measured itself, then its duration.
-
-    What a stage measures while it trains may have the name of a figure of the evaluation: it is not the same.
-    """
-    from infra.store.evaluation_stages import evaluated_stage, evaluation_of
-
-    record = next((record for record in detail.stages if record.stage == stage), None)
-    if record is None:
-        return {}
-    # The figures of `evaluate/rl` are shown once, as those of `rl`.
-    shown_elsewhere = evaluated_stage(stage) in {record.stage for record in detail.stages}
-    evaluation = None if shown_elsewhere else evaluation_of(detail.stages, stage)
-    figures: dict[str, Any] = {name: getattr(evaluation, name) for name in EVALUATED} if evaluation else {}
-    for name, result in (evaluation.benchmarks if evaluation else {}).items():
-        figures |= {f"{name} {figure}": getattr(result, figure) for figure in ("accuracy", "mean_tokens")}
-    figures |= {f"training {name}" if name in EVALUATED else name: value for name, value in record.metrics.items()}
-    return {name: value for name, value in figures.items() if _is_number(value)} | {"seconds": record.seconds}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _cell(value: Any) -> str:

@@ -1,0 +1,209 @@
+"""`longhaul compare`: many runs, grouped by everything but the seed, with intervals and paired differences."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows.cli.command import Command
+from flows.cli.run_tables import (
+    as_csv_text,
+    cell,
+    columns_option,
+    csv_option,
+    load_runs,
+    one_form,
+    split_columns,
+    where_option,
+)
+from flows.cli.terminal import fail, json_option, printable, store_option
+from flows.home import open_store, synced_index
+
+if TYPE_CHECKING:
+    from infra.lineage.index import LineageIndex
+    from infra.lineage.run_values import Group, GroupFigure, RunValues
+    from infra.lineage.statistics import Mean
+
+PICTURES = (".svg", ".png", ".pdf")
+
+
+@click.command(cls=Command)
+@click.argument("names", metavar="[RUN]...", nargs=-1)
+@store_option
+@columns_option("accuracy and length of each evaluated model")
+@where_option
+@click.option(
+    "--sort", "order", metavar="COLUMN", help="Order groups by the mean of a column; with a minus, greatest first."
+)
+@click.option(
+    "--figure",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw curves of all runs over one another: a file that ends in .svg, .png or .pdf.",
+)
+@click.option(
+    "--curve",
+    "curves",
+    multiple=True,
+    metavar="STAGE:METRIC",
+    help="What --figure draws, as in rl:accuracy; may be repeated (default: the main curves of RL).",
+)
+@json_option
+@csv_option
+def compare(
+    names: tuple[str, ...],
+    store: str,
+    columns: str | None,
+    conditions: tuple[str, ...],
+    order: str | None,
+    figure: Path | None,
+    curves: tuple[str, ...],
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """Compare runs with their seeds grouped: mean, 95 % interval, and the difference from the first group.
+
+    Runs are one group if they differ in nothing but the seed: the same settings, code, data and packages. Differences
+    are paired: over the seeds that both groups have. Without RUN, all runs that meet --where are compared.
+    """
+    one_form(as_json, as_csv)
+    if not names and not conditions:
+        fail("name the runs to compare, or choose them with --where, as in --where recipe=nano")
+    if figure is not None and figure.suffix not in PICTURES:
+        fail(f"--figure {figure}: expected a file that ends in {', '.join(PICTURES)}")
+    if curves and figure is None:
+        fail("--curve says what --figure draws: add --figure FILE")
+    with synced_index(open_store(store)) as (index, _):
+        runs = _chosen(index, names, conditions)
+        print_comparison(runs, split_columns(columns), order, as_json, as_csv)
+        if figure is not None:
+            from flows.cli.compare_figure import draw
+            from infra.lineage.run_values import groups_of
+
+            draw(figure, groups_of(runs), curves)
+            if not as_json and not as_csv:
+                click.echo(f"curves: {figure}")
+
+
+def _chosen(index: "LineageIndex", names: tuple[str, ...], conditions: tuple[str, ...]) -> "list[RunValues]":
+    """The named runs in the order of their names, or all; of these, those that meet the conditions."""
+    for name in names:
+        index.run(name)  # an unknown one is refused with the newest that there is
+    runs = load_runs(index, "", conditions, None)[::-1]
+    if names:
+        by_name = {run.run: run for run in runs}
+        runs = [by_name[name] for name in dict.fromkeys(names) if name in by_name]
+    if not runs:
+        fail(f"no run meets {' and '.join(conditions)}: `longhaul runs` lists runs")
+    return runs
+
+
+def print_comparison(
+    runs: "list[RunValues]", columns: list[str], order: str | None, as_json: bool, as_csv: bool
+) -> None:
+    """Print the table. Raises LineageError for a column that no run has."""
+    from infra.lineage.run_values import check_columns, common_figures, group_figures, groups_of, is_number
+
+    check_columns([*columns, *([order.removeprefix("-")] if order else [])], runs)
+    groups = groups_of(runs)
+    keys = [name for name in columns if not any(is_number(run.value(name)) for run in runs) or name in runs[0].config]
+    figures = [name for name in columns if name not in keys] or common_figures(runs)
+    rows = group_figures(groups, figures)
+    if order:
+        places = _places(groups, order)
+        rows.sort(key=lambda row: (figures.index(row.figure), places[row.group]))
+        groups = sorted(groups, key=lambda group: places[group.label])
+    if as_json:
+        click.echo(json.dumps({"groups": [_group(group, keys, rows) for group in groups]}))
+    elif as_csv:
+        click.echo(_csv(groups, keys, rows), nl=False)
+    else:
+        _print(groups, keys, rows)
+
+
+def _places(groups: "list[Group]", order: str) -> dict[str, int]:
+    """The place of each group, by label."""
+    from infra.lineage.statistics import mean_interval
+
+    name = order.removeprefix("-")
+    means = {group.label: mean_interval(list(group.by_seed(name).values())) for group in groups}
+    sign = -1 if order.startswith("-") else 1
+    if all(mean is None for mean in means.values()):
+        values = {group.label: str(group.runs[0].value(name)) for group in groups}
+        labels = sorted(values, key=lambda label: values[label], reverse=sign < 0)
+    else:
+        labels = sorted(means, key=lambda label: sign * mean.mean if (mean := means[label]) else float("inf"))
+    return {label: place for place, label in enumerate(labels)}
+
+
+def _group(group: "Group", keys: list[str], rows: "list[GroupFigure]") -> dict[str, Any]:
+    return {
+        "group": group.label,
+        "runs": [run.run for run in group.runs],
+        "seeds": [run.seed for run in group.runs],
+        "values": {key: group.runs[0].value(key) for key in keys},
+        "figures": {
+            row.figure: {
+                **_plain(row.mean),
+                "by_seed": group.by_seed(row.figure),
+                "difference": _plain(row.difference) if row.difference else None,
+            }
+            for row in rows
+            if row.group == group.label
+        },
+    }
+
+
+def _plain(mean: "Mean") -> dict[str, Any]:
+    return {"mean": mean.mean, "low": mean.low, "high": mean.high, "seeds": mean.count}
+
+
+def _csv(groups: "list[Group]", keys: list[str], rows: "list[GroupFigure]") -> str:
+    by_label = {group.label: group for group in groups}
+    of_difference = ["difference", "difference_low", "difference_high", "paired_seeds"]
+    lines = []
+    for row in rows:
+        values = [by_label[row.group].runs[0].value(key) for key in keys]
+        means = [
+            part for mean in (row.mean, row.difference) for part in (_plain(mean).values() if mean else [None] * 4)
+        ]
+        lines.append([row.figure, row.group, *values, *means])
+    return as_csv_text(["figure", "group", *keys, "mean", "low", "high", "seeds", *of_difference], lines)
+
+
+def _print(groups: "list[Group]", keys: list[str], rows: "list[GroupFigure]") -> None:
+    console = Console()
+    table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)
+    for column in ("group", "runs", "seeds", *keys):
+        table.add_column(Text(printable(column)), overflow="fold")
+    for group in groups:
+        seeds = ", ".join(str(run.seed) for run in group.runs)
+        values = (group.runs[0].value(key) for key in keys)
+        cells = [group.label, ", ".join(run.run for run in group.runs), seeds]
+        cells += [cell(key, value) for key, value in zip(keys, values, strict=True)]
+        table.add_row(*(Text(printable(each)) for each in cells))
+    console.print(table)
+    several = len(groups) > 1
+    caption = "95 % intervals over seeds" + ("; differences from the first group, paired by seed" if several else "")
+    table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True, caption=caption)
+    for column in ("figure", "group", "seeds", "mean", "interval", *(("difference", "interval") * several)):
+        table.add_column(column, justify="left" if column in ("figure", "group") else "right", overflow="fold")
+    for row in rows:
+        cells = [row.figure, row.group, str(row.mean.count), *_words(row.figure, row.mean)]
+        if several:
+            cells += _words(row.figure, row.difference, "+") if row.difference else ["", ""]
+        style = "bold" if row.difference and row.difference.excludes_zero else ""
+        table.add_row(*(Text(printable(each), style) for each in cells))
+    console.print(table)
+
+
+def _words(figure: str, mean: "Mean", sign: str = "") -> list[str]:
+    """A mean and its interval; shares in per cent."""
+    share = figure.endswith("accuracy")
+    form = f"{sign}.1%" if share else f"{sign}.4g"
+    interval = "–" if mean.low is None else f"[{mean.low:{form}}, {mean.high:{form}}]"
+    return [f"{mean.mean:{form}}", interval]

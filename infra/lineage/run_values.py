@@ -1,0 +1,280 @@
+"""What runs are listed, filtered, sorted and compared by: their fields, the keys of their recipes, and the figures of
+their stages, each under the name of a column.
+
+A column is a field of the run (`status`), a key of the recipe (`rl.tau`), or a figure of a stage (`rl:accuracy`).
+"""
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+from infra.flatten import flatten
+from infra.lineage.rows import RunDetail, RunRow
+from infra.lineage.statistics import Mean, mean_interval, paired_difference
+from infra.lineage.tables import LineageError
+from infra.store.evaluation_stages import evaluated_stage, evaluation_of, is_evaluation
+from infra.store.records import StageRecord
+
+FIELDS = tuple(each.name for each in fields(RunRow) if each.name != "id")
+
+EVALUATED = ("accuracy", "mean_tokens", "p99_tokens")
+"""Figures of an evaluation that are compared."""
+
+ELSEWHERE = ("store", "schedule", "notify", "tracking", "cluster", "seed", "name")
+"""Sections of a recipe in which runs of one group may differ: nothing in them changes what a stage makes."""
+
+_CONDITION = re.compile(r"\s*([^=!<>~\s]+)\s*(<=|>=|!=|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
+
+
+def stage_figures(records: Sequence[StageRecord], stage: str) -> dict[str, float]:
+    """A stage's numbers: the evaluation of its model, then what it measured itself, then its duration.
+
+    What a stage measures while it trains may have the name of a figure of the evaluation: it is not the same, and is
+    called `training …`.
+    """
+    record = next((record for record in records if record.stage == stage), None)
+    if record is None:
+        return {}
+    # The figures of `evaluate/rl` are shown once, as those of `rl`.
+    shown_elsewhere = evaluated_stage(stage) in {record.stage for record in records}
+    evaluation = None if shown_elsewhere else evaluation_of(records, stage)
+    figures: dict[str, Any] = {name: getattr(evaluation, name) for name in EVALUATED} if evaluation else {}
+    for name, result in (evaluation.benchmarks if evaluation else {}).items():
+        figures |= {f"{name} {figure}": getattr(result, figure) for figure in ("accuracy", "mean_tokens")}
+    figures |= {f"training {name}" if name in EVALUATED else name: value for name, value in record.metrics.items()}
+    return {name: value for name, value in figures.items() if is_number(value)} | {"seconds": record.seconds}
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number; a truth value is not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True)
+class RunValues:
+    """A run with all that a column can be."""
+
+    row: RunRow
+    load: Callable[[], RunDetail]
+    """Called once, for a column that is not a field of the run."""
+
+    @cached_property
+    def detail(self) -> RunDetail:
+        """All that is recorded of the run."""
+        return self.load()
+
+    @property
+    def run(self) -> str:
+        """The run's name."""
+        return self.row.run
+
+    @property
+    def seed(self) -> int | None:
+        """The recipe's; None where the record of the start is missing."""
+        return self.row.seed
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The recipe's keys."""
+        return flatten(self.detail.start.recipe) if self.detail.start else {}
+
+    @cached_property
+    def figures(self) -> dict[str, float]:
+        """By STAGE:FIGURE, of the stages that did not fail."""
+        finished = [record for record in self.detail.stages if record.failure is None]
+        names = [record.stage for record in finished]
+        return {
+            f"{stage}:{name}": value
+            for stage in names
+            if evaluated_stage(stage) not in names
+            for name, value in stage_figures(finished, stage).items()
+        }
+
+    @cached_property
+    def identity(self) -> str:
+        """The digest of all that the run's stages ran with, but for the seed, what they read of one another, and the
+        numeric environment."""
+        parts = {
+            record.stage: [
+                record.key_format,
+                record.config,
+                record.source_digests,
+                record.modules,
+                record.packages,
+                record.failure is None,
+            ]
+            for record in self.detail.stages
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def value(self, column: str) -> Any:
+        """A column's value; None where the run has none."""
+        if column in FIELDS:
+            return getattr(self.row, column)
+        return self.figures.get(column) if ":" in column else self.config.get(column)
+
+    @property
+    def columns(self) -> set[str]:
+        """Those that the run has a value of."""
+        return {*FIELDS, *self.config, *self.figures}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a run has to meet to be listed: COLUMN OPERATOR VALUE."""
+
+    column: str
+    operator: str
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Condition":
+        """Raises LineageError for what is not a condition."""
+        match = _CONDITION.fullmatch(text)
+        if match is None:
+            raise LineageError(
+                f"{text!r} is not a condition: expected COLUMN and one of = != < <= > >= ~ (contains) and a value, as "
+                "in rl.tau>=0.2, rl:accuracy>0.5 or status=failed"
+            )
+        return cls(*match.groups())
+
+    def holds(self, run: RunValues) -> bool:
+        """Whether a run meets it. Numbers are compared as numbers, everything else as text; what a run does not have
+        meets nothing but `!=`."""
+        value = run.value(self.column)
+        if value is None:
+            return self.operator == "!="
+        if self.operator == "~":
+            return self.text.casefold() in _text(value).casefold()
+        limit = _number(self.text)
+        if is_number(value) and limit is not None:
+            order = (value > limit) - (value < limit)
+        elif self.operator in ("=", "!="):
+            order = _text(value) != self.text
+        else:
+            return False
+        return {"=": order == 0, "!=": order != 0, "<": order < 0, "<=": order <= 0, ">": order > 0, ">=": order >= 0}[
+            self.operator
+        ]
+
+
+def check_columns(columns: Iterable[str], runs: Sequence[RunValues]) -> None:
+    """Raises LineageError for a column that none of the runs has, with the nearest that there are."""
+    for column in columns:
+        if column not in FIELDS and not any(column in run.columns for run in runs):
+            known = set(FIELDS).union(*(run.columns for run in runs))
+            near = difflib.get_close_matches(column, sorted(known), 3, 0.4)
+            hint = f"; near it are {', '.join(near)}" if near else ""
+            raise LineageError(
+                f"no run has a column {column!r}{hint}. A column is a field of the run ({', '.join(FIELDS)}), a key of "
+                "the recipe (rl.tau) or a figure of a stage (rl:accuracy)"
+            )
+
+
+def sorted_by(runs: Iterable[RunValues], column: str) -> list[RunValues]:
+    """Runs by a column, with a minus in front greatest first; those without a value last, in either case."""
+    name, reverse = column.removeprefix("-"), column.startswith("-")
+    having, lacking = [], []
+    for run in runs:
+        (lacking if run.value(name) is None else having).append(run)
+    numbers = all(is_number(run.value(name)) for run in having)
+    return [
+        *sorted(having, key=lambda run: run.value(name) if numbers else _text(run.value(name)), reverse=reverse),
+        *lacking,
+    ]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but the seed."""
+
+    label: str
+    """In what the group's recipe differs from the other groups'."""
+    runs: tuple[RunValues, ...]
+    """One for each seed: the newest."""
+
+    def by_seed(self, column: str) -> dict[int, float]:
+        """A column's numbers by seed."""
+        values = {run.seed: run.value(column) for run in self.runs}
+        return {seed: value for seed, value in values.items() if seed is not None and is_number(value)}
+
+
+@dataclass(frozen=True)
+class GroupFigure:
+    """A figure of a group."""
+
+    group: str
+    figure: str
+    mean: Mean
+    difference: Mean | None
+    """From the first group, over the seeds that both have; None in the first group, and where they share no seed."""
+
+
+def groups_of(runs: Sequence[RunValues]) -> list[Group]:
+    """Runs grouped by everything but the seed, in the order in which the groups first appear; of several runs with one
+    seed, the one that started last. A run without a seed is left out."""
+    members: dict[str, dict[int, RunValues]] = {}
+    for run in runs:
+        if run.seed is not None:
+            seeds = members.setdefault(run.identity, {})
+            earlier = seeds.get(run.seed)
+            if earlier is None or run.row.started >= earlier.row.started:
+                seeds[run.seed] = run
+    groups = [tuple(seeds[seed] for seed in sorted(seeds)) for seeds in members.values()]
+    labels = _labels([group[0] for group in groups])
+    return [Group(label, group) for label, group in zip(labels, groups, strict=True)]
+
+
+def group_figures(groups: Sequence[Group], columns: Sequence[str]) -> list[GroupFigure]:
+    """Each column's mean in each group, and its difference from the first group's."""
+    figures = []
+    for column in columns:
+        base = groups[0].by_seed(column) if groups else {}
+        for number, group in enumerate(groups):
+            values = group.by_seed(column)
+            mean = mean_interval(list(values.values()))
+            if mean is not None:
+                difference = paired_difference(base, values) if number else None
+                figures.append(GroupFigure(group.label, column, mean, difference))
+    return figures
+
+
+def common_figures(runs: Sequence[RunValues]) -> list[str]:
+    """What is compared unless columns are chosen: accuracy and length of each model that was evaluated."""
+    names = dict.fromkeys(name for run in runs for name in run.figures)
+    compared = ("accuracy", "mean_tokens")
+    return [name for name in names if name.partition(":")[2] in compared and not is_evaluation(name.partition(":")[0])]
+
+
+def _labels(firsts: Sequence[RunValues]) -> list[str]:
+    """For each group, the keys of the recipe in which the groups differ, with its values."""
+    configs = [
+        {name: value for name, value in run.config.items() if name.partition(".")[0] not in ELSEWHERE} for run in firsts
+    ]
+    names = sorted(set[str]().union(*configs))
+    differing = [name for name in names if len({_text(config.get(name)) for config in configs}) > 1]
+    labels = []
+    for run, config in zip(firsts, configs, strict=True):
+        words = [f"{name}={_text(config.get(name))}" for name in differing]
+        labels.append(" ".join(words) or str(run.row.recipe or "runs"))
+    # What the recipe does not say (code, data, packages, which stages ran): the group's first run stands for it.
+    return [
+        f"{label} (as {run.run})" if labels.count(label) > 1 else label
+        for label, run in zip(labels, firsts, strict=True)
+    ]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
