@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from flows.cli.terminal import fail
-from infra.lineage.statistics import mean_interval
+from infra.lineage.statistics import Mean, mean_interval
 from infra.lineage.web.curves import curves_of
 from infra.text import visible
 from steps.report.canvas import COLOURS, DASHES, INK, STYLE
@@ -54,9 +54,10 @@ def draw(file: Path, groups: "Sequence[Group]", curves: Sequence[str]) -> None:
 def _draw_group(axes: Axes, group: "Group", series: Sequence[Series], place: int) -> None:
     colour, dash = COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)]
     for one in series:
-        steps = [(step + 1, value) for step, value in enumerate(one) if value is not None]
-        axes.plot(*zip(*steps, strict=True), color=colour, linestyle=dash, linewidth=0.6, alpha=0.45)
-    steps, means = [], []
+        points = [(step + 1, value) for step, value in enumerate(one) if value is not None]
+        axes.plot(*zip(*points, strict=True), color=colour, linestyle=dash, linewidth=0.6, alpha=0.45)
+    steps: list[int] = []
+    means: list[Mean | None] = []
     for step in range(max(len(one) for one in series)):
         values = [value for one in series if step < len(one) and (value := one[step]) is not None]
         if len(values) == len(series):
@@ -65,8 +66,8 @@ def _draw_group(axes: Axes, group: "Group", series: Sequence[Series], place: int
     present = [mean for mean in means if mean is not None]
     axes.plot(steps, [mean.mean for mean in present], color=colour, linestyle=dash, label=visible(group.label))
     if len(series) > 1:
-        bounds = [(mean.low or 0.0, mean.high or 0.0) for mean in present]
-        axes.fill_between(steps, *zip(*bounds, strict=True), color=colour, alpha=0.15, linewidth=0)
+        low, high = ([getattr(mean, bound) for mean in present] for bound in ("low", "high"))
+        axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
 def _main_curves(groups: "Sequence[Group]") -> list[str]:

@@ -179,9 +179,9 @@ def check_columns(columns: Iterable[str], runs: Sequence[RunValues]) -> None:
 def sorted_by(runs: Iterable[RunValues], column: str) -> list[RunValues]:
     """Runs by a column, with a minus in front greatest first; those without a value last, in either case."""
     name, reverse = column.removeprefix("-"), column.startswith("-")
-    having, lacking = [], []
-    for run in runs:
-        (lacking if run.value(name) is None else having).append(run)
+    known = list(runs)
+    having = [run for run in known if run.value(name) is not None]
+    lacking = [run for run in known if run.value(name) is None]
     numbers = all(is_number(run.value(name)) for run in having)
     return [
         *sorted(having, key=lambda run: run.value(name) if numbers else _text(run.value(name)), reverse=reverse),
