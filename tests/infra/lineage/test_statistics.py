@@ -7,12 +7,21 @@ import pytest
 from infra.lineage.statistics import Mean, mean_interval, paired_difference, t_quantile
 
 
-def test_an_interval_is_students_by_hand() -> None:
-    # Mean 4, variance (4 + 0 + 4) / 2 = 4, standard error 2 / sqrt(3), t of 2 degrees 4.303.
-    assert mean_interval([2.0, 4.0, 6.0]) == Mean(
-        4.0, pytest.approx(4 - 4.303 * 2 / math.sqrt(3)), pytest.approx(4 + 4.303 * 2 / math.sqrt(3)), 3
-    )
-    assert mean_interval([1.0, 3.0]) == Mean(2.0, pytest.approx(-10.706), pytest.approx(14.706), 2)
+@pytest.mark.parametrize(
+    ("values", "mean", "half"),
+    [
+        # Variance (4 + 0 + 4) / 2 = 4, standard error 2 / √3, t of 2 degrees 4.303.
+        ([2.0, 4.0, 6.0], 4.0, 4.303 * 2 / math.sqrt(3)),
+        # Variance 2, standard error 1, t of 1 degree 12.706.
+        ([1.0, 3.0], 2.0, 12.706),
+        ([0.5, 0.5, 0.5], 0.5, 0.0),
+    ],
+)
+def test_an_interval_is_students_by_hand(values: list[float], mean: float, half: float) -> None:
+    actual = mean_interval(values)
+    assert actual is not None and actual.low is not None and actual.high is not None
+    assert (actual.mean, actual.count) == (pytest.approx(mean), len(values))
+    assert (actual.low, actual.high) == (pytest.approx(mean - half), pytest.approx(mean + half))
 
 
 def test_one_value_has_no_interval_and_none_has_no_mean() -> None:
