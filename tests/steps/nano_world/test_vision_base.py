@@ -1,0 +1,48 @@
+"""The nano base that sees: of text it says exactly what the text base says, and it is small."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+
+from steps.nano_world.vision_base import IMAGE, TEXT_BASE, vision_model, vision_tokenizer, write_base
+
+TEXTS = ["Start with 37. Add 5. What is the result?\n37 + 5 =", "7 mod 3 = 1, yes.", "def f(x): # ünlikely"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("vision base")
+    tokenizer = vision_tokenizer()
+    write_base(folder, vision_model(tokenizer), tokenizer)
+    return folder
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_an_image_it_is_the_text_base_to_the_bit(base: Path, dtype: torch.dtype) -> None:
+    text = AutoModelForCausalLM.from_pretrained(TEXT_BASE, dtype=dtype)
+    sees = AutoModelForImageTextToText.from_pretrained(base, dtype=dtype)
+    old, new = AutoTokenizer.from_pretrained(TEXT_BASE), AutoTokenizer.from_pretrained(base)
+    for words in TEXTS:
+        tokens = torch.tensor([new(words)["input_ids"]])
+        assert tokens.tolist() == [old(words)["input_ids"]]
+        logits: Tensor = sees(input_ids=tokens).logits
+        assert torch.equal(text(input_ids=tokens).logits, logits[..., : text.config.vocab_size])
+        rest = logits.log_softmax(-1)[..., text.config.vocab_size :]
+        assert (rest < -5).all(), "rows that the text base lacks are not sampled"
+
+
+def test_its_turns_are_those_of_the_text_base_and_have_one_token_for_an_image(base: Path) -> None:
+    old, new = AutoTokenizer.from_pretrained(TEXT_BASE), AutoTokenizer.from_pretrained(base)
+    turns = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]
+    written = [one.apply_chat_template(turns, tokenize=False) for one in (old, new)]
+    assert written[0] == written[1]
+    parts: Any = [{"type": "image"}, {"type": "text", "text": "How many?"}]
+    assert str(new.apply_chat_template([{"role": "user", "content": parts}], tokenize=False)).count(IMAGE) == 1
+
+
+def test_it_is_small(base: Path) -> None:
+    assert (base / "model.safetensors").stat().st_size <= 4_000_000
