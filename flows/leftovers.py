@@ -1,7 +1,7 @@
 """What a run has while it runs (a lock, a folder for temporary files), and what runs that were killed have left.
 
-Every run holds a lock in its folder, HOME/runs/RUN/lock, with the address of its temporary files in it; the kernel
-releases it when the run's processes are gone. So whoever can lock it knows that the run is over.
+Every run holds a lock in its folder, HOME/runs/RUN/lock, with the address of its temporary files and its process
+in it; the kernel releases it when the run's processes are gone. So whoever can lock it knows that the run is over.
 """
 
 import fcntl
@@ -18,6 +18,7 @@ import yaml
 from flows.home import HOME, open_store
 from flows.notify import report_failure
 from flows.runs import end_run
+from flows.stop import identity
 from infra.store import records
 from infra.store.records import RunRecord
 from infra.store.store import StoreError
@@ -44,7 +45,7 @@ def running(folder: Path) -> Iterator[tuple[int, dict[str, str]]]:
     lock = folder / "lock"
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        file.write(temporary)
+        file.write(f"{temporary}\n{identity(os.getpid())}\n")
         file.flush()
         try:
             yield file.fileno(), variables
@@ -79,7 +80,7 @@ def clear_leftovers() -> None:
 def _end_killed(folder: Path) -> None:
     """Record that a run was killed, report it, and clear what it has left."""
     lock, run = folder / "lock", folder.name
-    temporary = Path(lock.read_text())
+    temporary = Path(lock.read_text().partition("\n")[0])
     if temporary.name.startswith(TEMPORARY):
         _remove_own(temporary)
     try:

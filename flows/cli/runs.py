@@ -59,18 +59,22 @@ def runs(
     if chosen or conditions or order or as_csv:
         _list_chosen(text, store, limit, chosen, conditions, order, as_json, as_csv)
         return
+    from flows.notes import notes_of
+
     with _opened(store) as index:
         page = index.runs(text, limit)
+    notes = notes_of(open_store(store), [row.run for row in page.rows])
     if as_json:
-        click.echo(json.dumps({"runs": [asdict(row) for row in page.rows], "total": page.total}))
+        rows = [asdict(row) | {"notes": [note.text for note in notes.get(row.run, [])]} for row in page.rows]
+        click.echo(json.dumps({"runs": rows, "total": page.total}))
         return
     caption = f"{len(page.rows)} of {page.total} runs"
     table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True, caption=caption)
-    for column in ("run", "status", "stages", "reused", "took", "accuracy"):
+    for column in ("run", "status", "stages", "reused", "took", "accuracy", *(["notes"] if notes else [])):
         if column == "run":
             table.add_column(column, overflow="fold", min_width=24)
-        elif column == "status":
-            table.add_column(column, overflow="fold", max_width=13)
+        elif column in ("status", "notes"):
+            table.add_column(column, overflow="fold", max_width=13 if column == "status" else 40)
         else:
             table.add_column(column, justify="right", no_wrap=True)
     for row in page.rows:
@@ -82,6 +86,7 @@ def runs(
             str(row.reused),
             "–" if row.seconds is None else format_duration(row.seconds),
             format_percent(row.accuracy),
+            *([Text(printable(" · ".join(note.text for note in notes.get(row.run, []))))] if notes else []),
         )
     Console().print(table)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from infra.lineage.graph import Node
     from infra.lineage.index import LineageIndex
     from infra.lineage.rows import RunDetail
-    from infra.store.records import StageRecord
+    from infra.store.records import NoteRecord, StageRecord
 
 STATES = {"current": "green", "stale": "yellow", "unknown": "dim"}
 
@@ -35,6 +35,7 @@ def show(name: str, store: str, as_json: bool) -> None:
     A stage is current if today's code, recipe and data would make the same. Where it is stale, the reasons are those of
     `longhaul plan`, and the command brings it up to date.
     """
+    from flows.notes import notes_of
     from flows.staleness import StalenessCheck
 
     opened = open_store(store)
@@ -42,7 +43,8 @@ def show(name: str, store: str, as_json: bool) -> None:
     with synced_index(opened) as (index, _):
         node = index.find(name)
         if node.kind == "run":
-            _show_run(index.run(node.id.removeprefix("run:")), check, as_json)
+            detail = index.run(node.id.removeprefix("run:"))
+            _show_run(detail, check, notes_of(opened, [detail.row.run]).get(detail.row.run, []), as_json)
         else:
             record = _record(index, node)
             evaluation = index.evaluation_of(record)
@@ -61,7 +63,7 @@ def _record(index: "LineageIndex", node: "Node") -> "StageRecord":
     return index.execution(made[0].facts["run"], made[0].facts["stage"])
 
 
-def _show_run(detail: "RunDetail", check: "StalenessCheck", as_json: bool) -> None:
+def _show_run(detail: "RunDetail", check: "StalenessCheck", notes: "list[NoteRecord]", as_json: bool) -> None:
     states = {record.stage: check.of(record) for record in detail.stages}
     if as_json:
         data = {
@@ -71,6 +73,7 @@ def _show_run(detail: "RunDetail", check: "StalenessCheck", as_json: bool) -> No
             "stages": [record.model_dump(mode="json") for record in detail.stages],
             "staleness": [state.plain() for state in states.values()],
             "command": check.command(detail.row.run),
+            "notes": [note.model_dump(mode="json") for note in notes],
         }
         click.echo(json.dumps(data))
         return
@@ -81,6 +84,8 @@ def _show_run(detail: "RunDetail", check: "StalenessCheck", as_json: bool) -> No
         console.print(Text(printable(f"longhaul {' '.join(detail.start.command)}"), "dim"))
     if detail.end and detail.end.error:
         console.print(Text(printable(detail.end.error), "red"))
+    for note in notes:
+        _print(console, f"note by {note.by}, {note.time}: {note.text}")
     table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)
     for column in ("stage", "did", "now", "key", "took", "accuracy", "outputs"):
         wraps = column in ("did", "outputs")

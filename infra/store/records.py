@@ -4,6 +4,7 @@
     stage-runs/<run>         each stage that the run ran, reused, or failed at
     runs/<run>               the run's start and end
     tags/<tag>               what a tag was set to, one record for each time
+    notes/<run>              what people wrote down about the run
     publications/<digest>    where a model was published, one record for each time
     portable-keys/<key>      keys of stages that differ from this one in the numeric environment alone
     definitions/<digest>     digests of the functions and constants in the modules that stages' code reached
@@ -160,6 +161,17 @@ class PublicationRecord(Record):
     """Where the model comes from."""
     address: str
     """An absolute path, an s3:// address, or hf://owner/name@commit."""
+    time: str
+    """UTC, ISO 8601."""
+    by: str
+    """The user who did it."""
+
+
+class NoteRecord(Record):
+    """What somebody wrote down about a run."""
+
+    run: str
+    text: str
     time: str
     """UTC, ISO 8601."""
     by: str

@@ -145,9 +145,15 @@ def test_what_a_run_left_that_was_killed_with_all_its_processes_is_cleared_by_th
     assert not after.temporary_entries()
 
 
-def test_a_run_that_ignores_a_closed_terminal_continues(tmp_path: Path) -> None:
+def test_a_run_that_ignores_a_closed_terminal_continues_until_it_is_stopped_from_another(tmp_path: Path) -> None:
     run = Running(tmp_path, "nohup")
     run.process.send_signal(signal.SIGHUP)
     assert len(psutil.wait_procs(run.below, 3)[1]) == len(run.below)
     assert run.status() == "running"
-    run.end()
+    name = run.runs()[-1]["run"]
+    stopped = run.home.longhaul("stop", name)
+    assert stopped.returncode == 0, stopped.stderr
+    assert run.process.wait(10) == 1 and not run.left()
+    assert run.status() == "interrupted"
+    again = run.home.longhaul("stop", name)
+    assert again.returncode == 1 and "is not running on this machine" in again.stderr
