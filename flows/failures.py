@@ -60,13 +60,13 @@ def _of_run(store: Store, detail: RunDetail) -> list[RunFailure]:
         log, lines = _log(run, None)
         error = detail.end.error or detail.end.status
         return [RunFailure(run, None, detail.row.started, error, log, lines, None, command)]
-    found = []
+    matches = []
     for record in failed:
         assert record.failure is not None
         log, lines = _log(run, record.stage)
         passed = _passed_later(store, record)
-        found.append(RunFailure(run, record.stage, record.started, record.failure.error, log, lines, passed, command))
-    return found
+        matches.append(RunFailure(run, record.stage, record.started, record.failure.error, log, lines, passed, command))
+    return matches
 
 
 def _log(run: str, stage: str | None) -> tuple[str | None, tuple[str, ...]]:

@@ -58,7 +58,7 @@ def is_running(run: str) -> bool:
 
 
 def identity(process: int) -> str:
-    """A process's number with when it started, by which it is told from a later one with the same number."""
+    """A process's number with when it started, which no later one with the same number has."""
     with open(f"/proc/{process}/stat", "rb") as file:
         return f"{process} {file.read().rpartition(b')')[2].split()[19].decode()}"
 
