@@ -26,6 +26,7 @@ from infra.stages.code_digest import definitions, digest_of
 from infra.stages.code_version import code_version
 from infra.stages.contract import Body, Check, StageContext, StageOutput
 from infra.stages.key import KeyParts
+from infra.stages.lease import Lease, LeaseLost, leased
 from infra.stages.numeric_environment import environment_differences
 from infra.stages.reuse import CachedStage, compare_bytes, find_reusable
 from infra.store import records
@@ -91,20 +92,34 @@ class StageRunner:
         what body and gates raise, once the failure is recorded.
         """
         with self._exclusive(task.name, task.parts.key):
-            cached = CachedStage(None, []) if force else self.find_reusable(task.parts)
-            for problem in cached.problems:
-                say(f"{task.name}: {problem}")
-            if cached.record is not None:
-                return self._checked_again(task, self.reused(cached.record, task))
-            record = self._run(task)
-            if record.other_bytes is not None:
-                say(
-                    f"{task.name}: the same key as in run {record.other_bytes.run}, but other bytes: "
-                    f"{', '.join(record.other_bytes.outputs)}. Later runs reuse that run's outputs; name this one to "
-                    f"use it (--reuse {self.run})"
-                )
-            self._record_success(task, record)
-            shutil.rmtree(self._checkpoints(task.parts.key), ignore_errors=True)
+            if (reused := self._reuse_if_made(task, force)) is not None:
+                return reused
+            with leased(self.store.backend, task.parts.key, task.name, self.run) as lease:
+                # Another machine may have made it, up to now.
+                if (reused := self._reuse_if_made(task, force, report=False)) is not None:
+                    return reused
+                return self._make(task, lease)
+
+    def _reuse_if_made(self, task: StageTask, force: bool, report: bool = True) -> StageRecord | None:
+        """The record of reusing what an earlier run made; None where there is nothing to reuse."""
+        cached = CachedStage(None, []) if force else self.find_reusable(task.parts)
+        for problem in cached.problems if report else ():
+            say(f"{task.name}: {problem}")
+        return None if cached.record is None else self._checked_again(task, self.reused(cached.record, task))
+
+    def _make(self, task: StageTask, lease: Lease) -> StageRecord:
+        """Run a stage, and record its success."""
+        record = self._run(task, lease)
+        if lease.lost:
+            raise LeaseLost(f"{task.name}: another machine has taken the stage over. Run again to reuse its outputs")
+        if record.other_bytes is not None:
+            say(
+                f"{task.name}: the same key as in run {record.other_bytes.run}, but other bytes: "
+                f"{', '.join(record.other_bytes.outputs)}. Later runs reuse that run's outputs; name this one to "
+                f"use it (--reuse {self.run})"
+            )
+        self._record_success(task, record)
+        shutil.rmtree(self._checkpoints(task.parts.key), ignore_errors=True)
         return record
 
     def find_reusable(self, parts: KeyParts, read: bool = True) -> CachedStage:
@@ -156,11 +171,11 @@ class StageRunner:
     def _checkpoints(self, key: str) -> Path:
         return self.home / "checkpoints" / key
 
-    def _reachable_checkpoints(self, key: str) -> AbstractContextManager[None]:
+    def _reachable_checkpoints(self, key: str, lease: Lease) -> AbstractContextManager[None]:
         """Keep checkpoints in a store that is elsewhere, for an attempt that may be elsewhere too."""
         if isinstance(self.store.backend, LocalBackend):
             return nullcontext()
-        return mirrored(self.store.backend, key, self._checkpoints(key), self.store.cache)
+        return mirrored(self.store.backend, key, self._checkpoints(key), self.store.cache, lease)
 
     @contextmanager
     def _exclusive(self, stage: str, key: str) -> Iterator[None]:
@@ -178,12 +193,12 @@ class StageRunner:
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _run(self, task: StageTask) -> StageRecord:
+    def _run(self, task: StageTask, lease: Lease) -> StageRecord:
         attempt, parts = _Attempt(), task.parts
         with self._attempt(task, attempt) as context:
             if task.load_check is not None:
                 task.load_check()(context, task.settings)
-            with self._reachable_checkpoints(parts.key):
+            with self._reachable_checkpoints(parts.key, lease):
                 output = attempt.output = task.load_body()(context, task.settings)
             if output.headline:
                 attempt.note(output.headline)

@@ -98,6 +98,13 @@ class Backend(Protocol):
     def write_text(self, key: str, text: str) -> None:
         """Store a text (UTF-8), replacing the one before."""
 
+    def read_tagged(self, key: str) -> tuple[bytes, str] | None:
+        """The bytes of a small stored file and a tag of this state of it; None where there is none."""
+
+    def write_if(self, key: str, text: str, tag: str | None) -> str | None:
+        """Store a text if the file is in the state of a tag, or, for None, missing. Returns the new tag; None where it
+        is not in that state, and nothing was written."""
+
     def delete(self, keys: Sequence[str]) -> None:
         """Delete stored files, in this order as far as it matters to readers; a missing one is not an error."""
 

@@ -4,6 +4,8 @@ A put copies each file once, into `tmp/`, and takes the digest of the copy while
 what is stored. Only then does it know the folder's digest, and renames the copies into place.
 """
 
+import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
@@ -87,6 +89,23 @@ class LocalBackend:
         with naming(self.root / key):
             make_folders(self._scratch)
             write_text_atomically(self.root / key, text, aside_in=self._scratch)
+
+    def read_tagged(self, key: str) -> tuple[bytes, str] | None:
+        content = self.read(key)
+        return None if content is None else (content, hashlib.sha256(content).hexdigest())
+
+    def write_if(self, key: str, text: str, tag: str | None) -> str | None:
+        path = self.root / key
+        with naming(path):
+            make_folders(path.parent)
+            # Beside the file, not in it: the file is replaced.
+            with (path.parent / ".lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                current = self.read_tagged(key)
+                if (current[1] if current else None) != tag:
+                    return None
+                self.write_text(key, text)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def delete(self, keys: Sequence[str]) -> None:
         for key in keys:

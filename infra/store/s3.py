@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from botocore.exceptions import ClientError
 
@@ -19,6 +20,10 @@ from infra.store.s3_download import ObjectDownload, download, fetch_to_cache, st
 from infra.store.s3_upload import Bucket, S3Incoming, send_text
 
 __all__ = ["SCHEME", "S3Backend", "download_file", "download_folder", "split_address"]
+
+
+CONDITION_FAILED = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
+"""What a server answers to a write whose condition does not hold, or that met another write."""
 
 
 class S3Backend:
@@ -72,6 +77,30 @@ class S3Backend:
     def write_text(self, key: str, text: str) -> None:
         with naming(f"{self.address}/{key}"):
             send_text(self._target, self.key(key), text.encode())
+
+    def read_tagged(self, key: str) -> tuple[bytes, str] | None:
+        with naming(f"{self.address}/{key}"):
+            try:
+                answer = self.client.get_object(Bucket=self.bucket, Key=self.key(key))
+                return answer["Body"].read(), answer["ETag"]
+            except ClientError as error:
+                if error_code(error) in ABSENT:
+                    return None
+                raise
+
+    def write_if(self, key: str, text: str, tag: str | None) -> str | None:
+        condition: Any = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
+        target = self._target
+        with naming(f"{self.address}/{key}"):
+            try:
+                answer = self.client.put_object(
+                    Bucket=self.bucket, Key=self.key(key), Body=text.encode(), **condition, **target.encryption
+                )
+            except ClientError as error:
+                if error_code(error) in CONDITION_FAILED | ABSENT:
+                    return None
+                raise
+            return answer["ETag"]
 
     def delete(self, keys: Sequence[str]) -> None:
         for start in range(0, len(keys), 1000):

@@ -1,5 +1,6 @@
 """Checkpoints that reach another machine: against a real folder and against S3."""
 
+import json
 import os
 import shutil
 import threading
@@ -14,7 +15,7 @@ import pytest
 from infra.files import folder_written_aside
 from infra.stages import checkpoint_mirror
 from infra.stages.checkpoint_mirror import Mirror, mirrored
-from infra.store.backend import Backend, Corrupted, StoreError
+from infra.store.backend import Backend, StoreError
 from infra.store.open import open_backend
 
 KEY = "a" * 64
@@ -69,7 +70,7 @@ def test_only_the_newest_checkpoint_is_kept(backend: Backend, tmp_path: Path) ->
     for iteration in range(4):
         save(tmp_path / KEY, iteration)
         mirror.copy()
-    paths = [path.partition("/")[2] for path in backend.files(f"checkpoints/{KEY}") if path != "index.json"]
+    paths = [path.partition("/")[2] for path in backend.files(f"checkpoints/{KEY}") if "/" in path]
     samples = [f"samples/{iteration:06d}.parquet" for iteration in range(4)]
     assert sorted(paths) == ["000004/model/weights", "000004/state.json", *samples]
 
@@ -94,7 +95,7 @@ def test_a_copy_that_broke_off_leaves_the_one_before(
     Mirror(backend, KEY, tmp_path / "there" / KEY).fetch(tmp_path / "cache")
     assert content(tmp_path / "there" / KEY) == before
     assert mirror.copy()
-    batches = {path.partition("/")[0] for path in backend.files(f"checkpoints/{KEY}")} - {"index.json"}
+    batches = {path.partition("/")[0] for path in backend.files(f"checkpoints/{KEY}") if "/" in path}
     assert len(batches) == 2, "files of the copy that broke off are still there"
 
 
@@ -142,10 +143,63 @@ def test_a_store_that_refuses_does_not_stop_the_stage(tmp_path: Path, monkeypatc
     assert len(messages) == 1 and "503" in messages[0]
 
 
-def test_an_index_that_is_none_is_named(backend: Backend, tmp_path: Path) -> None:
-    backend.write_text(f"checkpoints/{KEY}/index.json", "{")
-    with pytest.raises(Corrupted, match=r"checkpoints/a+/index.json is not an index"):
-        Mirror(backend, KEY, tmp_path / KEY).fetch(tmp_path / "cache")
+def test_a_broken_copy_gives_way_to_the_attempt_before_it_and_then_to_a_fresh_start(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages: list[str] = []
+    monkeypatch.setattr(checkpoint_mirror, "say", messages.append)
+    first, second, there = (tmp_path / name / KEY for name in ("first", "second", "there"))
+    save(first, 0)
+    Mirror(backend, KEY, first).copy()
+    time.sleep(1.1)  # S3 dates files by the second
+    save(second, 5)
+    index = {path for path in backend.files(f"checkpoints/{KEY}") if "/" not in path}
+    with monkeypatch.context() as patch:
+        patch.setattr(backend, "delete", lambda keys: None)  # as where it was killed before it took the first away
+        Mirror(backend, KEY, second).copy()
+    (newest,) = {path for path in backend.files(f"checkpoints/{KEY}") if "/" not in path} - index
+    lost = backend.files(f"checkpoints/{KEY}")
+    named = json.loads(backend.read(f"checkpoints/{KEY}/{newest}") or b"")["files"]
+    batch = named["samples/000005.parquet"][0]
+    assert f"{batch}/samples/000005.parquet" in lost
+    backend.delete([f"checkpoints/{KEY}/{batch}/samples/000005.parquet"])
+    Mirror(backend, KEY, there).fetch(tmp_path / "cache")
+    assert content(there) == content(first)
+    assert "samples/000005.parquet is missing" in messages[1] and "not used" in messages[1]
+    shutil.rmtree(there)
+    messages.clear()
+    for one in index:
+        backend.write_text(f"checkpoints/{KEY}/{one}", "{")
+    with mirrored(backend, KEY, there, tmp_path / "cache"):
+        assert not there.exists()
+        assert any("is not an index of checkpoints" in one for one in messages)
+        assert messages[-1] == "no checkpoint can be used: the stage starts from its beginning"
+        save(there, 0)
+    assert backend.files(f"checkpoints/{KEY}") == {}
+
+
+def test_two_attempts_do_not_take_each_others_files_for_their_own(backend: Backend, tmp_path: Path) -> None:
+    here, there = tmp_path / "here" / KEY, tmp_path / "there" / KEY
+    for folder in (here, there):
+        save(folder, 0)  # the same names and sizes, and other bytes
+        Mirror(backend, KEY, folder).copy()
+    Mirror(backend, KEY, tmp_path / "third" / KEY).fetch(tmp_path / "cache")
+    assert content(tmp_path / "third" / KEY) == content(there)
+
+
+def test_an_attempt_on_the_same_machine_sends_nothing_twice(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here" / KEY
+    save(here, 0)
+    Mirror(backend, KEY, here).copy()
+    after = Mirror(backend, KEY, here)
+    after.recognise()
+    assert not after.copy()
+    save(here, 1)
+    assert after.copy()
+    batches = {path.partition("/")[0] for path in backend.files(f"checkpoints/{KEY}") if "/" in path}
+    assert len(batches) == 2, "samples of the attempt before were sent again"
 
 
 def test_a_stage_that_saves_while_it_is_copied_is_copied_whole(tmp_path: Path) -> None:
