@@ -10,6 +10,7 @@ from typing import Any
 
 from flows.cluster.plan import ON_CLUSTER
 from flows.home import HOME, open_store
+from flows.models import run_records
 from flows.selection import Selection
 from flows.topology import (
     CHECKS,
@@ -62,10 +63,27 @@ class Chain:
         self.runner = StageRunner(self.store, run, HOME, recipe.tracking, recipe.reuse_across_environments)
         before = {stage: upstream_of(recipe, stage) for stage in enabled_stages(recipe)}
         evaluations = {stage: name for stage in before if (name := evaluation_stage(stage)) in before}
-        self.selected = self.selection.choose(before, evaluations)
+        self._resolved: dict[str, dict[str, ResolvedSource]] = {}
+        self.selected = self.selection.choose(before, evaluations, self._modified)
         self.needed = self.selected.union(*(before[stage] for stage in self.selected))
         """What is selected and all before it."""
-        self._resolved: dict[str, dict[str, ResolvedSource]] = {}
+
+    def _modified(self) -> tuple[set[str], str]:
+        """The stages whose own settings, code, data, seed or packages are not those of an earlier run, whatever has
+        become of their inputs; and that run. Raises ModelNotFound where there is none."""
+        earlier = {record.stage: record for record in run_records(self.store, self.selection.against)}
+        stages = enabled_stages(self.recipe)
+        nothing: Known = dict.fromkeys(stages)
+        modified = {
+            stage
+            for stage in stages
+            if stage not in earlier
+            or any(
+                difference.kind not in ("input", "environment")
+                for difference in self.parts(stage, nothing).differences(KeyParts.of(earlier[stage]))
+            )
+        }
+        return modified, next(iter(earlier.values())).run
 
     @property
     def _digests(self) -> Path:

@@ -7,7 +7,7 @@ Long-CoT paths and reward models are made only where the recipe has a section fo
 
 Run it with `longhaul run --config configs/nano.yaml`, or as a plain Metaflow flow:
 
-    python flows/post_train.py run [--from_stage rl] [--only rl] [--until rl] [--reuse RUN]
+    python flows/post_train.py run [--from_stage rl] [--only rl] [--until rl] [--select rl+] [--reuse RUN]
 
 Weights and data live in the store; what passes from step to step as Metaflow artifacts are stage records, which hold
 references. Each step is a stage, and a stage whose key has a finished record is not run again. What each stage depends
@@ -54,6 +54,7 @@ class PostTrain(FlowSpec):
     only: Any = Parameter("only", default="", help="Run this one stage.")
     until: Any = Parameter("until", default="", help="Run this stage and those that it depends on.")
     reuse: Any = Parameter("reuse", default="", help="The run whose outputs stand in for stages that are not run.")
+    select: Any = Parameter("select", default="", help="Run these stages (flows/selectors.py).")
     force: Any = Parameter("force", default=False, help="Run stages even where their outputs could be reused.")
 
     @property
@@ -61,8 +62,14 @@ class PostTrain(FlowSpec):
         """The recipe's stages under this run's name."""
         recipe = check_recipe(self.config.to_dict(), "the configuration")
         try:
+            selectors = (self.select,) if self.select else ()
             selection = Selection(
-                self.from_stage or None, self.only or None, self.until or None, self.reuse or None, self.force
+                self.from_stage or None,
+                self.only or None,
+                self.until or None,
+                self.reuse or None,
+                self.force,
+                selectors,
             )
             return Chain(recipe, self.run_name, selection)
         except SelectionRefused as error:

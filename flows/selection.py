@@ -1,14 +1,10 @@
-"""Which stages of the chain a run is about: --from, --only, --until, --reuse, --force."""
+"""Which stages of the chain a run is about: --select, --from, --only, --until, --reuse, --force."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 
-from infra.errors import LonghaulError
+from flows.selectors import MODIFIED, SelectionRefused, select
 from infra.store.record_log import NAME
-
-
-class SelectionRefused(LonghaulError, ValueError):
-    """The options name no stages that can be run; the message says which there are."""
 
 
 @dataclass(frozen=True)
@@ -25,32 +21,63 @@ class Selection:
     """The run whose outputs stand in for the stages that are not selected, whatever their keys are now."""
     force: bool = False
     """Run the selected stages also where their outputs could be reused."""
+    selectors: tuple[str, ...] = ()
+    """Of flows/selectors.py, instead of the three above."""
+    against: str | None = None
+    """The run that `state:modified` compares with; default: the newest."""
 
     def __post_init__(self) -> None:
+        named = [option for option, stage in self._named.items() if stage]
+        if self.selectors and named:
+            raise SelectionRefused(
+                f"--select cannot go with {' and '.join(named)}: write STAGE+ for --from, +STAGE for --until, and "
+                "STAGE for --only"
+            )
+        if self.against is not None and not NAME.fullmatch(self.against):
+            raise SelectionRefused(f"--against {self.against!r} is not a run's name: `longhaul runs` lists the runs")
         if self.only and (self.start or self.until):
             raise SelectionRefused("--only cannot go with --from or --until: it is one stage by itself")
         if self.reuse is not None and not NAME.fullmatch(self.reuse):
             raise SelectionRefused(
                 f"--reuse {self.reuse!r} is not a run's name (letters, digits and ._=-): `longhaul runs` lists the runs"
             )
-        if self.reuse and not (self.only or self.start):
-            raise SelectionRefused("--reuse needs --from or --only: it stands in for the stages before that one")
+        if self.reuse and not (self.only or self.start or self.selectors):
+            raise SelectionRefused("--reuse needs --from, --only or --select: it stands in for the stages before those")
+
+    @property
+    def _named(self) -> dict[str, str | None]:
+        return {"--only": self.only, "--from": self.start, "--until": self.until}
+
+    @property
+    def by_state(self) -> bool:
+        """Whether it depends on what an earlier run did."""
+        return any(MODIFIED in selector for selector in self.selectors)
 
     @property
     def options(self) -> str:
         """The options of the command line that make this selection."""
-        named = {"--only": self.only, "--from": self.start, "--until": self.until}
-        return " ".join(f"{option} {stage}" for option, stage in named.items() if stage) or "all stages"
+        if self.selectors:
+            return " ".join(f"--select {selector}" for selector in self.selectors)
+        return " ".join(f"{option} {stage}" for option, stage in self._named.items() if stage) or "all stages"
 
-    def choose(self, before: Mapping[str, Set[str]], evaluations: Mapping[str, str]) -> set[str]:
+    def choose(
+        self,
+        before: Mapping[str, Set[str]],
+        evaluations: Mapping[str, str],
+        modified: Callable[[], tuple[Set[str], str]],
+    ) -> set[str]:
         """The stages to run.
 
         Args:
             before: for each stage of the chain, all that it depends on, directly or not.
             evaluations: by stage, the one that evaluates its model: it is run with the stage.
+            modified: for `state:modified`, the stages and the run that they were compared with.
 
         Raises SelectionRefused for a stage that the chain does not have, and where none is left.
         """
+        if self.selectors:
+            chosen = select(self.selectors, before, modified)
+            return chosen | {evaluations[stage] for stage in chosen if stage in evaluations}
         for stage in (self.only, self.start, self.until):
             if stage is not None and stage not in before:
                 raise SelectionRefused(f"there is no stage {stage!r} in this recipe; there are {', '.join(before)}")

@@ -9,7 +9,7 @@ import shlex
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import click
@@ -208,7 +208,8 @@ def _options(arguments: Sequence[str]) -> tuple[str, list[str], Selection, tuple
     seed = [f"seed={options['seed']}"] if options["seed"] is not None else []
     selection = Selection()
     if options["reuse"]:
-        selection = replace(Selection(options["start"], options["only"], options["until"]), reuse=options["reuse"])
+        parts = (options["start"], options["only"], options["until"], options["reuse"])
+        selection = Selection(*parts, selectors=options["selectors"], against=options["against"])
     command = ["longhaul", "run", "--config", options["config_path"]]
     command += [part for setting in options["settings"] for part in ("--set", setting)]
     command += ["--seed", str(options["seed"])] if seed else []
@@ -222,5 +223,7 @@ def _taken(selection: Selection) -> list[str]:
         "--only": selection.only,
         "--until": selection.until,
         "--reuse": selection.reuse,
+        "--against": selection.against,
     }
-    return [part for option, value in named.items() if value for part in (option, value)]
+    chosen = [part for selector in selection.selectors for part in ("--select", selector)]
+    return chosen + [part for option, value in named.items() if value for part in (option, value)]

@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -45,6 +45,14 @@ def _selection_options(command: CommandT) -> CommandT:
             config_option,
             click.option("--seed", type=int, help="The recipe's seed, instead of the one in the file."),
             set_option,
+            click.option(
+                "--select",
+                "selectors",
+                multiple=True,
+                metavar="SELECTOR",
+                help="Run these stages: rl, rl+ (with all that depends on it), +rl (with all before it), long2short/*, "
+                "state:modified+; may be repeated.",
+            ),
             click.option("--from", "start", metavar="STAGE", help="Run STAGE and those that depend on it."),
             click.option("--only", metavar="STAGE", help="Run STAGE alone."),
             click.option("--until", metavar="STAGE", help="Run STAGE and those that it depends on."),
@@ -52,6 +60,9 @@ def _selection_options(command: CommandT) -> CommandT:
                 "--reuse", metavar="RUN", help="Take the outputs of earlier stages from RUN, whatever has changed."
             ),
             click.option("--force", is_flag=True, help="Run stages even where their outputs could be reused."),
+            click.option(
+                "--against", metavar="RUN", help="What state:modified compares with (default: the newest run)."
+            ),
         ]
     ):
         command = option(command)
@@ -89,7 +100,7 @@ def plan(
     if gpu or gpus or price is not None or assume:
         fail("--gpu, --gpus, --price and --assume are for an estimate: add --estimate")
     chain = Chain(recipe, "plan", selection)
-    stages = _make_plan(chain, verify)
+    stages = _make_plan(chain, verify, selection.against)
     if recipe.cluster is None:  # on a cluster, pods get it from a secret
         _check_key(recipe, stages)
     if as_json:
@@ -145,6 +156,8 @@ def _run_once(retries: int, as_json: bool, command: Sequence[str], **options: An
     clear_leftovers()
     name = new_run_name(recipe.name)
     folder = HOME / "runs" / name
+    if selection.against is not None and not selection.by_state:
+        fail("--against is what `--select state:modified` compares with; `longhaul plan` takes it alone")
     chain = Chain(recipe, name, selection)
     stages = _make_plan(chain, verify=False)
     _check_key(recipe, stages)
@@ -174,7 +187,7 @@ def _run_once(retries: int, as_json: bool, command: Sequence[str], **options: An
             start_run(chain.store, name, plain, command)
             leave_name(name)
             if any(one.action == "run" or one.checks_again for one in stages) or not _reuse_all(chain, stages):
-                _run_flow(folder, recipe, name, selection, retries, as_json, end_with, lock, variables)
+                _run_flow(folder, recipe, name, selection, chain.selected, retries, as_json, end_with, lock, variables)
             end_run(chain.store, name, "succeeded")
         except StoreError as error:
             end_with("failed", str(error))
@@ -192,20 +205,28 @@ def _load_selection(
     until: str | None,
     reuse: str | None,
     force: bool,
+    selectors: tuple[str, ...],
+    against: str | None,
 ) -> "tuple[Recipe, Selection]":
     from flows.cli.overrides import load_with_overrides
     from flows.selection import Selection
 
     changes = [*settings, *([f"seed={seed}"] if seed is not None else [])]
-    return load_with_overrides(config_path, changes), Selection(start, only, until, reuse, force)
+    return load_with_overrides(config_path, changes), Selection(start, only, until, reuse, force, selectors, against)
 
 
-def _make_plan(chain: "Chain", verify: bool) -> "list[PlannedStage]":
-    """The plan. Where the lineage index cannot be used it says so, and the plan's reasons name no earlier run."""
+def _make_plan(chain: "Chain", verify: bool, against: str | None = None) -> "list[PlannedStage]":
+    """The plan, with differences from the nearest earlier runs, or from the one that is named. Where the lineage index
+    cannot be used it says so, and the plan's reasons name no earlier run."""
     from flows.plan import make_plan
     from infra.lineage.tables import LineageError
 
     try:
+        if against is not None:
+            from flows.models import run_records
+
+            earlier = {record.stage: [record] for record in run_records(chain.store, against)}
+            return make_plan(chain, lambda stage: earlier.get(stage, []), lambda key: None, verify)
         with synced_index(chain.store) as (index, _):
             return make_plan(chain, index.succeeded, index.last_failure, verify)
     except LineageError as error:
@@ -248,6 +269,7 @@ def _run_flow(
     recipe: "Recipe",
     name: str,
     selection: "Selection",
+    selected: Set[str],
     retries: int,
     as_json: bool,
     end_with: Callable[[Any, str, str | None], NoReturn],
@@ -272,6 +294,8 @@ def _run_flow(
         "--from_stage": selection.start,
         "--only": selection.only,
         "--until": selection.until,
+        # As stages: while the run goes on, what is modified changes.
+        "--select": " ".join(sorted(selected)) if selection.selectors else None,
         "--reuse": selection.reuse,
         "--force": "true" if selection.force else None,
     }

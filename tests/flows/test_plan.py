@@ -36,6 +36,16 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "store"
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, for tests that add nothing to it."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flows.chain, "HOME", folder / "home")
+        finish(chain(folder / "store"), folder / "made")
+    return folder / "store"
+
+
 def plan(made: Chain, read: bool = False) -> dict[str, PlannedStage]:
     def earlier(stage: str) -> list[StageRecord]:
         results = [r for r in records.read(made.store, StageRecord, "stages") if r.stage == stage]
@@ -250,11 +260,73 @@ def test_from_and_until_choose_a_part_and_force_runs_it(store: Path) -> None:
     assert runs(alone) == ["long2short/dpo", "evaluate/long2short/dpo"]
 
 
+LONG = ["long_cot_sft", "evaluate/long_cot_sft"]
+
+
+@pytest.mark.parametrize(
+    ("selectors", "expected"),
+    [
+        (("rl+",), RL_AND_AFTER),
+        (("+curation",), ["data", "import", "evaluate/import", "vanilla_sft", "evaluate/vanilla_sft", "curation"]),
+        (("curation", "rl"), ["curation", "rl", "evaluate/rl"]),
+        (("curation rl",), ["curation", "rl", "evaluate/rl"]),
+        (("long2short/*",), RL_AND_AFTER[2:]),
+        (("evaluate/rl",), ["evaluate/rl"]),
+        (("+rl,long_cot_sft+",), [*LONG, "rl", "evaluate/rl"]),
+        (("state:modified",), [*LONG, "long2short/dpo", "evaluate/long2short/dpo"]),
+        (("state:modified+",), [*LONG, *RL_AND_AFTER]),
+        (("state:modified+,+rl",), [*LONG, "rl", "evaluate/rl"]),
+    ],
+    ids=" ".join,
+)
+def test_selectors_match_stages_as_those_of_dbt(
+    finished: Path, selectors: tuple[str, ...], expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flows.chain, "HOME", finished.parent / "home")
+    changed = ("long_cot_sft.paths=61", "long2short.dpo.beta=0.3")
+    assert chain(finished, *changed, selectors=selectors).selected == set(expected)
+
+
+@pytest.mark.parametrize(
+    ("selectors", "message"),
+    [
+        (("rll",), r"--select rll matches no stage of this recipe; near it are rl[,.;]"),
+        (("+long2short/dop+",), r"--select \+long2short/dop\+ matches no stage.*near it are long2short/dpo"),
+        (("state:modifed",), "near it are state:modified"),
+        (("vision*",), "there are data, import, "),
+        (("state:modified+",), "nothing has changed since run run-1"),
+        (("rl,curation",), "--select rl,curation: no stage is matched by each of its parts"),
+        (("",), "--select names no stage; there are data, import"),
+        (("rl", "++rl"), r"--select \+\+rl matches no stage"),
+    ],
+    ids=" ".join,
+)
+def test_a_selector_that_matches_nothing_is_refused_with_the_near_names(
+    finished: Path, selectors: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flows.chain, "HOME", finished.parent / "home")
+    with pytest.raises(SelectionRefused, match=message):
+        chain(finished, selectors=selectors)
+
+
+def test_a_changed_input_is_not_a_modification_and_the_run_to_compare_with_can_be_named(store: Path) -> None:
+    finish(chain(store, "long_cot_sft.paths=61", run="run-2"), store.parent / "made")
+    assert chain(store, "long_cot_sft.paths=62", selectors=("state:modified",)).selected == set(LONG)
+    assert chain(store, selectors=("state:modified",), against="run-2").selected == set(LONG)
+    with pytest.raises(SelectionRefused, match="nothing has changed since run run-1"):
+        chain(store, selectors=("state:modified",), against="run-1")
+    with pytest.raises(LonghaulError, match="there is no run run-9; the newest is run-2"):
+        chain(store, selectors=("state:modified",), against="run-9")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"selectors": ("rl",), "until": "rl"}, r"--select cannot go with --until: write STAGE\+ for --from"),
+        ({"selectors": ("rl",), "start": "rl", "only": "rl"}, "--select cannot go with --only and --from"),
+        ({"against": "a b"}, "--against 'a b' is not a run's name"),
         ({"only": "rl", "until": "rl"}, "--only cannot go with"),
-        ({"reuse": "run-1"}, "--reuse needs --from or --only"),
+        ({"reuse": "run-1"}, "--reuse needs --from, --only or --select"),
         ({"reuse": "../../x", "only": "rl"}, r"--reuse '\.\./\.\./x' is not a run's name.*`longhaul runs`"),
         ({"reuse": "", "only": "rl"}, "--reuse '' is not a run's name"),
         ({"reuse": "a b", "start": "rl"}, "--reuse 'a b' is not a run's name"),

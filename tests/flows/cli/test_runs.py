@@ -48,6 +48,18 @@ def test_the_plan_is_printed_as_json_and_as_a_table(longhaul: Commands) -> None:
     assert "10 of 18 stages run, about 10 min 00 s by earlier runs" in table
 
 
+def test_a_plan_against_a_run_gives_the_differences_from_that_run(longhaul: Commands) -> None:
+    options = ("--set", "rl.tau=0.5", "--select", "rl", "--json")
+    for run, before in (("run-1", 0.1), ("run-2", 0.25)):
+        planned = json.loads(longhaul.of_recipe("plan", "--against", run, *options).output)["stages"]
+        (rl,) = (one for one in planned if one["stage"] == "rl")
+        assert rl["reason"] == f"rl.tau changed: {before} → 0.5"
+    refused = longhaul.of_recipe("run", "--against", "run-1")
+    assert refused.exit_code == 1 and "--against is what `--select state:modified` compares with" in refused.stderr
+    refused = longhaul.of_recipe("plan", "--against", "run-9")
+    assert refused.exit_code == 1 and "there is no run run-9; the newest is run-2" in refused.stderr
+
+
 def test_a_teachers_key_that_is_missing_is_refused_before_anything_runs(
     longhaul: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
