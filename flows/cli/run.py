@@ -294,7 +294,7 @@ def _run_flow(
         "--from_stage": selection.start,
         "--only": selection.only,
         "--until": selection.until,
-        # As stages: while the run goes on, what is modified changes.
+        # As stages: what is modified may change while the run lasts.
         "--select": " ".join(sorted(selected)) if selection.selectors else None,
         "--reuse": selection.reuse,
         "--force": "true" if selection.force else None,
