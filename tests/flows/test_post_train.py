@@ -281,7 +281,7 @@ def test_a_run_that_fails_says_at_which_stage_and_why(home: Home) -> None:
     broken = home.folder / "no checkpoint"
     broken.mkdir()
     (broken / "config.json").write_text("{}")
-    done = home.run("--set", f"import_checkpoint.checkpoint={broken}", "--until", "import")
+    done = home.run("--set", f"import_checkpoint.checkpoint={broken}", "--select", "+import")
     assert done.returncode == 1
     assert "import: CheckpointRefused: neither model.safetensors nor" in done.stderr
     assert "Traceback" not in done.stderr

@@ -210,7 +210,14 @@ def test_a_workflow_fits_into_one_object_of_kubernetes(four_nodes: dict[str, dic
 
 def test_what_the_chain_runs_can_be_chosen_when_it_is_submitted(one_node: dict[str, dict[str, Any]]) -> None:
     parameters = {one["name"]: one["value"] for one in one_node["WorkflowTemplate"]["spec"]["arguments"]["parameters"]}
-    assert parameters == {"from_stage": '""', "only": '""', "until": '""', "reuse": '""', "force": "false"}
+    assert parameters == {
+        "from_stage": '""',
+        "only": '""',
+        "until": '""',
+        "select": '""',
+        "reuse": '""',
+        "force": "false",
+    }
 
 
 def test_a_schedule_of_rl_ends_with_rl(folder: Path) -> None:
