@@ -12,6 +12,7 @@ from flows.cluster.plan import ON_CLUSTER
 from flows.home import HOME, open_store
 from flows.models import run_records
 from flows.selection import Selection
+from flows.stage_selectors import Stages
 from flows.topology import (
     CHECKS,
     STAGES,
@@ -64,7 +65,7 @@ class Chain:
         before = {stage: upstream_of(recipe, stage) for stage in enabled_stages(recipe)}
         evaluations = {stage: name for stage in before if (name := evaluation_stage(stage)) in before}
         self._resolved: dict[str, dict[str, ResolvedSource]] = {}
-        self.selected = self.selection.choose(before, evaluations, self._modified)
+        self.selected = self.selection.choose(Stages(before, evaluations, self._modified))
         self.needed = self.selected.union(*(before[stage] for stage in self.selected))
         """What is selected and all before it."""
 

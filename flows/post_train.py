@@ -54,7 +54,7 @@ class PostTrain(FlowSpec):
     only: Any = Parameter("only", default="", help="Run this one stage.")
     until: Any = Parameter("until", default="", help="Run this stage and those that it depends on.")
     reuse: Any = Parameter("reuse", default="", help="The run whose outputs stand in for stages that are not run.")
-    select: Any = Parameter("select", default="", help="Run these stages (flows/selectors.py).")
+    select: Any = Parameter("select", default="", help="Run these stages (flows/stage_selectors.py).")
     force: Any = Parameter("force", default=False, help="Run stages even where their outputs could be reused.")
 
     @property

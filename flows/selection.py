@@ -1,9 +1,8 @@
 """Which stages of the chain a run is about: --select, --from, --only, --until, --reuse, --force."""
 
-from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 
-from flows.selectors import MODIFIED, SelectionRefused, select
+from flows.stage_selectors import MODIFIED, SelectionRefused, Stages
 from infra.store.record_log import NAME
 
 
@@ -22,7 +21,7 @@ class Selection:
     force: bool = False
     """Run the selected stages also where their outputs could be reused."""
     selectors: tuple[str, ...] = ()
-    """Of flows/selectors.py, instead of the three above."""
+    """Of flows/stage_selectors.py, instead of the three above."""
     against: str | None = None
     """The run that `state:modified` compares with; default: the newest."""
 
@@ -60,24 +59,14 @@ class Selection:
             return " ".join(f"--select {selector}" for selector in self.selectors)
         return " ".join(f"{option} {stage}" for option, stage in self._named.items() if stage) or "all stages"
 
-    def choose(
-        self,
-        before: Mapping[str, Set[str]],
-        evaluations: Mapping[str, str],
-        modified: Callable[[], tuple[Set[str], str]],
-    ) -> set[str]:
+    def choose(self, stages: Stages) -> set[str]:
         """The stages to run.
-
-        Args:
-            before: for each stage of the chain, all that it depends on, directly or not.
-            evaluations: by stage, the one that evaluates its model: it is run with the stage.
-            modified: for `state:modified`, the stages and the run that they were compared with.
 
         Raises SelectionRefused for a stage that the chain does not have, and where none is left.
         """
         if self.selectors:
-            chosen = select(self.selectors, before, modified)
-            return chosen | {evaluations[stage] for stage in chosen if stage in evaluations}
+            return stages.select(self.selectors)
+        before = stages.before
         for stage in (self.only, self.start, self.until):
             if stage is not None and stage not in before:
                 raise SelectionRefused(f"there is no stage {stage!r} in this recipe; there are {', '.join(before)}")
@@ -85,9 +74,7 @@ class Selection:
         if self.start:
             chosen &= {stage for stage in before if stage == self.start or self.start in before[stage]}
         if self.until:
-            made = {self.until, *before[self.until]}
-            made |= {evaluations[stage] for stage in made if stage in evaluations}
-            chosen &= made.union(*(before[stage] for stage in made))
+            chosen &= stages.up_to({self.until})
         if not chosen:
             raise SelectionRefused(f"no stage lies between --from {self.start} and --until {self.until}")
-        return chosen | {evaluations[stage] for stage in chosen if stage in evaluations}
+        return chosen | stages.evaluations_of(chosen)

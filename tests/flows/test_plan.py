@@ -267,6 +267,7 @@ LONG = ["long_cot_sft", "evaluate/long_cot_sft"]
     ("selectors", "expected"),
     [
         (("rl+",), RL_AND_AFTER),
+        (("+import",), ["data", "import", "evaluate/import"]),
         (("+curation",), ["data", "import", "evaluate/import", "vanilla_sft", "evaluate/vanilla_sft", "curation"]),
         (("curation", "rl"), ["curation", "rl", "evaluate/rl"]),
         (("curation rl",), ["curation", "rl", "evaluate/rl"]),
