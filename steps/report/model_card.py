@@ -23,6 +23,8 @@ MOST_SOURCES = 40
 PRIVATE = ("store", "tracking", "notify", "schedule", "cluster")
 """Sections of a recipe that say where it ran and change no model."""
 
+_ABSOLUTE = re.compile(r"\A(?:file://)?(?:~[^/\s]*)?/(?:[^/\n]+/)*([^/\n]+)/?\Z")
+"""A path of this machine, whole: with its last part as a group."""
 _MARKS = re.compile(r"([\\`*_{}\[\]()#+\-.!|~>:])")
 
 
@@ -83,22 +85,37 @@ def code_block(text: str, language: str = "") -> str:
 
 
 def public_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe without the sections that say where it ran."""
-    return {key: value for key, value in recipe.items() if key not in PRIVATE}
+    """A recipe without the sections that say where it ran, and with the names alone of this machine's files."""
+    return {key: _without_folders(value) for key, value in recipe.items() if key not in PRIVATE}
+
+
+def _without_folders(value: Any) -> Any:
+    """A value with the last part alone of each absolute path that it is or holds."""
+    if isinstance(value, Mapping):
+        return {key: _without_folders(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_folders(one) for one in value]
+    return _ABSOLUTE.sub(r"\1", value) if isinstance(value, str) else value
 
 
 def public_command(command: Sequence[str]) -> str:
-    """The command of a run, without what says where it ran."""
+    """The command of a run, without what says where it ran, and with the names alone of this machine's files."""
     words: list[str] = []
     rest = iter(command)
     for word in rest:
         if word in ("--set", "-s"):
             setting = next(rest, "")
             if setting.partition("=")[0].partition(".")[0] not in PRIVATE:
-                words += [word, setting]
+                words += [word, _public_word(setting)]
         elif not any(word.startswith(f"--set={name}") for name in PRIVATE):
-            words.append(word)
+            words.append(_public_word(word))
     return shlex.join(["longhaul", *words])
+
+
+def _public_word(word: str) -> str:
+    """A word of a command line: a path, KEY=PATH, or another one."""
+    key, equals, value = word.rpartition("=")
+    return f"{key}{equals}{_without_folders(value)}"
 
 
 def model_card(card: Card, converted: tuple[str, str] | None = None) -> str:

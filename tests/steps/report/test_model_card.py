@@ -88,3 +88,22 @@ def test_what_says_where_a_run_ran_is_not_published() -> None:
     assert public_recipe(recipe) == {"name": "nano", "rl": {"tau": 1}}
     command = ["run", "--set", "store=s3://mine", "--set", "rl.tau=0.2", "--set", "notify.webhook=HOOK"]
     assert public_command(command) == "longhaul run --set rl.tau=0.2"
+
+
+def test_of_files_of_this_machine_only_names_are_published() -> None:
+    source = {"path": "/home/me/secret/train.jsonl", "format": "gsm8k"}
+    recipe = {
+        "import_checkpoint": {"checkpoint": "~/models/base/", "revision": None},
+        "data": {"sources": {"train": [source, {"path": "data/own.jsonl"}, {"path": "s3://bucket/key.jsonl"}]}},
+        "long_cot_paths": {"instructions": {"planning": "/ Say a/b first.\nThen /c."}, "samples": 2},
+    }
+    public = public_recipe(recipe)
+    assert public["import_checkpoint"] == {"checkpoint": "base", "revision": None}
+    assert [one["path"] for one in public["data"]["sources"]["train"]] == [
+        "train.jsonl",
+        "data/own.jsonl",
+        "s3://bucket/key.jsonl",
+    ]
+    assert public["long_cot_paths"] == recipe["long_cot_paths"]
+    command = ["run", "--config", "/home/me/own.yaml", "--set", "data.sources.test.0.path=/home/me/test.jsonl"]
+    assert public_command(command) == "longhaul run --config own.yaml --set data.sources.test.0.path=test.jsonl"
