@@ -6,7 +6,6 @@ stages refuse two. Examples that belonged to another one belong to it.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from infra.store.source import Source
 from steps.configs.data import DataConfig
@@ -15,6 +14,9 @@ from steps.data_rows import SourceRows, read_role, stop
 from steps.nano_world.world import generate
 from steps.problem import Example, MalformedRow, Part, Problem, Prompt
 from steps.solutions import solved_examples
+
+VERIFIERS = ("math", "code", "custom")
+"""Names under which instructions may stand besides domains."""
 
 
 @dataclass
@@ -40,14 +42,19 @@ def make_data_sets(
     seed: int,
     on_refused: Callable[[MalformedRow], None] = stop,
 ) -> DataSets:
-    """All data sets of a recipe. Raises as steps.data_rows.read_role does."""
+    """All data sets of a recipe.
+
+    Raises as steps.data_rows.read_role does, and ValueError for an instruction of problems that are not there.
+    """
     if config.nano_world is not None:
         world = generate(config.nano_world, seed)
         sets = DataSets({"train": world.train, "test": world.test}, {"sft": world.sft, "long_cot": world.long_cot})
         sets.duplicates = {role: {} for role in PROBLEMS}
     else:
         sets = _read(config, sources, seed, on_refused)
-    return _instructed(sets, config.instructions) if config.instructions else sets
+    for key, texts in (("instructions", config.instructions), ("system_prompts", config.system_prompts)):
+        _check_names(f"data.{key}", texts, sets)
+    return _instructed(sets, config) if config.instructions or config.system_prompts else sets
 
 
 def _read(
@@ -85,18 +92,44 @@ def without_duplicates(problems: Sequence[Problem]) -> tuple[list[Problem], dict
     return list(first.values()), dropped
 
 
-def _instructed(sets: DataSets, instructions: Mapping[Any, str]) -> DataSets:
-    """The data sets in which each problem's prompt, and those of its examples, say how the answer is to be given."""
+def _check_names(key: str, texts: Mapping[str, str], sets: DataSets) -> None:
+    domains = {problem.domain for problems in sets.problems.values() for problem in problems}
+    if unknown := [name for name in texts if name not in domains and name not in VERIFIERS]:
+        raise ValueError(
+            f"{key}: {unknown[0]!r} is not a verifier ({', '.join(VERIFIERS)}), and no problem has that domain: those "
+            f"of the problems are {', '.join(sorted(domains))}"
+        )
+
+
+def _of(problem: Problem, texts: Mapping[str, str]) -> str:
+    """The text for a problem: its domain's, or its verifier's; empty where there is none."""
+    return texts.get(problem.domain, texts.get(problem.verifier, ""))
+
+
+def _instructed(sets: DataSets, config: DataConfig) -> DataSets:
+    """The data sets in which each problem, and its examples, have the system turn and say how the answer is to be
+    given."""
     added: dict[str, str] = {}
+    systems: dict[str, str] = {}
     for role, problems in sets.problems.items():
-        own = {problem.id: instructions[problem.verifier] for problem in problems if instructions.get(problem.verifier)}
-        sets.problems[role] = [_with_instruction(problem, own.get(problem.id)) for problem in problems]
-        added |= own
+        texts = {problem.id: text for problem in problems if (text := _of(problem, config.instructions))}
+        turns = {problem.id: text for problem in problems if (text := _of(problem, config.system_prompts))}
+        sets.problems[role] = [
+            _with_instruction(problem, texts.get(problem.id)).model_copy(
+                update={"system": problem.system or turns.get(problem.id, "")}
+            )
+            for problem in problems
+        ]
+        added |= texts
+        systems |= turns
     for role, examples in sets.examples.items():
         sets.examples[role] = [
-            one.model_copy(update={"prompt": _followed(one.prompt, added[one.problem_id])})
-            if one.problem_id in added
-            else one
+            one.model_copy(
+                update={
+                    "prompt": _followed(one.prompt, added[one.problem_id]) if one.problem_id in added else one.prompt,
+                    "system": one.system or systems.get(one.problem_id, ""),
+                }
+            )
             for one in examples
         ]
     return sets

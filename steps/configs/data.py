@@ -122,10 +122,15 @@ class DataConfig(BaseModel):
 
     nano_world: NanoWorldConfig | None = Field(None, description="Generate the nano world.")
     sources: SourcesConfig | None = Field(None, description="Read data sets.")
-    instructions: dict[Literal["math", "code", "custom"], str] = Field(
+    instructions: dict[str, str] = Field(
         {},
-        description="By verifier, what is added to each problem's prompt, and to the prompts of its examples: how the "
-        "answer is to be given. A model that was not trained on it writes no \\boxed{} unless the prompt says so.",
+        description="By domain of a problem, or by verifier (math, code, custom) for the other domains, what is added "
+        "to each problem's prompt, and to the prompts of its examples: how the answer is to be given. A model that was "
+        "not trained on it writes no \\boxed{} unless the prompt says so.",
+    )
+    system_prompts: dict[str, str] = Field(
+        {},
+        description="By the same names, the system turn of problems and examples that have none of their own.",
     )
 
     @model_validator(mode="before")

@@ -75,8 +75,36 @@ def test_an_instruction_is_added_to_problems_of_its_verifier_and_to_their_exampl
     assert {row.prompt for row in load_examples(data / "sft.jsonl")} == {"?\n\nBox it."}
     other = convert(tmp_path / "b", ["1?"], ["3?"], instructions={"code": "Write Python."}).outputs["data"][1]
     assert [row.text for row in load_problems(other / "train.jsonl")] == ["1?"]
-    with pytest.raises(ValidationError, match="instructions"):
-        DataConfig.model_validate({"nano_world": {}, "instructions": {"maths": "?"}})
+    with pytest.raises(ValueError, match=r"data\.instructions: 'maths' is not a verifier"):
+        convert(tmp_path / "c", ["1?"], ["3?"], instructions={"maths": "?"})
+
+
+def test_a_domain_has_an_instruction_and_a_system_turn_of_its_own(tmp_path: Path) -> None:
+    rows = [
+        {"id": "a", "prompt": "1?", "answer": "1", "verifier": "math", "domain": "algebra"},
+        {"id": "b", "prompt": "2?", "answer": "1", "verifier": "math", "domain": "geometry"},
+        {"id": "c", "prompt": "3?", "answer": "1", "verifier": "math", "domain": "algebra", "system": "Own."},
+    ]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    examples = [{"problem_id": name, "prompt": "?", "response": "!"} for name in "ab"]
+    (tmp_path / "e.jsonl").write_text("".join(json.dumps(row) + "\n" for row in examples))
+    problems, some = [{"path": str(tmp_path / "p.jsonl")}], [{"path": str(tmp_path / "e.jsonl")}]
+    output = run_on(
+        {"train": problems, "test": problems, "sft": some, "long_cot": some},
+        tmp_path / "out",
+        instructions={"math": "Box it.", "geometry": "Draw."},
+        system_prompts={"algebra": "Calculate."},
+    )
+    folder = output.outputs["data"][1]
+    assert [(row.text, row.system) for row in load_problems(folder / "train.jsonl")] == [
+        ("1?\n\nBox it.", "Calculate."),
+        ("2?\n\nDraw.", ""),
+        ("3?\n\nBox it.", "Own."),
+    ]
+    assert [(row.prompt, row.system) for row in load_examples(folder / "sft.jsonl")] == [
+        ("?\n\nBox it.", "Calculate."),
+        ("?\n\nDraw.", ""),
+    ]
 
 
 def test_sources_of_one_name_whose_rows_have_nothing_to_do_with_each_other_are_refused() -> None:
