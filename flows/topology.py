@@ -167,7 +167,9 @@ class StageSpec:
 
     def reads(self, recipe: Recipe) -> Inputs:
         """What body and gates read, by name."""
-        compared = data("test.jsonl", *TRAINED_ON) if is_evaluation(self.name) and recipe.evaluation.benchmarks else {}
+        compared: Inputs = {}
+        if is_evaluation(self.name) and recipe.evaluation.benchmarks:
+            compared = {**data("test.jsonl", *TRAINED_ON), **_written_for(evaluated_stage(self.name), recipe)}
         return {**self.inputs(recipe), **self.checked, **compared}
 
     def sources(self, recipe: Recipe, cache: Path) -> dict[str, ResolvedSource]:
@@ -180,6 +182,19 @@ class StageSpec:
 
 TRAINED_ON = ("train.jsonl", "sft.jsonl", "long_cot.jsonl")
 """The files of the data stage that models learn from: gates compare them with benchmarks."""
+
+
+def _written_for(stage: str | None, recipe: Recipe) -> Inputs:
+    """What models wrote and this stage's model learned from, itself or by way of those before it: SFT examples by
+    rejection sampling, and a teacher's paths. Gates compare them with benchmarks, too."""
+    if stage is None or stage == "import":
+        return {}
+    written: Inputs = {}
+    if recipe.vanilla_sft.expansion.problems:
+        written["expanded"] = Input("vanilla_sft", "expanded", ("sft.jsonl",))
+    if recipe.long_cot_paths is not None and stage != "vanilla_sft":
+        written["paths"] = Input("long_cot_paths", "paths", ("long_cot.jsonl",))
+    return written
 
 
 CHECKS = "steps.gates.inputs"

@@ -3,7 +3,7 @@
 They are no part of the stage: where its outputs are reused and rules changed meanwhile, these check alone.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from infra.stages.contract import StageContext
@@ -26,18 +26,20 @@ def evaluate(context: StageContext, settings: Settings[EvaluationConfig]) -> Non
         gates.test_problems()
         if benchmarks:
             problems = {one.name: load_benchmark(context.sources[source_key(one.name)], one) for one in benchmarks}
-            gates.training_rows(list(_training_rows(context.inputs["data"])), problems)
+            gates.training_rows(list(_training_rows(context.inputs)), problems)
 
 
-def _training_rows(folder: Path) -> Iterator[TrainingRow]:
-    files: dict[str, Callable[[Path], Sequence[Problem | Example]]] = {
-        "train": load_problems,
-        "sft": load_examples,
-        "long_cot": load_examples,
-    }
-    for name, load in files.items():
-        path = folder / f"{name}.jsonl"
-        for place, row in enumerate(load(path) if path.is_file() else [], 1):
+def _training_rows(inputs: Mapping[str, Path]) -> Iterator[TrainingRow]:
+    files: list[tuple[str, str, str, Callable[[Path], Sequence[Problem | Example]]]] = [
+        ("train", "data", "train.jsonl", load_problems),
+        ("sft", "data", "sft.jsonl", load_examples),
+        ("long_cot", "data", "long_cot.jsonl", load_examples),
+        ("vanilla_sft.expanded", "expanded", "sft.jsonl", load_examples),
+        ("long_cot_paths", "paths", "long_cot.jsonl", load_examples),
+    ]
+    for name, source, file, load in files:
+        path = inputs[source] / file if source in inputs else None
+        for place, row in enumerate(load(path) if path is not None and path.is_file() else [], 1):
             yield from training_rows(name, place, row)
 
 

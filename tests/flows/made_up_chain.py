@@ -22,6 +22,7 @@ from steps.recipe import Recipe, check_recipe, load_recipe
 
 OUTPUTS = {
     "data": {"data": "dataset"},
+    "vanilla_sft": {"model": "model", "expanded": "dataset"},
     "curation": {"prompts": "dataset"},
     "long_cot_paths": {"paths": "dataset", "answers": "dataset", "samples": "samples"},
     "reward_models": {"classic_rm": "model", "cot_rm": "model"},

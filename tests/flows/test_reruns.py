@@ -193,6 +193,26 @@ def test_a_benchmark_reruns_evaluations_alone_and_training_data_beside_it_check_
     assert "evaluate/rl" not in changed(made, after) and "evaluate/rl" in checked_again(made, after)
 
 
+def test_what_models_wrote_is_compared_with_benchmarks_from_the_stage_on_that_learns_from_it(
+    store: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "rows.jsonl").write_text("a")
+    named = f"evaluation.benchmarks=[{{name: gsm8k, path: {tmp_path}/rows.jsonl}}]"
+    settings = (named, "long_cot_paths={max_response_tokens: 96}", "vanilla_sft.expansion.problems=4")
+    made = chain(store, *settings)
+    done = finish(made, tmp_path / "made")
+    for stage, output, file, unaffected in (
+        ("vanilla_sft", "expanded", "sft.jsonl", {"evaluate/import"}),
+        ("long_cot_paths", "paths", "long_cot.jsonl", {"evaluate/import", "evaluate/vanilla_sft"}),
+    ):
+        (tmp_path / output).mkdir()
+        (tmp_path / output / file).write_text("other")
+        outputs = done[stage].outputs | {output: made.store.put(tmp_path / output, "dataset")}
+        after = {**done, stage: done[stage].model_copy(update={"outputs": outputs})}
+        assert checked_again(made, after) & EVALUATIONS == EVALUATIONS - unaffected, stage
+        assert not changed(made, after) & EVALUATIONS, "the evaluations themselves stand"
+
+
 def test_the_name_of_a_benchmarks_file_is_in_no_key(store: Path) -> None:
     one, other = (
         STAGES["evaluate/rl"].key_settings(

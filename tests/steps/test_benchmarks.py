@@ -201,9 +201,11 @@ def test_training_rows_that_a_benchmark_has_are_listed_as_exact_near_and_overlap
             ),
         ],
     )
-    context = StageContext(
-        0, {"data": data}, tmp_path, tmp_path, lambda metrics: None, sources={source_key("gsm8k"): source}
-    )
+    written = [Example(problem_id="written", prompt=repeated, response="7")]
+    save_rows(tmp_path / "expanded" / "sft.jsonl", written)
+    save_rows(tmp_path / "paths" / "long_cot.jsonl", written)
+    inputs = {"data": data, "expanded": tmp_path / "expanded", "paths": tmp_path / "paths"}
+    context = StageContext(0, inputs, tmp_path, tmp_path, lambda metrics: None, sources={source_key("gsm8k"): source})
     settings: Any = SimpleNamespace(own=EvaluationConfig(benchmarks=(config,)), gates=shipped_suite("evaluate"))
     evaluation_gates(context, settings)
     [gate] = [gate for gate in context.gates if gate.gate == "training rows"]
@@ -213,4 +215,5 @@ def test_training_rows_that_a_benchmark_has_are_listed_as_exact_near_and_overlap
     exact = str(gate.broken("warn")[0])
     assert "long_cot:2:instructed" in exact, "an instruction hides no problem"
     assert "long_cot:3:earlier" in exact, "nor does a later turn"
+    assert "vanilla_sft.expanded:1:written" in exact and "long_cot_paths:1:written" in exact, "nor who wrote it"
     assert not gate.broken("stop")
