@@ -11,6 +11,7 @@ SECTIONS = {
         "evaluate": LazyCommand("flows.cli.evaluate:evaluate", "Evaluate a model and compare it with a tagged one."),
         "stop": LazyCommand("flows.cli.act:stop", "Stop a run."),
         "schedule": LazyCommand("flows.cli.schedule:schedule", "Run recipes at set times on this machine."),
+        "check": LazyCommand("flows.cli.check:check", "Check that new models come."),
         "notify": LazyCommand("flows.cli.notify:notify", "Report a failure to a webhook."),
     },
     "Look": {

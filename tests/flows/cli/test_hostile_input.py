@@ -75,7 +75,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder of its own, for what is typed may be the name of a file, and a home in it."""
-    for module in ("flows.home", "flows.chain", "flows.cli.command", "flows.cli.schedule"):
+    for module in ("flows.home", "flows.chain", "flows.stop", "flows.logs", "flows.cli.command", "flows.cli.schedule"):
         monkeypatch.setattr(f"{module}.HOME", tmp_path / "home")
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
@@ -118,6 +118,10 @@ BY_NAME = [
     ["show", "{}"],
     ["diff", "run-1", "{}"],
     ["runs", "{}"],
+    ["runs", "--where={}"],
+    ["note", "{}", "x"],
+    ["failures", "{}"],
+    ["compare", "run-1", "--columns={}"],
     ["report", "--run={}"],
     ["tag", "{}", "candidate"],
     ["tag", "run-1:rl", "{}"],
@@ -149,11 +153,20 @@ def test_any_name_is_found_or_refused(command: list[str], name: str, store: Path
     longhaul(*others[:depth], "--store", str(store), *options, "--", *others[depth:])
 
 
-@given(option=st.sampled_from(["--from", "--only", "--until", "--reuse", "--seed", "--config"]), name=NAMES)
+@given(
+    option=st.sampled_from(["--select", "--against", "--from", "--only", "--until", "--reuse", "--seed", "--config"]),
+    name=NAMES,
+)
 @some
 def test_any_option_of_a_plan_is_taken_or_refused(option: str, name: str, store: Path, elsewhere: Path) -> None:
     config = [] if option == "--config" else ["--config", SMOKE]
     longhaul("plan", *config, "--set", f"store={store}", "--set", "tracking.mode=disabled", f"{option}={name}")
+
+
+@given(name=NAMES, command=st.sampled_from(["logs", "stop"]))
+@some
+def test_any_runs_name_is_found_on_this_machine_or_refused(name: str, command: str, elsewhere: Path) -> None:
+    assert longhaul(command, "--", name).exit_code == 1
 
 
 @given(name=ODD_NAMES, command=st.sampled_from(["pause", "resume", "trigger", "next", "history"]))

@@ -16,8 +16,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
+from flows.cli.main import main
 from flows.cli.notify import notify, read_failures
 from flows.cli.schedule import Jobs, schedule
 from flows.notify import report_failure
@@ -27,7 +29,7 @@ from infra.scheduling.state import ScheduleFolder, ScheduleState
 from infra.store import records
 from infra.store.records import Failure, StageRecord
 from steps.recipe import ConfigRefused, check_recipe, load_recipe
-from tests.flows.made_up_chain import chain
+from tests.flows.made_up_chain import chain, finish
 
 ROOT = Path(__file__).parents[3]
 SMOKE = (ROOT / "configs" / "smoke.yaml").read_text()
@@ -302,3 +304,32 @@ def test_the_service_is_one_that_systemd_takes(tmp_path: Path) -> None:
     unit.write_text(text.replace("@FOLDER@", str(tmp_path)))
     done = subprocess.run([checker, "verify", str(unit)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "longhaul-schedule" not in done.stderr, done.stderr
+
+
+def test_a_store_in_which_no_new_model_is_made_is_reported(
+    hook: tuple[str, list[dict[str, str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, posted = hook
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("HOOK", address)
+    for module in ("flows.home", "flows.chain"):
+        monkeypatch.setattr(f"{module}.HOME", tmp_path / "home")
+    made = chain(tmp_path / "store", "notify={webhook: HOOK}")
+    finish(made, tmp_path / "made", stages=["data", "import"])
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(made.recipe.model_dump(mode="json")))
+
+    def check(*arguments: str) -> Result:
+        return CliRunner().invoke(main, ["check", "freshness", "--store", str(tmp_path / "store"), *arguments])
+
+    done = check("--config", str(recipe), "--days", "3")
+    assert done.exit_code == 1 and not done.stdout
+    assert "there is no model, and a new one is expected every 3 days" in done.stderr, "an import makes nothing new"
+    (report,) = posted
+    assert report["recipe"] == "smoke" and report["error"].startswith("there is no model")
+    assert report["command"] == f"longhaul run --config {recipe}"
+    assert check("--stage", "import", "--days", "36500").exit_code == 0
+    old = json.loads(check("--stage", "import", "--days", "1", "--json").stdout)
+    assert (old["passed"], old["limit_days"]) == (False, 1.0) and old["age_days"] > 1 and len(posted) == 1
+    refused = check("--config", "configs/smoke.yaml")
+    assert refused.exit_code == 1 and "configs/smoke.yaml has no section `notify`" in refused.stderr
