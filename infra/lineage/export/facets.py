@@ -5,7 +5,7 @@ from typing import Any
 import attr
 from openlineage.client.facet_v2 import DatasetFacet, RunFacet
 
-VERSION = "1-0-0"
+VERSION = "2-0-0"
 """Of both schemas; a changed schema gets another version, as OpenLineage's facets do."""
 
 
@@ -22,12 +22,12 @@ class LonghaulStageRunFacet(RunFacet):
     key: str
     keyFormat: int
     seed: int | None
-    config: str
+    config: dict[str, Any]
     code: str
     diff: str | None
     packages: dict[str, str]
     environment: dict[str, str]
-    metrics: str
+    metrics: dict[str, Any]
     peakMemoryMb: float
     otherBytes: dict[str, Any] | None
 

@@ -2,19 +2,21 @@
 
     run        ─▶ a job named after the recipe: START, and COMPLETE, FAIL or ABORT once it has ended
     execution  ─▶ a job <recipe>.<stage>: START, and COMPLETE or FAIL, with the run that ran it as its parent
-    artifact   ─▶ a data set named by its address: a bucket or `file` is the namespace, its digest the version
-    source     ─▶ likewise; its SHA-256 is the version
+    artifact   ─▶ a data set <recipe>/<stage>/<output> of the store, its digest the version, its address the source
+    source     ─▶ a data set named by its address: a bucket or file://HOST is the namespace, its SHA-256 the version
     evaluation ─▶ a job like every stage's, and the facet `longhaul_evaluation` of the model's data set
     gate       ─▶ tests of the execution's run, and assertions about the data that it read
     tag        ─▶ a tag of the data set, in the events of the execution that made it
 
-Data sets are named by their content: two executions that made the same content share one, and no others do. Ids of runs
-are computed from names, so that exporting twice gives the same events. What OpenLineage has no facet for (key, seed,
+Data sets are named by what makes them, so that a consumer sees their history: a stage that runs again makes another
+version of the same data set. What a stage reads has the name under which it was made first. Ids of runs are computed
+from names, so that exporting twice gives the same events. What OpenLineage has no facet for (key, seed,
 configuration, packages, metrics) is in facets of our own (facets.py).
 """
 
-import json
-from collections.abc import Iterator
+import math
+import socket
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -27,6 +29,7 @@ from openlineage.client.facet_v2 import (
     data_quality_assertions_dataset,
     dataset_type_dataset,
     dataset_version_dataset,
+    datasource_dataset,
     documentation_dataset,
     error_message_run,
     job_type_job,
@@ -52,6 +55,9 @@ PRODUCER = "urn:longhaul:lineage"
 NAMESPACE = "longhaul"
 """Of jobs."""
 
+Names = Mapping[str, tuple[str, str, str]]
+"""By digest of an artifact, the recipe, the stage and the output as which it was made first."""
+
 _ENDS = {"succeeded": RunState.COMPLETE, "failed": RunState.FAIL, "interrupted": RunState.ABORT}
 
 
@@ -64,12 +70,13 @@ def events(index: LineageIndex, graph: Subgraph) -> Iterator[dict[str, Any]]:
     for tag in index.tags():
         if tag.model is not None:
             tags.setdefault(tag.model.digest, []).append(tag.tag)
+    names = _names(index, graph)
     for node in graph.nodes:
         try:
             if node.kind == "run":
                 made = _run_events(index.run(node.label))
             elif node.kind == "execution":
-                made = _execution_events(index, node, tags)
+                made = _execution_events(index, node, tags, names)
             else:
                 continue
         except (ValueError, OverflowError) as error:
@@ -97,9 +104,25 @@ def _run_events(detail: RunDetail) -> list[RunEvent]:
     return made
 
 
-def _execution_events(index: LineageIndex, node: Node, tags: dict[str, list[str]]) -> list[RunEvent]:
+def _names(index: LineageIndex, graph: Subgraph) -> Names:
+    made: dict[str, tuple[str, tuple[str, str, str]]] = {}
+    for node in graph.nodes:
+        if node.kind != "execution":
+            continue
+        record = index.execution(node.facts["run"], node.facts["stage"])
+        for output, ref in record.outputs.items():
+            entry = (record.started, (_recipe(index, record), record.stage, output))
+            made[ref.digest] = min(entry, made.get(ref.digest, entry))
+    return {digest: name for digest, (_, name) in made.items()}
+
+
+def _recipe(index: LineageIndex, record: StageRecord) -> str:
+    return index.node(f"run:{record.run}").facts["recipe"] or "run"
+
+
+def _execution_events(index: LineageIndex, node: Node, tags: dict[str, list[str]], names: Names) -> list[RunEvent]:
     record = index.execution(node.facts["run"], node.facts["stage"])
-    recipe = index.node(f"run:{record.run}").facts["recipe"] or "run"
+    recipe = _recipe(index, record)
     facets: dict[str, RunFacet] = {
         "parent": parent_run.ParentRunFacet(
             run=parent_run.Run(runId=_run_of(record.run)),
@@ -111,26 +134,26 @@ def _execution_events(index: LineageIndex, node: Node, tags: dict[str, list[str]
             key=record.key,
             keyFormat=record.key_format,
             seed=record.seed,
-            config=json.dumps(record.config, sort_keys=True),
+            config=_as_json(record.config),
             code=record.code,
             diff=record.diff,
             packages=record.packages,
             environment=record.environment,
-            metrics=json.dumps(record.metrics, sort_keys=True),
+            metrics=_as_json(record.metrics),
             peakMemoryMb=record.peak_memory_mb,
             otherBytes=record.other_bytes.model_dump() if record.other_bytes else None,
             producer=PRODUCER,
         ),
     }
     id, job = str(uuid5(NAMESPACE_URL, f"{PRODUCER}:{node.id}")), _job(f"{recipe}.{record.stage}", "STAGE", record)
-    inputs = _inputs(record)
+    inputs = _inputs(record, names)
     ended = (_time(record.started) + timedelta(seconds=record.seconds)).isoformat()
     last = facets | ({"test": _tests(record)} if record.gates else {})
     if record.failure is not None:
         last = last | {"errorMessage": _error(record.failure.error)}
     outputs = [
         OutputDataset(
-            *_named(ref.address),
+            *_stored(ref, (recipe, record.stage, name)),
             facets=_dataset_facets(ref, f"{record.stage} · {name}", tags)
             | (_evaluation(index.evaluation_of(record)) if name == "model" else {}),
         )
@@ -192,10 +215,19 @@ def _job(name: str, kind: str, record: StageRecord | None = None) -> Job:
     return Job(namespace=NAMESPACE, name=name, facets=facets)
 
 
-def _inputs(record: StageRecord) -> list[InputDataset]:
+def _as_json(value: Any) -> Any:
+    """Plain data as JSON has it: numbers that are not finite as words."""
+    if isinstance(value, dict):
+        return {str(name): _as_json(one) for name, one in sorted(value.items())}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(one) for one in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _inputs(record: StageRecord, names: Names) -> list[InputDataset]:
     read = [
         InputDataset(
-            *_named(ref.address),
+            *_stored(ref, names.get(ref.digest)),
             facets=_dataset_facets(ref, name, {})
             | (_evaluation(record) if name == "model" and is_evaluation(record.stage) else {}),
             # Which of several data sets a gate is about is not recorded; it is never a model.
@@ -214,17 +246,31 @@ def _inputs(record: StageRecord) -> list[InputDataset]:
     return [*read, *outside]
 
 
+def _stored(ref: Ref, name: tuple[str, str, str] | None) -> tuple[str, str]:
+    """Namespace and name of an artifact: its store and what made it; its address where that is not known."""
+    if name is None:
+        return _named(ref.address)
+    store = ref.address.partition("/objects/")[0]
+    return store if store.startswith("s3://") else f"file://{socket.gethostname()}{store}", "/".join(name)
+
+
 def _named(address: str) -> tuple[str, str]:
     """Namespace and name of a data set, by OpenLineage's naming of what is in buckets and files."""
     if address.startswith("s3://"):
         bucket, _, key = address.removeprefix("s3://").partition("/")
         return f"s3://{bucket}", key or "/"
-    return "file", address
+    # A path means something on this machine alone, a relative one from where the run was started.
+    return f"file://{socket.gethostname()}", address
 
 
 def _dataset_facets(ref: Ref, description: str, tags: dict[str, list[str]]) -> dict[str, DatasetFacet]:
     facets: dict[str, DatasetFacet] = {
         "version": _version(ref.digest),
+        "dataSource": datasource_dataset.DatasourceDatasetFacet(
+            name=ref.address,
+            uri=ref.address if "://" in ref.address else f"file://{ref.address}",
+            producer=PRODUCER,
+        ),
         "datasetType": _type("MODEL" if ref.kind == "model" else "FILE", ref.kind),
         "documentation": documentation_dataset.DocumentationDatasetFacet(
             description=description, contentType="text/plain", producer=PRODUCER

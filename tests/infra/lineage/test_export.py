@@ -1,5 +1,6 @@
 import json
 import re
+import socket
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def made_index(tmp_path: Path, **changed: Any) -> LineageIndex:
 def registry() -> "Registry[Any]":
     files = [*SCHEMAS.glob("*.json"), *OWN_SCHEMAS.glob("*.json")]
     schemas = [json.loads(file.read_text()) for file in files]
-    assert len(schemas) == 12 + 2
+    assert len(schemas) == 13 + 2
     return Registry().with_resources([(schema["$id"], Resource.from_contents(schema)) for schema in schemas])
 
 
@@ -86,6 +87,7 @@ def test_events_are_valid_by_the_official_schemas(tmp_path: Path) -> None:
         "jobType",
         "sourceCodeLocation",
         "version",
+        "dataSource",
         "datasetType",
         "documentation",
         "dataQualityAssertions",
@@ -129,7 +131,7 @@ def test_a_custom_facet_with_a_wrong_value_is_refused_by_its_schema(
 def test_a_model_and_its_evaluation_carry_the_same_figures(tmp_path: Path) -> None:
     index = made_index(tmp_path)
     actual = list(events(index, of_run(index, "first")))
-    model = index.stage_record("first", "rl").outputs["model"].address
+    model = "made-up/rl/model"
     carried = [
         (event["job"]["name"], each["facets"].get("longhaul_evaluation"))
         for event in actual
@@ -163,10 +165,13 @@ def test_a_data_set_is_written_and_read_under_one_name_and_version(tmp_path: Pat
     actual = list(events(index, of_run(index, "first")))
     written = {(each["namespace"], each["name"]) for event in actual for each in event["outputs"]}
     read = {(each["namespace"], each["name"]): each for event in actual for each in event["inputs"]}
-    assert read.keys() - written == {("file", "data/train.jsonl"), ("s3://raw", "a")}
+    here = f"file://{socket.gethostname()}"
+    assert read.keys() - written == {(here, "data/train.jsonl"), ("s3://raw", "a")}
     assert read["s3://raw", "a"]["facets"]["version"]["datasetVersion"] == digest("a")
     model = index.stage_record("first", "rl").outputs["model"]
-    (made,) = (each for event in actual for each in event["outputs"] if each["name"] == model.address)
+    (made,) = (each for event in actual for each in event["outputs"] if each["name"] == "made-up/rl/model")
+    assert made["namespace"].endswith(model.address.partition("/objects/")[0])
+    assert made["facets"]["dataSource"]["uri"].endswith(model.address)
     assert made["facets"]["version"]["datasetVersion"] == model.digest
     assert made["facets"]["datasetType"]["datasetType"] == "MODEL"
     assert [tag["key"] for tag in made["facets"]["tags"]["tags"]] == ["production"]
@@ -176,14 +181,29 @@ def test_gates_are_assertions_about_the_data_that_a_stage_read(tmp_path: Path) -
     index = made_index(tmp_path, gates=[{"gate": "balance", "passed": True, "rows": 3, "checks": [WARNED]}])
     actual = [each for each in events(index, of_run(index, "second")) if each["job"]["name"] == "made-up.rl"]
     by_name = {each["name"]: each for each in actual[-1]["inputs"]}
-    record = index.stage_record("second", "rl")
-    (assertion,) = by_name[record.inputs["prompts"].address]["inputFacets"]["dataQualityAssertions"]["assertions"]
+    (assertion,) = by_name["made-up/curation/prompts"]["inputFacets"]["dataQualityAssertions"]["assertions"]
     assert (assertion["success"], assertion["severity"], assertion["name"]) == (False, "warn", "balance")
-    assert "inputFacets" not in by_name[record.inputs["model"].address] or (
-        by_name[record.inputs["model"].address]["inputFacets"] == {}
+    assert "inputFacets" not in by_name["made-up/long_cot_sft/model"] or (
+        by_name["made-up/long_cot_sft/model"]["inputFacets"] == {}
     )
     (test,) = actual[-1]["run"]["facets"]["test"]["tests"]
     assert (test["status"], test["type"]) == ("fail", WARNED["expectation"])
+
+
+def test_versions_of_a_data_set_share_a_name_and_configuration_and_metrics_are_objects(tmp_path: Path) -> None:
+    history = History()
+    for number, run in enumerate(("first", "second")):
+        history.add_run(run, minutes=60 * number)
+    write_history(tmp_path / "store", history.records)
+    store = open_store(tmp_path / "store")
+    index = LineageIndex.of(store, tmp_path)
+    index.sync(store)
+    actual = list(events(index, whole(index)))
+    models = [each for event in actual for each in event["outputs"] if each["name"] == "made-up/rl/model"]
+    assert len(models) == 2
+    facet = next(event["run"]["facets"]["longhaul_stage"] for event in actual if event["job"]["name"] == "made-up.rl")
+    assert isinstance(facet["config"], dict) and isinstance(facet["metrics"], dict)
+    json.dumps(actual, allow_nan=False)
 
 
 def test_the_same_events_come_out_each_time(tmp_path: Path) -> None:
@@ -242,4 +262,4 @@ def test_an_s3_store_is_the_namespace_of_its_data_sets(tmp_path: Path) -> None:
     index = LineageIndex.of(open_store(tmp_path / "store"), tmp_path)
     index.sync(open_store(tmp_path / "store"))
     (output,) = list(events(index, whole(index)))[-1]["outputs"]
-    assert (output["namespace"], output["name"]) == ("s3://bucket", f"prefix/objects/{made}/content")
+    assert (output["namespace"], output["name"]) == ("s3://bucket/prefix", "run/rl/model")
