@@ -153,7 +153,7 @@ def _execution_events(index: LineageIndex, node: Node, tags: dict[str, list[str]
         last = last | {"errorMessage": _error(record.failure.error)}
     outputs = [
         OutputDataset(
-            *_stored(ref, (recipe, record.stage, name)),
+            *_artifact_name(ref, (recipe, record.stage, name)),
             facets=_dataset_facets(ref, f"{record.stage} · {name}", tags)
             | (_evaluation(index.evaluation_of(record)) if name == "model" else {}),
         )
@@ -227,7 +227,7 @@ def _as_json(value: Any) -> Any:
 def _inputs(record: StageRecord, names: Names) -> list[InputDataset]:
     read = [
         InputDataset(
-            *_stored(ref, names.get(ref.digest)),
+            *_artifact_name(ref, names.get(ref.digest)),
             facets=_dataset_facets(ref, name, {})
             | (_evaluation(record) if name == "model" and is_evaluation(record.stage) else {}),
             # Which of several data sets a gate is about is not recorded; it is never a model.
@@ -246,7 +246,7 @@ def _inputs(record: StageRecord, names: Names) -> list[InputDataset]:
     return [*read, *outside]
 
 
-def _stored(ref: Ref, name: tuple[str, str, str] | None) -> tuple[str, str]:
+def _artifact_name(ref: Ref, name: tuple[str, str, str] | None) -> tuple[str, str]:
     """Namespace and name of an artifact: its store and what made it; its address where that is not known."""
     if name is None:
         return _named(ref.address)
