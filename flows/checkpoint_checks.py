@@ -1,21 +1,29 @@
 """What a plan can say of a checkpoint before anything is copied or started, where its config.json can be read here."""
 
 import json
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from infra.errors import LonghaulError
 from infra.inference.context import check_context, text_config
+from infra.store.source import Source
 from steps.checkpoint_context import check_raised_context
+from steps.configs.data_source import ROLES
 from steps.configs.import_checkpoint import ImportConfig
+from steps.problem import MalformedRow
 from steps.recipe import Recipe
+from steps.row_images import UnreadImages
+from steps.source_rows import read_source
 
 
 def check_checkpoint_fits(recipe: Recipe) -> None:
     """Compare the recipe with the config.json of its checkpoint, in its folder or in the hub's cache.
 
-    Raises LonghaulError, with the key's name, for a context that its positions do not reach, and for heads that
-    `trainer.sequence_parallel` does not divide. A checkpoint that lies elsewhere is compared once it is imported.
+    Raises LonghaulError, with the key's name, for a context that its positions do not reach, for heads that
+    `trainer.sequence_parallel` does not divide, and for images where the model reads text alone. A checkpoint that lies
+    elsewhere is compared once it is imported.
     """
     own = recipe.import_checkpoint
     folder = _folder(own)
@@ -36,10 +44,39 @@ def _check(folder: Path, recipe: Recipe) -> None:
         check_context(folder, recipe.engine)
     else:
         check_raised_context(config, own.context_length, own.rope_theta)
+    if "vision_config" not in config and (place := first_image(recipe)):
+        raise LonghaulError(
+            f"{place} has an image, and the model of import_checkpoint.checkpoint reads text alone: name a checkpoint "
+            "that reads images, or leave such rows out"
+        )
     text = text_config(config)
     queries = int(text["num_attention_heads"])
     if problem := recipe.trainer.uneven_heads(queries, int(text.get("num_key_value_heads") or queries)):
         raise LonghaulError(problem)
+
+
+_ROWS = 1000
+"""Of each file, how many rows are looked at for images before anything runs. Later ones stop the stage that reads them
+as prompts."""
+
+
+def first_image(recipe: Recipe) -> str | None:
+    """Where the recipe's data have their first image: a key, or a row of a file on this machine."""
+    data = recipe.data
+    if data.nano_world is not None:
+        return "data.nano_world.vision" if data.nano_world.vision else None
+    assert data.sources is not None
+    for role in ROLES:
+        for source in data.sources.of(role):
+            path = Path(source.path or "").expanduser()
+            if not path.is_file():
+                continue
+            # A file that cannot be read is for the data stage, which says why.
+            with suppress(MalformedRow, OSError):
+                for place, row in islice(read_source(Source(path, str(path)), source, role, UnreadImages()), _ROWS):
+                    if not isinstance(row, MalformedRow) and row.images:
+                        return place
+    return None
 
 
 def _folder(own: ImportConfig) -> Path | None:

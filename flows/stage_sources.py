@@ -13,6 +13,7 @@ from infra.store.s3_client import SCHEME
 from infra.store.sources import Kind, ResolvedSource, resolve_source, resolve_split
 from steps.benchmark_rows import source_key
 from steps.checkpoint_files import belongs
+from steps.configs.data import images_key
 from steps.configs.data_source import SourceConfig
 from steps.recipe import Recipe
 from steps.rewards.custom_source import function_fault
@@ -22,7 +23,7 @@ CUSTOM_FILE = "judging.custom.file"
 CHAT_TEMPLATE = "import_checkpoint.chat_template"
 
 OUTSIDE = {
-    "data": ("sources.*.*.path", "sources.*.*.hub"),
+    "data": ("sources.*.*.path", "sources.*.*.hub", "sources.*.*.images"),
     "import": ("checkpoint", "revision", "chat_template"),
     EVALUATE: ("benchmarks.*.path", "benchmarks.*.source.path", "benchmarks.*.source.hub", "benchmarks.*.source.name"),
     "long_cot_paths": ("teacher.checkpoint", "teacher.revision"),
@@ -36,7 +37,10 @@ def sources_of(stage: str, recipe: Recipe, cache: Path, judges_with_a_function: 
     Raises StoreError naming the key, and LonghaulError for a checkpoint that other keys do not fit.
     """
     if stage == "data" and recipe.data.sources is not None:
-        return {key: _source(key, source, cache) for key, source in recipe.data.sources.by_key().items()}
+        by_key = recipe.data.sources.by_key()
+        sources = {key: _source(key, source, cache) for key, source in by_key.items()}
+        folders = {images_key(key): source.images for key, source in by_key.items() if source.images}
+        return sources | {key: _resolved(key, "folder", folder, cache) for key, folder in folders.items()}
     if stage == "import":
         key, own = "import_checkpoint.checkpoint", recipe.import_checkpoint
         check_checkpoint_fits(recipe)

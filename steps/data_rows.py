@@ -1,16 +1,17 @@
 """The rows of a role's sources, put together or mixed; rows that cannot be read are refused by their place."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from random import Random
 
 from infra.progress.tasks import task
 from infra.store.source import Source
-from steps.configs.data import SourcesConfig, source_key
+from steps.configs.data import SourcesConfig, images_key, source_key
 from steps.configs.data_source import Role, SourceConfig
 from steps.data_mixture import counts, mix
 from steps.problem import MalformedRow, Problem
+from steps.row_images import RowImages
 from steps.source_rows import Read, read_source
 
 
@@ -37,23 +38,30 @@ def read_role(
     role: Role,
     seed: int,
     on_refused: Callable[[MalformedRow], None] = stop,
+    images: RowImages | None = None,
 ) -> tuple[list[Read], list[SourceRows]]:
     """All rows of a role, and what each of its sources has.
 
     Args:
         sources: what was brought, by the recipe's keys.
+        images: where the rows' images go; default: they are read and checked, and not kept.
         on_refused: called with each row that cannot be read, where its source does not skip them.
 
     Raises MalformedRow for a file that cannot be read, for a source without rows, for an id that occurs twice, and for
     a weight that is too small for a single row.
     """
+    images = images or RowImages()
     parts: list[SourceRows] = []
     places: dict[str, str] = {}
     with task(f"read {role}", unit="rows") as progress:
         for place, one in enumerate(config.of(role)):
             key = source_key(role, place)
+            folder = sources.get(images_key(key))
+            files = folder.path if folder else None
             part = SourceRows(key, sources[key].address)
-            for row in islice(_accepted(sources[key], one, role, part, on_refused, places), one.limit):
+            for row in islice(
+                _accepted(read_source(sources[key], one, role, images, files), one, part, on_refused, places), one.limit
+            ):
                 part.rows.append(row)
                 progress.advance(1)
             if not part.rows and not part.refused:
@@ -76,14 +84,13 @@ def read_role(
 
 
 def _accepted(
-    source: Source,
+    rows: Iterable[tuple[str, Read | MalformedRow]],
     config: SourceConfig,
-    role: Role,
     part: SourceRows,
     on_refused: Callable[[MalformedRow], None],
     places: dict[str, str],
 ) -> Iterator[Read]:
-    for place, row in read_source(source, config, role):
+    for place, row in rows:
         if isinstance(row, Problem) and row.id in places:
             row = MalformedRow(
                 f"{place}: id {row.id!r} occurs twice, first at {places[row.id]}: correct it, or give one source "

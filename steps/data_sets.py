@@ -6,6 +6,7 @@ stages refuse two. Examples that belonged to another one belong to it.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from infra.store.source import Source
 from steps.configs.data import DataConfig
@@ -13,6 +14,7 @@ from steps.configs.data_source import EXAMPLES, PROBLEMS, Role
 from steps.data_rows import SourceRows, read_role, stop
 from steps.nano_world.world import generate
 from steps.problem import Example, MalformedRow, Part, Problem, Prompt
+from steps.row_images import RowImages
 from steps.solutions import solved_examples
 
 VERIFIERS = ("math", "code", "custom")
@@ -41,34 +43,40 @@ def make_data_sets(
     sources: Mapping[str, Source],
     seed: int,
     on_refused: Callable[[MalformedRow], None] = stop,
+    folder: Path | None = None,
 ) -> DataSets:
-    """All data sets of a recipe.
+    """All data sets of a recipe; their images go below `folder`, or nowhere without one.
 
     Raises as steps.data_rows.read_role does, and ValueError for an instruction of problems that are not there.
     """
+    images = RowImages(folder, config.images.limits)
     if config.nano_world is not None:
-        world = generate(config.nano_world, seed)
+        world = generate(config.nano_world, seed, images)
         sets = DataSets({"train": world.train, "test": world.test}, {"sft": world.sft, "long_cot": world.long_cot})
         sets.duplicates = {role: {} for role in PROBLEMS}
     else:
-        sets = _read(config, sources, seed, on_refused)
+        sets = _read(config, sources, seed, on_refused, images)
     for key, texts in (("instructions", config.instructions), ("system_prompts", config.system_prompts)):
         _check_names(f"data.{key}", texts, sets)
     return _instructed(sets, config) if config.instructions or config.system_prompts else sets
 
 
 def _read(
-    config: DataConfig, sources: Mapping[str, Source], seed: int, on_refused: Callable[[MalformedRow], None]
+    config: DataConfig,
+    sources: Mapping[str, Source],
+    seed: int,
+    on_refused: Callable[[MalformedRow], None],
+    images: RowImages,
 ) -> DataSets:
     assert config.sources is not None
     sets = DataSets()
     for role in PROBLEMS:
-        rows, parts = read_role(sources, config.sources, role, seed, on_refused)
+        rows, parts = read_role(sources, config.sources, role, seed, on_refused, images)
         sets.sources += parts
         problems = [row for row in rows if isinstance(row, Problem)]
         sets.problems[role], sets.duplicates[role] = without_duplicates(problems)
     for role in EXAMPLES:
-        rows, parts = read_role(sources, config.sources, role, seed, on_refused)
+        rows, parts = read_role(sources, config.sources, role, seed, on_refused, images)
         sets.sources += parts
         stays = sets.duplicates["train"]
         sets.examples[role] = [

@@ -116,6 +116,9 @@ class Problem(BaseModel):
     )
     extra: dict[str, Any] = Field({}, description="For custom: whatever else the function needs.")
     solution: str | None = Field(None, description="A worked solution, where the data set has one.")
+    twin: str | None = Field(
+        None, description="Of text drawn as an image, the id of the problem that has the same text as text."
+    )
     domain: str = "unknown"
     discipline: str = "unknown"
     difficulty: int = Field(0, ge=0, le=5, description="1 (easy) to 5 (hard); 0 where unknown.")

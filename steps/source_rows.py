@@ -10,12 +10,19 @@ from steps.data_files.read import NumberedRow, read_file
 from steps.data_formats.mapping import mapped
 from steps.data_formats.registry import Convert, converter
 from steps.problem import Example, MalformedRow, Problem, invalid
+from steps.row_images import RowImages
 
 Read = Problem | Example
 
 
-def read_source(source: Source, config: SourceConfig, role: Role) -> Iterator[tuple[str, Read | MalformedRow]]:
+def read_source(
+    source: Source, config: SourceConfig, role: Role, images: RowImages | None = None, files: Path | None = None
+) -> Iterator[tuple[str, Read | MalformedRow]]:
     """Rows of one source in order, each with its place, and instead of those that cannot be read, why.
+
+    Args:
+        images: where the rows' images go; None: rows with images cannot be read.
+        files: the folder in which image files lie.
 
     Raises MalformedRow for a file that cannot be read.
     """
@@ -28,11 +35,20 @@ def read_source(source: Source, config: SourceConfig, role: Role) -> Iterator[tu
         # In a single file a row is found by its line.
         line = number if source.files else int(place.rsplit(":", 1)[-1])
         try:
-            yield place, model.model_validate({**convert(row, f"{config.name}-{line}"), **config.values})
+            read = model.model_validate({**convert(row, f"{config.name}-{line}"), **config.values})
+            yield place, _seen(read, images, files)
         except ValueError as error:
             yield place, MalformedRow(f"{place}: {invalid(error)}")
         except (KeyError, TypeError, AttributeError) as error:
             yield place, MalformedRow(f"{place}: not a row of this format ({type(error).__name__}: {error})")
+
+
+def _seen(row: Read, images: RowImages | None, files: Path | None) -> Read:
+    if images is not None:
+        return images.read(row, files)
+    if row.images:
+        raise ValueError("its prompt has an image, and text alone is read here: leave the row out")
+    return row
 
 
 def _convert(config: SourceConfig, role: Role) -> Convert:

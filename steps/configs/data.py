@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from infra.images import LARGEST, ImageLimits
 from steps.configs.data_source import EXAMPLES, ROLES, Role, SourceConfig
 
 LongKind = Literal["facts", "assignments", "steps", "long search"]
@@ -40,6 +41,37 @@ class LongConfig(BaseModel):
 SHORTEST_LONG = 64
 
 
+PictureKind = Literal["count", "compare", "position", "chart", "geometry"]
+"""Kinds of problem about a picture (steps/nano_world/pictures.py)."""
+
+
+class VisionConfig(BaseModel):
+    """How many of the nano world's problems with an image to generate."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    train_problems: int = Field(240, ge=4, description="Problems with an image offered to curation.")
+    test_problems: int = Field(60, ge=4, description="Held-out problems with an image for evaluation.")
+    sft_examples: int = Field(600, ge=4, description="Examples of vanilla SFT.")
+    long_cot_paths: int = Field(400, ge=4, description="Reasoning paths for long-CoT SFT to choose from.")
+    drawn_text_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of each that is a text problem of the same set drawn as an image; the text problem is its "
+        "twin. The rest are problems about pictures.",
+    )
+    kinds: tuple[PictureKind, ...] = Field(
+        ("count", "compare", "position", "chart", "geometry"),
+        min_length=1,
+        description="Kinds of problem about a picture, each in turn.",
+    )
+
+    def drawn(self, count: int) -> int:
+        """How many of so many are drawn text."""
+        return round(self.drawn_text_share * count)
+
+
 class NanoWorldConfig(BaseModel):
     """How much of the nano world to generate."""
 
@@ -52,6 +84,24 @@ class NanoWorldConfig(BaseModel):
     long: LongConfig | None = Field(
         None, description="Long problems in addition to the numbers above; without the section there are none."
     )
+    vision: VisionConfig | None = Field(
+        None,
+        description="Problems with an image in addition to the numbers above; without the section there are none.",
+    )
+
+    @model_validator(mode="after")
+    def _has_texts_to_draw(self) -> "NanoWorldConfig":
+        for name, texts in (
+            ("train_problems", self.train_problems - self.train_problems // 6),
+            ("test_problems", self.test_problems),
+            ("sft_examples", self.sft_examples - self.sft_examples // 4),
+        ):
+            if self.vision is not None and (drawn := self.vision.drawn(getattr(self.vision, name))) > texts:
+                raise ValueError(
+                    f"vision.{name}: {drawn} drawn texts need as many text problems to draw, and nano_world.{name} "
+                    f"has {texts}: raise that, or lower vision.drawn_text_share"
+                )
+        return self
 
 
 Sources = tuple[SourceConfig, ...]
@@ -115,6 +165,26 @@ def source_key(role: Role, place: int) -> str:
     return f"data.sources.{role}.{place}"
 
 
+def images_key(source: str) -> str:
+    """The recipe's key of the folder with a source's image files."""
+    return f"{source}.images"
+
+
+class ImagesConfig(BaseModel):
+    """How large an image may be; a larger one is refused with its row. Formats: PNG, JPEG, WebP, GIF and BMP."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_bytes: int = Field(20_000_000, ge=1, le=LARGEST.max_bytes, description="Bytes of the file.")
+    max_pixels: int = Field(50_000_000, ge=1, le=LARGEST.max_pixels, description="Pixels, before it is decoded.")
+    max_side: int = Field(20_000, ge=1, le=LARGEST.max_side, description="Pixels of the longer side.")
+
+    @property
+    def limits(self) -> ImageLimits:
+        """As images are read by."""
+        return ImageLimits(self.max_bytes, self.max_pixels, self.max_side)
+
+
 class DataConfig(BaseModel):
     """The source of all data sets."""
 
@@ -122,6 +192,7 @@ class DataConfig(BaseModel):
 
     nano_world: NanoWorldConfig | None = Field(None, description="Generate the nano world.")
     sources: SourcesConfig | None = Field(None, description="Read data sets.")
+    images: ImagesConfig = Field(ImagesConfig(), description="Limits of the rows' images.")
     instructions: dict[str, str] = Field(
         {},
         description="By domain of a problem, or by verifier (math, code, custom) for the other domains, what is added "

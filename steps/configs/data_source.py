@@ -13,10 +13,24 @@ from pydantic import (
     model_validator,
 )
 
+from steps.data_formats.mapping import IMAGES
 from steps.data_formats.registry import converter, formats_of
 from steps.problem import Example, Problem
 
-Format = Literal["longhaul", "chat", "prompt_completion", "gsm8k", "math", "humaneval", "mbpp", "verl", "easyr1", "trl"]
+Format = Literal[
+    "longhaul",
+    "chat",
+    "prompt_completion",
+    "gsm8k",
+    "math",
+    "humaneval",
+    "mbpp",
+    "verl",
+    "easyr1",
+    "trl",
+    "chartqa",
+    "clevr",
+]
 """What a source's rows look like (docs/data.md)."""
 
 Role = Literal["train", "test", "sft", "long_cot"]
@@ -53,6 +67,12 @@ class SourceConfig(BaseModel):
     values: dict[str, Any] = Field(
         {}, description="Fields of problems or examples that are the same for all rows: `verifier: math`."
     )
+    images: str | None = Field(
+        None,
+        min_length=1,
+        description="Folder, or s3://bucket/prefix, in which the image files lie that the rows of `path` name; without "
+        "it rows have their images in themselves (bytes, data: URIs).",
+    )
     name: str = Field(
         "",
         pattern=r"^[\w.-]*$",
@@ -80,6 +100,8 @@ class SourceConfig(BaseModel):
     def _is_one_thing(self) -> "SourceConfig":
         if (self.path is None) == (self.hub is None):
             raise ValueError("give exactly one of path and hub")
+        if self.hub is not None and self.images:
+            raise ValueError("images is for files beside `path`: the rows of a data set on the hub have theirs inside")
         if self.hub is None and (self.config or self.split):
             raise ValueError("config and split are for a data set on the hub: leave them out, or give hub for path")
         if self.mapping is not None and self.format != "longhaul":
@@ -114,7 +136,8 @@ class SourceConfig(BaseModel):
         """Raises ValueError for fields and formats that rows of this role do not have."""
         kind, model = ("problem", Problem) if role in PROBLEMS else ("example", Example)
         for key, fields in (("mapping", self.mapping or {}), ("values", self.values)):
-            if unknown := [name for name in fields if name not in model.model_fields]:
+            known = {*model.model_fields, IMAGES} if key == "mapping" else {*model.model_fields}
+            if unknown := [name for name in fields if name not in known]:
                 raise ValueError(
                     f"{role}: {key}: {unknown[0]} is not a field of {kind}s, which have {', '.join(model.model_fields)}"
                 )

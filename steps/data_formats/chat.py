@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from steps.data_formats.fields import Row, field, no_images, tags
+from steps.data_formats.fields import Row, field, tags
+from steps.data_formats.pictures import Pictures
 from steps.data_formats.turns import conversation, turns
 
 
 def example(row: Row, row_id: str) -> dict[str, Any]:
     """Fields of an example. Raises ValueError."""
-    no_images(row, "images", "image")
     name = "conversations" if "conversations" in row and "messages" not in row else "messages"
-    return {"problem_id": row_id, **conversation(turns(field(row, name), name), name), **tags(row)}
+    pictures = Pictures(row, marked=True)
+    return {"problem_id": row_id, **conversation(turns(field(row, name), name, pictures), name), **tags(row)}

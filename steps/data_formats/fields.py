@@ -75,13 +75,6 @@ def tags(row: Row) -> dict[str, str]:
     return {name: value for name, value in named.items() if value}
 
 
-def no_images(row: Row, *names: str) -> None:
-    """Raises ValueError for a row with an image in one of these fields."""
-    for name in names:
-        if row.get(name) not in (None, [], "", {}):
-            raise ValueError(f"field {name!r} has an image, and this recipe trains on text alone: leave such rows out")
-
-
 def kind(value: Any) -> str:
     """What a value is, in words."""
     return KINDS.get(type(value), type(value).__name__)

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from steps.data_formats import chat, easyr1, gsm8k, humaneval, math, mbpp, prompt_completion, trl, verl
+from steps.data_formats import chartqa, chat, clevr, easyr1, gsm8k, humaneval, math, mbpp, prompt_completion, trl, verl
 from steps.data_formats.fields import Row
+from steps.data_formats.pictures import PLACES, Pictures, pictured
 
 Convert = Callable[[Row, str], dict[str, Any]]
 """From a row, and an id for rows that have none, to fields of steps/problem.py. Raises ValueError."""
@@ -20,7 +21,16 @@ class DataFormat:
 
 
 def _own(name: str) -> Convert:
-    return lambda row, row_id: {name: row_id, **row}
+    def convert(row: Row, row_id: str) -> dict[str, Any]:
+        fields = {name: row_id, **row}
+        if isinstance(row.get("prompt"), list):
+            pictures = Pictures(row)
+            fields["prompt"] = pictures.finish(pictures.parts(row["prompt"], "field 'prompt'"))
+        elif isinstance(row.get("prompt"), str):
+            fields["prompt"] = pictured(row, row["prompt"])
+        return {key: value for key, value in fields.items() if key not in PLACES}
+
+    return convert
 
 
 FORMATS: Mapping[str, DataFormat] = {
@@ -34,6 +44,8 @@ FORMATS: Mapping[str, DataFormat] = {
     "verl": DataFormat(problem=verl.problem),
     "easyr1": DataFormat(problem=easyr1.problem),
     "trl": DataFormat(problem=trl.problem),
+    "chartqa": DataFormat(problem=chartqa.problem),
+    "clevr": DataFormat(problem=clevr.problem),
 }
 
 

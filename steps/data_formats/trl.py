@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from steps.data_formats.fields import Row, answer, field, no_images
+from steps.data_formats.fields import Row, answer, field
+from steps.data_formats.pictures import Pictures
 from steps.data_formats.turns import question
 from steps.rewards.score import boxed_answer
 
@@ -11,8 +12,7 @@ ANSWERS = ("answer", "ground_truth", "solution")
 
 def problem(row: Row, row_id: str) -> dict[str, Any]:
     """Fields of a problem; of a `solution` with a box, the box's content is the answer. Raises ValueError."""
-    no_images(row, "images", "image")
-    prompt = question(field(row, "prompt"), "prompt")
+    prompt = question(field(row, "prompt"), "prompt", Pictures(row))
     column = next((name for name in ANSWERS if row.get(name) is not None), None)
     if column is None:
         raise ValueError(f"there is no answer, in none of {', '.join(ANSWERS)}; there are {', '.join(row)}")

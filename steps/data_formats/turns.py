@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from steps.data_formats.fields import kind
+from steps.data_formats.pictures import Content, Pictures
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "human": "user", "assistant": "assistant"} | {
     "gpt": "assistant"
@@ -16,14 +17,17 @@ THINKING = ("reasoning_content", "reasoning", "thinking")
 PAIR = 2
 
 
-def turns(messages: Any, where: str) -> list[tuple[str, str]]:
-    """Roles and texts of a conversation: at most one system turn, and then the user's and the model's in turn.
+def turns(messages: Any, where: str, pictures: Pictures | None = None) -> list[tuple[str, Content]]:
+    """Roles and contents of a conversation: at most one system turn, and then the user's and the model's in turn.
+
+    The row's images stand in the user's turns.
 
     Raises ValueError naming the turn, from 1, that is something else.
     """
     if not isinstance(messages, list) or not messages:
         raise ValueError(f"field {where!r} is {kind(messages)}, and a list of turns is expected, with at least one")
-    result: list[tuple[str, str]] = []
+    pictures = pictures or Pictures({})
+    result: list[tuple[str, Content]] = []
     for place, message in enumerate(messages, 1):
         at = f"turn {place} of {where}"
         if not isinstance(message, Mapping):
@@ -42,36 +46,44 @@ def turns(messages: Any, where: str) -> list[tuple[str, str]]:
         expected = "assistant" if result and result[-1][0] == "user" else "user"
         if role not in (expected, "system" if not result else expected):
             raise ValueError(f"{at} is the {role}'s, and the {expected}'s is expected")
-        result.append((role, _content(message.get("content", message.get("value")), at)))
-    return result
+        content = message.get("content", message.get("value"))
+        result.append((role, _content(content, at, pictures if role == "user" else None)))
+    return _finished(result, pictures)
 
 
-def _content(content: Any, at: str) -> str:
+def _content(content: Any, at: str, pictures: Pictures | None) -> Content:
     if isinstance(content, str):
-        return content
+        return pictures.split(content) if pictures else content
     if not isinstance(content, list):
         raise ValueError(f"{at} is {kind(content)}, and text is expected")
-    parts = []
-    for part in content:
-        if not isinstance(part, Mapping) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            name = part.get("type") if isinstance(part, Mapping) else kind(part)
-            raise ValueError(f"{at} has a part of type {name!r}, and this recipe trains on text alone: leave it out")
-        parts.append(part["text"])
-    return "\n".join(parts)
+    if pictures is None and any(isinstance(part, Mapping) and part.get("type") != "text" for part in content):
+        raise ValueError(
+            f"{at} has parts that are not text, and images are read in the user's turns alone: leave it out"
+        )
+    return (pictures or Pictures({})).parts(content, at)
 
 
-def question(messages: Any, where: str) -> dict[str, Any]:
+def _finished(said: list[tuple[str, Content]], pictures: Pictures) -> list[tuple[str, Content]]:
+    """The turns, with images that have no place before the first question."""
+    first = next((place for place, (role, _) in enumerate(said) if role == "user"), None)
+    if first is not None:
+        said[first] = ("user", pictures.finish(said[first][1]))
+    return said
+
+
+def question(messages: Any, where: str, pictures: Pictures | None = None) -> dict[str, Any]:
     """`prompt` and `system` of a problem: one question, after a system turn or not. Raises ValueError for more."""
+    pictures = pictures or Pictures({})
     if isinstance(messages, str):
-        return {"prompt": messages}
-    said = turns(messages, where)
+        return {"prompt": pictures.finish(pictures.split(messages))}
+    said = turns(messages, where, pictures)
     system = said.pop(0)[1] if said[0][0] == "system" else ""
     if len(said) != 1 or said[0][0] != "user":
         raise ValueError(f"field {where!r} has {len(said)} turns, and one question of the user is expected")
     return {"prompt": said[0][1]} | ({"system": system} if system else {})
 
 
-def conversation(said: list[tuple[str, str]], where: str) -> dict[str, Any]:
+def conversation(said: list[tuple[str, Content]], where: str) -> dict[str, Any]:
     """`system`, `history`, `prompt` and `response` of an example. Raises ValueError where no response is last."""
     said = list(said)
     system = said.pop(0)[1] if said[0][0] == "system" else ""

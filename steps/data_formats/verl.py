@@ -3,8 +3,9 @@
 import json
 from typing import Any
 
-from steps.data_formats.fields import Row, answer, field, kind, no_images
+from steps.data_formats.fields import Row, answer, field, kind
 from steps.data_formats.gsm8k import MARK, worked_solution
+from steps.data_formats.pictures import Pictures
 from steps.data_formats.turns import question
 
 CODE = ("code", "coding")
@@ -12,13 +13,12 @@ CODE = ("code", "coding")
 
 def problem(row: Row, row_id: str) -> dict[str, Any]:
     """Fields of a problem. Raises ValueError, also for code whose tests call a function."""
-    no_images(row, "images", "videos")
     ability = str(row.get("ability") or "unknown").lower()
     source = str(row.get("data_source") or "unknown")
     extra = row.get("extra_info") if isinstance(row.get("extra_info"), dict) else {}
     assert isinstance(extra, dict)
     tags: dict[str, Any] = {"id": row_id, "domain": ability, "source": source}
-    prompt = question(field(row, "prompt"), "prompt")
+    prompt = question(field(row, "prompt"), "prompt", Pictures(row, marked=True))
     if ability in CODE:
         return tags | prompt | {"verifier": "code", "tests": _tests(field(row, "reward_model.ground_truth"))}
     reference = answer(row, "reward_model.ground_truth")

@@ -12,14 +12,18 @@ from pathlib import Path
 from random import Random
 from typing import TypeVar
 
-from steps.configs.data import LongConfig, NanoWorldConfig
+from infra.images import pixel_digest, stored_address
+from steps.configs.data import LongConfig, NanoWorldConfig, PictureKind, VisionConfig
 from steps.nano_world.arithmetic import make_chain
 from steps.nano_world.congruence import make_search
+from steps.nano_world.drawn_text import draw_text, drawn
 from steps.nano_world.long import long_tasks
+from steps.nano_world.pictures import SCENES, picture_task
 from steps.nano_world.programs import make_program
 from steps.nano_world.task import LICENCE, SOURCE, Task, boxed
 from steps.nano_world.unsuitable import make_unsuitable
 from steps.problem import Example, Problem, save_rows
+from steps.row_images import RowImages
 
 RowT = TypeVar("RowT", Problem, Example)
 
@@ -53,7 +57,8 @@ def held_out(problem: Problem) -> bool:
     """Whether a problem may be tested on: a fifth of all digests. No other data set, nor the text that the base was
     pretrained on, whatever its seed, holds such a problem."""
     # Not the problem's own digest: another version of that would divide what the base has already been pretrained on.
-    digest = hashlib.sha256(" ".join(problem.text.casefold().split()).encode()).hexdigest()
+    words = [*problem.text.casefold().split(), *problem.images]
+    digest = hashlib.sha256(" ".join(words).encode()).hexdigest()
     return int(digest[:8], 16) % 5 == 0
 
 
@@ -88,10 +93,10 @@ def _direct(rng: Random, problem: Problem) -> Example:
 def _reasoning(task: Task, response: str) -> Example:
     return Example(
         problem_id=task.problem.id,
-        prompt=task.problem.text,
+        prompt=task.problem.prompt,
         response=response,
         kind="reasoning",
-        source=SOURCE,
+        source=task.problem.source,
         licence=LICENCE,
     )
 
@@ -102,8 +107,8 @@ def _long_path(rng: Random, tasks: list[Task], index: int) -> Example:
     return _reasoning(tasks[index], written.long(rng))
 
 
-def generate(config: NanoWorldConfig, seed: int) -> NanoWorld:
-    """The data sets; equal arguments give equal data sets."""
+def generate(config: NanoWorldConfig, seed: int, images: RowImages | None = None) -> NanoWorld:
+    """The data sets; equal arguments give equal data sets. Pictures go to `images`."""
     rng = Random(f"nano world {seed}")
     used_digests: set[str] = set()
     fresh = tasks(rng, used_digests)
@@ -118,17 +123,23 @@ def generate(config: NanoWorldConfig, seed: int) -> NanoWorld:
         return list(problems.values())
 
     unseen = tasks(rng, used_digests, test=True)
-    test = [next(unseen).problem for _ in range(config.test_problems)]
+    tested = [next(unseen) for _ in range(config.test_problems)]
     misfits = unsuitable(config.train_problems // 6)
     solvable = [next(fresh) for _ in range(config.train_problems - len(misfits))]
     train = [task.problem for task in solvable] + misfits
     rng.shuffle(train)
     sft = [_direct(rng, problem) for problem in unsuitable(config.sft_examples // 4)]
-    sft += [_reasoning(task, task.short) for task in (next(fresh) for _ in range(config.sft_examples - len(sft)))]
+    imitated = [next(fresh) for _ in range(config.sft_examples - len(sft))]
+    sft += [_reasoning(task, task.short) for task in imitated]
     rng.shuffle(sft)
     long_cot = [_long_path(rng, solvable, i % len(solvable)) for i in range(config.long_cot_paths)]
-    world = NanoWorld(train, test, sft, long_cot)
-    return world if config.long is None else _with_long(world, config.long, seed)
+    world = NanoWorld(train, [task.problem for task in tested], sft, long_cot)
+    if config.long is not None:
+        world = _with_long(world, config.long, seed)
+    if config.vision is not None:
+        seen = _Seen(config.vision, images or RowImages(), Random(f"nano world in pictures {seed}"))
+        world = seen.added(world, solvable, tested, imitated)
+    return world
 
 
 def _with_long(world: NanoWorld, config: LongConfig, seed: int) -> NanoWorld:
@@ -139,14 +150,54 @@ def _with_long(world: NanoWorld, config: LongConfig, seed: int) -> NanoWorld:
     solvable = list(islice(fresh, config.train_problems))
     sft = [_reasoning(task, task.short) for task in islice(fresh, config.sft_examples)]
     paths = [_long_path(rng, solvable, i % len(solvable)) for i in range(config.long_cot_paths)]
-    long = NanoWorld([task.problem for task in solvable], test, sft, paths)
+    return _joined(rng, world, NanoWorld([task.problem for task in solvable], test, sft, paths))
+
+
+def _joined(rng: Random, world: NanoWorld, more: NanoWorld) -> NanoWorld:
     return NanoWorld(
-        _shuffled(rng, world.train + long.train),
-        world.test + long.test,
-        _shuffled(rng, world.sft + long.sft),
-        world.long_cot + long.long_cot,
+        _shuffled(rng, world.train + more.train),
+        world.test + more.test,
+        _shuffled(rng, world.sft + more.sft),
+        world.long_cot + more.long_cot,
     )
 
 
 def _shuffled(rng: Random, rows: list[RowT]) -> list[RowT]:
     return rng.sample(rows, len(rows))
+
+
+class _Seen:
+    """The problems with an image. Their random numbers are their own: the rest of the world is as without them."""
+
+    def __init__(self, config: VisionConfig, images: RowImages, rng: Random) -> None:
+        self._config, self._images, self._rng = config, images, rng
+        self._used_digests: set[str] = set()
+
+    def added(self, world: NanoWorld, train: list[Task], test: list[Task], sft: list[Task]) -> NanoWorld:
+        """The world, and problems with an image; the tasks are those whose texts may be drawn in each set."""
+        config, rng = self._config, self._rng
+        solvable = self._tasks(train, config.train_problems)
+        tested = self._tasks(test, config.test_problems, test=True)
+        imitated = self._tasks(sft, config.sft_examples)
+        paths = [_long_path(rng, solvable, i % len(solvable)) for i in range(config.long_cot_paths)]
+        examples = [_reasoning(task, task.short) for task in imitated]
+        more = NanoWorld([one.problem for one in solvable], [one.problem for one in tested], examples, paths)
+        return _joined(rng, world, more)
+
+    def _tasks(self, texts: list[Task], count: int, test: bool = False) -> list[Task]:
+        drawn_texts = self._config.drawn(count)
+        made = [drawn(task, self._images.keep(draw_text(task.problem.text).image)) for task in texts[:drawn_texts]]
+        kinds = self._config.kinds
+        made += [self._picture(kinds[i % len(kinds)], test) for i in range(count - drawn_texts)]
+        return self._rng.sample(made, len(made))
+
+    def _picture(self, kind: PictureKind, test: bool) -> Task:
+        """A task about a picture that is held out, or one that is not."""
+        while True:
+            difficulty = self._rng.choice(DIFFICULTIES)
+            scene = SCENES[kind](self._rng, difficulty)
+            task = picture_task(self._rng, kind, scene, stored_address(pixel_digest(scene.picture.image)), difficulty)
+            if held_out(task.problem) == test and task.problem.digest not in self._used_digests:
+                self._used_digests.add(task.problem.digest)
+                self._images.keep(scene.picture.image)
+                return task

@@ -127,6 +127,31 @@ def test_heads_that_ranks_cannot_share_are_refused_by_the_plan(store: Path) -> N
     plan(chain(store, "trainer.ranks=2", "trainer.sequence_parallel=2"))
 
 
+def test_images_for_a_model_of_text_are_refused_by_the_plan_naming_the_first(store: Path, tmp_path: Path) -> None:
+    sizes = "train_problems: 8, test_problems: 8, sft_examples: 8, long_cot_paths: 8"
+    vision = f"data.nano_world.vision={{{sizes}}}"
+    with pytest.raises(LonghaulError, match=r"data\.nano_world\.vision has an image, .* reads text alone"):
+        plan(chain(store, vision))
+    rows = [{"problem": "1 + 1?", "answer": "2"}, {"problem": "<image>?", "images": ["a.png"], "answer": "2"}]
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    one = f"[{{path: {path}, format: easyr1}}]"
+    with pytest.raises(LonghaulError, match=rf"{path}:2 has an image"):
+        plan(
+            chain(
+                store, f"data={{sources: {{train: {one}, test: {one}}}}}", "long_cot_paths={max_response_tokens: 256}"
+            )
+        )
+
+    sees = tmp_path / "sees"
+    shutil.copytree("steps/nano_world/checkpoint", sees)
+    config = json.loads((sees / "config.json").read_text())
+    (sees / "config.json").write_text(
+        json.dumps({"model_type": "qwen2_5_vl", "vision_config": {}, "text_config": config})
+    )
+    plan(chain(store, vision, f"import_checkpoint.checkpoint={sees}"))
+
+
 def test_tasks_in_long_texts_run_the_evaluations_that_are_named_and_nothing_else(store: Path) -> None:
     context = "evaluation.context={lengths: [400], max_response_tokens: 64, stages: [rl, long2short/dpo]}"
     assert runs(plan(chain(store, context))) == ["evaluate/rl", "evaluate/long2short/dpo"]

@@ -108,7 +108,6 @@ def test_a_row_of_a_public_set_becomes_a_problem(
         ("mbpp", CODE | {"test_list": []}, "field 'test_list' is a list, and a list of assertions is expected"),
         ("mbpp", CODE | {"test_list": ["assert 1"]}, "calls no function of the field 'code'"),
         ("verl", VERL | {"reward_model": {"style": "rule"}}, "'reward_model.ground_truth'; there are style in reward"),
-        ("verl", VERL | {"images": [{"bytes": "x"}]}, "field 'images' has an image, and this recipe trains on text"),
         (
             "verl",
             VERL | {"prompt": [*QUESTION, {"role": "assistant", "content": "2"}]},
@@ -120,7 +119,6 @@ def test_a_row_of_a_public_set_becomes_a_problem(
             VERL | {"ability": "code", "reward_model": {"ground_truth": {"inputs": "12", "outputs": "34"}}},
             "has text of inputs and text of outputs, and lists are expected",
         ),
-        ("easyr1", {"images": ["a.png"], "problem": "<image>?", "answer": "2"}, "has an image, and this recipe"),
         ("easyr1", {"problem": "?", "answer": ""}, "field 'answer' is empty, and an answer is expected"),
         ("easyr1", {"problem": "?", "answer": [1]}, "field 'answer' is a list, and an answer is expected"),
         ("trl", {"prompt": "1 + 1?"}, "there is no answer, in none of answer, ground_truth, solution; there are pro"),
@@ -177,8 +175,7 @@ def test_a_pair_of_texts_becomes_an_example(tmp_path: Path) -> None:
         ("chat", {"messages": TALK[:1] * 2}, "turn 2 of messages is the user's, and the assistant's is expected"),
         ("chat", {"messages": [*TALK, QUESTION[0]]}, "turn 5 of messages is the system's, and the user's is expected"),
         ("chat", {"messages": [{"role": "tool", "content": "4"}]}, "has the role 'tool', and system, user and"),
-        ("chat", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "of type 'image_url', and this"),
-        ("chat", {"messages": TALK, "images": ["a"]}, "field 'images' has an image"),
+        ("chat", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "more places for images"),
         ("chat", {"messages": "Hi"}, "field 'messages' is text, and a list of turns is expected"),
         ("chat", {"text": "Hi"}, "there is no field 'messages'; there are text"),
         (

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from PIL import Image
 from pydantic import ValidationError
 
 from flows.topology import STAGES
+from infra.images import load_stored
 from infra.stages.contract import StageContext, StageOutput
 from infra.store.sources import bring
 from steps.configs.data import DataConfig
@@ -149,3 +151,32 @@ def test_without_a_source_of_examples_the_problems_own_solutions_are(tmp_path: P
         ("train-3", "1,000 + 1?\n\nBox it.", "It is \\boxed{1001}."),
     ]
     assert examples[0].source == "solution of openai/grade-school-math (GSM8K)" and examples[0].licence == "MIT"
+
+
+def test_images_of_the_rows_that_are_used_lie_beside_them_and_a_changed_one_changes_the_source(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name, colour in (("one", "red"), ("same", "red"), ("two", "blue")):
+        Image.new("RGB", (8, 8), colour).save(pictures / f"{name}.png")
+    for role, names in (("train", ("one", "same")), ("test", ("two",))):
+        rows = [{"problem": "<image>How many?", "images": [f"{name}.png"], "answer": "2"} for name in names]
+        (tmp_path / f"{role}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sources = {
+        role: [{"path": str(tmp_path / f"{role}.jsonl"), "format": "easyr1", "images": str(pictures)}]
+        for role in ("train", "test")
+    }
+    output = run_on(sources, tmp_path / "out")
+    data = output.outputs["data"][1]
+    (train,), (test,) = (load_problems(data / f"{name}.jsonl") for name in ("train", "test"))
+    assert output.metrics["images"] == 2 and output.metrics["duplicates"] == {"train": 1, "test": 0}
+    used = sorted([*train.images, *test.images])
+    assert sorted(path.relative_to(data).as_posix() for path in data.rglob("*.png")) == used
+    assert [load_stored(data, image).size for image in used] == [(8, 8)] * 2
+
+    data_config = DataConfig.model_validate({"sources": sources})
+    recipe = load_recipe(Path("configs/smoke.yaml")).model_copy(update={"data": data_config})
+    before = STAGES["data"].sources(recipe, tmp_path / "digests.json")
+    Image.new("RGB", (8, 8), "green").save(pictures / "two.png")
+    after = STAGES["data"].sources(recipe, tmp_path / "digests.json")
+    changed = [key for key, one in before.items() if after[key].digest != one.digest]
+    assert changed == ["data.sources.train.0.images", "data.sources.test.0.images"]
