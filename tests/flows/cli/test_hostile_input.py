@@ -178,6 +178,9 @@ def test_any_schedules_name_is_found_or_refused(name: str, command: str, elsewhe
 READING = [
     ["runs"],
     ["show", "run-1"],
+    ["show", "run-1:rl"],
+    ["failures"],
+    ["compare", "run-1", "run-2", "--csv"],
     ["show", "run-2", "--json"],
     ["diff", "run-1", "run-2"],
     ["diff", "run-1", "run-2", "--json"],
