@@ -11,6 +11,13 @@ or the stage. Then:
   and then kills the guard too.
 - Where the guard is killed, the kernel kills the child.
 
+Where a fork server runs (flows/fork_server), the guard of a step is a fork of it, as the step is:
+
+    guard → flow → client ⇢ guard → stage → …
+      └─ fork server ─────────┘
+
+What the client is to Metaflow, its connection is to the guard: its end is that of whoever started the step.
+
 A run that nobody is left to end records that as failed here (`end_abandoned`). What a killed guard leaves behind, the
 next run clears (flows/leftovers.py).
 """
@@ -20,10 +27,16 @@ import os
 import resource
 import select
 import signal
+import socket
 import sys
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
+from typing import Protocol
+
+from flows.fork_server.client import STATUS
+from flows.fork_server.start import start_fork_server
 
 STARTED_BY = "LONGHAUL_RUN_PROCESS"
 """The process that a run's flow ends with."""
@@ -35,7 +48,7 @@ KILLED = "its process was killed by "
 """What the guard prints of a child that a signal has killed."""
 
 _GUARDED = "LONGHAUL_GUARDED_PROCESS"
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 def signal_name(number: int) -> str:
@@ -49,49 +62,135 @@ def signal_name(number: int) -> str:
 def enter_guard() -> None:
     """Put a guard over this process if it is a flow that `longhaul run` has started, or a flow's step.
 
-    Returns in the child. To be called before other threads exist.
+    Returns in the child. To be called before other threads exist. The guard of a flow starts a fork server for the
+    flow's steps, where the environment says so.
     """
     if os.environ.get(_GUARDED) == str(os.getpid()):
         return  # the child, after it was restarted for a library to be preloaded
-    step = sys.argv[sys.argv.index("step") + 1 :][:1] if "step" in sys.argv else []
+    name = step_of(sys.argv)
     starter = os.environ.pop(STARTED_BY, None)
-    if not step and starter is None:
+    if name is None and starter is None:
         return
-    parent = os.getppid() if step else int(starter or 0)
+    parent = os.getppid() if name is not None else int(starter or 0)
+    _guard_child(_ParentProcess(parent), name, None if name is not None else start_fork_server)
+
+
+def guard_fork(connection: socket.socket, name: str | None) -> None:
+    """Put a guard over this process, which is a fork that a client of the fork server asked for. Returns in the child.
+
+    Args:
+        connection: to the client, in place of which the guard is: its end is that of whoever started the step.
+        name: see `step_of`.
+    """
+    _guard_child(_Client(connection), name)
+    connection.close()
+
+
+def step_of(arguments: Sequence[str]) -> str | None:
+    """What a flow's arguments say it is: "step NAME"; None for the flow itself."""
+    names = arguments[arguments.index("step") + 1 :][:1] if "step" in arguments else []
+    return f"step {names[0]}" if names else None
+
+
+def _guard_child(starter: "_Starter", name: str | None, start_helper: Callable[[], int | None] | None = None) -> None:
+    """Fork: the child returns, and this process guards it.
+
+    Args:
+        start_helper: starts a process that the child uses; returns a descriptor of it.
+    """
     guard = os.getpid()
     child = os.fork()
     if child:
-        _Guard(parent, child, f"step {step[0]}" if step else None).watch()
-    _call_kernel(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        helper = start_helper() if start_helper is not None else None
+        _Guard(starter, child, name, helper).watch()
+    call_kernel(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != guard:
         os._exit(1)
     os.environ[_GUARDED] = str(os.getpid())
 
 
-def _call_kernel(option: int, value: int) -> None:
+def call_kernel(option: int, value: int) -> None:
+    """prctl(2) with one of its options."""
     ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+class _Starter(Protocol):
+    """Who started what is guarded."""
+
+    def descriptor(self) -> int | None:
+        """Readable where there may be news; None where the starter was gone before the guard began."""
+
+    def news(self) -> int | None:
+        """0 where the starter is gone, the number of a signal to pass on, or None."""
+
+    def report(self, status: int) -> None:
+        """Say how the guarded process ended, by its exit status."""
+
+
+class _ParentProcess:
+    """The process that started the guard."""
+
+    def __init__(self, process: int) -> None:
+        self._process = process
+        self._descriptor: int | None = None
+        with suppress(ProcessLookupError):
+            self._descriptor = os.pidfd_open(process)
+
+    def descriptor(self) -> int | None:
+        return self._descriptor
+
+    def news(self) -> int | None:
+        return 0 if self._descriptor is None or os.getppid() != self._process else None
+
+    def report(self, status: int) -> None:
+        """The guard's own end says it."""
+
+
+class _Client:
+    """The process at the other end of a connection (flows/fork_server/client.py)."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def descriptor(self) -> int | None:
+        return self._connection.fileno()
+
+    def news(self) -> int | None:
+        try:
+            received = self._connection.recv(1, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except ConnectionError:
+            return 0
+        return received[0] if received else 0
+
+    def report(self, status: int) -> None:
+        with suppress(OSError):  # nobody is there to hear it
+            self._connection.send(STATUS.pack(status), socket.MSG_NOSIGNAL)
 
 
 class _Guard:
     """The guard's own part.
 
     Args:
-        name: the step; None for a flow.
+        name: of the step; None for a flow.
+        helper: a descriptor of a process that ends with the child.
     """
 
-    def __init__(self, parent: int, child: int, name: str | None) -> None:
-        self._parent = parent
+    def __init__(self, starter: _Starter, child: int, name: str | None, helper: int | None) -> None:
+        self._starter = starter
         self._child = child
         self._name = name
+        self._helper = helper
         self._status: int | None = None
         # What the child's children leave becomes the guard's: it would be lost to init otherwise.
-        _call_kernel(_PR_SET_CHILD_SUBREAPER, 1)
+        call_kernel(_PR_SET_CHILD_SUBREAPER, 1)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the child, in the same group
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._forward)
 
-    def _forward(self, number: int, frame: FrameType | None) -> None:
+    def _forward(self, number: int, frame: FrameType | None = None) -> None:
         with suppress(ProcessLookupError):
             os.kill(self._child, number)
 
@@ -99,6 +198,9 @@ class _Guard:
         """Never returns."""
         try:
             abandoned = self._wait_for_end()
+            if self._helper is not None:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._helper, signal.SIGKILL)
             self._end_descendants()
             if abandoned and self._name is None:
                 from flows.leftovers import end_abandoned
@@ -111,26 +213,31 @@ class _Guard:
             number = os.WTERMSIG(self._status)
             if self._name is not None and not abandoned:
                 print(f"{self._name}: {KILLED}{signal_name(number)}", file=sys.stderr, flush=True)
+            self._starter.report(-number)
             resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
             with suppress(OSError):
                 signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        os._exit(os.waitstatus_to_exitcode(self._status) if self._status is not None else 1)
+        status = os.waitstatus_to_exitcode(self._status) if self._status is not None else 1
+        self._starter.report(status)
+        os._exit(status)
 
     def _wait_for_end(self) -> bool:
         """Wait until the child has ended; whether that is because nobody is left who started it."""
         ends = select.poll()
         ends.register(os.pidfd_open(self._child), select.POLLIN)
-        parent = None
-        with suppress(ProcessLookupError):
-            parent = os.pidfd_open(self._parent)
-            ends.register(parent, select.POLLIN)
+        starter = self._starter.descriptor()
+        if starter is not None:
+            ends.register(starter, select.POLLIN)
         while True:
-            if parent is None or os.getppid() != self._parent:
+            news = self._starter.news()
+            if news == 0:
                 self._reap()
                 if self._status is None:
                     self._interrupt()
                 return True
+            if news is not None:
+                self._forward(news)
             ends.poll(1000)
             self._reap()
             if self._status is not None:

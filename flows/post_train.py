@@ -37,6 +37,7 @@ from flows.cards import save_card  # noqa: E402
 from flows.chain import Chain  # noqa: E402
 from flows.cluster.decorator import on_cluster  # noqa: E402
 from flows.flow_config import RecipeRefused, read_config, scheduled  # noqa: E402
+from flows.run_flow import run_flow  # noqa: E402
 from flows.runs import end_run, start_run  # noqa: E402
 from flows.selection import Selection, SelectionRefused  # noqa: E402
 from flows.stage_step import stage  # noqa: E402
@@ -196,4 +197,4 @@ class PostTrain(FlowSpec):
 if __name__ == "__main__":
     # The four branches would share the cores, and OpenMP's threads collapse when they do.
     os.environ.setdefault("METAFLOW_RUN_MAX_WORKERS", "1")
-    PostTrain()
+    run_flow(PostTrain)

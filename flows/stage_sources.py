@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.checkpoint_checks import check_checkpoint_fits
-from infra.store.backend import StoreError
+from infra.store.backend import SCHEME, StoreError
 from infra.store.evaluation_stages import EVALUATE, is_evaluation
-from infra.store.s3_client import SCHEME
 from infra.store.sources import Kind, ResolvedSource, resolve_source, resolve_split
 from steps.benchmark_rows import source_key
 from steps.checkpoint_files import belongs

@@ -147,6 +147,7 @@ def run(retries: int, seeds: str | None, as_json: bool, **options: Any) -> None:
 def _run_once(retries: int, as_json: bool, command: Sequence[str], **options: Any) -> tuple[str, str]:
     """Run the recipe once, recorded with the command that does so. Returns the run's name and its store."""
     from flows.chain import Chain
+    from flows.fork_server.start import fork_server_variables
     from flows.leftovers import clear_leftovers, running
     from flows.notify import report_failure
     from flows.runs import end_run, leave_name, new_run_name, start_run
@@ -187,6 +188,7 @@ def _run_once(retries: int, as_json: bool, command: Sequence[str], **options: An
             start_run(chain.store, name, plain, command)
             leave_name(name)
             if any(one.action == "run" or one.checks_again for one in stages) or not _reuse_all(chain, stages):
+                variables |= fork_server_variables(variables["TMPDIR"], any(_needs_engine(one) for one in stages))
                 _run_flow(folder, recipe, name, selection, chain.selected, retries, as_json, end_with, lock, variables)
             end_run(chain.store, name, "succeeded")
         except StoreError as error:
@@ -232,6 +234,10 @@ def _make_plan(chain: "Chain", verify: bool, against: str | None = None) -> "lis
     except LineageError as error:
         warn(f"{error}\nThe plan is made without earlier runs to compare with.")
         return make_plan(chain, lambda stage: [], lambda key: None, verify)
+
+
+def _needs_engine(planned: "PlannedStage") -> bool:
+    return planned.action == "run" and planned.stage != "data"
 
 
 def _check_key(recipe: "Recipe", stages: "list[PlannedStage]") -> None:

@@ -3,8 +3,6 @@
 import platform
 from functools import cache
 
-import httpx
-
 from infra.sandbox.config import configured_sandbox
 from infra.sandbox.interface import SandboxUnavailable
 from infra.sandbox.token import read_token
@@ -23,6 +21,8 @@ def sandbox_python() -> str:
 
 @cache
 def _of_service(url: str) -> str:
+    import httpx  # takes a while
+
     token = read_token(None)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:

@@ -18,6 +18,8 @@ from infra.errors import LonghaulError
 from infra.progress.tasks import task
 from infra.store.manifest import FileEntry
 
+SCHEME = "s3://"
+"""How an address in S3 begins; any other is a path."""
 PROGRESS_FROM = 64 << 20
 """Bytes from which on a transfer reports its progress: smaller ones take no time."""
 

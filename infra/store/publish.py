@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from infra.files import make_folders, sync_folder
-from infra.store.backend import StoreError, file_sha256, naming, transfer_progress
+from infra.store.backend import SCHEME, StoreError, file_sha256, naming, transfer_progress
 from infra.store.publication import HUB, MARKER, WAY_OUT, Publication, Published, check_replaceable
-from infra.store.s3_client import SCHEME
 
 
 def publish(publication: Publication, destination: str, replace: bool = False, public: bool = False) -> Published:

@@ -13,9 +13,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from infra.store.backend import Count, Leftover, StoredFile, StoreError, run_concurrently, transfer_progress
+from infra.store.backend import SCHEME, Count, Leftover, StoredFile, StoreError, run_concurrently, transfer_progress
 from infra.store.manifest import FileEntry
-from infra.store.s3_client import ABSENT, CONNECTIONS, SCHEME, connect, encryption, error_code, naming, split_address
+from infra.store.s3_client import ABSENT, CONNECTIONS, connect, encryption, error_code, naming, split_address
 from infra.store.s3_download import ObjectDownload, download, fetch_to_cache, stored_digests, whole_object
 from infra.store.s3_upload import Bucket, S3Incoming, send_text
 

@@ -22,12 +22,11 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
 
-from infra.store.backend import StoreError
+from infra.store.backend import SCHEME, StoreError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-SCHEME = "s3://"
 CONNECTIONS = 16
 ATTEMPTS = 5
 """How often a body is sent or read before it is given up."""

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import FlexibleChecksumError, HTTPClientError, IncompleteReadError
 
-from infra.store.backend import Count, Damaged, StoredFile, damage, run_concurrently
+from infra.store.backend import SCHEME, Count, Damaged, StoredFile, damage, run_concurrently
 from infra.store.local import LocalBackend
 from infra.store.manifest import FileEntry
-from infra.store.s3_client import ATTEMPTS, SCHEME, again, naming
+from infra.store.s3_client import ATTEMPTS, again, naming
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

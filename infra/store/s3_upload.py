@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from infra.store.backend import Count, StoredFile, StoreError, changed, run_concurrently
+from infra.store.backend import SCHEME, Count, StoredFile, StoreError, changed, run_concurrently
 from infra.store.backend import naming as naming_path
-from infra.store.s3_client import ABSENT, ATTEMPTS, SCHEME, again, base64_digest, error_code, naming
+from infra.store.s3_client import ABSENT, ATTEMPTS, again, base64_digest, error_code, naming
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

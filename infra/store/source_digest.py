@@ -8,9 +8,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from infra.store.backend import SCHEME, StoreError
 from infra.store.file_digest import digest_of_path
-from infra.store.s3 import SCHEME, S3Backend
-from infra.store.store import StoreError
 
 
 def digest_of_address(address: str, cache: Path, belongs: Callable[[str], bool] = lambda path: True) -> str:
@@ -23,6 +22,8 @@ def digest_of_address(address: str, cache: Path, belongs: Callable[[str], bool] 
             return digest_of_path(Path(address), cache, belongs)
         except OSError as error:
             raise StoreError(f"{address} cannot be read: {error.strerror or error}") from error
+    from infra.store.s3 import S3Backend  # boto3 takes a while to import
+
     # The address may be an object's own, or a prefix with objects below it.
     parent, _, name = address.rstrip("/").rpartition("/")
     files = S3Backend(address).files("")

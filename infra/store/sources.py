@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from infra.store.backend import StoreError
-from infra.store.s3 import SCHEME, download_file, download_folder
+from infra.store.backend import SCHEME, StoreError
 from infra.store.source import Source
 from infra.store.source_digest import digest_of_address
 
@@ -97,6 +96,8 @@ def resolve_split(name: str, config: str | None, split: str | None) -> ResolvedS
 def bring(source: ResolvedSource, folder: Path) -> Source:
     """Bring what was resolved to this machine; what is downloaded goes to `folder`. Raises StoreError."""
     if source.address.startswith(SCHEME):
+        from infra.store.s3 import download_file, download_folder  # boto3 takes a while to import
+
         if source.kind == "file":
             return Source(download_file(source.address, folder), source.address)
         left_out = download_folder(source.address, folder, source.belongs)

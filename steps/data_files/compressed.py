@@ -7,8 +7,6 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow
-
 from steps.problem import MalformedRow
 
 LONGEST_LINE = 64 << 20
@@ -58,5 +56,7 @@ def _open(path: Path, gzipped: bool, zstandard: bool) -> io.BufferedIOBase:
     if gzipped:
         return gzip.open(path)
     if zstandard:
+        import pyarrow  # takes a while
+
         return io.BufferedReader(pyarrow.CompressedInputStream(pyarrow.OSFile(os.fspath(path)), "zstd"), 1 << 20)
     return path.open("rb")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from steps.data_files.compressed import LONGEST_LINE, read_lines
-from steps.data_files.parquet import read_parquet
 from steps.problem import MalformedRow, parse_row
 
 NOT_READ = (".csv", ".tsv", ".arrow", ".xlsx", ".zip", ".tar", ".tgz", ".tar.gz", ".bz2", ".xz", ".7z", ".txt", ".py")
@@ -30,6 +29,8 @@ def read_file(path: Path, name: str) -> Iterator[NumberedRow]:
     with path.open("rb") as file:
         start = file.read(64)
     if start.startswith(b"PAR1") or name.endswith(".parquet"):
+        from steps.data_files.parquet import read_parquet  # pyarrow takes a while to import
+
         yield from read_parquet(path, name)
     elif name.endswith(".json") and start.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"[":
         yield from _read_list(path, name)

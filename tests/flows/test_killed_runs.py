@@ -12,9 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flows.fork_server.client import SCRIPT
+from flows.fork_server.start import SERVER
 from flows.guard import KILLED
 from flows.leftovers import SHARED_MEMORY, TEMPORARY
 from tests.flows.home import LONGHAUL, ROOT, Home
+from tests.processes import running_below
 
 LONG = ["--until", "data", "--set", "data.nano_world.sft_examples=400000"]
 """A stage that takes a minute and needs no engine."""
@@ -48,13 +51,16 @@ class Running:
         self.below = psutil.Process(self.process.pid).children(recursive=True)
 
     def _in_stage(self) -> bool:
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return any("wandb-core" in child.name() for child in children)
+        return any("wandb-core" in " ".join(line) for _, line in running_below(self.process.pid))
 
     def pid(self, part: str) -> int:
-        """The process of a part of the run; not its guard, which comes before it."""
+        """The process of a part of the run; not its guard, which comes before it, nor a fork server's client."""
         words = {"flow": "run", "stage": "step"}
-        return [p.pid for p in self.below if words[part] in p.cmdline()][-1] if part in words else self.process.pid
+        if part == "fork server":
+            return next(p.pid for p in self.below if SERVER in p.cmdline())
+        if part not in words:
+            return self.process.pid
+        return [p.pid for p in self.below if words[part] in p.cmdline() and SCRIPT not in p.cmdline()][-1]
 
     def left(self) -> list[psutil.Process]:
         """What still runs, in the end."""
@@ -145,10 +151,13 @@ def test_what_a_run_left_that_was_killed_with_all_its_processes_is_cleared_by_th
     assert not after.temporary_entries()
 
 
-def test_a_run_that_ignores_a_closed_terminal_continues_until_it_is_stopped_from_another(tmp_path: Path) -> None:
+def test_a_run_without_terminal_and_fork_server_continues_until_it_is_stopped(tmp_path: Path) -> None:
     run = Running(tmp_path, "nohup")
+    server = run.pid("fork server")
+    assert server in [each.pid for each in psutil.Process(run.pid("stage")).parents()]
     run.process.send_signal(signal.SIGHUP)
-    assert len(psutil.wait_procs(run.below, 3)[1]) == len(run.below)
+    os.kill(server, signal.SIGKILL)
+    assert [each.pid for each in psutil.wait_procs(run.below, 3)[0]] == [server]
     assert run.status() == "running"
     name = run.runs()[-1]["run"]
     stopped = run.home.longhaul("stop", name)

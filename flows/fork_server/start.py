@@ -1,0 +1,48 @@
+"""Whether a run has a fork server, and starting it.
+
+A run on one machine has one, unless LONGHAUL_FORK_SERVER is `off`; not where there is a GPU: a library that begins to
+use it when it is imported would break the forks, and what imports take is little there beside the work.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from flows.fork_server.client import SOCKET
+
+SETTING = "LONGHAUL_FORK_SERVER"
+"""`off` for a plain process for each step. By default a run has a fork server."""
+ENGINES = "LONGHAUL_FORK_SERVER_ENGINES"
+"""Set for a fork server that is to import engines too."""
+SERVER = str(Path(__file__).resolve().with_name("server.py"))
+LONGEST_SOCKET = 107
+"""Bytes of a socket's path, at most (unix(7))."""
+
+
+def fork_server_variables(temporary: str, engines: bool) -> dict[str, str]:
+    """Environment variables for a flow whose steps are to be forks; none where they are not to be.
+
+    Args:
+        temporary: the run's folder for temporary files, which nobody else may read.
+        engines: whether a step needs them.
+    """
+    path = os.path.join(temporary, "fork-server")
+    if os.environ.get(SETTING) == "off" or os.path.exists("/dev/nvidiactl") or len(os.fsencode(path)) > LONGEST_SOCKET:
+        return {}
+    return {SOCKET: path, **({ENGINES: "1"} if engines else {})}
+
+
+def start_fork_server(environment: Mapping[str, str] = os.environ) -> int | None:
+    """Start the fork server that an environment names. Returns a descriptor of its process; None where none is named.
+
+    It imports while Metaflow starts and the first step makes data.
+    """
+    if SOCKET not in environment:
+        return None
+    # PYTHONUNBUFFERED is what Metaflow sets for steps.
+    process = subprocess.Popen(
+        [sys.executable, SERVER], stdin=subprocess.DEVNULL, env={**environment, "PYTHONUNBUFFERED": "x"}
+    )
+    return os.pidfd_open(process.pid)
