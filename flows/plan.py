@@ -85,7 +85,7 @@ def make_plan(
         if not {each.stage for each in inputs.values()} <= known.keys():
             plan.append(PlannedStage(stage, "skip", f"not selected ({chain.selection.options})", ""))
             continue
-        planner = _Planner(chain, stage, known, earlier_runs(stage), read)
+        planner = _Planner(chain, stage, known, earlier_runs, read)
         planned = replace(planner.planned(), parts=planner.parts)
         if planned.action == "run" and (failed := last_failure(planned.key)):
             planned = replace(planned, reason=f"{_failure_reason(failed)}; {planned.reason}")
@@ -131,8 +131,13 @@ class _Planner:
     chain: Chain
     stage: str
     known: dict[str, StageRecord | None]
-    earlier: Sequence[StageRecord]
+    earlier_runs: Callable[[str], Sequence[StageRecord]]
     read: bool
+
+    @cached_property
+    def earlier(self) -> Sequence[StageRecord]:
+        """Earlier successes of the stage, looked for where it would run: others need no index."""
+        return self.earlier_runs(self.stage)
 
     @cached_property
     def parts(self) -> KeyParts:

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence, Set
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from flows.chain import Chain
     from flows.plan import PlannedStage
     from flows.selection import Selection
+    from infra.lineage.index import LineageIndex
     from steps.recipe import Recipe
 
 FLOW = Path(__file__).parents[1] / "post_train.py"
@@ -221,7 +223,7 @@ def _make_plan(chain: "Chain", verify: bool, against: str | None = None) -> "lis
     """The plan, with differences from the nearest earlier runs, or from the one that is named. Where the lineage index
     cannot be used it says so, and the plan's reasons name no earlier run."""
     from flows.plan import make_plan
-    from infra.lineage.tables import LineageError
+    from infra.lineage.errors import LineageError
 
     try:
         if against is not None:
@@ -229,8 +231,16 @@ def _make_plan(chain: "Chain", verify: bool, against: str | None = None) -> "lis
 
             earlier = {record.stage: [record] for record in run_records(chain.store, against)}
             return make_plan(chain, lambda stage: earlier.get(stage, []), lambda key: None, verify)
-        with synced_index(chain.store) as (index, _):
-            return make_plan(chain, index.succeeded, index.last_failure, verify)
+        with ExitStack() as stack:
+
+            @cache
+            def index() -> "LineageIndex":
+                return stack.enter_context(synced_index(chain.store))[0]
+
+            # Where all stages are reused nobody asks, and the index is not opened.
+            return make_plan(
+                chain, lambda stage: index().succeeded(stage), lambda key: index().last_failure(key), verify
+            )
     except LineageError as error:
         warn(f"{error}\nThe plan is made without earlier runs to compare with.")
         return make_plan(chain, lambda stage: [], lambda key: None, verify)

@@ -7,10 +7,11 @@ from typing import Any
 from sqlalchemy import select
 
 from infra.flatten import flatten
+from infra.lineage.errors import LineageError
 from infra.lineage.graph import Node
 from infra.lineage.index import LineageIndex
 from infra.lineage.row_values import artifact_id, plain
-from infra.lineage.tables import LineageError, edges, executions, nodes, reading, stage_runs
+from infra.lineage.tables import edges, executions, nodes, reading, stage_runs
 from infra.store.evaluation_stages import evaluation_figures
 from infra.store.records import StageRecord
 

@@ -15,13 +15,13 @@ from typing import Any, Self
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, Table, delete, func, select
 
+from infra.lineage.errors import LineageError
 from infra.lineage.graph import Node, Subgraph
 from infra.lineage.resolve import find, newest_run
 from infra.lineage.row_values import artifact_id, evaluation_rank, plain, source_id, unpack
 from infra.lineage.rows import DataRow, ModelRow, Page, RowT, RunDetail, RunRow, SyncResult
 from infra.lineage.tables import (
     IndexUnusable,
-    LineageError,
     address_of,
     among,
     executions,

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
+from infra.lineage.errors import LineageError
 from infra.lineage.graph import Node
 from infra.lineage.index import LineageIndex, model_row
 from infra.lineage.resolve import candidates, find
 from infra.lineage.row_values import artifact_id, execution_id, number, plain
 from infra.lineage.rows import ModelRow
-from infra.lineage.tables import LineageError, among, items, reading, runs, stage_runs
+from infra.lineage.tables import among, items, reading, runs, stage_runs
 from infra.lineage.traversal import number_of, reach
 from infra.store.records import StageRecord
 

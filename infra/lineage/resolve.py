@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, select
 
+from infra.lineage.errors import LineageError
 from infra.lineage.graph import Node
 from infra.lineage.row_values import plain
-from infra.lineage.tables import LineageError, items, nodes, runs, stage_runs, tags
+from infra.lineage.tables import items, nodes, runs, stage_runs, tags
 from infra.lineage.traversal import read_nodes
 
 SHORTEST_DIGEST = 6

@@ -14,9 +14,9 @@ from functools import cached_property
 from typing import Any
 
 from infra.flatten import flatten
+from infra.lineage.errors import LineageError
 from infra.lineage.rows import RunDetail, RunRow
 from infra.lineage.statistics import Mean, mean_interval, paired_difference
-from infra.lineage.tables import LineageError
 from infra.store.evaluation_stages import evaluated_stage, evaluation_of, is_evaluation
 from infra.store.records import StageRecord
 

@@ -37,7 +37,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError
 
-from infra.errors import LonghaulError
+from infra.lineage.errors import LineageError
 from infra.lineage.row_values import DamagedRow
 
 SCHEMA = 4
@@ -186,10 +186,6 @@ items = Table(
     Index("lineage_items_search", "model", "started", "node", "search").ddl_if(dialect="sqlite"),
     Index("lineage_items_name", "source", "name"),
 )
-
-
-class LineageError(LonghaulError, RuntimeError):
-    """The index cannot answer; the message says why, and the way out."""
 
 
 class IndexUnusable(LineageError):

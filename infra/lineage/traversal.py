@@ -10,9 +10,10 @@ from typing import Literal
 
 from sqlalchemy import Connection, func, select, union_all
 
+from infra.lineage.errors import LineageError
 from infra.lineage.graph import Edge, Node, Subgraph
 from infra.lineage.row_values import plain
-from infra.lineage.tables import LineageError, among, edges, nodes
+from infra.lineage.tables import among, edges, nodes
 
 Direction = Literal["upstream", "downstream"]
 DIRECTIONS: tuple[Direction, ...] = ("upstream", "downstream")

@@ -8,13 +8,20 @@ that is missing must not change the digest.
 
 import ast
 import hashlib
+import json
 import os
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
+from typing import Any
 
+from infra.environment import CACHE
+from infra.files import write_text_atomically
 from infra.stages.neutral import is_neutral
 
 PROJECT = ("flows", "steps", "infra")
@@ -72,20 +79,6 @@ def _names(tree: ast.AST, package: str) -> tuple[set[str], set[str], set[str]]:
     return inside, foreign, strings
 
 
-def _files_beside(strings: set[str], module: Path) -> list[Path]:
-    """What strings in a module name in its folder: files (programs, templates), and folders of data with all that is in
-    them. A package of the project is not data: what is reached of it is imported."""
-    files: list[Path] = []
-    for path in module.parent.iterdir():
-        if path.name not in strings:
-            continue
-        if path.is_file():
-            files.append(path)
-        elif path.is_dir() and not (path / "__init__.py").exists():
-            files += [file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
-    return sorted(files)
-
-
 def _without_documentation(tree: ast.Module) -> ast.Module:
     """The tree without docstrings, imports for types, and the descriptions of settings (`Field(description=…)`)."""
     for node in ast.walk(tree):
@@ -104,34 +97,110 @@ def _without_documentation(tree: ast.Module) -> ast.Module:
 
 @dataclass(frozen=True)
 class _Module:
-    """What a module of the project reaches."""
+    """What a module of the project holds and reaches."""
 
-    imports: set[str]
-    packages: set[str]
+    digest: str
+    """See `_content`."""
+    imports: tuple[str, ...]
+    packages: tuple[str, ...]
     """First parts of what it imports from elsewhere."""
-    files: list[Path]
+    strings: tuple[str, ...]
+    """Those that may name a file beside it."""
+
+    @property
+    def values(self) -> list[Any]:
+        """As the file that remembers modules has them."""
+        return [self.digest, self.imports, self.packages, self.strings]
+
+
+def _read(name: str, path: Path, modified: int) -> _Module:
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    imports, packages, strings = _names(ast.parse(path.read_text(encoding="utf-8")), package)
+    names = {string for string in strings if 0 < len(string) < 256 and not {"/", "\n"} & set(string)}
+    return _Module(_content(path, modified), *(tuple(sorted(each)) for each in (imports, packages, names)))
+
+
+class _Remembered:
+    """Modules as they were read, in this process or an earlier one, for as long as their files look the same: to read
+    all of them takes a second, and a plan should not."""
+
+    FILE = CACHE / "code_digests.json"
+    RECENT_NS = 2_000_000_000
+    """A file that changed less than this ago may change again with the same time of change."""
+
+    def __init__(self) -> None:
+        own = Path(__file__).stat()
+        self._format = f"{sys.version} {own.st_mtime_ns} {own.st_size}"
+        self._modules: dict[str, tuple[int, int, _Module]] = {}
+        self._new = False
+        with suppress(OSError, ValueError, TypeError):  # it only saves time, so it may be missing or damaged
+            remembered = json.loads(self.FILE.read_text(encoding="utf-8"))
+            if remembered["format"] == self._format:
+                for path, (modified, size, digest, *names) in remembered["modules"].items():
+                    self._modules[path] = (modified, size, _Module(digest, *map(tuple, names)))
+
+    def module(self, name: str, path: Path) -> _Module:
+        """A module of the project and its file."""
+        status, key = path.stat(), str(path)
+        known = self._modules.get(key)
+        if known is None or known[:2] != (status.st_mtime_ns, status.st_size):
+            known = (status.st_mtime_ns, status.st_size, _read(name, path, status.st_mtime_ns))
+            self._modules[key] = known
+            self._new = True
+        return known[2]
+
+    def save(self) -> None:
+        """For processes to come."""
+        if not self._new:
+            return
+        self._new = False
+        latest = time.time_ns() - self.RECENT_NS
+        modules = {
+            path: [modified, size, *module.values]
+            for path, (modified, size, module) in self._modules.items()
+            if modified < latest
+        }
+        with suppress(OSError):  # a full or read-only disk
+            write_text_atomically(self.FILE, json.dumps({"format": self._format, "modules": modules}))
 
 
 @cache
-def _read(name: str, path: Path, modified: int) -> _Module:
-    """Once for each state of a file: stages share most of their modules."""
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    imports, packages, strings = _names(ast.parse(path.read_text(encoding="utf-8")), package)
-    return _Module(imports, packages, _files_beside(strings, path))
+def _remembered() -> _Remembered:
+    return _Remembered()
 
 
 def _module(name: str, path: Path) -> _Module:
-    return _read(name, path, path.stat().st_mtime_ns)
+    return _remembered().module(name, path)
+
+
+@cache
+def _files_beside(strings: tuple[str, ...], module: Path) -> list[Path]:
+    """What strings in a module name in its folder: files (programs, templates), and folders of data with all that is in
+    them. A package of the project is not data: what is reached of it is imported."""
+    files: list[Path] = []
+    for entry in os.scandir(module.parent):
+        if entry.name not in strings:
+            continue
+        path = Path(entry.path)
+        if path.is_file():
+            files.append(path)
+        elif path.is_dir() and not (path / "__init__.py").exists():
+            files += [file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    return sorted(files)
 
 
 def reached_modules(module: str, leave_out: Callable[[str], bool] = is_neutral) -> list[str]:
     """`module` and every module of the project that it imports, directly or not, sorted; without those that are left
     out, which are by default the neutral ones."""
     reached: set[str] = set()
+    seen: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        path = None if name in reached or leave_out(name) else _source(name)
+        if name in seen:
+            continue
+        seen.add(name)
+        path = None if leave_out(name) else _source(name)
         if path is None:
             continue
         reached.add(name)
@@ -157,9 +226,11 @@ def code_digests(module: str, leave_out: Callable[[str], bool] = is_neutral) -> 
     for name in reached_modules(module, leave_out):
         path = _source(name)
         assert path is not None
-        digests[name] = _content(path, path.stat().st_mtime_ns)
-        for file in _module(name, path).files:
+        module_read = _module(name, path)
+        digests[name] = module_read.digest
+        for file in _files_beside(module_read.strings, path):
             digests[file.relative_to(_ROOT).as_posix()] = _content(file, file.stat().st_mtime_ns)
+    _remembered().save()
     return digests
 
 
@@ -169,7 +240,7 @@ def imported_packages(module: str, leave_out: Callable[[str], bool] = is_neutral
     for name in reached_modules(module, leave_out):
         path = _source(name)
         assert path is not None
-        packages |= _module(name, path).packages
+        packages.update(_module(name, path).packages)
     return packages
 
 

@@ -8,7 +8,7 @@ there, and a table that it does not name keeps those of Longhaul.
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
@@ -75,7 +75,12 @@ for, `max_domain_share` is what curation allows.
 @cache
 def shipped_suite(stage: str) -> Suite:
     """The suite of a stage that comes with Longhaul."""
-    return load_suite(SHIPPED / f"{stage}.yaml", TABLES[stage], load_shared(SHIPPED))
+    return load_suite(SHIPPED / f"{stage}.yaml", TABLES[stage], _shipped_shared())
+
+
+@cache
+def _shipped_shared() -> dict[str, list[Any]]:
+    return load_shared(SHIPPED)
 
 
 @cache
@@ -121,7 +126,7 @@ class GatesConfig(BaseModel):
             folder = Path(self.folder)
             if not folder.is_dir():
                 raise SuiteRefused(f"gates.folder: {folder} is not a folder")
-            shared = {**load_shared(SHIPPED), **load_shared(folder)}
+            shared = {**_shipped_shared(), **load_shared(folder)}
             for path in sorted((*folder.rglob("*.yaml"), *folder.rglob("*.yml"))):
                 stage = path.relative_to(folder).with_suffix("").as_posix()
                 if path == folder / SHARED:

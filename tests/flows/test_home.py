@@ -48,7 +48,12 @@ def test_a_plan_reads_the_store_in_the_home(home: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [("runs",), ("show", "run-1"), ("diff", "run-1", "run-1"), ("plan", "--config", str(ROOT / "configs/smoke.yaml"))],
+    [
+        ("runs",),
+        ("show", "run-1"),
+        ("diff", "run-1", "run-1"),
+        ("plan", "--config", str(ROOT / "configs/smoke.yaml"), "--force"),
+    ],
     ids=lambda command: command[0],
 )
 def test_every_command_uses_the_index_that_the_environment_names(

@@ -41,11 +41,11 @@ from openlineage.client.facet_v2 import (
 )
 from openlineage.client.serde import Serde
 
+from infra.lineage.errors import LineageError
 from infra.lineage.export.facets import LonghaulEvaluationDatasetFacet, LonghaulStageRunFacet
 from infra.lineage.graph import Node, Subgraph
 from infra.lineage.index import LineageIndex
 from infra.lineage.rows import RunDetail
-from infra.lineage.tables import LineageError
 from infra.store.evaluation_stages import is_evaluation
 from infra.store.records import StageRecord
 from infra.store.store import Ref

@@ -24,7 +24,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from infra.lineage.tables import LineageError
+from infra.lineage.errors import LineageError
 from infra.lineage.web.security import AllowedHosts, Headers, ReadOnly, TokenGate
 from infra.lineage.web.site import NotFound, Site
 from infra.lineage.web.templating import page

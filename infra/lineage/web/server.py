@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import uvicorn
 
 from infra.connections import affordable, bounded_protocol
-from infra.lineage.tables import LineageError
+from infra.lineage.errors import LineageError
 from infra.lineage.web.app import lineage_app
 from infra.lineage.web.site import Site
 from infra.sandbox.service import is_loopback

@@ -13,13 +13,13 @@ from jsonschema import Draft202012Validator, ValidationError
 from referencing import Registry, Resource
 
 from infra.lineage import export
+from infra.lineage.errors import LineageError
 from infra.lineage.export import facets
 from infra.lineage.export.mermaid import escaped, mermaid
 from infra.lineage.export.openlineage import events
 from infra.lineage.export.selection import as_data, of_run, whole
 from infra.lineage.graph import Edge, Node, Subgraph
 from infra.lineage.index import LineageIndex
-from infra.lineage.tables import LineageError
 from infra.store.open import open_store
 from infra.store.store import Ref
 from tests.infra.lineage.records import BEFORE_RL, History, digest, reused, stage_record, write_history

@@ -5,11 +5,11 @@ from typing import Any
 import boto3
 import pytest
 
+from infra.lineage.errors import LineageError
 from infra.lineage.graph import is_folded
 from infra.lineage.index import LineageIndex
 from infra.lineage.row_values import evaluation_number
 from infra.lineage.rows import ModelRow
-from infra.lineage.tables import LineageError
 from infra.store.evaluation_stages import is_evaluation
 from infra.store.open import open_store
 from infra.store.records import FORMAT, Failure, StageRecord, write

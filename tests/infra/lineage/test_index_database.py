@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, func, select, text
 
+from infra.lineage.errors import LineageError
 from infra.lineage.index import LineageIndex
-from infra.lineage.tables import LineageError, meta, metadata, reading
+from infra.lineage.tables import meta, metadata, reading
 from infra.lineage.web.neighbourhood import neighbourhood_of
 from infra.store.open import open_store
 from infra.store.store import Store

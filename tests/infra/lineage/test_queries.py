@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from infra.flatten import flatten
+from infra.lineage.errors import LineageError
 from infra.lineage.graph import Subgraph
 from infra.lineage.histories import changes, differences, history
 from infra.lineage.index import LineageIndex
 from infra.lineage.queries import find_all, models_that_saw, reruns
-from infra.lineage.tables import LineageError
 from infra.store.open import open_store
 from tests.infra.lineage.records import CHAIN, NO_MODEL, History, digest, ref, reused, stage_record, write_history
 

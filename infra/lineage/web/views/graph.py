@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from infra.lineage.tables import LineageError
+from infra.lineage.errors import LineageError
 from infra.lineage.web.neighbourhood import drawing, neighbourhood_of
 from infra.lineage.web.panel import panel_of
 from infra.lineage.web.site import NotFound, Site

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from infra.flatten import flatten
+from infra.lineage.errors import LineageError
 from infra.lineage.rows import RunDetail
-from infra.lineage.tables import LineageError
 from infra.lineage.web.curves import curves_of
 from infra.lineage.web.live import SILENT_SECONDS, RunState
 from infra.lineage.web.site import NotFound, Site
