@@ -68,7 +68,7 @@ def test_every_command_uses_the_index_that_the_environment_names(
 def test_a_plan_goes_without_an_index_that_cannot_be_used(home: Path, tmp_path: Path) -> None:
     (tmp_path / "index.sqlite").mkdir()
     broken = f"sqlite:///{tmp_path / 'index.sqlite'}"
-    command = ("plan", "--config", str(ROOT / "configs" / "smoke.yaml"), "--json")
+    command = ("plan", "--config", str(ROOT / "configs" / "smoke.yaml"), "--force", "--json")
     done = longhaul(*command, folder=ROOT, LONGHAUL_HOME=str(home), LONGHAUL_LINEAGE_INDEX=broken)
     assert json.loads(done.stdout)["stages"]
     assert "cannot be used" in done.stderr and "without earlier runs" in done.stderr
