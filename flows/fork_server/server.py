@@ -1,6 +1,6 @@
 """The fork server: imports what steps of a flow import, and forks for each step. Started by the flow's guard.
 
-A step on its own imports for 10 s what it needs to compute for 2: vLLM takes 6 s, torch and DeepSpeed 3, Metaflow 1.
+A step on its own imports for 8 s what it then computes with for 2: vLLM takes 6 s, torch 1, Metaflow and the chain 1.
 Here that happens once in a run, beside the first steps.
 
 Invariants:
