@@ -19,7 +19,7 @@ def main() -> None:
     elif thing == "modules":
         print(*sys.modules)
     elif thing == "exit":
-        threading.Thread(target=lambda: (time.sleep(0.2), print("a thread's last word"))).start()
+        threading.Timer(0.2, print, ["a thread's last word"]).start()
         sys.exit(3)
     elif thing == "message":
         sys.exit("a message")
