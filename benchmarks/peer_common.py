@@ -66,7 +66,7 @@ class Clock:
 
     def iteration_ended(self, tokens: int, rollout_seconds: float) -> None:
         """Record the end of an iteration: the tokens generated in it, and the seconds of generating and judging."""
-        self.end = time.perf_counter()
+        self.end = time.perf_counter(), time.process_time()
         self.iterations += 1
         if self.iterations == self.warm_up:
             self.start = self.end
@@ -80,7 +80,8 @@ class Clock:
         lengths = sorted(self.chat.lengths)
         return {
             "tokens": self.tokens,
-            "seconds": self.end - self.start,
+            "seconds": self.end[0] - self.start[0],
+            "processor_seconds": self.end[1] - self.start[1],
             "rollout_seconds": self.rollout_seconds,
             "mean_tokens": statistics.fmean(lengths),
             "p99_tokens": lengths[int(0.99 * (len(lengths) - 1))],

