@@ -76,7 +76,7 @@ def main() -> None:
         "accuracy": results["results"][TASK][f"exact_match,{READING}"],
         "standard_error": results["results"][TASK][f"exact_match_stderr,{READING}"],
         "seconds": seconds,
-        "prompts": [sample["arguments"]["gen_args_0"]["arg_0"] for sample in samples],
+        "prompts": [sample["arguments"][0][0] for sample in samples],
     }
     print(json.dumps(figures))
 

@@ -4,11 +4,8 @@ python -m tests.real_model_process CHECKPOINT DTYPE      prints one line of JSON
 """
 
 import json
-import math
 import os
-import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 from random import Random
@@ -21,13 +18,12 @@ os.environ.update({name: value for name, value in engine_environment().items() i
 import torch
 
 from infra.configs import EngineConfig, TrainerConfig
-from infra.inference.engine import Completion, Engine, Request
+from infra.inference.engine import Engine, Request
 from infra.training.trainer import Trainer
 from infra.weights.handover import HandOver
 from steps.chat import Chat
 from steps.configs.phase import PhaseConfig
 from steps.packing import pack
-from steps.published_weights import in_dtype
 from steps.supervised import train
 from steps.token_example import TokenExample
 
@@ -48,24 +44,6 @@ def differences(engine: Engine, trainer: Trainer, prompt: list[int]) -> list[flo
     return results
 
 
-def published_difference(trainer: Trainer, dtype: str, prompt: list[int], written: Completion) -> float:
-    """How far vLLM's log-probabilities are from those of `written`, once it has loaded the weights as they are
-    published; infinite where it writes something else."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder, target = Path(temporary) / "model", Path(temporary) / "published"
-        trainer.save(folder)
-        target.mkdir()
-        in_dtype(folder, dtype, target)
-        for file in folder.iterdir():
-            if not (target / file.name).exists():
-                shutil.copyfile(file, target / file.name)
-        engine = Engine(target, EngineConfig(dtype="bfloat16", context=128, max_sequences=4, kv_cache_mb=64))
-        (again,) = engine.generate_all([Request(prompt, 32, 0, temperature=0.0)])
-    if again.tokens != written.tokens:
-        return math.inf
-    return max(abs(one - other) for one, other in zip(again.logprobs, written.logprobs, strict=True))
-
-
 def main(folder: Path, dtype: Literal["float32", "bfloat16"]) -> dict[str, Any]:
     """Differences before and after, what the engine writes after, the losses, seconds."""
     start = time.monotonic()
@@ -84,17 +62,12 @@ def main(folder: Path, dtype: Literal["float32", "bfloat16"]) -> dict[str, Any]:
             weight.copy_(weight.to(getattr(torch, dtype)))
     after = differences(engine, trainer, prompt)
     (written,) = engine.generate_all([Request(prompt, 32, 0, temperature=0.0)])
-    published = None
-    if dtype == "bfloat16":
-        engine.close()
-        published = published_difference(trainer, dtype, prompt, written)
     return {
         "before": before,
         "after": after,
         "losses": [one["SFT/loss"] for one in logged],
         "written": chat.text(written.tokens),
         "ended": written.ended,
-        "published": published,
         "seconds": time.monotonic() - start,
     }
 

@@ -50,8 +50,6 @@ def test_engine_and_trainer_agree_on_it_before_and_after_training(dtype: str, sm
         assert max(result[side]) < LARGEST[dtype], result
         assert fmean(result[side]) < MEAN[dtype], result
     assert result["losses"][-1] < 0.5 * result["losses"][0], result
-    if dtype == "bfloat16":
-        assert result["published"] < 1e-3, "vLLM computes something else from the weights that are published"
     if dtype == "float32":  # three steps are enough: the model boxes what it never boxed before, and ends by itself
         assert "\\boxed{" in result["written"] and result["ended"] == "stop", result
 
