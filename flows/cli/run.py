@@ -190,7 +190,8 @@ def _run_once(retries: int, as_json: bool, command: Sequence[str], **options: An
             start_run(chain.store, name, plain, command)
             leave_name(name)
             if any(one.action == "run" or one.checks_again for one in stages) or not _reuse_all(chain, stages):
-                variables |= fork_server_variables(variables["TMPDIR"], any(_needs_engine(one) for one in stages))
+                to_run = [one.stage for one in stages if one.action == "run"]
+                variables |= fork_server_variables(variables["TMPDIR"], recipe, to_run)
                 _run_flow(folder, recipe, name, selection, chain.selected, retries, as_json, end_with, lock, variables)
             end_run(chain.store, name, "succeeded")
         except StoreError as error:
@@ -244,10 +245,6 @@ def _make_plan(chain: "Chain", verify: bool, against: str | None = None) -> "lis
     except LineageError as error:
         warn(f"{error}\nThe plan is made without earlier runs to compare with.")
         return make_plan(chain, lambda stage: [], lambda key: None, verify)
-
-
-def _needs_engine(planned: "PlannedStage") -> bool:
-    return planned.action == "run" and planned.stage != "data"
 
 
 def _check_key(recipe: "Recipe", stages: "list[PlannedStage]") -> None:

@@ -1,16 +1,21 @@
 """Whether a run has a fork server, and starting it.
 
 A run on one machine has one, unless LONGHAUL_FORK_SERVER is `off`; not where there is a GPU: a library that begins to
-use it when it is imported would break the forks, and what imports take is little there beside the work.
+use it when it is imported would break the forks, and what imports take is little there beside the work; nor where
+engine or trainer are several processes.
 """
 
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.fork_server.client import SOCKET
+
+if TYPE_CHECKING:  # the guard of a flow imports this before it forks
+    from steps.recipe import Recipe
 
 SETTING = "LONGHAUL_FORK_SERVER"
 """`off` for a plain process for each step. By default a run has a fork server."""
@@ -21,17 +26,20 @@ LONGEST_SOCKET = 107
 """Bytes of a socket's path, at most (unix(7))."""
 
 
-def fork_server_variables(temporary: str, engines: bool) -> dict[str, str]:
+def fork_server_variables(temporary: str, recipe: "Recipe", to_run: Collection[str]) -> dict[str, str]:
     """Environment variables for a flow whose steps are to be forks; none where they are not to be.
 
     Args:
         temporary: the run's folder for temporary files, which nobody else may read.
-        engines: whether a step needs them.
+        to_run: the stages that are not reused.
     """
     path = os.path.join(temporary, "fork-server")
     if os.environ.get(SETTING) == "off" or os.path.exists("/dev/nvidiactl") or len(os.fsencode(path)) > LONGEST_SOCKET:
         return {}
-    return {SOCKET: path, **({ENGINES: "1"} if engines else {})}
+    # Ray and torchrun start processes of their own, which import again.
+    if not recipe.engine.workers == recipe.engine.tensor_parallel == recipe.trainer.ranks == 1:
+        return {}
+    return {SOCKET: path, **({ENGINES: "1"} if any(stage != "data" for stage in to_run) else {})}
 
 
 def start_fork_server(environment: Mapping[str, str] = os.environ) -> int | None:

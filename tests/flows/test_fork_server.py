@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from flows.fork_server.client import SOCKET
-from flows.fork_server.start import SETTING, fork_server_variables
+from flows.fork_server.start import ENGINES, SETTING, fork_server_variables
+from steps.recipe import load_recipe
 from tests.flows.home import ROOT, in_home
 
 PROBE = str(Path(__file__).with_name("fork_probe.py"))
@@ -138,10 +139,14 @@ def test_what_becomes_of_the_client_becomes_of_the_fork(server: Server, number: 
     assert guard is not None and not psutil.wait_procs([step, guard], 10)[1]
 
 
-def test_a_run_without_the_fork_server_names_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_run_whose_steps_can_be_forks_names_a_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_recipe(ROOT / "configs" / "smoke.yaml")
+    several = recipe.model_copy(update={"trainer": recipe.trainer.model_copy(update={"ranks": 2})})
     monkeypatch.delenv(SETTING, raising=False)
     monkeypatch.setattr(os.path, "exists", lambda path: False)  # no GPU, whatever machine this is
-    assert fork_server_variables("/tmp/run", engines=False) == {SOCKET: "/tmp/run/fork-server"}
-    assert fork_server_variables("/tmp/" + "x" * 100, engines=False) == {}
+    assert fork_server_variables("/tmp/run", recipe, ["data"]) == {SOCKET: "/tmp/run/fork-server"}
+    assert fork_server_variables("/tmp/run", recipe, ["data", "import"]).keys() == {SOCKET, ENGINES}
+    assert fork_server_variables("/tmp/run", several, ["rl"]) == {}
+    assert fork_server_variables("/tmp/" + "x" * 100, recipe, ["rl"]) == {}
     monkeypatch.setenv(SETTING, "off")
-    assert fork_server_variables("/tmp/run", engines=False) == {}
+    assert fork_server_variables("/tmp/run", recipe, ["rl"]) == {}
