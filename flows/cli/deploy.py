@@ -38,8 +38,8 @@ def deploy(config_path: str, settings: tuple[str, ...], size: str | None, dry_ru
     """Deploy a recipe to a cluster as Argo workflows.
 
     The cluster is the one in Metaflow's configuration (`longhaul cloud configure`). There are two workflows, the chain
-    and the evaluation that follows it, with the recipe's schedule. Nothing runs before the scheduled time or
-    `argo submit --from workflowtemplate/posttrain`.
+    and the evaluation that follows it, named after the recipe, with the recipe's schedule. Nothing runs before the
+    scheduled time or `argo submit --from workflowtemplate/longhaul-RECIPE`.
     """
     from flows.cli.overrides import apply_overrides
     from flows.cluster.plan import (
@@ -49,6 +49,7 @@ def deploy(config_path: str, settings: tuple[str, ...], size: str | None, dry_ru
         redirected_endpoints,
         with_size,
     )
+    from flows.cluster.workflow_changes import workflow_name
     from flows.topology import enabled_steps
     from steps.recipe import check_recipe, load_recipe
 
@@ -60,12 +61,12 @@ def deploy(config_path: str, settings: tuple[str, ...], size: str | None, dry_ru
         fail("--out is for what --dry-run compiles: give both, or none")
     if leads := redirected_endpoints(os.environ):
         fail(f"{leads[0]} leads S3 to {os.environ[leads[0]]}, which no pod should use: unset it")
-    again = shlex.join(["argo", "submit", "--from", "workflowtemplate/posttrain"])
+    again = shlex.join(["argo", "submit", "--from", f"workflowtemplate/{workflow_name(recipe)}"])
     environment = compile_environment(recipe, os.environ, again)
     if not dry_run:
         for flow, its_recipe in flows.items():
             _create(its_recipe, flow, environment)
-            click.echo(f"deployed: {flow}")
+            click.echo(f"deployed: {workflow_name(its_recipe, flow == EVALUATION)}")
         return
     with tempfile.TemporaryDirectory() as place:
         documents = [one for flow, its in flows.items() for one in compiled(its, flow, Path(place), environment)]
@@ -85,8 +86,7 @@ def compiled(recipe: "Recipe", flow: str, folder: Path, environment: dict[str, s
 
     place = folder / Path(flow).stem
     place.mkdir(parents=True)
-    # By its path: with the project's folder on Python's path, Metaflow would pack what an old build says is in it.
-    _flow([str(FLOWS / "cluster" / "argo_recorder.py"), str(place), str(FLOWS / flow)], recipe, environment)
+    _flow("argo_recorder.py", [str(place)], recipe, flow, environment)
     documents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(place.glob("*.json"))]
     for document in documents:
         check_shipped(document)
@@ -97,17 +97,24 @@ def _create(recipe: "Recipe", flow: str, environment: dict[str, str]) -> None:
     """Compile, look at what would be sent, and then send it."""
     with tempfile.TemporaryDirectory() as place:
         compiled(recipe, flow, Path(place), environment)
-    _flow([str(FLOWS / flow)], recipe, environment)
+    _flow("argo_create.py", [], recipe, flow, environment)
 
 
-def _flow(command: list[str], recipe: "Recipe", environment: dict[str, str]) -> None:
-    """Run a flow's `argo-workflows create`. Ends with its error where that fails."""
+def _flow(script: str, arguments: list[str], recipe: "Recipe", flow: str, environment: dict[str, str]) -> None:
+    """Run a flow's `argo-workflows create` by a script of flows/cluster. Ends with its error where that fails."""
+    from flows.cluster.workflow_changes import changes_for
+
+    its_changes = changes_for(recipe, evaluation=flow == EVALUATION)
     with tempfile.TemporaryDirectory() as place:
+        changes = Path(place) / "changes.json"
+        changes.write_text(its_changes.model_dump_json(), encoding="utf-8")
+        # By its path: with the project's folder on Python's path, Metaflow would pack what an old build says is in it.
+        command = [str(FLOWS / "cluster" / script), *arguments, str(changes), str(FLOWS / flow)]
         config = Path(place) / "config.json"
         config.write_text(json.dumps(recipe.model_dump(mode="json")), encoding="utf-8")
         options = ["--no-pylint", "--quiet", "--datastore", "s3", "--metadata", "service", "--config", "config"]
         done = subprocess.run(
-            [sys.executable, *command, *options, str(config), "argo-workflows", "create"],
+            [sys.executable, *command, *options, str(config), "argo-workflows", "--name", its_changes.name, "create"],
             # A container or a service may have no USER, and Metaflow asks for one before a flow can say it.
             env={"METAFLOW_USER": os.environ.get("USER") or "longhaul", **environment},
             stdout=subprocess.PIPE,

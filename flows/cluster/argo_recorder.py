@@ -1,10 +1,11 @@
 """Compile a flow for Argo Workflows with nothing sent: what would be is written to a folder.
 
-    python flows/cluster/argo_recorder.py FOLDER FLOW ARGUMENT…      with the flow's own command line
+    python flows/cluster/argo_recorder.py FOLDER CHANGES FLOW ARGUMENT…      with the flow's own command line
 
 Metaflow's own way to show what it compiles (`create --only-json`) leaves out CronWorkflow and Sensor, and uploads the
 code package. Here `create` runs as it is; the two edges that it reaches are replaced: the Kubernetes API, which knows
-of nothing and records what it is sent, and the datastore in S3, which keeps the code package.
+of nothing and records what it is sent (FOLDER/*.json, and FOLDER/*.deleted for what is to go), and the datastore in
+S3, which keeps the code package.
 """
 
 import json
@@ -13,6 +14,9 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from flows.cluster.argo_create import ChangingApi, delete_missing_schedules
+from flows.cluster.workflow_changes import WorkflowChanges
 
 PACKAGE = "code-package.tgz"
 TOKEN = "written-by-a-dry-run"
@@ -45,15 +49,18 @@ class _Api:
         path = self.folder / f"{body['kind'].lower()}-{body['metadata']['name']}.json"
         path.write_text(json.dumps(document, indent=1), encoding="utf-8")
 
+    def delete_namespaced_custom_object(self, *, plural: str, name: str, **options: Any) -> None:
+        (self.folder / f"{plural.removesuffix('s')}-{name}.deleted").touch()
 
-def record(folder: Path, flow: str, arguments: list[str]) -> None:
+
+def record(folder: Path, changes: WorkflowChanges, flow: str, arguments: list[str]) -> None:
     """Run a flow's command line, and write what it would have sent."""
     from metaflow.plugins.argo import argo_client, argo_workflows_cli
     from metaflow.plugins.datastores.s3_storage import S3Storage
 
     class Client:
-        def get(self) -> _Api:
-            return _Api(folder)
+        def get(self) -> ChangingApi:
+            return ChangingApi(_Api(folder), changes)
 
     def save_bytes(self: Any, files: Iterator[tuple[str, Any]], overwrite: bool = False, len_hint: int = 0) -> None:
         for _, content in files:
@@ -71,9 +78,11 @@ def record(folder: Path, flow: str, arguments: list[str]) -> None:
         (S3Storage, "is_file", is_file),
     ):
         setattr(owner, name, instead)
+    delete_missing_schedules()
     sys.argv = [flow, *arguments]
     runpy.run_path(flow, run_name="__main__")
 
 
 if __name__ == "__main__":
-    record(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    its_changes = WorkflowChanges.model_validate_json(Path(sys.argv[2]).read_text(encoding="utf-8"))
+    record(Path(sys.argv[1]), its_changes, sys.argv[3], sys.argv[4:])

@@ -11,11 +11,13 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from flows.topology import enabled_stages
 from infra.cluster.config import ClusterConfig, StageResources
 from infra.cluster.placement import has_room, nodes_needed
 from infra.errors import LonghaulError
 from infra.notify import VARIABLE
 from infra.scheduling.config import LOOKS
+from infra.store.evaluation_stages import evaluated_stage
 from steps.recipe import ConfigRefused, Recipe, check_recipe
 
 ON_CLUSTER = "LONGHAUL_CLUSTER"
@@ -86,6 +88,29 @@ def for_evaluation(recipe: Recipe) -> Recipe:
     return recipe
 
 
+def exclusive_pools(recipe: Recipe) -> set[str]:
+    """Pools whose nodes are too few for all branches of long2short at the same time: stages take turns there."""
+    cluster = recipe.cluster or ClusterConfig()
+    needed: dict[str, int] = {}
+    for stage in enabled_stages(recipe):
+        if stage.startswith("long2short/"):
+            pool = cluster.resources(stage).pool or ""
+            needed[pool] = needed.get(pool, 0) + nodes_of(recipe, stage)
+    return {pool for pool, most in cluster.pools.items() if needed.get(pool, 0) > most}
+
+
+def _check_pools(recipe: Recipe, stages: list[str]) -> None:
+    """Raises CannotDeploy where a stage needs more nodes than its pool has."""
+    cluster = recipe.cluster or ClusterConfig()
+    for stage in stages:
+        pool, nodes = cluster.resources(stage).pool, nodes_of(recipe, stage)
+        if pool in cluster.pools and nodes > cluster.pools[pool]:
+            raise CannotDeploy(
+                f"{stage} needs {nodes} nodes, and the pool {pool} has {cluster.pools[pool]} (cluster.pools.{pool}): "
+                "choose a larger --size, raise the pool and that key, or lower trainer.ranks and engine.workers"
+            )
+
+
 def with_size(recipe: Recipe, size: str | None) -> Recipe:
     """The recipe with a size's section `cluster`, which the recipe's own keys override. Raises CannotDeploy."""
     if size is None:
@@ -96,7 +121,14 @@ def with_size(recipe: Recipe, size: str | None) -> Recipe:
     stages = {**preset["stages"]}
     for name, stage in own.get("stages", {}).items():
         stages[name] = {**stages.get(name, {}), **stage}
-    section = {**preset, **own, "default": {**preset["default"], **own.get("default", {})}, "stages": stages}
+    pools = {**preset.get("pools", {}), **own.get("pools", {})}
+    section = {
+        **preset,
+        **own,
+        "pools": pools,
+        "default": {**preset["default"], **own.get("default", {})},
+        "stages": stages,
+    }
     try:
         return check_recipe({**recipe.model_dump(mode="json"), "cluster": section}, f"cluster of size {size}")
     except (ConfigRefused, ValidationError) as error:
@@ -170,8 +202,7 @@ def check_deployable(recipe: Recipe, stages: list[str]) -> None:
             f"stage's pod every ten minutes ({LOOKS}) to find that nothing changed. Give `cron`, or have `longhaul "
             "schedule run` look at the data"
         )
-    for stage in stages:
-        nodes_of(recipe, stage)
+    _check_pools(recipe, [stage for stage in stages if not evaluated_stage(stage)])
     shipped_files(recipe)
 
 

@@ -126,6 +126,11 @@ class ClusterConfig(BaseModel):
         pattern=r"^https?://",
         description="The sandbox's service: boxes cannot be made in pods without privileges.",
     )
+    pools: dict[str, int] = Field(
+        {},
+        description="How many nodes each pool has at most. Stages that need more are refused; those that may run at "
+        "the same time and need more together take turns.",
+    )
     default: StageResources = Field(StageResources(), description="What a stage gets that is not listed in `stages`.")
     stages: dict[str, StageResources] = Field({}, description="What stages get, by name, as in long2short/rl.")
 

@@ -1,7 +1,7 @@
 # 64 training nodes in a capacity block and 32 spot nodes for rollout; for the report's own figures. Planned, not run.
 size         = "large"
 region       = "us-east-1"
-zones        = ["us-east-1a", "us-east-1b", "us-east-1c"]
+zones        = ["use1-az4", "use1-az6", "use1-az2"]
 nat_per_zone = true
 
 node_groups = {
@@ -14,7 +14,7 @@ node_groups = {
     instance_types = ["p5en.48xlarge"]
     max_size       = 64
     efa            = true
-    zones          = ["us-east-1a"]
+    zones          = ["use1-az4"]
     capacity       = "capacity-block"
     reservation_id = "cr-00000000000000000"
   }
@@ -23,7 +23,6 @@ node_groups = {
 }
 
 database = { instance_class = "db.m7g.xlarge", multi_az = true }
-lustre   = { zone = "us-east-1a", capacity_gib = 48000, throughput = 500 }
 
 # Your own settings: who has access, and who gets the budget's e-mails.
 # admins = ["arn:aws:iam::123456789012:role/admin"]

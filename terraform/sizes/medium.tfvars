@@ -1,7 +1,7 @@
 # Four training nodes joined by EFA, and spot nodes for rollout; for models of about 7 billion parameters.
 size         = "medium"
 region       = "us-east-1"
-zones        = ["us-east-1a", "us-east-1b", "us-east-1c"]
+zones        = ["use1-az4", "use1-az6", "use1-az2"]
 nat_per_zone = false
 
 node_groups = {
@@ -9,7 +9,7 @@ node_groups = {
   cpu    = { pool = "cpu", instance_types = ["m7i.4xlarge"], max_size = 4 }
 
   # On demand, because the loss of one node ends the step on all; in one zone, because EFA works only within one.
-  train = { pool = "train", instance_types = ["p5.48xlarge"], max_size = 4, efa = true, zones = ["us-east-1a"] }
+  train = { pool = "train", instance_types = ["p5.48xlarge"], max_size = 4, efa = true, zones = ["use1-az4"] }
 
   # Spot: a rollout that loses its node is retried, and its partial responses are in the buffer. Three types make it
   # likelier to get one; the engine has to fit the smallest, 40 GB.
@@ -17,7 +17,6 @@ node_groups = {
 }
 
 database = { instance_class = "db.m7g.large" }
-lustre   = { zone = "us-east-1a", capacity_gib = 4800, throughput = 250 }
 
 # Your own settings: who has access, and who gets the budget's e-mails.
 # admins = ["arn:aws:iam::123456789012:role/admin"]

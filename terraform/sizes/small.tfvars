@@ -1,7 +1,7 @@
 # One node with 8 GPUs, which exists only while a stage needs it; for models of 0.5 to 1.5 billion parameters.
 size   = "small"
 region = "us-east-1"
-zones  = ["us-east-1a", "us-east-1b"]
+zones  = ["use1-az4", "use1-az6"]
 
 # Too little traffic to save on: images and secrets pass the NAT gateway.
 interface_endpoints = []

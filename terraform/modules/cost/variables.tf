@@ -30,6 +30,6 @@ variable "emails" {
 
 variable "watch_anomalies" {
   type        = bool
-  description = "Whether to watch for unusual spending too; an account may have one such monitor by service, so turn it off where there is one."
-  default     = true
+  description = "Whether to watch for unusual spending too; an account may have one such monitor by service, and AWS makes it in many: leave it off there."
+  default     = false
 }

@@ -63,6 +63,15 @@ resource "aws_iam_role_policy_attachment" "monitoring" {
   policy_arn = "arn:${data.aws_partition.this.partition}:iam::aws:policy/service-role/AmazonRDSEnhancedMonitoringRole"
 }
 
+# When this database was made: the snapshot that its deletion leaves must not have the name of an earlier one's.
+resource "terraform_data" "made" {
+  input = formatdate("YYYYMMDDhhmmss", plantimestamp())
+
+  lifecycle {
+    ignore_changes = [input]
+  }
+}
+
 resource "aws_db_instance" "this" {
   identifier     = var.name
   engine         = "postgres"
@@ -93,7 +102,7 @@ resource "aws_db_instance" "this" {
   delete_automated_backups   = false
   deletion_protection        = var.deletion_protection
   skip_final_snapshot        = false
-  final_snapshot_identifier  = "${var.name}-final"
+  final_snapshot_identifier  = "${var.name}-final-${terraform_data.made.output}"
   auto_minor_version_upgrade = true
 
   enabled_cloudwatch_logs_exports       = ["postgresql", "upgrade"]

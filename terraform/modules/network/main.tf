@@ -32,17 +32,17 @@ resource "aws_internet_gateway" "this" {
 resource "aws_subnet" "private" {
   for_each = local.zones
 
-  vpc_id            = aws_vpc.this.id
-  availability_zone = each.key
-  cidr_block        = local.private_cidr[each.key]
-  tags              = { Name = "${var.name}-private-${each.key}", "kubernetes.io/role/internal-elb" = "1" }
+  vpc_id               = aws_vpc.this.id
+  availability_zone_id = each.key
+  cidr_block           = local.private_cidr[each.key]
+  tags                 = { Name = "${var.name}-private-${each.key}", "kubernetes.io/role/internal-elb" = "1" }
 }
 
 resource "aws_subnet" "public" {
   for_each = local.zones
 
   vpc_id                  = aws_vpc.this.id
-  availability_zone       = each.key
+  availability_zone_id    = each.key
   cidr_block              = local.public_cidr[each.key]
   map_public_ip_on_launch = false
   tags                    = { Name = "${var.name}-public-${each.key}" }
@@ -51,10 +51,10 @@ resource "aws_subnet" "public" {
 resource "aws_subnet" "closed" {
   for_each = local.zones
 
-  vpc_id            = aws_vpc.this.id
-  availability_zone = each.key
-  cidr_block        = local.closed_cidr[each.key]
-  tags              = { Name = "${var.name}-closed-${each.key}" }
+  vpc_id               = aws_vpc.this.id
+  availability_zone_id = each.key
+  cidr_block           = local.closed_cidr[each.key]
+  tags                 = { Name = "${var.name}-closed-${each.key}" }
 }
 
 resource "aws_eip" "nat" {

@@ -21,11 +21,11 @@ variable "cidr" {
 
 variable "zones" {
   type        = list(string)
-  description = "Availability zones, two or three. The first has the NAT gateway where there is one only."
+  description = "Ids of availability zones, two or three, as use1-az4: a name (us-east-1a) names different zones in different accounts. The first has the NAT gateway where there is one only."
 
   validation {
     condition     = contains([2, 3], length(var.zones)) && length(distinct(var.zones)) == length(var.zones)
-    error_message = "zones must name two or three different zones, as [\"us-east-1a\", \"us-east-1b\"]: EKS and RDS need two."
+    error_message = "zones must name two or three different zones, as [\"use1-az4\", \"use1-az6\"]: EKS and RDS need two."
   }
 }
 

@@ -4,7 +4,8 @@
 #   aws secretsmanager put-secret-value --secret-id NAME --secret-string file://tokens.json
 
 resource "aws_secretsmanager_secret" "task" {
-  name                    = "${var.name}/task"
+  # A prefix: a deleted secret keeps its name for 30 days, and a new installation could not have it.
+  name_prefix             = "${var.name}/task-"
   description             = "Tokens for tasks of ${var.name}: a JSON object of environment variables"
   kms_key_id              = var.key_arn
   recovery_window_in_days = 30

@@ -31,11 +31,11 @@ variable "region" {
 
 variable "zones" {
   type        = list(string)
-  description = "Availability zones of that region, two or three. The first has the NAT gateway where there is one only."
+  description = "Ids of availability zones of that region, two or three. The first has the NAT gateway where there is one only."
 
   validation {
-    condition     = contains([2, 3], length(var.zones)) && alltrue([for zone in var.zones : startswith(zone, var.region)])
-    error_message = "zones must name two or three zones of the region, as [\"us-east-1a\", \"us-east-1b\"]."
+    condition     = contains([2, 3], length(var.zones)) && alltrue([for zone in var.zones : can(regex("^[a-z]+[0-9]-az[0-9]+$", zone))])
+    error_message = "zones must hold two or three zone ids of the region, as [\"use1-az4\", \"use1-az6\"]: a name like us-east-1a names different zones in different accounts. `aws ec2 describe-availability-zones` lists both."
   }
 }
 
@@ -229,9 +229,9 @@ variable "budget" {
   type = object({
     monthly_usd     = number
     emails          = set(string)
-    watch_anomalies = optional(bool, true)
+    watch_anomalies = optional(bool, false)
   })
-  description = "The account's monthly budget and who gets an e-mail about it."
+  description = "The account's monthly budget and who gets an e-mail about it. watch_anomalies makes a monitor of unusual spending: an account may have one for its services, and AWS makes it in many."
 
   validation {
     condition     = var.budget.monthly_usd > 0 && length(var.budget.emails) > 0

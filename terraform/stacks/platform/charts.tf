@@ -10,7 +10,7 @@ locals {
     efa_plugin         = { repository = "https://aws.github.io/eks-charts", chart = "aws-efa-k8s-device-plugin", version = "v0.5.30" }
     gpu_operator       = { repository = "https://helm.ngc.nvidia.com/nvidia", chart = "gpu-operator", version = "v26.7.0" }
     jobset             = { repository = "oci://registry.k8s.io/jobset/charts", chart = "jobset", version = "0.12.0" }
-    kuberay            = { repository = "https://ray-project.github.io/kuberay-helm", chart = "kuberay-operator", version = "1.4.2" }
+    kuberay            = { repository = "https://ray-project.github.io/kuberay-helm", chart = "kuberay-operator", version = "1.7.0" }
     nvidia_plugin      = { repository = "https://nvidia.github.io/k8s-device-plugin", chart = "nvidia-device-plugin", version = "0.20.0" }
     secrets_provider   = { repository = "https://aws.github.io/secrets-store-csi-driver-provider-aws", chart = "secrets-store-csi-driver-provider-aws", version = "3.1.1" }
   }

@@ -55,6 +55,97 @@ resource "kubernetes_service_account_v1" "metaflow" {
   }
 }
 
+# The database's tables, before the service starts. A job, and not a part of the service's pods: two of those that start
+# at once would both migrate an empty database, and one of them would fail on what the other has just made.
+resource "kubernetes_job_v1" "migrate" {
+  metadata {
+    # Another version of the image has migrations of its own, and a job cannot be changed.
+    name      = "metaflow-migrate-${substr(sha256(local.images.metaflow_service), 0, 8)}"
+    namespace = kubernetes_namespace_v1.metaflow.metadata[0].name
+  }
+
+  spec {
+    completions   = 1
+    parallelism   = 1
+    backoff_limit = 6
+
+    template {
+      metadata {
+        labels = { "app.kubernetes.io/name" = "metaflow-migrate" }
+      }
+
+      spec {
+        service_account_name            = kubernetes_service_account_v1.metaflow["service"].metadata[0].name
+        automount_service_account_token = false
+        enable_service_links            = false
+        node_selector                   = local.system_nodes
+        restart_policy                  = "Never"
+
+        container {
+          name    = "migrate"
+          image   = local.images.metaflow_service
+          command = ["/opt/latest/bin/python3", "/root/run_goose.py"]
+
+          dynamic "env" {
+            for_each = local.database_env
+            content {
+              name  = env.key
+              value = env.value
+            }
+          }
+
+          env {
+            name = "MF_METADATA_DB_PSWD"
+            value_from {
+              secret_key_ref {
+                name = local.database_secret
+                key  = "password"
+              }
+            }
+          }
+
+          # The Kubernetes secret is made when a pod mounts this, and is there as long as one does.
+          volume_mount {
+            name       = "database"
+            mount_path = "/mnt/database"
+            read_only  = true
+          }
+
+          resources {
+            requests = { cpu = "100m", memory = "256Mi" }
+            limits   = { memory = "512Mi" }
+          }
+
+          security_context {
+            allow_privilege_escalation = false
+            capabilities {
+              drop = ["ALL"]
+            }
+          }
+        }
+
+        volume {
+          name = "database"
+          csi {
+            driver            = "secrets-store.csi.k8s.io"
+            read_only         = true
+            volume_attributes = { secretProviderClass = local.database_secret }
+          }
+        }
+      }
+    }
+  }
+
+  wait_for_completion = true
+
+  timeouts {
+    create = "10m"
+    update = "10m"
+  }
+
+  depends_on = [helm_release.resources]
+}
+
 resource "kubernetes_deployment_v1" "metaflow" {
   for_each = local.metaflow
 
@@ -81,53 +172,6 @@ resource "kubernetes_deployment_v1" "metaflow" {
         automount_service_account_token = false
         enable_service_links            = false
         node_selector                   = local.system_nodes
-
-        dynamic "init_container" {
-          for_each = each.key == "service" ? ["migrate"] : []
-
-          content {
-            name    = init_container.value
-            image   = local.images.metaflow_service
-            command = ["/opt/latest/bin/python3", "/root/run_goose.py"]
-
-            dynamic "env" {
-              for_each = local.database_env
-              content {
-                name  = env.key
-                value = env.value
-              }
-            }
-
-            env {
-              name = "MF_METADATA_DB_PSWD"
-              value_from {
-                secret_key_ref {
-                  name = local.database_secret
-                  key  = "password"
-                }
-              }
-            }
-
-            # The Kubernetes secret is made when a pod mounts this, and is there as long as one does.
-            volume_mount {
-              name       = "database"
-              mount_path = "/mnt/database"
-              read_only  = true
-            }
-
-            resources {
-              requests = { cpu = "100m", memory = "256Mi" }
-              limits   = { memory = "512Mi" }
-            }
-
-            security_context {
-              allow_privilege_escalation = false
-              capabilities {
-                drop = ["ALL"]
-              }
-            }
-          }
-        }
 
         container {
           name    = each.value.name
@@ -209,7 +253,7 @@ resource "kubernetes_deployment_v1" "metaflow" {
     }
   }
 
-  depends_on = [helm_release.resources]
+  depends_on = [kubernetes_job_v1.migrate]
 }
 
 resource "kubernetes_service_v1" "metaflow" {

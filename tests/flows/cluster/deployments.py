@@ -49,8 +49,10 @@ def containers(document: Any) -> Iterator[dict[str, Any]]:
                 yield from job["template"]["spec"]["template"]["spec"]["containers"]
 
 
-def run_deploy(*settings: str, environment: dict[str, str] | None = None, out: Path | None = None) -> Result:
-    arguments = ["--config", str(ROOT / "configs" / "smoke.yaml"), "--size", "small", "--dry-run"]
+def run_deploy(
+    *settings: str, environment: dict[str, str] | None = None, out: Path | None = None, size: str = "small"
+) -> Result:
+    arguments = ["--config", str(ROOT / "configs" / "smoke.yaml"), "--size", size, "--dry-run"]
     arguments += [part for one in settings for part in ("--set", one)]
     arguments += ["--out", str(out)] if out is not None else []
     removed = {name: None for name in os.environ if name.startswith(("AWS_", "METAFLOW_"))}

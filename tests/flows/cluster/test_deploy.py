@@ -14,9 +14,12 @@ import pytest
 import yaml
 
 from flows.cli.overrides import apply_overrides
+from flows.cluster.argo_create import ChangedObjects
 from flows.cluster.multi_node_steps import STEPS_ON_NODES
-from flows.cluster.plan import CannotDeploy, check_deployable, check_shipped, nodes_of, with_size
+from flows.cluster.plan import CannotDeploy, check_deployable, check_shipped, exclusive_pools, nodes_of, with_size
+from flows.cluster.workflow_changes import changed, changes_for, workflow_name
 from flows.topology import STAGES, enabled_steps
+from infra.stages.checkpoint_mirror import LAST_S
 from infra.stages.code_digest import code_digests
 from infra.store.evaluation_stages import evaluated_stage
 from steps.recipe import check_recipe, load_recipe
@@ -203,6 +206,85 @@ def test_stages_that_generate_run_on_spot_nodes_and_are_tried_more_often(
     assert "vpc.amazonaws.com/efa" not in pods["curation"]["spec"]["containers"][0]["resources"]["limits"]
 
 
+def test_runs_of_a_recipe_do_not_overlap(one_node: dict[str, dict[str, Any]]) -> None:
+    assert one_node["CronWorkflow"]["spec"]["concurrencyPolicy"] == "Forbid"
+    for kind in ("WorkflowTemplate", "CronWorkflow"):
+        assert one_node[kind]["metadata"]["name"] == "longhaul-smoke"
+    mutex = {"mutexes": [{"name": "longhaul-smoke"}]}
+    assert one_node["WorkflowTemplate"]["spec"]["synchronization"] == mutex
+    for overlap, policy in (("queue", "Allow"), ("replace", "Replace")):
+        recipe = recipe_with(*ON_CLUSTER, f"schedule={{cron: '@daily', overlap: {overlap}}}")
+        assert changed(one_node["CronWorkflow"], changes_for(recipe, False))["spec"]["concurrencyPolicy"] == policy
+
+
+def test_branches_take_turns_in_a_pool_that_holds_one_of_them(four_nodes: dict[str, dict[str, Any]]) -> None:
+    held = {
+        name: template["synchronization"]["mutexes"][0]["name"]
+        for name, template in argo.templates(four_nodes["WorkflowTemplate"]).items()
+        if "synchronization" in template
+    }
+    for branch in ("shortest", "dpo", "short-rl"):
+        assert held[f"{branch}-on-nodes"] == "longhaul-pool-train"
+    assert held["rl-on-nodes"] == "longhaul-pool-train", "another recipe's branches would take its nodes"
+    assert not held.keys() & {"start", "report", "rl", "rl-join", "merge-on-nodes"}
+    assert exclusive_pools(recipe_with(*ON_CLUSTER, "cluster.pools={train: 16}")) == set()
+
+
+def test_pods_have_the_time_that_the_last_copy_of_checkpoints_takes(
+    one_node: dict[str, dict[str, Any]], four_nodes: dict[str, dict[str, Any]]
+) -> None:
+    patch = json.loads(one_node["WorkflowTemplate"]["spec"]["podSpecPatch"])
+    assert patch == {"terminationGracePeriodSeconds": 100} and LAST_S < 100
+    for one in jobsets(four_nodes["WorkflowTemplate"]):
+        for job in one["spec"]["replicatedJobs"]:
+            assert job["template"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 100
+
+
+def test_recipes_have_workflows_of_their_own() -> None:
+    names = ("nano", "qwen-7b-4nodes", "a.b", "a_b", "a-b", "x" * 60, "x" * 61)
+    recipes = [recipe_with(f"name={name}") for name in names]
+    own = [workflow_name(one) for one in recipes] + [workflow_name(one, evaluation=True) for one in recipes]
+    assert len(set(own)) == len(own) and own[0] == "longhaul-nano"
+    assert all(re.fullmatch(r"[a-z][a-z0-9-]*[a-z0-9]", name) and len(name) <= 45 for name in own)
+
+
+def test_an_evaluation_follows_its_own_recipe_alone(evaluation: dict[str, dict[str, Any]]) -> None:
+    (dependency,) = evaluation["Sensor"]["spec"]["dependencies"]
+    pattern = re.search(r"run =~ '(.*)'", dependency["filters"]["exprs"][-1]["expr"])
+    assert pattern is not None
+    assert re.search(pattern[1], "argo-longhaul-smoke-x7k2p") and re.search(
+        pattern[1], "argo-longhaul-smoke-1764547200"
+    )
+    assert not re.search(pattern[1], "argo-longhaul-smoke-big-x7k2p")
+
+
+def test_a_schedule_that_is_taken_out_is_deleted_on_the_cluster(
+    evaluation: dict[str, dict[str, Any]], folder: Path
+) -> None:
+    assert "CronWorkflow" not in evaluation
+    assert (folder / "evaluation" / "evaluate" / "cronworkflow-longhaul-smoke-evaluate.deleted").exists()
+
+
+def test_what_a_cluster_is_sent_is_changed_on_the_way(one_node: dict[str, dict[str, Any]]) -> None:
+    """As with a dry run, which has another end."""
+    sent: list[tuple[str, Any]] = []
+
+    class Objects:
+        def create_namespaced_custom_object(self, body: Any, **options: Any) -> None:
+            sent.append(("create", body))
+
+        def replace_namespaced_custom_object(self, body: Any, **options: Any) -> None:
+            sent.append(("replace", body))
+
+    api = ChangedObjects(Objects(), changes_for(recipe_with(*ON_CLUSTER), False))
+    plain = {"kind": "CronWorkflow", "metadata": {"name": "longhaul-smoke"}, "spec": {"schedules": ["@daily"]}}
+    api.create_namespaced_custom_object(body=plain, plural="cronworkflows")
+    api.replace_namespaced_custom_object(body=plain, plural="cronworkflows", name="longhaul-smoke")
+    assert [verb for verb, _ in sent] == ["create", "replace"]
+    assert all(body["spec"]["concurrencyPolicy"] == "Forbid" for _, body in sent)
+    assert "concurrencyPolicy" not in plain["spec"]
+
+
 def test_a_workflow_fits_into_one_object_of_kubernetes(four_nodes: dict[str, dict[str, Any]]) -> None:
     # etcd takes 1.5 MB, and the workflow holds what has become of each pod beside the template.
     assert len(json.dumps(four_nodes["WorkflowTemplate"])) < 900_000
@@ -276,10 +358,11 @@ def test_the_package_has_all_of_the_project_and_what_the_recipe_names(package: P
 
 def test_the_evaluation_follows_a_chain_on_several_nodes(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    answer = run_deploy(*ON_CLUSTER, *FOUR_NODES, out=out)
+    answer = run_deploy(*ON_CLUSTER, *FOUR_NODES, out=out, size="medium")
     assert answer.exit_code == 0, answer.output
-    assert {"sensor-evaluate.yaml", "workflowtemplate-evaluate.yaml"} <= {path.name for path in out.iterdir()}
-    template = yaml.safe_load((out / "workflowtemplate-evaluate.yaml").read_text(encoding="utf-8"))
+    name = "longhaul-smoke-evaluate"
+    assert {f"sensor-{name}.yaml", f"workflowtemplate-{name}.yaml"} <= {path.name for path in out.iterdir()}
+    template = yaml.safe_load((out / f"workflowtemplate-{name}.yaml").read_text(encoding="utf-8"))
     assert {one["resources"]["limits"].get("nvidia.com/gpu") for one in containers(template)} == {"8", None}
 
 

@@ -23,6 +23,7 @@ DATA_CHANGE = "schedule={when: data-changed}"
         ((*ON_CLUSTER, "cluster.stages.sft={gpus: 1}"), "there is no stage 'sft'"),
         ((*ON_CLUSTER, "cluster.secrets=[]"), "notify.webhook is LONGHAUL_WEBHOOK, an environment variable"),
         ((*ON_CLUSTER, "cluster.stages.rl={nodes: 1}", *FOUR_NODES), "rl has 1 nodes of 8 GPUs"),
+        ((*ON_CLUSTER, *FOUR_NODES), "needs 3 nodes, and the pool train has 1 (cluster.pools.train)"),
         ((*ON_CLUSTER, "import_checkpoint.checkpoint=/etc"), "import_checkpoint.checkpoint is /etc, which no pod has"),
         ((*ON_CLUSTER, "cluster.environment={METAFLOW_USER: me}"), "METAFLOW_USER is set by the workflow itself"),
         ((*ON_CLUSTER, "cluster.stages.rl={efa: 4, gpus: 0}"), "efa needs gpus"),

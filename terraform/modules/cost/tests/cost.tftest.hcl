@@ -3,9 +3,20 @@ mock_provider "aws" {
 }
 
 variables {
-  name        = "longhaul"
-  monthly_usd = 2000
-  emails      = ["you@example.com"]
+  name            = "longhaul"
+  monthly_usd     = 2000
+  emails          = ["you@example.com"]
+  watch_anomalies = true
+}
+
+run "makes_no_second_monitor_of_spending_unless_it_is_requested" {
+  variables {
+    watch_anomalies = false
+  }
+  assert {
+    condition     = length(aws_ce_anomaly_monitor.services) == 0 && length(aws_ce_anomaly_subscription.daily) == 0
+    error_message = "An account takes one monitor of its services, and AWS has made it in many."
+  }
 }
 
 run "tells_people_before_the_money_is_gone" {

@@ -4,7 +4,7 @@ mock_provider "aws" {
 
 variables {
   name        = "longhaul"
-  zones       = ["us-east-1a", "us-east-1b", "us-east-1c"]
+  zones       = ["use1-az4", "use1-az6", "use1-az2"]
   log_key_arn = "arn:aws:kms:us-east-1:123456789012:key/cluster"
 }
 
@@ -67,7 +67,7 @@ run "has_a_nat_gateway_in_each_zone_where_asked" {
 run "refuses_one_zone_and_a_range_that_is_cut_otherwise" {
   command = plan
   variables {
-    zones = ["us-east-1a"]
+    zones = ["use1-az4"]
     cidr  = "10.0.0.0/20"
   }
   expect_failures = [var.zones, var.cidr]

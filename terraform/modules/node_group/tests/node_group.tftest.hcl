@@ -10,7 +10,7 @@ variables {
   cluster_security_group = "sg-cluster"
   node_role_arn          = "arn:aws:iam::123456789012:role/node"
   vpc_id                 = "vpc-1"
-  subnets                = { "us-east-1a" = "subnet-a" }
+  subnets                = { "use1-az4" = "subnet-a" }
   instance_types         = ["p5.48xlarge"]
   max_size               = 4
 }
@@ -189,7 +189,7 @@ run "is_spot_for_rollout" {
     name           = "rollout"
     pool           = "rollout"
     capacity       = "spot"
-    subnets        = { "us-east-1a" = "subnet-a", "us-east-1b" = "subnet-b" }
+    subnets        = { "use1-az4" = "subnet-a", "use1-az6" = "subnet-b" }
     instance_types = ["g6e.48xlarge", "p4de.24xlarge"]
   }
   assert {
@@ -216,7 +216,7 @@ run "refuses_a_capacity_block_without_reservation_over_two_zones" {
   command = plan
   variables {
     capacity = "capacity-block"
-    subnets  = { "us-east-1a" = "subnet-a", "us-east-1b" = "subnet-b" }
+    subnets  = { "use1-az4" = "subnet-a", "use1-az6" = "subnet-b" }
   }
   expect_failures = [var.reservation_id, var.subnets]
 }
@@ -226,7 +226,7 @@ run "refuses_an_unused_reservation_and_efa_over_two_zones" {
   variables {
     reservation_id = "cr-0123456789abcdef0"
     efa            = true
-    subnets        = { "us-east-1a" = "subnet-a", "us-east-1b" = "subnet-b" }
+    subnets        = { "use1-az4" = "subnet-a", "use1-az6" = "subnet-b" }
   }
   expect_failures = [var.reservation_id, var.subnets]
 }

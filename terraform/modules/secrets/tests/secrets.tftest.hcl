@@ -13,7 +13,7 @@ run "makes_a_place_for_tokens_and_knows_none" {
     error_message = "The secret must be encrypted by the tasks' key, and come back for a month."
   }
   assert {
-    condition     = output.task_secret_name == "longhaul/task" && output.task_secret_arn == aws_secretsmanager_secret.task.arn
+    condition     = aws_secretsmanager_secret.task.name_prefix == "longhaul/task-" && output.task_secret_name == aws_secretsmanager_secret.task.name && output.task_secret_arn == aws_secretsmanager_secret.task.arn
     error_message = "Recipes name the secret."
   }
 }

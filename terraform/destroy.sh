@@ -1,0 +1,23 @@
+#!/bin/sh
+# Take everything down but what holds data: sh terraform/destroy.sh -var-file=../../sizes/small.tfvars \
+#   -var-file=../../mine.tfvars     (the files that the cloud stack was applied with)
+#
+# The order: what runs inside the cluster, then the protection, then the cloud. Terraform asks before each step. It ends
+# with what is left on purpose, and how to delete that.
+set -eu
+cd "$(dirname "$0")/stacks"
+
+terraform -chdir=platform destroy
+
+cd cloud
+bucket=$(terraform output -raw store | cut -d/ -f3)
+terraform apply "$@" -var deletion_protection=false
+# A bucket or a repository that holds something is not deleted: the destroy then stops there and can be started again.
+terraform destroy "$@" -var deletion_protection=false || {
+  echo "Not all is gone. If the bucket or a repository is not empty, delete what is in it and run this again:" >&2
+  echo "  aws s3api list-object-versions --bucket $bucket      (every version has to go)" >&2
+  exit 1
+}
+
+echo "Left: the database's last snapshot (aws rds describe-db-snapshots), keys and the secret for 30 days, and the"
+echo "bucket of Terraform's state. To remove that one too: terraform/README.md, 'Take it down'."
