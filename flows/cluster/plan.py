@@ -17,7 +17,6 @@ from infra.cluster.placement import has_room, nodes_needed
 from infra.errors import LonghaulError
 from infra.notify import VARIABLE
 from infra.scheduling.config import LOOKS
-from infra.store.evaluation_stages import evaluated_stage
 from steps.recipe import ConfigRefused, Recipe, check_recipe
 
 ON_CLUSTER = "LONGHAUL_CLUSTER"
@@ -102,8 +101,9 @@ def exclusive_pools(recipe: Recipe) -> set[str]:
 def _check_pools(recipe: Recipe, stages: list[str]) -> None:
     """Raises CannotDeploy where a stage needs more nodes than its pool has."""
     cluster = recipe.cluster or ClusterConfig()
-    for stage in stages:
-        pool, nodes = cluster.resources(stage).pool, nodes_of(recipe, stage)
+    # All of them first: GPUs that do not suffice for ranks and workers come before a pool that is too small.
+    for stage, nodes in [(stage, nodes_of(recipe, stage)) for stage in stages]:
+        pool = cluster.resources(stage).pool
         if pool in cluster.pools and nodes > cluster.pools[pool]:
             raise CannotDeploy(
                 f"{stage} needs {nodes} nodes, and the pool {pool} has {cluster.pools[pool]} (cluster.pools.{pool}): "
@@ -202,7 +202,7 @@ def check_deployable(recipe: Recipe, stages: list[str]) -> None:
             f"stage's pod every ten minutes ({LOOKS}) to find that nothing changed. Give `cron`, or have `longhaul "
             "schedule run` look at the data"
         )
-    _check_pools(recipe, [stage for stage in stages if not evaluated_stage(stage)])
+    _check_pools(recipe, stages)
     shipped_files(recipe)
 
 
