@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
@@ -29,6 +30,7 @@ from great_expectations.expectations.metrics.map_metric_provider import (
 
 from infra.gates.images import image_fault
 from infra.gates.near_duplicates import NearDuplicates
+from infra.gates.near_images import NearImages
 from infra.gates.shared_runs import SharedRuns
 
 Faults = list[str | None]
@@ -199,6 +201,24 @@ def _images(values: Sequence[Any], folder: str, max_bytes: int, max_pixels: int)
     return [fault(images) for images in values]
 
 
+def _no_near_image(values: Sequence[Any], folder: str, held_out: str) -> Faults:
+    near = NearImages(parameter_value(held_out), Path(parameter_value(folder)))
+    twins = [near.find([images] if isinstance(images, str) else images) for images in values]
+    return [None if twin is None else f"an image nearly repeats one of {twin!r}" for twin in twins]
+
+
+class ExpectColumnImagesToNotNearlyBeHeldOut(RowExpectation):
+    """No image of the column nearly repeats one that models are evaluated on (infra/gates/near_images.py)."""
+
+    folder: str
+    held_out: str
+
+    map_metric: ClassVar[str] = _rows("column_values.no_near_image", ("folder", "held_out"), _no_near_image)
+    success_keys: ClassVar[tuple[str, ...]] = ("mostly", "folder", "held_out")
+    args_keys: ClassVar[tuple[str, ...]] = ("column", "folder", "held_out")
+    references: ClassVar[dict[str, str]] = {"folder": "folder", "held_out": "images"}
+
+
 class ExpectColumnImagesToDecode(RowExpectation):
     """Each image that the column names can be decoded (infra/gates/images.py). A value is an address or several."""
 
@@ -258,5 +278,6 @@ CUSTOM = (
     ExpectColumnTokenLengthsToBeBetween,
     ExpectColumnValuesToParse,
     ExpectColumnImagesToDecode,
+    ExpectColumnImagesToNotNearlyBeHeldOut,
     ExpectColumnTagSharesToBeBetween,
 )

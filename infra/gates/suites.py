@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 SHARED = "shared.yaml"
 """The file of a folder of suites whose lists others include."""
 
-Kind = Literal["number", "digests", "texts", "parser", "folder"]
+Kind = Literal["number", "digests", "texts", "parser", "folder", "images"]
 """What a parameter is: a number stands in place of an argument; infra/gates/expectations.py
 says what the others are."""
 
@@ -204,7 +204,14 @@ def _all(names: Any) -> str:
     return ", ".join(sorted(names)) or "none"
 
 
-_SAMPLES: dict[Kind, Any] = {"number": 1, "digests": frozenset(), "texts": (), "parser": None, "folder": "."}
+_SAMPLES: dict[Kind, Any] = {
+    "number": 1,
+    "digests": frozenset(),
+    "texts": (),
+    "parser": None,
+    "folder": ".",
+    "images": (),
+}
 """Values to try rules with before the run has any."""
 
 

@@ -26,10 +26,11 @@ _EXAMPLE_COLUMNS = frozenset(("id", "prompt", "response", "kind", "tokens", *_OR
 
 _TO_ANSWER: Mapping[str, Kind] = {"math_answers": "parser", "program_tests": "parser", "data_folder": "folder"}
 _HELD_OUT: Mapping[str, Kind] = {"held_out_digests": "digests", "held_out_texts": "texts"}
+_APART: Mapping[str, Kind] = {**_TO_ANSWER, **_HELD_OUT, "held_out_images": "images"}
 
 _TEST = Table(_PROBLEM_COLUMNS, _TO_ANSWER)
-_PROBLEMS = Table(_PROBLEM_COLUMNS, {**_TO_ANSWER, **_HELD_OUT})
-_CURATED = Table(_PROBLEM_COLUMNS, {**_TO_ANSWER, **_HELD_OUT, "max_domain_share": "number"})
+_PROBLEMS = Table(_PROBLEM_COLUMNS, _APART)
+_CURATED = Table(_PROBLEM_COLUMNS, {**_APART, "max_domain_share": "number"})
 _EXAMPLES = Table(_EXAMPLE_COLUMNS, {**_HELD_OUT, "max_tokens": "number"})
 _TRAINED = Table(frozenset(("id", "prompt", "text", *_ORIGIN)), _HELD_OUT)
 _PAIRS = Table(frozenset(("id", "chosen", "rejected")), {})
@@ -67,8 +68,8 @@ TABLES: dict[str, Tables] = {stage: {**READ[stage], **MADE.get(stage, {})} for s
 """The tables of each stage, by the names of their gates: what it reads, then what it makes.
 
 Parameters: `math_answers` and `program_tests` are the verifiers' parsers, `data_folder` is where images lie,
-`held_out_digests` and `held_out_texts` are those of the test problems, `max_tokens` is what the stage's phase has room
-for, `max_domain_share` is what curation allows.
+`held_out_digests`, `held_out_texts` and `held_out_images` are those of the test problems, `max_tokens` is what the
+stage's phase has room for, `max_domain_share` is what curation allows.
 """
 
 

@@ -118,6 +118,7 @@ def held_out_parameters(problems: Sequence[Problem]) -> dict[str, Any]:
     return {
         "held_out_digests": frozenset(problem.digest for problem in problems),
         "held_out_texts": [(problem.id, problem.text) for problem in problems if not problem.images],
+        "held_out_images": [(problem.id, image) for problem in problems for image in problem.images],
     }
 
 

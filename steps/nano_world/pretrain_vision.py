@@ -1,8 +1,8 @@
 """Trains the tower of the nano base that sees (steps/nano_world/vision_base.py) to read; the language model stays.
 
-The tower learns to say what stands in each cell of a picture in the language model's own words: for a number, the
-embedding of its token; for two characters, those of both, the second by half; for a shape, its initial and its
-colour's; for the foot of a bar, its height. Counting, comparing and solving are left to the language model, which
+The tower learns to say what stands in each cell of a picture: for a number, the embedding of its token; for two
+characters, a code of each; for a shape, the codes of its initial and its colour's; for the foot of a bar, the embedding
+of its height. Counting, comparing and solving are left to the language model, which
 supervised fine-tuning teaches. Not a stage of the recipe, as steps/nano_world/pretrain.py is not:
 
     python -m steps.nano_world.pretrain_vision FOLDER
@@ -25,7 +25,9 @@ from steps.nano_world.pictures import SCENES
 from steps.nano_world.vision_base import FRAMES, MERGE, PATCH, SEED, vision_model, vision_tokenizer, write_base
 from steps.nano_world.world import DIFFICULTIES, DOMAINS, make_task
 
-STEPS, IMAGES, RATE = 1000, 16, 3e-3
+STEPS, IMAGES, RATE = 400, 12, 3e-3
+TEXT_ROWS = 766
+"""Of the embedding: tokens that the text base's tokenizer has."""
 CHARACTERS = string.ascii_letters + string.punctuation
 
 
@@ -42,26 +44,30 @@ def patches(picture: Picture) -> tuple[Tensor, tuple[int, int, int]]:
 
 
 class Words:
-    """What the tower is to say of a label, in the language model's embeddings."""
+    """What the tower is to say of a label.
+
+    The text base has hardly trained the embeddings of single characters, which are nearly the same vector. They get
+    random ones, as large as the others, one for each of the two places in a cell.
+    """
 
     def __init__(self, tokenizer: Any, table: Tensor) -> None:
         self._tokenizer, self._table = tokenizer, table
+        size = table[:TEXT_ROWS].square().mean().sqrt()
+        self._codes = size * torch.randn(2, 128, table.shape[1], generator=torch.Generator().manual_seed(SEED))
         self._known: dict[str, Tensor] = {}
 
     def __call__(self, label: str) -> Tensor:
-        """The embedding [width] of a label; of an empty cell, that of a space."""
+        """A vector [width]: of a number, its token's embedding; of an empty cell, zeros."""
         if label not in self._known:
-            whole = self._ids(label.strip() or " ")
-            one = len(whole) == 1
-            self._known[label] = self._table[whole[0]] if one else self._each(label[0]) + self._each(label[1]) / 2
+            self._known[label] = self._of(label)
         return self._known[label]
 
-    def _each(self, character: str) -> Tensor:
-        return self._table[self._ids(character)[0]]
-
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
+    def _of(self, label: str) -> Tensor:
+        number = label.strip()
+        if number.isdecimal():
+            return self._table[self._tokenizer(number, add_special_tokens=False)["input_ids"][0]]
+        codes = [self._codes[place, ord(character)] for place, character in enumerate(label) if character != " "]
+        return sum(codes, torch.zeros_like(self._table[0]))
 
 
 def random_text(rng: Random) -> Picture:
@@ -103,9 +109,13 @@ def evaluate(tower: Any, words: Words, pictures: list[Picture]) -> float:
     with torch.no_grad():
         pixels, grids, _, labels = batch(pictures, words)
         outputs = tower(pixels, grid_thw=grids).pooler_output
-    known = sorted(set(labels))
-    nearest = torch.cdist(outputs, torch.stack([words(label) for label in known])).argmin(1).tolist()
-    judged = [known[place] == label for place, label in zip(nearest, labels, strict=True) if label.strip()]
+    known = sorted({label.strip() if label.strip().isdecimal() else label for label in labels})
+    vectors = torch.stack([words(label) for label in known])
+    exact = "donot_use_mm_for_euclid_dist"
+    nearest = torch.cdist(outputs.float(), vectors, compute_mode=exact).argmin(1).tolist()
+    judged = [
+        known[place].strip() == label.strip() for place, label in zip(nearest, labels, strict=True) if label.strip()
+    ]
     return sum(judged) / len(judged)
 
 
@@ -115,7 +125,7 @@ def pretrain(folder: Path, steps: int) -> None:
     model = vision_model(tokenizer)
     tower: Any = model.model.visual
     table = model.get_parameter("model.language_model.embed_tokens.weight").detach()
-    words, scale = Words(tokenizer, table), table[:700].square().mean()
+    words, scale = Words(tokenizer, table), table[:TEXT_ROWS].square().mean()
     optimizer = torch.optim.AdamW(tower.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
     warm_up = max(1, steps // 30)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -133,11 +143,12 @@ def pretrain(folder: Path, steps: int) -> None:
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
-        if step % 100 == 99 or step == steps - 1:
+        if step % 50 == 49 or step == steps - 1:
             print(f"step {step + 1}: loss {loss.item():.4f}, {time.monotonic() - started:.0f} s", flush=True)
-    # In the precision that is stored.
-    model.bfloat16()
-    model.float()
+    # In the precision that is stored. The frequencies of positions are computed, and not stored.
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.copy_(weights.bfloat16())
     rng = Random("nano vision, held out")
     texts = [draw_text(make_task(rng, rng.choice(DOMAINS), True).problem.text) for _ in range(40)]
     print(f"drawn text: {evaluate(tower, words, texts):.3f} of cells read")
