@@ -12,6 +12,9 @@ Transport = Literal["memory", "checkpoint_engine"]
 """How weights reach an engine: within the machine, or through the package that infra/weights/checkpoint_engine.py
 speaks to."""
 
+Frozen = Literal["none", "vision", "language"]
+"""What of a model that reads images is not trained: nothing, its vision tower with the projection, or the rest."""
+
 
 class EngineConfig(BaseModel):
     """How vLLM runs."""
@@ -64,6 +67,11 @@ class TrainerConfig(BaseModel):
     clip_gradient_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")
     betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's moving averages.")
+    freeze: Frozen = Field(
+        "none",
+        description="What of a model that reads images is not trained: none, vision (tower and projection) or "
+        "language. A stage's own `freeze` goes before it.",
+    )
 
     def uneven_heads(self, queries: int, keys: int) -> str | None:
         """Why ranks cannot share rows of a model with so many attention heads, naming the key."""

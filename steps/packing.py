@@ -6,7 +6,8 @@ unpacked ones.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
@@ -29,6 +30,9 @@ class PackedRows:
     owners: Int[Tensor, "rows length-1"]
     """Which example (its place in the packed list) the prediction at t belongs to; -1 where the predicted token is not
     a response token."""
+    images: Sequence[Path] = field(default=(), kw_only=True)
+    """Of all rows, in the order in which their tokens appear: of the first row first, and there of its first example.
+    One that stands in several examples is there several times."""
 
     def per_example(self, values: Float[Tensor, "rows predictions"], count: int) -> Float[Tensor, "{count}"]:
         """Sum token values over each example's response."""
@@ -91,4 +95,5 @@ def pack(examples: Sequence[TokenExample], length: int, rows: int) -> Iterator[P
                     owners[row, at + first - 1 : at + last - 1] = -1
                 at = end
             lengths[row][-1] += used - at
-        yield PackedRows(tokens, positions, lengths, owners)
+        images = [image for members in chosen for index in members for image in examples[index].images]
+        yield PackedRows(tokens, positions, lengths, owners, images=images)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,8 @@ class TokenExample:
     prompts_inside: Sequence[tuple[int, int]] = ()
     """Later prompts of a conversation, which are not learned either: for each the places of its first token and after
     its last one, in order."""
+    images: Sequence[Path] = ()
+    """Stored images (infra/vision/processor.py) whose tokens are among `tokens`, in order."""
 
     def __post_init__(self) -> None:
         if not 0 < self.prompt_length < len(self.tokens):

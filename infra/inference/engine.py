@@ -5,6 +5,7 @@ the prefix cache is emptied whenever weights change.
 """
 
 import gc
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from infra.inference.context import check_context
 from infra.inference.end_tokens import end_tokens
 from infra.inference.repetition import INTERVAL, Repetition, repeats
 from infra.inference.sizes import check_kv_cache
+from infra.vision.models import folder_reads_images, image_tokens
+from infra.vision.processor import open_image
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Request:
     """One sequence to continue."""
 
     tokens: Sequence[int]
-    """The prompt and, for a response that continues, its tokens so far."""
+    """The prompt and, for a response that continues, its tokens so far. An image is one token."""
     max_tokens: int
     seed: int
     temperature: float = 1.0
@@ -34,6 +37,15 @@ class Request:
     response: int = 0
     """How many of the last of `tokens` are the response's: repetition that began in them counts."""
     repetition: Repetition | None = None
+    images: Sequence[Path] = ()
+    """Stored images (infra/vision/processor.py) of the prompt, in order."""
+    image_tokens: int = 0
+    """How many more tokens than `tokens` the model reads: an image is many to it."""
+
+    @property
+    def length(self) -> int:
+        """Tokens that the model reads."""
+        return len(self.tokens) + self.image_tokens
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ class Completion:
     ended: Literal["stop", "length", "repetition"]
     """An end token (the last of `tokens`), `max_tokens` or the context reached, or repetition."""
     cached: int = 0
-    """How many of the request's tokens the prefix cache had: the others were computed."""
+    """How many of the tokens that the model reads the prefix cache had: the others were computed."""
 
 
 @dataclass
@@ -76,13 +88,30 @@ def _sampled_logprobs(logprobs: Any) -> list[float]:
 
 def check_room(index: int, request: Request, config: EngineConfig) -> int:
     """Tokens that the context has left for a request's completion. Raises ValueError if there are none."""
-    room = config.context - len(request.tokens)
+    room = config.context - request.length
     if room < 1:
         raise ValueError(
-            f"request {index} has {len(request.tokens)} tokens, and the engine's context is {config.context}: raise "
+            f"request {index} has {request.length} tokens, and the engine's context is {config.context}: raise "
             "engine.context or shorten the prompt"
         )
     return room
+
+
+def _prompt(request: Request) -> Any:
+    """A request as vLLM takes it.
+
+    Images go beside tokens in which each is one token: vLLM puts in the tokens that its processor makes of them. It
+    would do the same, without an error, to an image that has been expanded before.
+    """
+    from vllm import TokensPrompt
+
+    if not request.images:
+        return TokensPrompt(prompt_token_ids=list(request.tokens))
+    return TokensPrompt(
+        prompt_token_ids=list(request.tokens),
+        multi_modal_data={"image": [open_image(image) for image in request.images]},
+        multi_modal_uuids={"image": [image.stem for image in request.images]},
+    )
 
 
 def _transfer_backend(config: EngineConfig, transport: Transport) -> str:
@@ -154,6 +183,9 @@ class Engine:
         if chunked and not cuda:
             self.llm.collective_rpc(spare_generators)
         self.llm.init_weight_transfer_engine({"init_info": {}})
+        self._reads_images = folder_reads_images(model)
+        # Where one were sampled, the model would look for an image that is not there.
+        self._never_sampled = dict.fromkeys(image_tokens(model), -math.inf) or None
         self._tokenizer = self.llm.get_tokenizer()
         self.end_tokens = end_tokens(model, getattr(self._tokenizer, "eos_token_id", None))
         self._added = 0
@@ -179,16 +211,13 @@ class Engine:
 
     def add(self, index: int, request: Request) -> None:
         """Take a request, whose completion carries `index`. Raises ValueError if it leaves no room in the context."""
-        from vllm import TokensPrompt
-
         engine = self.llm.llm_engine
         if engine.is_sleeping():
             raise RuntimeError("the engine has released its memory: it generates after the next hand-over")
         room = check_room(index, request, self.config)
         self._added += 1
         name = str(self._added)
-        prompt = TokensPrompt(prompt_token_ids=list(request.tokens))
-        internal = engine.add_request(name, prompt, self._sampling(request, room))
+        internal = engine.add_request(name, _prompt(request), self._sampling(request, room))
         self._running[name] = _Running(index, internal, request)
 
     def step(self) -> list[Completion]:
@@ -242,6 +271,7 @@ class Engine:
             output_kind=kind,
             stream_interval=INTERVAL if request.repetition else None,
             stop_token_ids=sorted(self.end_tokens),
+            logit_bias=self._never_sampled,
         )
 
     def _completion(self, one: _Running) -> Completion:
@@ -255,16 +285,16 @@ class Engine:
 
     def stream(self, request: Request) -> Iterator[int]:
         """The tokens of one completion, each as soon as it is sampled; the end token is left out."""
-        from vllm import RequestOutput, TokensPrompt
+        from vllm import RequestOutput
         from vllm.sampling_params import RequestOutputKind
 
         engine = self.llm.llm_engine
-        room = self.config.context - len(request.tokens)
+        room = self.config.context - request.length
         if room < 1:
-            raise ValueError(f"the prompt has {len(request.tokens)} tokens, the engine's context {self.config.context}")
+            raise ValueError(f"the prompt has {request.length} tokens, the engine's context {self.config.context}")
         sampling = self._sampling(request, room)
         sampling.output_kind = RequestOutputKind.DELTA
-        engine.add_request("stream", TokensPrompt(prompt_token_ids=list(request.tokens)), sampling)
+        engine.add_request("stream", _prompt(request), sampling)
         while engine.has_unfinished_requests():
             for output in engine.step():
                 if isinstance(output, RequestOutput):
@@ -297,6 +327,9 @@ class Engine:
             raise RuntimeError(
                 "the prefix cache could not be emptied after a weight update: a request is still running"
             )
+        if self._reads_images:
+            # It has features that the old tower made of images.
+            self.llm.llm_engine.reset_encoder_cache()
 
     def release(self) -> None:
         """Drop weights and KV cache (vLLM's sleep mode, level 2); nothing can be generated until both are back.

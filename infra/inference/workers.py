@@ -141,6 +141,10 @@ class RolloutWorkers:
 
         for index, request in enumerate(requests):
             check_room(index, request, self.config)
+        if (group := current_group()) is not None:
+            # Workers read images where they lie here.
+            for folder in {image.parent for request in requests for image in request.images}:
+                group.share(folder)
         waiting = deque(enumerate(requests))
         calls: dict[Any, _Member] = {}
         try:

@@ -4,6 +4,8 @@ A row of 32,768 tokens has 5 billion logits in a vocabulary of 150,000: more tha
 one number of each token's is used, and the backward pass can compute a chunk's logits again.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -29,12 +31,14 @@ class ChunkedHead(nn.Module):
     """The token after each of the pass."""
     temperature: float
 
-    def __init__(self, head: nn.Linear, chunk: int) -> None:
+    def __init__(self, head: nn.Linear, chunk: int, left_out: Sequence[int] = ()) -> None:
+        """`left_out` are tokens that are never sampled: their probability is 0."""
         super().__init__()
         if head.bias is not None:
             raise ValueError("trainer.logit_chunk_tokens: the model's output embedding has a bias: set it to null")
         self.weight = head.weight
         self.chunk = chunk
+        self.left_out = left_out
         self.targets = torch.zeros(1, 0, dtype=torch.long)
         self.temperature = 1.0
 
@@ -51,13 +55,20 @@ class ChunkedHead(nn.Module):
     def _logprobs(
         self, hidden: Float[Tensor, "tokens hidden"], targets: Int[Tensor, "tokens"]
     ) -> Float[Tensor, "tokens"]:
-        logits = functional.linear(hidden, self.weight).float()
+        logits = without(functional.linear(hidden, self.weight).float(), self.left_out)
         if self.temperature != 1.0:
             logits = logits / self.temperature
         return -functional.cross_entropy(logits, targets, reduction="none")
 
 
-def with_chunked_head(model: Any, chunk: int) -> ChunkedHead:
+def without(logits: Float[Tensor, "..."], tokens: Sequence[int]) -> Float[Tensor, "..."]:
+    """Logits [..., vocabulary] under which some tokens have the probability 0."""
+    if not tokens:
+        return logits
+    return logits.index_fill(-1, torch.tensor(list(tokens), device=logits.device), -math.inf)
+
+
+def with_chunked_head(model: Any, chunk: int, left_out: Sequence[int] = ()) -> ChunkedHead:
     """Put one into a Hugging Face model, and return it. Raises ValueError for a model that changes its logits after the
     head, by softcapping or a scale."""
     original = model.get_output_embeddings()
@@ -66,7 +77,7 @@ def with_chunked_head(model: Any, chunk: int) -> ChunkedHead:
             f"trainer.logit_chunk_tokens: {type(model).__name__} changes its logits after the head (softcapping or a "
             "scale in config.json), which chunks would leave out: set it to null"
         )
-    head = ChunkedHead(original, chunk)
+    head = ChunkedHead(original, chunk, left_out)
     model.set_output_embeddings(head)
     return head
 

@@ -142,6 +142,7 @@ class TrainerRanks:
 
     def reference_logprobs(self, batches: Sequence[Rows], temperature: float = 1.0) -> list[Tensor]:
         """See Trainer."""
+        self._share_images(batches)
         return self._call("reference_logprobs", batches, temperature)
 
     def step(
@@ -152,7 +153,14 @@ class TrainerRanks:
         temperature: float = 1.0,
     ) -> StepResult:
         """See Trainer. The loss and the micro-batches are pickled."""
+        self._share_images(batches)
         return self._call("step", batches, loss, learning_rate, temperature)
+
+    def _share_images(self, batches: Sequence[Rows]) -> None:
+        """Ranks read images where they lie here."""
+        if self._group is not None:
+            for folder in {image.parent for batch in batches for image in batch.images}:
+                self._group.share(folder)
 
     def reset_optimizer(self) -> None:
         """See Trainer."""

@@ -8,6 +8,7 @@ same arguments in the same order, the micro-batches are spread over the ranks, a
 `infra/training/ranks.py` does that for a process that is not a rank itself.
 """
 
+import json
 import math
 import os
 import shutil
@@ -22,27 +23,39 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from infra.configs import TrainerConfig
+from infra.errors import LonghaulError
 from infra.files import folder_written_aside
 from infra.training.attention import PACKED, Lengths
-from infra.training.chunked_head import with_chunked_head
+from infra.training.chunked_head import with_chunked_head, without
+from infra.training.images import RowImages
 from infra.training.operators import load_operators
 from infra.training.out_of_memory import named_when_out_of_memory
 from infra.training.sequence import RowPart, SequenceGroup, check_heads
+from infra.vision.models import attention, folder_reads_images, freeze, image_tokens, model_class
 from infra.weights.checkpoint_engine import Sockets, WeightServer
 
 Head = Literal["next_token", "value"]
 """What a model ends in: a distribution over the next token, or one number for the whole row, as reward models have."""
 
-_MODELS: dict[Head, Any] = {"next_token": AutoModelForCausalLM, "value": AutoModelForSequenceClassification}
-
 _GENERATION = "generation_config.json"
 
 PADDING = 0
 """The token that rows are filled up with."""
+
+
+def _check_images(config: TrainerConfig, head: Head) -> None:
+    """Refuse what is not done for models that read images. Raises LonghaulError, with the key's name."""
+    if head == "value":
+        raise LonghaulError("a reward model with a value reads text alone: name a base that does (reward_models.base)")
+    if config.sequence_parallel > 1:
+        raise LonghaulError(
+            f"trainer.sequence_parallel is {config.sequence_parallel}, and rows of a model that reads images are not "
+            "shared by ranks: set it to 1"
+        )
 
 
 class LossNotFinite(RuntimeError):
@@ -73,7 +86,7 @@ class StepResult:
 
 @runtime_checkable
 class Rows(Protocol):
-    """A micro-batch: tokens, positions, the lengths of the examples, and whatever else the loss needs."""
+    """A micro-batch: tokens, positions, the lengths of the examples, images, and whatever else the loss needs."""
 
     @property
     def tokens(self) -> Int[Tensor, "rows length"]: ...
@@ -83,6 +96,9 @@ class Rows(Protocol):
 
     @property
     def example_lengths(self) -> Lengths: ...
+
+    @property
+    def images(self) -> Sequence[Path]: ...
 
 
 RowsT = TypeVar("RowsT", bound=Rows)
@@ -126,8 +142,14 @@ class Trainer:
         module = self._load(model)
         module.config.use_cache = False
         check_heads(module.config, config)
+        self._left_out = image_tokens(model) if head == "next_token" else ()
         chunk = config.logit_chunk_tokens if head == "next_token" else None
-        self._chunked = None if chunk is None else with_chunked_head(module, chunk)
+        self._chunked = None if chunk is None else with_chunked_head(module, chunk, self._left_out)
+        self._images: RowImages | None = None
+        if folder_reads_images(model):
+            _check_images(config, head)
+            freeze(module.named_parameters(), config.freeze)
+            self._images = RowImages(module, model)
         if config.gradient_checkpointing:
             _checkpoint_layers(module, config.offload_activations and torch.cuda.is_available())
         self.engine, *_ = deepspeed.initialize(
@@ -158,10 +180,12 @@ class Trainer:
 
     def _load(self, model: Path) -> Any:
         options: dict[str, Any] = {"num_labels": 1} if self.head == "value" else {}
-        module = _MODELS[self.head].from_pretrained(
+        config = json.loads((model / "config.json").read_bytes())
+        kind = AutoModelForSequenceClassification if self.head == "value" else model_class(config)
+        module = kind.from_pretrained(
             model,
             dtype=getattr(torch, self.config.dtype),
-            attn_implementation=PACKED,
+            attn_implementation=attention(config, PACKED),
             local_files_only=True,
             trust_remote_code=False,
             **options,
@@ -184,18 +208,20 @@ class Trainer:
             temperature: logits are divided by it, as they were when sampling.
 
         Returns:
-            In float32: entry t is log p(tokens[t + 1] | tokens[: t + 1] of the same example).
+            In float32: entry t is log p(tokens[t + 1] | tokens[: t + 1] of the same example). Tokens that stand for
+            images cannot be sampled: their probability is 0, and what stands for them here has no meaning.
         """
         part = self._part(rows)
+        targets = self._sampled(part.targets)
         if self._chunked is not None:
-            self._chunked.targets, self._chunked.temperature = part.targets, temperature
-            logprobs = self._forward(part)
+            self._chunked.targets, self._chunked.temperature = targets, temperature
+            logprobs = self._forward(part, rows.images)
         else:
-            logits = self._forward(part).float()
+            logits = without(self._forward(part, rows.images).float(), self._left_out)
             if temperature != 1.0:
                 logits = logits / temperature
-            losses = functional.cross_entropy(logits.flatten(0, 1), part.targets.flatten(), reduction="none")
-            logprobs = -losses.view(part.targets.shape)
+            losses = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+            logprobs = -losses.view(targets.shape)
         return self._sequence.join(logprobs, rows.tokens.shape[1] - 1)
 
     def values(self, rows: Rows) -> Float[Tensor, "rows"]:
@@ -207,16 +233,32 @@ class Trainer:
         Returns:
             One value for each row, in float32.
         """
-        return self._forward(self._part(rows))[:, 0].float()
+        return self._forward(self._part(rows), ())[:, 0].float()
 
     def _part(self, rows: Rows) -> RowPart:
         tokens, positions = rows.tokens.to(self.device), rows.positions.to(self.device)
         return self._sequence.part(tokens, positions, rows.example_lengths, PADDING)
 
-    def _forward(self, part: RowPart) -> Tensor:
+    def _sampled(self, targets: Int[Tensor, "rows part"]) -> Int[Tensor, "rows part"]:
+        """Targets of which each has a probability: an infinite loss would make others' gradients NaN."""
+        if not self._left_out:
+            return targets
+        unsampled = torch.isin(targets, torch.tensor(self._left_out, device=targets.device))
+        return targets.masked_fill(unsampled, PADDING)
+
+    def _forward(self, part: RowPart, images: Sequence[Path]) -> Tensor:
+        inputs: dict[str, Any] = {"position_ids": part.positions}
+        if self._images is not None:
+            blank = self.world > 1 or self.config.zero_stage > 0
+            inputs = self._images.inputs(part.tokens, part.positions, part.example_lengths, images, blank)
+        elif images:
+            raise LonghaulError(
+                f"{self.folder}: the rows have images ({images[0].name}), and the model reads text alone: import one "
+                "that reads images, or leave these rows out"
+            )
         logits: Tensor = self.engine(
             input_ids=part.tokens,
-            position_ids=part.positions,
+            **inputs,
             example_lengths=part.example_lengths,
             exchanged=self._sequence.exchanged,
             use_cache=False,

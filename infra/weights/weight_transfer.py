@@ -64,7 +64,11 @@ class CheckpointFormat(WeightTransferEngine[NothingToAgreeOn, UpdateT]):
     def finish_weight_update(self) -> None:
         """Rebuild what layers derive from their weights."""
         finalize_layerwise_reload(self.model, self.model_config)
-        head: Any = getattr(self.model, "lm_head", None)
+        # Models that read images have their head in the language model.
+        language: Any = getattr(self.model, "language_model", self.model)
+        head: Any = getattr(language, "lm_head", None)
+        if head is None:
+            head = getattr(self.model, "lm_head", None)
         if head is not None and self.vllm_config.model_config.hf_config.tie_word_embeddings:
             # A tied head keeps its own packed copy on CPU, which reloading leaves stale.
             head.quant_method.process_weights_after_loading(head)
