@@ -13,7 +13,7 @@ SMOLLM2 := $(VENV)/smollm2
 
 setup: $(READY)
 
-$(READY): requirements/cpu.txt pyproject.toml scripts/setup
+$(READY): requirements/cpu.txt requirements/torchvision.txt pyproject.toml scripts/setup scripts/torchvision_operators.py
 	PYTHON=$(PYTHON) scripts/setup $(VENV)
 	touch $(READY)
 

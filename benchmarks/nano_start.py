@@ -137,7 +137,7 @@ def learn(
 def held_out(bench: Any, start: NanoStart) -> list[tuple[int, float]]:
     """Length and reward of responses to the test problems, with the same seeds each time."""
     evaluation = start.recipe.evaluation
-    prompts = [bench.chat.prompt(problem) for problem in start.test]
+    prompts = [bench.chat.read(problem) for problem in start.test]
     most = evaluation.max_response_tokens
     rows = bench.sample(prompts, evaluation.samples, most, evaluation.temperature, name="held-out")
     pairs = [(p, bench.chat.text(c.tokens)) for p, row in zip(start.test, rows, strict=True) for c in row]

@@ -71,6 +71,7 @@ class TrainerConfig(BaseModel):
         "none",
         description="What of a model that reads images is not trained: none, vision (tower and projection) or "
         "language. A stage's own `freeze` goes before it.",
+        exclude_if=lambda value: value == "none",
     )
 
     def uneven_heads(self, queries: int, keys: int) -> str | None:

@@ -5,7 +5,7 @@ torch the library with its operators does not load, and its import then fails on
 without any operator, so that the two which the import registers something for only have to be declared. A build whose
 library loads is left as it is.
 
-    python -m scripts.torchvision_operators     installs this file into the environment of that Python
+    python scripts/torchvision_operators.py     installs this file into the environment of that Python
 
 The environment's site-packages then have it as a module, and a .pth file that imports it in each process, as vLLM
 starts some of its own. It imports nothing but the standard library until torchvision is imported.

@@ -11,6 +11,7 @@ from random import Random
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
+from infra.vision.folders import ImageFolders
 from steps.chat import Chat
 from steps.rewards.scorer import Scorer
 
@@ -62,13 +63,15 @@ class Bench:
         scorer: Scorer | Callable[[], Scorer] = Scorer,
         log: Callable[[dict[str, Any]], None] = lambda metrics: None,
         chat: Chat | None = None,
+        images: ImageFolders | None = None,
     ) -> None:
-        """`chat` is read from the model's folder by default."""
+        """`chat` is read from the model's folder by default, with `images`: where those of prompts lie."""
         self.model = model
         self.seed = seed
         self.log = log
         self._scorer: Part[Scorer] = Part(scorer)
         self._chat = chat
+        self._images = images
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +88,7 @@ class Bench:
     @cached_property
     def chat(self) -> Chat:
         """Tokenizer and chat format."""
-        return self._chat or Chat(self.model)
+        return self._chat or Chat(self.model, self._images)
 
     @property
     def scorer(self) -> Scorer:

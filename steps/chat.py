@@ -1,7 +1,9 @@
 """Prompts and responses as tokens, by the checkpoint's own tokenizer and chat template.
 
 Control tokens come from the template alone: where the text of a problem or of a response holds one, it is text
-(steps/control_tokens.py).
+(steps/control_tokens.py), and so is a `<image>` or `<|image_pad|>` that stands in it. An image is one token where the
+template writes it, which is then expanded into those that the checkpoint's processor makes of it
+(infra/vision/processor.py).
 """
 
 import json
@@ -10,33 +12,43 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import jinja2
 from transformers import AutoTokenizer
 
+from infra.images import stored_digest
 from infra.inference.end_tokens import end_tokens
+from infra.vision.folders import ImageFolders
+from infra.vision.models import folder_reads_images
+from infra.vision.processor import ImageReader
 from steps.control_tokens import ControlTokens
 from steps.problem import Example, Problem, Prompt, images_of, text_of
 from steps.rewards.score import END_THINK, THINK
 from steps.token_example import TokenExample
+from steps.token_prompt import TokenPrompt
 
-Message = dict[str, str]
-"""A turn as templates take it: role and content."""
+Message = dict[str, Any]
+"""A turn as templates take it: role and content, which is text, or a list of parts where there are images."""
 
 _QUESTION = "\ufdd2"
 """Stands for a question, to see what the template writes around it."""
+_MARK = re.compile(f"{_QUESTION}(\\d+);")
+"""Stands for one of several texts."""
 
 
 class Chat:
     """The chat format of one checkpoint."""
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, images: ImageFolders | None = None) -> None:
+        """`images` is where the images of prompts lie."""
+        self.images = images or ImageFolders()
+        self._model = model
         self.tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True, trust_remote_code=False)
         self.end_tokens = end_tokens(model, self.tokenizer.eos_token_id)
         """All that can end a response that was sampled."""
         self._rows = embedding_rows(model)
-        self._own_tokens: dict[tuple[str, ...], list[int]] = {}
+        self._own_tokens: dict[tuple[Any, ...], list[int]] = {}
         self._before, _, self._after = self._rendered([_user(_QUESTION)]).partition(_QUESTION)
         opened = re.search(rf"{THINK}\s*$", self._after)
         self.opened = opened[0] if opened else ""
@@ -46,51 +58,107 @@ class Chat:
         around = f"{self._before}{self._after}"
         self.control = ControlTokens(self.tokenizer, self.end_tokens, around, (THINK, END_THINK))
 
-    def prompt(self, problem: Problem | str) -> list[int]:
-        """The tokens after which the model's response begins.
+    @cached_property
+    def reader(self) -> ImageReader | None:
+        """What reads images for the model; None where it reads text alone."""
+        return ImageReader(self._model) if folder_reads_images(self._model) else None
 
-        Raises ValueError for a prompt with an image (this build reads text alone), for one with a control token that
-        cannot be distinguished from the template's, and for one with a token that the model has no embedding for.
+    def prompt(self, problem: Problem | str) -> list[int]:
+        """The tokens after which the model's response begins, as the model reads them. Raises as `read` does."""
+        return self.read(problem).tokens
+
+    def read(self, problem: Problem | str) -> TokenPrompt:
+        """The prompt after which the model's response begins.
+
+        Raises ValueError for a prompt with an image where the model reads text alone, for one with a control token that
+        cannot be distinguished from the template's, and for one with a token that the model has no embedding for;
+        UnreadableImage and ImageNotRead for an image that is missing or cannot be read.
         """
-        name = "a prompt"
-        system = ""
-        if isinstance(problem, Problem):
-            system = problem.system
-            name = f"problem {problem.id}"
-            problem = _text(problem.prompt, name)
-        return self._prompt([*_system(system), _user(problem)], name)
+        if isinstance(problem, str):
+            return TokenPrompt(self._prompt([_user(problem)], "a prompt"))
+        name = f"problem {problem.id}"
+        messages = [*_system(problem.system), _user(self._content(problem.prompt, name))]
+        tokens, digests = self._prompt(messages, name), _digests(images_of(problem.prompt), name)
+        if not digests:
+            return TokenPrompt(tokens)
+        return TokenPrompt(self._expanded(tokens, digests, name)[0], digests, tokens)
+
+    def paths(self, prompt: TokenPrompt) -> tuple[Path, ...]:
+        """Where the images of a prompt lie, in order. Raises UnreadableImage for one that is missing."""
+        return tuple(self.images.path(digest) for digest in prompt.images)
+
+    def _content(self, prompt: Prompt, name: str) -> str | list[dict[str, str]]:
+        """A prompt as templates take it."""
+        if isinstance(prompt, str) or not images_of(prompt):
+            return text_of(prompt)
+        if self.reader is None:
+            raise ValueError(f"{name}: its prompt has an image, and the model reads text alone")
+        return [{"type": "text", "text": part.text} if part.text is not None else {"type": "image"} for part in prompt]
+
+    def _expanded(self, tokens: Sequence[int], digests: Sequence[str], name: str) -> tuple[list[int], list[int]]:
+        """Tokens with each image's own in place of its one token; and where each token, and the end, came to stand."""
+        assert self.reader is not None
+        places = [place for place, token in enumerate(tokens) if token == self.reader.token_id]
+        if len(places) != len(digests):
+            raise ValueError(
+                f"{name}: it has {len(digests)} images, and the chat template writes {len(places)} image tokens: give "
+                "a template that writes one for each (import_checkpoint.chat_template)"
+            )
+        images = dict(zip(places, digests, strict=True))
+        expanded: list[int] = []
+        moved = []
+        for place, token in enumerate(tokens):
+            moved.append(len(expanded))
+            expanded += self.reader.tokens(self.images.path(images[place])) if place in images else (token,)
+        return expanded, [*moved, len(expanded)]
 
     def _prompt(self, messages: Sequence[Message], name: str) -> list[int]:
-        """The tokens of a conversation that ends with a question, with the start of a response."""
+        """The tokens of a conversation that ends with a question, with the start of a response. An image is one."""
         rendered = self._rendered(messages, name)
         tokens = self._tokens(rendered)
-        *earlier, last = messages
+        texts = [text for message in messages for text in _texts(message)]
         if self.control.of(tokens) == self._template_tokens(messages):
-            return self._embedded(tokens, last["content"], f"{name}: ")
-        problem = last["content"]
-        before, _, after = self._rendered([*earlier, _user(_QUESTION)]).partition(_QUESTION)
-        if any(text in message["content"] for text in self.control.texts.values() for message in earlier):
+            return self._embedded(tokens, " ".join(texts), f"{name}: ")
+        if any(
+            text in message for text in self.control.texts.values() for one in messages[:-1] for message in _texts(one)
+        ):
             raise ValueError(f"{name}: a turn before it has control tokens of the checkpoint: remove them from the row")
-        if len(rendered) < len(before + after) or not (rendered.startswith(before) and rendered.endswith(after)):
-            present = " and ".join(text for text in self.control.texts.values() if text in problem)
+        pieces = self._around(messages, rendered)
+        if pieces is None:
+            present = " and ".join(text for text in self.control.texts.values() if any(text in one for one in texts))
             raise ValueError(
                 f"{name}: its text has control tokens of the checkpoint ({present}), and the chat template repeats or "
                 "changes the text around them: remove them from the row"
             )
-        question = rendered[len(before) : len(rendered) - len(after)]
         try:
-            tokens = self.control.encode([(before, True), (question, False), (after, True)])
+            tokens = self.control.encode(pieces)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-        return self._embedded(tokens, problem, f"{name}: ")
+        return self._embedded(tokens, " ".join(texts), f"{name}: ")
+
+    def _around(self, messages: Sequence[Message], rendered: str) -> list[tuple[str, bool]] | None:
+        """What the template wrote of the messages, in pieces: its own are those with True, the others are texts of the
+        last message. None where the texts do not stand in it once each, as they are or without white space around."""
+        *earlier, last = messages
+        marked = [f"{_QUESTION}{number};" for number in range(len(_texts(last)))]
+        own = _MARK.split(self._rendered([*earlier, _with_texts(last, marked)]))
+        if [int(number) for number in own[1::2]] != list(range(len(marked))):
+            return None
+        for texts in (_texts(last), [text.strip() for text in _texts(last)]):
+            pieces = [(own[0], True)]
+            for text, after in zip(texts, own[2::2], strict=True):
+                pieces += [(text, False), (after, True)]
+            if "".join(piece for piece, _ in pieces) == rendered:
+                return pieces
+        return None
 
     def _template_tokens(self, messages: Sequence[Message]) -> list[int]:
-        """The template's own control tokens around turns of these roles."""
-        roles = tuple(message["role"] for message in messages)
-        if roles not in self._own_tokens:
-            plain = [{"role": role, "content": "?"} for role in roles]
-            self._own_tokens[roles] = self.control.of(self._tokens(self._rendered(plain)))
-        return self._own_tokens[roles]
+        """The template's own control tokens around turns of these roles, with images in these places."""
+        shape = tuple((message["role"], *_kinds(message)) for message in messages)
+        if shape not in self._own_tokens:
+            plain = [_with_texts(message, ["?"] * len(_texts(message))) for message in messages]
+            self._own_tokens[shape] = self.control.of(self._tokens(self._rendered(plain)))
+        return self._own_tokens[shape]
 
     def _rendered(self, messages: Sequence[Message], name: str = "a prompt", response: bool = True) -> str:
         """The template's text, with the start of a response at its end where it is to have that.
@@ -143,15 +211,15 @@ class Chat:
         """A supervised example with all its turns, of which the model's are learned, each with the end token.
 
         Where a template writes earlier responses otherwise than they were given (without their thinking), they stand in
-        the prompt as it writes them, and only the last one is learned. Raises ValueError as `prompt` does.
+        the prompt as it writes them, and only the last one is learned. Raises as `read` does.
         """
+        name = f"example of {example.problem_id}"
         messages = _system(example.system)
         tokens: list[int] = []
         learned: list[tuple[int, int]] = []
         for prompt, whole in example.exchanges:
             response = whole.strip() if self._trims else whole
-            name = f"example of {example.problem_id}"
-            messages = [*messages, _user(_text(prompt, name))]
+            messages = [*messages, _user(self._content(prompt, name))]
             before = self._prompt(messages, name)
             if before[: len(tokens)] != tokens:
                 learned = []
@@ -160,7 +228,12 @@ class Chat:
             tokens = [*before, *self.encode_response(response)]
             learned.append((len(before), len(tokens)))
             messages = [*messages, {"role": "assistant", "content": response}]
-        return TokenExample([*tokens, self.end_token], learned[0][0], tuple(_gaps(learned)))
+        digests = _digests(example.images, name)
+        if digests:
+            tokens, moved = self._expanded(tokens, digests, name)
+            learned = [(moved[first], moved[last]) for first, last in learned]
+        images = tuple(self.images.path(digest) for digest in digests)
+        return TokenExample([*tokens, self.end_token], learned[0][0], tuple(_gaps(learned)), images)
 
     @cached_property
     def end_token(self) -> int:
@@ -196,14 +269,40 @@ class Chat:
         return self.opened + self.decode(tokens)
 
 
-def _text(prompt: Prompt, name: str) -> str:
-    if images_of(prompt):
-        raise ValueError(f"{name}: its prompt has an image, and the model reads text alone")
-    return text_of(prompt)
-
-
-def _user(question: str) -> Message:
+def _user(question: str | list[dict[str, str]]) -> Message:
     return {"role": "user", "content": question}
+
+
+def _kinds(message: Message) -> list[str]:
+    """What a message's content consists of."""
+    content = message["content"]
+    return ["text"] if isinstance(content, str) else ["parts", *(part["type"] for part in content)]
+
+
+def _texts(message: Message) -> list[str]:
+    """The texts in a message's content."""
+    content = message["content"]
+    return [content] if isinstance(content, str) else [part["text"] for part in content if part["type"] == "text"]
+
+
+def _with_texts(message: Message, texts: Sequence[str]) -> Message:
+    """The message with other texts in the same places."""
+    if isinstance(message["content"], str):
+        return {**message, "content": texts[0]}
+    left = iter(texts)
+    parts = [{**part, "text": next(left)} if part["type"] == "text" else part for part in message["content"]]
+    return {**message, "content": parts}
+
+
+def _digests(addresses: Sequence[str], name: str) -> tuple[str, ...]:
+    """The digests of stored images. Raises ValueError for an image that the data stage has not stored."""
+    digests = []
+    for address in addresses:
+        digest = stored_digest(address)
+        if digest is None:
+            raise ValueError(f"{name}: its image {address[:100]!r} is not a stored one: the data stage stores images")
+        digests.append(digest)
+    return tuple(digests)
 
 
 def _system(text: str) -> list[Message]:

@@ -18,14 +18,16 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from infra.inference.context import longest_context
 from infra.inference.end_tokens import end_tokens
+from infra.vision.models import IMAGE_MODELS, is_other_image_model, model_class, reads_images
 from steps.checkpoint_files import INDEX, SINGLE, TOKENIZERS, belongs
 from steps.checkpoint_forward import check_forward, check_trainable
+from steps.checkpoint_images import ImageCheck, check_images
 from steps.checkpoint_links import check_links
 from steps.checkpoint_refused import CheckpointRefused, refusing
 from steps.checkpoint_template import own_words, render_message
@@ -55,6 +57,8 @@ class CheckedCheckpoint:
     """Tokens of the tokenizer that have no embedding: data with one of them are refused."""
     system_prompt: str
     """What the chat template writes before each question by itself; empty for most."""
+    images: ImageCheck | None = None
+    """How images are read; None for a model of text alone."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ def check_checkpoint(folder: Path) -> CheckedCheckpoint:
     tokenizer = _check_tokenizer(folder, vocabulary)
     check_prompt_fits(tokenizer.prompt, context_of(config))
     check_forward(folder, tokenizer.prompt)
+    images = check_images(folder) if reads_images(config.to_dict()) else None
     return CheckedCheckpoint(
         architecture=type(model).__name__,
         parameters=parameters,
@@ -91,6 +96,7 @@ def check_checkpoint(folder: Path) -> CheckedCheckpoint:
         files=tuple(files),
         unusable_tokens=tokenizer.unusable,
         system_prompt=tokenizer.system_prompt,
+        images=images,
     )
 
 
@@ -148,7 +154,13 @@ def load_config(folder: Path) -> PreTrainedConfig:
     with refusing("config.json", "transformers cannot read it; use a checkpoint of an architecture that it has"):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     names: list[str] = config.architectures or []
-    if len(names) != 1 or names[0] not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
+    known = {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values(), *IMAGE_MODELS}
+    if len(names) == 1 and is_other_image_model(names[0]):
+        raise CheckpointRefused(
+            f"config.json: {names[0]} reads images in a way that is not trained here; use a checkpoint of "
+            f"{', '.join(IMAGE_MODELS)}, or a language model's"
+        )
+    if len(names) != 1 or names[0] not in known:
         raise CheckpointRefused(
             f"config.json: architectures is {list(names)}, expected one causal language model of transformers "
             "(a name like Qwen2ForCausalLM); use a language model's checkpoint"
@@ -218,7 +230,7 @@ def _weight_files(folder: Path, names: Sequence[str], everywhere: Sequence[str])
 def _on_meta(folder: Path, config: PreTrainedConfig) -> PreTrainedModel:
     """The architecture without weights."""
     with refusing("config.json", "transformers cannot build this architecture"), torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        model: PreTrainedModel = model_class(config.to_dict()).from_config(config, trust_remote_code=False)
     if [type(model).__name__] != config.architectures:
         raise CheckpointRefused(
             f"config.json: architectures is {config.architectures}, and its model_type {config.model_type!r} is "

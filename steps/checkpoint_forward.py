@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 from infra.training.attention import PACKED
+from infra.vision.models import attention, model_class
 from steps.checkpoint_refused import CheckpointRefused, refusing
 
 LEAK = {torch.float32: 1e-4, torch.float64: 1e-4}
@@ -59,13 +60,11 @@ def check_forward(folder: Path, prompt: Sequence[int]) -> None:
         if getattr(text, "sliding_window", None):
             # So narrow that the prompt does not fit: a window that only a mask would know is then noticed.
             text.sliding_window = max(1, len(tokens) // 2)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype="auto", local_files_only=True, trust_remote_code=False, use_safetensors=True
-        ).eval()
+        model = load_model(folder, config, dtype="auto")
         alone = _logprobs(model, [tokens], packed=False)
     name = type(model).__name__
     with refusing("config.json", f"{name} does not run with the trainer's attention"):
-        model.set_attn_implementation(PACKED)
+        model.set_attn_implementation(attention(config.to_dict(), PACKED))
         beside_itself = _logprobs(model, [tokens, tokens])
         beside_others = _logprobs(model, [others, tokens])
     if not alone.isfinite().all():
@@ -84,6 +83,20 @@ def check_forward(folder: Path, prompt: Sequence[int]) -> None:
         )
 
 
+def load_model(folder: Path, config: PreTrainedConfig, dtype: str, **options: Any) -> Any:
+    """A checkpoint's model on the CPU, with transformers' own attention unless an option names another."""
+    model: Any = model_class(config.to_dict()).from_pretrained(
+        folder,
+        config=config,
+        dtype=dtype,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        **options,
+    )
+    return model.eval()
+
+
 def trainer_logprobs(folder: Path, dtype: str, examples: Sequence[Sequence[int]]) -> list[Tensor]:
     """[length, vocabulary] of each example: log-probabilities of the next token, in float64, by the model as the
     trainer loads and calls it, on the CPU.
@@ -91,14 +104,8 @@ def trainer_logprobs(folder: Path, dtype: str, examples: Sequence[Sequence[int]]
     Args:
         dtype: torch's name of one.
     """
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=dtype,
-        attn_implementation=PACKED,
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-    ).eval()
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    model = load_model(folder, config, dtype, attn_implementation=attention(config.to_dict(), PACKED))
     return [_logprobs(model, [example]) for example in examples]
 
 

@@ -2,7 +2,8 @@
 
 In this order: multiple-choice, true/false and proof questions are left out; the SFT model answers each prompt ten times
 at a high temperature, and the share of right answers is its difficulty; a prompt whose answer the model guesses without
-any chain of thought within N = 8 tries is left out; domains are balanced. Each prompt occurs once: the data stage has
+any chain of thought within N = 8 tries is left out, and so is one with images that it answers without seeing them
+within as many; domains are balanced. Each prompt occurs once: the data stage has
 dropped the others. Not in the
 report, and off by default: prompts that the model nearly always solves can be left out too. Prioritised sampling
 rarely draws them in any case, and long-CoT SFT forgets what is easy when it sees only what is hard.
@@ -84,16 +85,33 @@ def guessable(bench: SamplingBench, problems: Sequence[Problem], config: Curatio
     # Nobody but its author knows what the answer to a custom problem looks like.
     problems = [problem for problem in problems if problem.verifier in GUESS_PREFIX]
     prefixes = [bench.chat.skip_thinking + GUESS_PREFIX[problem.verifier] for problem in problems]
-    prompts = [
-        [*bench.chat.prompt(problem), *bench.chat.encode(prefix)]
-        for problem, prefix in zip(problems, prefixes, strict=True)
-    ]
-    guesses = bench.sample(prompts, config.guesses, config.max_guess_tokens, config.temperature, name="guesses")
+    guesses = bench.sample(
+        [bench.chat.read(problem) for problem in problems],
+        config.guesses,
+        config.max_guess_tokens,
+        config.temperature,
+        name="guesses",
+        begun=[bench.chat.encode(prefix) for prefix in prefixes],
+    )
     texts = [
         [guess(problem, bench.chat.decode(completion.tokens)) for completion in row]
         for problem, row in zip(problems, guesses, strict=True)
     ]
     return {problem_id for problem_id, share in _share_right(bench, problems, texts).items() if share > 0}
+
+
+def answered_blind(bench: SamplingBench, problems: Sequence[Problem], config: CurationConfig) -> set[str]:
+    """Ids of the problems with images whose answer is right within `guesses` tries by their text alone."""
+    seen = [problem for problem in problems if problem.images]
+    if not seen or config.guesses == 0:
+        return set()
+    blind = [problem.model_copy(update={"prompt": problem.text}) for problem in seen]
+    prompts = [bench.chat.read(problem) for problem in blind]
+    tries = bench.sample(
+        prompts, config.guesses, config.max_response_tokens, config.temperature, name="answers without images"
+    )
+    rates = _share_right(bench, seen, [[bench.chat.text(a.tokens) for a in row] for row in tries])
+    return {problem_id for problem_id, share in rates.items() if share > 0}
 
 
 def _share_right(bench: SamplingBench, problems: Sequence[Problem], texts: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -135,6 +153,10 @@ def curate(bench: SamplingBench, problems: Sequence[Problem], config: CurationCo
     guessed = guessable(bench, remaining, config)
     removed["guessed"] = len(guessed)
     remaining = [problem for problem in remaining if problem.id not in guessed]
+    if any(problem.images for problem in problems):
+        blind = answered_blind(bench, remaining, config)
+        removed["answered without its images"] = len(blind)
+        remaining = [problem for problem in remaining if problem.id not in blind]
     balanced = balance(remaining, config.max_domain_share, bench.random("balance"))
     removed["balance"] = len(remaining) - len(balanced)
     if not balanced:

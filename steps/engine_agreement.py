@@ -5,11 +5,20 @@ which reads config.json by itself: where one of them leaves a key out (soft-capp
 the policy that samples is not the one that is trained.
 """
 
+import tempfile
 from pathlib import Path
 
-from infra.inference.engine import Request
+from torch import Tensor
+
+from infra.images import store_image
+from infra.inference.engine import Completion, Request
+from infra.vision.folders import ImageFolders
+from infra.vision.processor import ImageReader
+from steps.chat import Chat
 from steps.checkpoint_forward import trainer_logprobs
+from steps.checkpoint_images import SIDES, logprobs_with_images, picture
 from steps.checkpoint_refused import CheckpointRefused
+from steps.problem import Part, Problem
 from steps.sampling_bench import SamplingBench
 
 QUESTION = "1 + 1 = ?"
@@ -53,6 +62,36 @@ def disagreement(bench: SamplingBench, folder: Path, dtype: str) -> float:
     examples = [[*prompt, *completion.tokens] for completion in completions]
     differences = []
     for completion, logprobs in zip(completions, trainer_logprobs(folder, dtype, examples), strict=True):
-        for place, (token, logprob) in enumerate(zip(completion.tokens, completion.logprobs, strict=True)):
-            differences.append(abs(float(logprobs[len(prompt) - 1 + place, token]) - logprob))
+        differences += _differences(completion, logprobs[len(prompt) - 1 :])
+    if bench.chat.reader is not None:
+        differences += _with_an_image(bench, bench.chat.reader, folder, dtype)
     return sum(differences) / len(differences)
+
+
+def _with_an_image(bench: SamplingBench, reader: ImageReader, folder: Path, dtype: str) -> list[float]:
+    """The same of tokens that follow an image."""
+    with tempfile.TemporaryDirectory() as scratch:
+        address = store_image(picture(0, *SIDES[0]), Path(scratch))
+        chat = Chat(bench.model, ImageFolders((Path(scratch),)))
+        parts = (Part(type="image", image=address), Part(type="text", text=QUESTION))
+        prompt = chat.read(Problem(id="a question", prompt=parts, answer="2", verifier="math"))
+        assert prompt.unexpanded is not None
+        images, more = chat.paths(prompt), len(prompt) - len(prompt.unexpanded)
+        requests = [
+            Request(prompt.unexpanded, TOKENS, seed, images=images, image_tokens=more) for seed in range(RESPONSES)
+        ]
+        completions = bench.generate(requests, "engine against trainer, with an image")
+        read = [reader.read(image) for image in images]
+        examples = [([*prompt.tokens, *completion.tokens], read) for completion in completions]
+        logprobs = logprobs_with_images(folder, dtype, examples)
+    return [
+        difference
+        for completion, one in zip(completions, logprobs, strict=True)
+        for difference in _differences(completion, one[len(prompt) - 1 :])
+    ]
+
+
+def _differences(completion: Completion, logprobs: Tensor) -> list[float]:
+    """Of each token of a completion, from log-probabilities [tokens, vocabulary]."""
+    pairs = zip(completion.tokens, completion.logprobs, logprobs, strict=False)
+    return [abs(float(row[token]) - logprob) for token, logprob, row in pairs]

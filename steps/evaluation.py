@@ -10,7 +10,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from infra.store.evaluation import DomainResult, EvaluatedResponse, Evaluation, LimitResult
+from infra.store.evaluation import DomainResult, EvaluatedResponse, Evaluation, LimitResult, TwinResult
 from steps.answer_reading import with_answer_in_a_box
 from steps.configs.evaluation import EvaluationConfig
 from steps.problem import Problem
@@ -48,6 +48,33 @@ def by_limit(rewards: Sequence[Sequence[float]], lengths: Sequence[Sequence[int]
     ]
 
 
+def shares(names: Sequence[str], means: Sequence[float], lengths: Sequence[Sequence[int]]) -> dict[str, DomainResult]:
+    """What the problems of each name come to. By problem: its name, its mean reward, the lengths of its responses."""
+    results = {}
+    for name in sorted(set(names)):
+        members = [i for i, other in enumerate(names) if other == name]
+        results[name] = DomainResult(
+            problems=len(members),
+            accuracy=statistics.fmean(means[i] for i in members),
+            mean_tokens=statistics.fmean(length for i in members for length in lengths[i]),
+        )
+    return results
+
+
+def twins(problems: Sequence[Problem], means: Sequence[float]) -> TwinResult | None:
+    """Problems drawn as images against the same in text, which they name in `extra` as `twin`; None without any."""
+    rewards = {problem.id: mean for problem, mean in zip(problems, means, strict=True)}
+    pairs = [
+        (rewards[twin], rewards[problem.id])
+        for problem in problems
+        if problem.images and (twin := problem.extra.get("twin")) in rewards
+    ]
+    if not pairs:
+        return None
+    texts, images = zip(*pairs, strict=True)
+    return TwinResult(pairs=len(pairs), text_accuracy=statistics.fmean(texts), image_accuracy=statistics.fmean(images))
+
+
 def evaluate(bench: SamplingBench, problems: Sequence[Problem], config: EvaluationConfig) -> Evaluation:
     """Evaluate the weights that are in the bench's engine."""
     prompts = bench.prompts(problems)
@@ -65,14 +92,10 @@ def evaluate(bench: SamplingBench, problems: Sequence[Problem], config: Evaluati
     lengths = [[len(completion.tokens) for completion in row] for row in completions]
     means = [statistics.fmean(row) for row in rewards]
     all_lengths = [length for row in lengths for length in row]
-    domains = {}
-    for domain in sorted({problem.domain for problem in problems}):
-        members = [i for i, problem in enumerate(problems) if problem.domain == domain]
-        domains[domain] = DomainResult(
-            problems=len(members),
-            accuracy=statistics.fmean(means[i] for i in members),
-            mean_tokens=statistics.fmean(length for i in members for length in lengths[i]),
-        )
+    by_domain = shares([problem.domain for problem in problems], means, lengths)
+    modalities = {}
+    if any(problem.images for problem in problems):
+        modalities = shares(["image" if problem.images else "text" for problem in problems], means, lengths)
     examples = [
         EvaluatedResponse(
             problem_id=problems[i].id,
@@ -94,7 +117,9 @@ def evaluate(bench: SamplingBench, problems: Sequence[Problem], config: Evaluati
         median_tokens=statistics.median(all_lengths),
         p99_tokens=percentile(all_lengths, 0.99),
         answer_reading=config.answer_reading,
-        domains=domains,
+        domains=by_domain,
+        modalities=modalities,
+        twins=twins(problems, means),
         examples=examples,
         limits=by_limit(rewards, lengths, config.max_response_tokens),
     )

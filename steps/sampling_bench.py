@@ -4,6 +4,7 @@ The engine is handed in, ready or as a function that opens one: the bench does n
 """
 
 from collections.abc import Callable, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from infra.inference.engine import Completion, Request
 from infra.inference.repetition import Repetition
 from infra.inference.workers import AnyEngine, open_engine
 from infra.progress.tasks import task
+from infra.vision.folders import ImageFolders
 from steps.bench import Bench, Part
 from steps.chat import Chat
 from steps.problem import Problem
 from steps.rewards.scorer import Scorer
+from steps.token_prompt import TokenPrompt
 
 
 class PromptTooLong(LonghaulError, ValueError):
@@ -36,9 +39,10 @@ class SamplingBench(Bench):
         scorer: Scorer | Callable[[], Scorer] = Scorer,
         log: Callable[[dict[str, Any]], None] = lambda metrics: None,
         chat: Chat | None = None,
+        images: ImageFolders | None = None,
     ) -> None:
         """`context` is the longest prompt plus response of the engine, in tokens."""
-        super().__init__(model, seed=seed, scorer=scorer, log=log, chat=chat)
+        super().__init__(model, seed=seed, scorer=scorer, log=log, chat=chat, images=images)
         self.context = context
         self._engine: Part[AnyEngine] = Part(engine)
 
@@ -52,18 +56,51 @@ class SamplingBench(Bench):
         """Generates with the model's weights, or with those that were handed over last."""
         return self._engine.get()
 
-    def prompts(self, problems: Sequence[Problem]) -> list[list[int]]:
-        """The problems' prompts as tokens. Raises PromptTooLong naming a problem that leaves no room for a response,
+    def prompts(self, problems: Sequence[Problem]) -> list[TokenPrompt]:
+        """The problems' prompts. Raises PromptTooLong naming a problem that leaves no room for a response,
         and what the scorer raises where it cannot judge a problem, so that nothing is sampled in vain."""
         self.scorer.check(problems)
-        prompts = [self.chat.prompt(problem) for problem in problems]
+        prompts = [self.chat.read(problem) for problem in problems]
         for problem, prompt in zip(problems, prompts, strict=True):
             if len(prompt) >= self.context:
                 raise PromptTooLong(
                     f"problem {problem.id} of {problem.source}: its prompt has {len(prompt)} tokens, and the engine's "
-                    f"context {self.context}: raise engine.context, or take the problem out of the data"
+                    f"context {self.context}{self._large_image(prompt)}: raise engine.context, or take the problem out "
+                    "of the data"
                 )
         return prompts
+
+    def _large_image(self, prompt: TokenPrompt) -> str:
+        """Names an image that exceeds the context alone."""
+        reader = self.chat.reader
+        for digest in prompt.images if reader else ():
+            assert reader
+            if (tokens := len(reader.tokens(self.chat.images.path(digest)))) >= self.context:
+                return f" (its image {digest} has {tokens} alone, which the processor's settings decide)"
+        return ""
+
+    def request(
+        self,
+        prompt: TokenPrompt,
+        max_tokens: int,
+        seed: int,
+        temperature: float,
+        *,
+        response: Sequence[int] = (),
+        repetition: Repetition | None = None,
+    ) -> Request:
+        """What the engine is asked for: to continue a prompt, and the response so far."""
+        start = prompt.tokens if prompt.unexpanded is None else prompt.unexpanded
+        return Request(
+            [*start, *response],
+            max_tokens,
+            seed,
+            temperature,
+            response=len(response),
+            repetition=repetition,
+            images=self.chat.paths(prompt),
+            image_tokens=len(prompt) - len(start),
+        )
 
     def generate(self, requests: Sequence[Request], name: str) -> list[Completion]:
         """Completions in the order of the requests, with progress."""
@@ -76,18 +113,23 @@ class SamplingBench(Bench):
 
     def sample(
         self,
-        prompts: Sequence[Sequence[int]],
+        prompts: Sequence[TokenPrompt],
         samples: int,
         max_tokens: int,
         temperature: float,
         name: str,
         repetition: Repetition | None = None,
+        begun: Sequence[Sequence[int]] | None = None,
     ) -> list[list[Completion]]:
-        """`samples` completions of each prompt, with seeds of this stage's own."""
+        """`samples` completions of each prompt, with seeds of this stage's own.
+
+        Args:
+            begun: for each prompt, tokens that every response to it begins with.
+        """
         rng = self.random(name)
         requests = [
-            Request(prompt, max_tokens, rng.getrandbits(31), temperature, repetition=repetition)
-            for prompt in prompts
+            self.request(prompt, max_tokens, rng.getrandbits(31), temperature, response=begin, repetition=repetition)
+            for prompt, begin in zip(prompts, begun or repeat((), len(prompts)), strict=True)
             for _ in range(samples)
         ]
         done = self.generate(requests, name)
@@ -101,6 +143,7 @@ def open_sampling_bench(
     seed: int,
     scorer: Scorer | Callable[[], Scorer] = Scorer,
     log: Callable[[dict[str, Any]], None] = lambda metrics: None,
+    images: ImageFolders | None = None,
 ) -> SamplingBench:
     """A bench whose engine is started by its section of the recipe.
 
@@ -108,5 +151,11 @@ def open_sampling_bench(
     """
     HandoverConfig().check_machine(engine)
     return SamplingBench(
-        model, engine=lambda: open_engine(model, engine), context=engine.context, seed=seed, scorer=scorer, log=log
+        model,
+        engine=lambda: open_engine(model, engine),
+        context=engine.context,
+        seed=seed,
+        scorer=scorer,
+        log=log,
+        images=images,
     )

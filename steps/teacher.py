@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict
 
 from infra.inference.chat_answer import ChatAnswer, ChatRequest
 from infra.inference.chat_endpoint import ChatEndpoint
-from infra.inference.engine import Request
 from steps.behaviours import Behaviour
 from steps.configs.long_cot_paths import LongCotPathsConfig
 from steps.problem import Problem
@@ -76,7 +75,7 @@ class EngineTeacher:
         bench, config = self._bench, self._config
         prompts = bench.prompts([one.problem.model_copy(update={"prompt": one.prompt}) for one in queries])
         requests = [
-            Request(prompt, config.max_response_tokens, query.seed, config.temperature)
+            bench.request(prompt, config.max_response_tokens, query.seed, config.temperature)
             for prompt, query in zip(prompts, queries, strict=True)
         ]
         for completion in bench.engine.generate(requests) if requests else ():

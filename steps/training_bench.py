@@ -9,6 +9,7 @@ from typing import Any
 
 from infra.configs import TrainerConfig
 from infra.training.ranks import AnyTrainer, open_trainer
+from infra.vision.folders import ImageFolders
 from steps.bench import Bench, Part
 from steps.chat import Chat
 from steps.rewards.scorer import Scorer
@@ -26,8 +27,9 @@ class TrainingBench(Bench):
         scorer: Scorer | Callable[[], Scorer] = Scorer,
         log: Callable[[dict[str, Any]], None] = lambda metrics: None,
         chat: Chat | None = None,
+        images: ImageFolders | None = None,
     ) -> None:
-        super().__init__(model, seed=seed, scorer=scorer, log=log, chat=chat)
+        super().__init__(model, seed=seed, scorer=scorer, log=log, chat=chat, images=images)
         self._trainer: Part[AnyTrainer] = Part(trainer)
 
     def close(self) -> None:
@@ -48,6 +50,9 @@ def open_training_bench(
     seed: int,
     scorer: Scorer | Callable[[], Scorer] = Scorer,
     log: Callable[[dict[str, Any]], None] = lambda metrics: None,
+    images: ImageFolders | None = None,
 ) -> TrainingBench:
     """A bench whose trainer is started by its section of the recipe."""
-    return TrainingBench(model, trainer=lambda: open_trainer(model, trainer, seed), seed=seed, scorer=scorer, log=log)
+    return TrainingBench(
+        model, trainer=lambda: open_trainer(model, trainer, seed), seed=seed, scorer=scorer, log=log, images=images
+    )

@@ -12,6 +12,7 @@ from typing import Any
 from infra.configs import EngineConfig, HandoverConfig, TrainerConfig
 from infra.inference.workers import AnyEngine, open_engine
 from infra.training.ranks import AnyTrainer, open_trainer
+from infra.vision.folders import ImageFolders
 from infra.weights.handover import HandOver
 from steps.bench import Part
 from steps.chat import Chat
@@ -34,8 +35,11 @@ class Workbench(SamplingBench):
         log: Callable[[dict[str, Any]], None] = lambda metrics: None,
         handover: HandoverConfig | None = None,
         chat: Chat | None = None,
+        images: ImageFolders | None = None,
     ) -> None:
-        super().__init__(model, engine=engine, scorer=scorer, context=context, seed=seed, log=log, chat=chat)
+        super().__init__(
+            model, engine=engine, scorer=scorer, context=context, seed=seed, log=log, chat=chat, images=images
+        )
         self._trainer: Part[AnyTrainer] = Part(trainer)
         self._handover = handover or HandoverConfig()
 
@@ -80,6 +84,7 @@ def open_workbench(
     log: Callable[[dict[str, Any]], None] = lambda metrics: None,
     handover: HandoverConfig | None = None,
     chat: Chat | None = None,
+    images: ImageFolders | None = None,
 ) -> Workbench:
     """A bench whose engine and trainer are started by their sections of the recipe.
 
@@ -98,4 +103,5 @@ def open_workbench(
         log=log,
         handover=handover,
         chat=chat,
+        images=images,
     )

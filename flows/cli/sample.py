@@ -2,6 +2,9 @@
 
 import json
 import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,6 +12,9 @@ from flows.cli.command import Command
 from flows.cli.terminal import fail, printable, store_option
 from flows.home import HOME, open_store
 from infra.environment import engine_environment
+
+if TYPE_CHECKING:
+    from steps.problem import Problem
 
 
 @click.command(cls=Command)
@@ -22,6 +28,13 @@ from infra.environment import engine_environment
     type=click.FloatRange(0),
     help="0 takes the likeliest token each time.",
 )
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with an image that comes before the question; several times for several.",
+)
 @click.option("--max-tokens", default=320, show_default=True, type=click.IntRange(1), help="Longest response.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the sampling.")
 @click.option("--show-prompt", is_flag=True, help="Print the whole prompt first, as the model reads it.")
@@ -33,6 +46,7 @@ def sample(
     question: str,
     store: str,
     temperature: float,
+    images: tuple[Path, ...],
     max_tokens: int,
     seed: int,
     show_prompt: bool,
@@ -51,25 +65,32 @@ def sample(
     from infra.inference.context import longest_context
     from infra.inference.engine import Engine, Request
     from infra.progress.logs import output, quiet_to
+    from infra.vision.folders import ImageFolders
     from steps.chat import Chat
     from steps.checkpoint_loadable import check_loadable
 
     written: list[int] = []
-    with quiet_to(HOME / "sample.log"):
+    with quiet_to(HOME / "sample.log"), tempfile.TemporaryDirectory() as scratch:
         check_loadable(folder)
         try:
-            chat = Chat(folder)
+            chat = Chat(folder, ImageFolders((Path(scratch),)))
             longest = longest_context(json.loads((folder / "config.json").read_bytes()))
             context = EngineConfig().context
             engine = Engine(folder, EngineConfig(max_sequences=1, context=min(context, longest or context)))
         except Exception as error:  # transformers and vLLM raise many kinds for a folder that is not a whole model
             reason = " ".join(str(error).split())[:300]
             fail(f"{folder} is not a model that can be loaded: {reason} (log: {HOME / 'sample.log'})")
-        prompt = chat.prompt(question)
+        try:
+            prompt = chat.read(_problem(question, images, Path(scratch)))
+        except ValueError as error:
+            fail(str(error))
+        start = prompt.tokens if prompt.unexpanded is None else prompt.unexpanded
         if show_prompt and not as_json:
-            output.write(printable(str(chat.tokenizer.decode(prompt))) + "\n")
+            output.write(printable(str(chat.tokenizer.decode(start))) + "\n")
         displayed = ""
-        for token in engine.stream(Request(prompt, max_tokens, seed, temperature)):
+        more = len(prompt) - len(start)
+        request = Request(start, max_tokens, seed, temperature, images=chat.paths(prompt), image_tokens=more)
+        for token in engine.stream(request):
             written.append(token)
             text = chat.text(written)
             if not as_json and not text.endswith("\ufffd"):
@@ -81,10 +102,22 @@ def sample(
         answer = {
             "model": model,
             "question": question,
-            "prompt": chat.tokenizer.decode(prompt),
+            "prompt": chat.tokenizer.decode(start),
             "response": chat.text(written),
             "tokens": len(written),
         }
         click.echo(json.dumps(answer))
     else:
         click.echo()
+
+
+def _problem(question: str, images: tuple[Path, ...], folder: Path) -> "Problem | str":
+    """The question, with images from files before it, which are stored below a folder. Raises UnreadableImage."""
+    from infra.images import ImageLimits, read_image, store_image
+    from steps.problem import Part, Problem
+
+    if not images:
+        return question
+    addresses = [store_image(read_image(path.name, path.parent, ImageLimits()), folder) for path in images]
+    parts = [*(Part(type="image", image=address) for address in addresses), Part(type="text", text=question)]
+    return Problem(id="question", prompt=tuple(parts), answer="-", verifier="math")

@@ -9,6 +9,10 @@ from flows.cli.command import Command
 from flows.cli.terminal import store_option
 from flows.home import open_store
 from infra.environment import engine_environment
+from infra.images import ImageLimits
+
+IMAGES = '{"image": 16}'
+"""Most images of one conversation."""
 
 
 @click.command(cls=Command)
@@ -25,6 +29,8 @@ from infra.environment import engine_environment
 )
 def serve(model: str, store: str, host: str, port: int, name: str | None, context: int | None) -> None:
     """Serve MODEL with vLLM's OpenAI-compatible API (chat completions, streaming).
+
+    A model that reads images takes them as the OpenAI client's image_url parts with data: URIs.
 
     MODEL is a stage of the newest run (rl, long2short/rl), RUN:STAGE, a tag, the beginning of a model's digest, or a
     folder.
@@ -53,5 +59,11 @@ def serve(model: str, store: str, host: str, port: int, name: str | None, contex
         cache = sizes.kv_cache if sizes else 256 * 2**20
         context = sizes.context if sizes else context
         command += ["--enforce-eager", "--dtype", "float32", "--kv-cache-memory-bytes", str(cache)]
+    from infra.vision.models import folder_reads_images
+
+    if folder_reads_images(folder):
+        # Images come as data: URIs; nothing is fetched, and no file is read, on anybody's word.
+        command += ["--allowed-media-domains", "nothing.invalid", "--limit-mm-per-prompt", IMAGES]
+        environment.setdefault("VLLM_MAX_IMAGE_PIXELS", str(ImageLimits().max_pixels))
     command += ["--max-model-len", str(context)] if context else []
     os.execve(sys.executable, command, environment)

@@ -32,6 +32,19 @@ class LimitResult(BaseModel):
     """Of the same responses, those of more tokens counted as wrong: an answer stands at a response's end."""
 
 
+class TwinResult(BaseModel):
+    """Problems that are asked twice: in text, and drawn as an image."""
+
+    pairs: int
+    text_accuracy: float
+    image_accuracy: float
+
+    @property
+    def gap(self) -> float:
+        """The consistency gap: what is lost by reading the same from an image."""
+        return self.text_accuracy - self.image_accuracy
+
+
 class LengthResult(BaseModel):
     """Tasks in texts of one length."""
 
@@ -106,6 +119,10 @@ class Evaluation(BaseModel):
     answer_reading: str = "boxed"
     """How answers to mathematics were read (steps/answer_reading.py)."""
     domains: dict[str, DomainResult] = {}
+    modalities: dict[str, DomainResult] = {}
+    """`text` and `image`, where some problems have images; empty otherwise."""
+    twins: TwinResult | None = None
+    """Where there are some."""
     benchmarks: dict[str, BenchmarkResult] = {}
     """By name."""
     examples: list[EvaluatedResponse] = Field([], validation_alias=AliasChoices("examples", "shown"))
@@ -121,4 +138,6 @@ class Evaluation(BaseModel):
         """Accuracy and length in a line."""
         reading = "" if self.answer_reading == "boxed" else f" by {self.answer_reading.replace('_', ' ')}"
         used = f", effective context {self.context.effective_length:,}" if self.context else ""
-        return f"accuracy {self.accuracy:.1%}{reading}, {self.mean_tokens:.0f} tokens on average{used}"
+        images = self.modalities.get("image")
+        seen = f" ({images.accuracy:.1%} of those with images)" if images else ""
+        return f"accuracy {self.accuracy:.1%}{reading}{seen}, {self.mean_tokens:.0f} tokens on average{used}"

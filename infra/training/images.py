@@ -48,7 +48,7 @@ class RowImages:
         tokens: Int[Tensor, "rows length"],
         positions: Int[Tensor, "rows length"],
         lengths: Lengths,
-        images: Sequence[Path],
+        images: Sequence[ReadImage],
         blank: bool,
     ) -> dict[str, Any]:
         """What the model takes besides tokens: positions, and pixels where there are images.
@@ -57,22 +57,22 @@ class RowImages:
             images: of all rows, in the order of appearance.
             blank: run the tower also where there are none.
 
-        Raises ImagesDoNotMatch, and what `ImageReader.read` raises.
+        Raises ImagesDoNotMatch.
         """
-        different = list(dict.fromkeys(images))
-        read = {image: self.reader.read(image) for image in different}
-        expected = sum(read[image].tokens.count(self.reader.token_id) for image in images)
+        by_name = {image.name: image for image in images}
+        expected = sum(image.tokens.count(self.reader.token_id) for image in images)
         there = int((tokens == self.reader.token_id).sum())
         if expected != there:
             raise ImagesDoNotMatch(f"rows have {there} image tokens, and their {len(images)} images have {expected}")
         if not images and not blank:
             return {"position_ids": positions}
-        shown = [read[image] for image in different] or [self.reader.blank]
-        self._order = [different.index(image) for image in images]
-        self._tiles = [one.pixels["pixel_values"].shape[1] for one in shown]
-        pixels = {name: tensor.to(tokens.device) for name, tensor in join_pixels(shown).items()}
+        different = list(by_name.values()) or [self.reader.blank]
+        places = {name: place for place, name in enumerate(by_name)}
+        self._order = [places[image.name] for image in images]
+        self._tiles = [one.pixels["pixel_values"].shape[1] for one in different]
+        pixels = {name: tensor.to(tokens.device) for name, tensor in join_pixels(different).items()}
         if self._rope is not None and images:
-            positions = self._planes(tokens, positions, lengths, iter([read[image] for image in images]))
+            positions = self._planes(tokens, positions, lengths, iter(images))
         return {"position_ids": positions, **pixels}
 
     def _planes(

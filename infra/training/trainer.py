@@ -249,8 +249,9 @@ class Trainer:
     def _forward(self, part: RowPart, images: Sequence[Path]) -> Tensor:
         inputs: dict[str, Any] = {"position_ids": part.positions}
         if self._images is not None:
+            read = [self._images.reader.read(image) for image in images]
             blank = self.world > 1 or self.config.zero_stage > 0
-            inputs = self._images.inputs(part.tokens, part.positions, part.example_lengths, images, blank)
+            inputs = self._images.inputs(part.tokens, part.positions, part.example_lengths, read, blank)
         elif images:
             raise LonghaulError(
                 f"{self.folder}: the rows have images ({images[0].name}), and the model reads text alone: import one "

@@ -30,6 +30,7 @@ _TOWERS = ("model.visual.", "model.vision_model.", "model.connector.")
 _IMAGE_TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
 """Keys of config.json with tokens that stand for images or around them."""
 
+
 def architecture(config: Mapping[str, Any]) -> str:
     """The one architecture that a config.json names; empty where it names none or several."""
     names = config.get("architectures") or []

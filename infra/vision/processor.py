@@ -33,6 +33,8 @@ class ImageNotRead(LonghaulError, ValueError):
 class ReadImage:
     """An image as the model takes it."""
 
+    name: str
+    """What it is recognised by; the same image has the same."""
     tokens: tuple[int, ...]
     """What stands in place of the image's one token in a prompt."""
     pixels: dict[str, Tensor]
@@ -79,18 +81,28 @@ class ImageReader:
             self._bytes -= _size(self._read.popitem(last=False)[1])
         return one
 
+    @property
+    def kind(self) -> str:
+        """transformers' class."""
+        return type(self._processor).__name__
+
+    def settings(self, names: Sequence[str]) -> dict[str, Any]:
+        """Those settings of the image processor that it has."""
+        own = self._processor.image_processor.to_dict()
+        return {name: own[name] for name in names if own.get(name) is not None}
+
     def process(self, image: "Image", name: str) -> ReadImage:
         """An image in memory. Raises ImageNotRead, with its name."""
         try:
             made = self._processor(text=[self.token], images=[image], add_special_tokens=False, return_tensors="pt")
         except Exception as error:  # processors raise what they come upon
             raise ImageNotRead(
-                f"image {name} ({image.width} × {image.height}) is not read by {type(self._processor).__name__}: "
+                f"image {name} ({image.width} × {image.height}) is not read by {self.kind}: "
                 f"{type(error).__name__}: {' '.join(str(error).split())[:200]}: take it out of the data"
             ) from error
         tokens = tuple(made["input_ids"][0].tolist())
         names = ("pixel_values", "image_grid_thw", "pixel_attention_mask")
-        return ReadImage(tokens, {key: made[key] for key in names if key in made})
+        return ReadImage(name, tokens, {key: made[key] for key in names if key in made})
 
     @cached_property
     def blank(self) -> ReadImage:

@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from infra.configs import Frozen
 from steps.configs.responses import ResponsesConfig
 
 
@@ -18,3 +19,9 @@ class DpoConfig(BaseModel):
     pairs_per_step: int = Field(32, ge=1, description="Pairs per optimizer step.")
     epochs: int = Field(1, ge=1, description="Passes over the pairs.")
     sequence_length: int = Field(512, ge=16, description="Tokens in a packed row.")
+    freeze: Frozen | None = Field(
+        None,
+        description="What of a model that reads images is not trained: none, vision or language; null: as "
+        "trainer.freeze says.",
+        exclude_if=lambda value: value is None,
+    )

@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from infra.configs import Frozen
+
 Objective = Literal["mirror_descent", "token_level", "rest"]
 """The losses of `steps.rl.objective`."""
 
@@ -78,6 +80,12 @@ class RlConfig(BaseModel):
     )
     length_reward: LengthRewardConfig = Field(LengthRewardConfig(), description="The length reward and its warm-up.")
     sampling: SamplingConfig = Field(SamplingConfig(), description="How prompts are chosen.")
+    freeze: Frozen | None = Field(
+        None,
+        description="What of a model that reads images is not trained: none, vision or language; null: as "
+        "trainer.freeze says.",
+        exclude_if=lambda value: value is None,
+    )
 
     @property
     def in_flight(self) -> int:

@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from infra.configs import Frozen
 from steps.configs.phase import PhaseConfig
 
 
@@ -25,4 +26,10 @@ class SftConfig(BaseModel):
     phases: tuple[PhaseConfig, PhaseConfig] = Field(description="The two phases, in order.")
     expansion: ExpansionConfig = Field(
         ExpansionConfig(), description="Rejection sampling between the phases, for the second one."
+    )
+    freeze: Frozen | None = Field(
+        None,
+        description="What of a model that reads images is not trained: none, vision or language; null: as "
+        "trainer.freeze says.",
+        exclude_if=lambda value: value is None,
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from infra.stages.contract import StageContext
+from infra.vision.folders import ImageFolders
 from steps.benchmark_rows import load_benchmark, source_key
 from steps.chat import Chat
 from steps.configs.evaluation import EvaluationConfig
@@ -51,7 +52,12 @@ def vanilla_sft(context: StageContext, settings: Settings[SftConfig]) -> None:
         gates.test_problems()
         examples = load_examples(data / "sft.jsonl")
         if examples or not settings.own.expansion.problems:  # otherwise all are sampled
-            gates.examples("SFT examples", examples, Chat(context.inputs["model"]), room)
+            gates.examples(
+                "SFT examples",
+                examples,
+                _chat(context),
+                room,
+            )
         gates.problems("problems to expand on", load_problems(data / "train.jsonl"))
 
 
@@ -77,7 +83,12 @@ def long_cot_sft(context: StageContext, settings: Settings[LongCotConfig]) -> No
     paths = load_paths(context.inputs)
     with Gates(context, settings.gates) as gates:
         gates.test_problems()
-        gates.examples("long paths", paths, Chat(context.inputs["model"]), settings.own.phase.sequence_length)
+        gates.examples(
+            "long paths",
+            paths,
+            _chat(context),
+            settings.own.phase.sequence_length,
+        )
         _prompts(context, gates)
 
 
@@ -86,6 +97,10 @@ def prompts(context: StageContext, settings: Settings[object]) -> None:
     with Gates(context, settings.gates) as gates:
         gates.test_problems()
         _prompts(context, gates)
+
+
+def _chat(context: StageContext) -> Chat:
+    return Chat(context.inputs["model"], ImageFolders.among(context.inputs.values()))
 
 
 def _prompts(context: StageContext, gates: Gates) -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from steps.configs.responses import ResponsesConfig
 from steps.problem import Problem
 from steps.rewards.score import Score
 from steps.token_example import TokenExample
+from steps.token_prompt import TokenPrompt
 from steps.workbench import Workbench
 
 
@@ -27,7 +29,9 @@ class Responses:
     """The responses to one problem."""
 
     problem: Problem
-    prompt: list[int]
+    prompt: TokenPrompt
+    images: Sequence[Path]
+    """Of the prompt, where they lie."""
     judged: list[JudgedResponse]
 
     @property
@@ -37,7 +41,7 @@ class Responses:
 
     def example(self, response: JudgedResponse) -> TokenExample:
         """One of the responses, as it is trained on."""
-        return TokenExample([*self.prompt, *response.tokens], len(self.prompt))
+        return TokenExample([*self.prompt.tokens, *response.tokens], len(self.prompt), images=self.images)
 
 
 def sample_responses(bench: Workbench, problems: Sequence[Problem], config: ResponsesConfig) -> list[Responses]:
@@ -55,6 +59,7 @@ def sample_responses(bench: Workbench, problems: Sequence[Problem], config: Resp
         Responses(
             problem,
             prompt,
+            bench.chat.paths(prompt),
             [_judged(tokens, score) for tokens, score in zip(row, scores, strict=False) if score.judged],
         )
         for problem, prompt, row in zip(chosen, prompts, finished, strict=True)

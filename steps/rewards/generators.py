@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from steps.configs.case_generation import CASES, PROMPT, STATEMENT, GeneratorConfig
 from steps.rewards.case_problems import CaseProblem, needs_special_judge
 from steps.rewards.score import python_program
+from steps.token_prompt import TokenPrompt
 
 if TYPE_CHECKING:  # it imports engine and trainer
     from steps.workbench import Workbench
@@ -37,15 +38,15 @@ def write_generators(
 ) -> WrittenGenerators:
     """Ask the model in the bench's engine, once for each problem that has no generator and needs no special judge."""
     missing: dict[str, str] = {}
-    prompts: dict[str, list[int]] = {}
+    prompts: dict[str, TokenPrompt] = {}
     room = max(0, bench.context - config.max_response_tokens)
     for problem in problems:
         if problem.generator is None and needs_special_judge(problem) is None:
-            tokens = bench.chat.prompt(generator_prompt(problem.prompt, cases, config.prompt))
-            if len(tokens) > room:
-                missing[problem.id] = f"the prompt has {len(tokens)} tokens, and the model has room for {room}"
+            prompt = bench.chat.read(generator_prompt(problem.prompt, cases, config.prompt))
+            if len(prompt) > room:
+                missing[problem.id] = f"the prompt has {len(prompt)} tokens, and the model has room for {room}"
             else:
-                prompts[problem.id] = tokens
+                prompts[problem.id] = prompt
     written: dict[str, str] = {}
     if not prompts:
         return WrittenGenerators(list(problems), missing)

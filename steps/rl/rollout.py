@@ -61,12 +61,12 @@ def rollout(
     stale, judging = _retire_stale(bench, buffer, config, iteration)
     _fill(bench, buffer, sampler, config, iteration)
     work = buffer.unfinished()
-    requests = [_request(group, trajectory, config) for group, trajectory in work]
+    requests = [_request(bench, group, trajectory, config) for group, trajectory in work]
     result = RolloutResult([], stale, [])
     with task("rollout", total=len(requests), unit="responses") as progress:
         for completion in bench.engine.generate(requests):
             group, trajectory = work[completion.index]
-            read = len(requests[completion.index].tokens) - completion.cached
+            read = requests[completion.index].length - completion.cached
             result.computed_tokens += read + len(completion.tokens)
             result.reread_tokens += read if trajectory.segments else 0
             _extend(trajectory, completion, config, iteration)
@@ -131,17 +131,17 @@ def _fill(bench: Workbench, buffer: ReplayBuffer, sampler: PromptSampler, config
     for problem in sampler.draw(max(0, free), iteration, buffer.problem_ids):
         rng = bench.random(f"rollout {iteration} {problem.id}")
         trajectories = [Trajectory(rng.getrandbits(31)) for _ in range(config.responses)]
-        buffer.add(Group(problem, bench.chat.prompt(problem), trajectories, iteration))
+        buffer.add(Group(problem, bench.chat.read(problem), trajectories, iteration))
 
 
-def _request(group: Group, trajectory: Trajectory, config: RlConfig) -> Request:
+def _request(bench: Workbench, group: Group, trajectory: Trajectory, config: RlConfig) -> Request:
     room = config.max_response_tokens - trajectory.length
-    return Request(
-        tokens=[*group.prompt, *trajectory.tokens],
-        max_tokens=min(config.token_budget, room),
-        seed=(trajectory.seed + len(trajectory.segments)) % 2**31,
-        temperature=config.temperature,
-        response=trajectory.length,
+    return bench.request(
+        group.prompt,
+        min(config.token_budget, room),
+        (trajectory.seed + len(trajectory.segments)) % 2**31,
+        config.temperature,
+        response=trajectory.tokens,
         repetition=repetition_rule(config.repetition),
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from steps.problem import Problem
+from steps.token_prompt import TokenPrompt
 
 
 class Stop(StrEnum):
@@ -90,8 +91,8 @@ class Group:
     """The k responses to one problem: the unit that is rewarded, compared and trained on."""
 
     problem: Problem
-    prompt: list[int]
-    """The problem's tokens, up to where responses begin."""
+    prompt: TokenPrompt
+    """The problem's, up to where responses begin."""
     trajectories: list[Trajectory]
     started: int
     """The iteration in which its rollouts began."""

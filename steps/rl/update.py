@@ -16,6 +16,7 @@ from steps.rl.metrics import UpdateMetrics
 from steps.rl.objective import LossInputs, surrogate_loss
 from steps.rl.trajectory import Trajectory
 from steps.token_example import TokenExample
+from steps.token_prompt import TokenPrompt
 from steps.workbench import Workbench
 
 
@@ -23,7 +24,7 @@ from steps.workbench import Workbench
 class Sample:
     """A response to train on."""
 
-    prompt: Sequence[int]
+    prompt: TokenPrompt
     trajectory: Trajectory
     advantage: float
 
@@ -80,7 +81,10 @@ class Update:
         """Pack responses, and take their reference log-probabilities from the trainer as it is."""
         # A response that emitted nothing has nothing to learn from, but its reward counted in the baseline.
         members = [sample for sample in samples if sample.trajectory.length]
-        examples = [TokenExample([*m.prompt, *m.trajectory.tokens], len(m.prompt)) for m in members]
+        examples = [
+            TokenExample([*m.prompt.tokens, *m.trajectory.tokens], len(m.prompt), images=bench.chat.paths(m.prompt))
+            for m in members
+        ]
         fresh = [_fresh(m.trajectory, iteration) for m in members]
         counted = fresh if config.segments == "current_only" else [[1.0] * m.trajectory.length for m in members]
         sampled = [m.trajectory.logprobs for m in members]

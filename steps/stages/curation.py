@@ -7,9 +7,11 @@ import json
 
 from infra.files import write_text_atomically
 from infra.stages.contract import StageContext, StageOutput
+from infra.vision.folders import ImageFolders
 from steps.configs.curation import CurationConfig
 from steps.curation import curate, domain_share_limit
 from steps.gates.gates import Gates
+from steps.image_files import keep_images
 from steps.problem import load_problems, save_rows
 from steps.stages.sampling import sampling_bench
 from steps.stages.settings import GenerateSettings
@@ -26,6 +28,7 @@ def run(context: StageContext, settings: GenerateSettings[CurationConfig]) -> St
         gates.problems("curated prompts", result.problems, max_domain_share=limit)
     folder = context.folder / "prompts"
     save_rows(folder / "problems.jsonl", result.problems)
+    keep_images(result.problems, folder, ImageFolders.among(context.inputs.values()))
     write_text_atomically(folder / "pass_rates.json", json.dumps(result.pass_rates, indent=1, sort_keys=True))
     metrics = {
         "offered": len(problems),

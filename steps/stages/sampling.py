@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from infra.stages.contract import StageContext
+from infra.vision.folders import ImageFolders
 from steps.sampling_bench import SamplingBench, open_sampling_bench
 from steps.stages.judging import open_scorer
 from steps.stages.settings import GenerateSettings
@@ -20,5 +21,6 @@ def sampling_bench(context: StageContext, settings: GenerateSettings[Any]) -> It
         seed=context.seed,
         scorer=lambda: open_scorer(context, settings.judging),
         log=context.log,
+        images=ImageFolders.among(context.inputs.values()),
     ) as bench:
         yield bench

@@ -5,7 +5,7 @@ for another `trainer.micro_batch_tokens`.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from infra.configs import EngineConfig, HandoverConfig, TrainerConfig
@@ -47,3 +47,9 @@ class TrainSettings(GenerateSettings[OwnT]):
 
     trainer: "TrainerConfig"
     handover: "HandoverConfig"
+
+
+def trainer_of(settings: TrainSettings[Any] | SupervisedSettings[Any]) -> "TrainerConfig":
+    """The trainer's section, with what the stage's own freezes, if it has the key."""
+    freeze = getattr(settings.own, "freeze", None)
+    return settings.trainer if freeze is None else settings.trainer.model_copy(update={"freeze": freeze})

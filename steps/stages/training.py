@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from infra.stages.contract import StageContext
+from infra.vision.folders import ImageFolders
 from steps.rewards.reward_model import RewardModel
 from steps.stages.judging import open_scorer
-from steps.stages.settings import TrainSettings
+from steps.stages.settings import TrainSettings, trainer_of
 from steps.workbench import Workbench, open_workbench
 
 
@@ -21,10 +22,11 @@ def workbench(
     with open_workbench(
         context.inputs["model"],
         engine=settings.engine,
-        trainer=settings.trainer,
+        trainer=trainer_of(settings),
         seed=context.seed,
         scorer=lambda: open_scorer(context, settings.judging, reward_models),
         log=context.log,
         handover=settings.handover,
+        images=ImageFolders.among(context.inputs.values()),
     ) as bench:
         yield bench

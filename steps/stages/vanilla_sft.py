@@ -8,6 +8,7 @@ from itertools import chain
 from infra.stages.contract import StageContext, StageOutput
 from steps.configs.sft import SftConfig
 from steps.gates.gates import Gates
+from steps.image_files import keep_images
 from steps.problem import load_examples, load_problems, save_rows
 from steps.samples import example_rows, keep_samples
 from steps.sft import vanilla_sft
@@ -27,6 +28,7 @@ def run(context: StageContext, settings: TrainSettings[SftConfig]) -> StageOutpu
             with Gates(context, settings.gates) as gates:
                 gates.examples("expanded examples", result.expanded, bench.chat, second.sequence_length)
         save_rows(context.folder / "expanded" / "sft.jsonl", result.expanded)
+        keep_images(result.expanded, context.folder / "expanded", bench.chat.images)
         metrics = {"examples": result.examples, "sampled": result.sampled, "expanded": len(result.expanded)}
         rows = chain(
             example_rows(bench.chat, examples, first.epochs + second.epochs),

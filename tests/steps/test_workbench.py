@@ -69,7 +69,7 @@ def test_completions_come_in_the_order_of_the_prompts_with_seeds_of_their_own(ba
         engine,
         _,
     ):
-        prompts = [bench.chat.prompt("the first"), bench.chat.prompt("the second")]
+        prompts = [bench.chat.read("the first"), bench.chat.read("the second")]
         rows = bench.sample(prompts, samples=2, max_tokens=20, temperature=0.5, name="some")
         again = bench.sample(prompts, samples=2, max_tokens=20, temperature=0.5, name="some")
     assert [[bench.chat.text(one.tokens) for one in row] for row in rows] == [
