@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from infra.vision.folders import ImageFolders
 from steps.chat import Chat
 from steps.rewards.scorer import Scorer
+from steps.token_prompt import TokenPrompt
 
 
 class _Closes(Protocol):
@@ -89,6 +90,10 @@ class Bench:
     def chat(self) -> Chat:
         """Tokenizer and chat format."""
         return self._chat or Chat(self.model, self._images)
+
+    def image_paths(self, prompt: TokenPrompt) -> tuple[Path, ...]:
+        """Where the images of a prompt lie, in order. Raises UnreadableImage for one that is missing."""
+        return self.chat.paths(prompt) if prompt.images else ()
 
     @property
     def scorer(self) -> Scorer:

@@ -138,12 +138,19 @@ class Chat:
 
     def _around(self, messages: Sequence[Message], rendered: str) -> list[tuple[str, bool]] | None:
         """What the template wrote of the messages, in pieces: its own are those with True, the others are texts of the
-        last message. None where the texts do not stand in it once each, as they are or without white space around."""
+        last message. None where the texts do not stand in it once each, as they are or without white space around.
+
+        A single text may have been changed by the template."""
         *earlier, last = messages
         marked = [f"{_QUESTION}{number};" for number in range(len(_texts(last)))]
         own = _MARK.split(self._rendered([*earlier, _with_texts(last, marked)]))
         if [int(number) for number in own[1::2]] != list(range(len(marked))):
             return None
+        before, after = own[0], own[-1]
+        if len(marked) == 1 and len(own) == 3:
+            if len(rendered) < len(before + after) or not (rendered.startswith(before) and rendered.endswith(after)):
+                return None
+            return [(before, True), (rendered[len(before) : len(rendered) - len(after)], False), (after, True)]
         for texts in (_texts(last), [text.strip() for text in _texts(last)]):
             pieces = [(own[0], True)]
             for text, after in zip(texts, own[2::2], strict=True):

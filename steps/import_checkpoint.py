@@ -5,7 +5,8 @@ The report pretrains its own vision-language base, cools it down, and activates 
 Face format, wherever it came from (infra/store/sources.py), proves that it is whole (steps/checkpoint.py), and records
 where it came from. What remains of long-context activation is that the context length and the RoPE
 base can be raised (with yarn and llama3, the context up to what they scale to); the weights are not trained for it
-here, the long phase of SFT does that. Text models only so far.
+here, the long phase of SFT does that. Checkpoints that read images are imported with their processor
+(steps/checkpoint_images.py).
 
     longhaul run --only import --config configs/nano.yaml
 """
@@ -21,6 +22,7 @@ from infra.files import folder_written_aside, write_text_atomically
 from infra.store.source import Source
 from steps.checkpoint import check_checkpoint, context_of, load_config, select_files
 from steps.checkpoint_context import check_raised_context
+from steps.checkpoint_images import SIDES, ImageCheck
 from steps.checkpoint_prompt import read_template, write_prompt, write_template
 from steps.checkpoint_repairs import repair_checkpoint
 from steps.configs.import_checkpoint import ImportConfig
@@ -45,6 +47,8 @@ class ImportResult:
     """In tokens, as it came."""
     left_out: tuple[str, ...]
     """Files at the source that are not part of the checkpoint, pickled weights among them; whole folders end in '/'."""
+    images: ImageCheck | None
+    """How images are read; None for a model of text alone."""
 
 
 def import_checkpoint(
@@ -80,6 +84,10 @@ def import_checkpoint(
             report(f"tokens without an embedding, refused in data: {', '.join(checked.unusable_tokens)}")
         if checked.system_prompt:
             report(f"the chat template begins each prompt with a text of its own: {checked.system_prompt[:200]!r}")
+        if checked.images:
+            tokens = " and ".join(map(str, checked.images.tokens))
+            sizes = " and ".join(f"{width} × {height}" for width, height in SIDES)
+            report(f"images are read by {checked.images.processor}: {tokens} tokens for {sizes} pixels")
         report(f"{checked.architecture} with {checked.parameters:,} parameters is whole")
     return ImportResult(
         source=source.address,
@@ -89,6 +97,7 @@ def import_checkpoint(
         system_prompt=checked.system_prompt,
         original_context_length=original,
         left_out=left_out,
+        images=checked.images,
     )
 
 

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
 
+from infra.images import stored_digest
 from infra.lineage.sample_files import write_samples
 from infra.lineage.sample_row import KIND, SampleRow
 from steps.chat import Chat
-from steps.problem import Example, digest_of
+from steps.problem import Example, digest_of, images_of
 from steps.rewards.score import Score
 
 
@@ -40,4 +41,5 @@ def example_rows(
             verifier=score.verifier if score else None,
             source=example.source,
             licence=example.licence,
+            images=[digest for address in images_of(example.prompt) if (digest := stored_digest(address))],
         )

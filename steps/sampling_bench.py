@@ -98,7 +98,7 @@ class SamplingBench(Bench):
             temperature,
             response=len(response),
             repetition=repetition,
-            images=self.chat.paths(prompt),
+            images=self.image_paths(prompt),
             image_tokens=len(prompt) - len(start),
         )
 

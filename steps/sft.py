@@ -2,10 +2,10 @@
 
 The report trains on about a million text examples and as many with images, one epoch in rows of 32k tokens (learning
 rate 2e-5 to 2e-6) and one in rows of 128k (1e-5 to 1e-6), several examples packed into a row; reasoning examples are
-expanded by rejection sampling. Ours in the same way, on text alone; lengths, rates and epochs are the recipe's
-(configs/report.yaml has the report's). Where the report leaves open when it expands, here the model of the first phase
-does: it answers problems, the verifiers judge, and what is right is added to the second phase. Where there are no
-examples, the imported model answers, and the second phase trains on what is right alone.
+expanded by rejection sampling. Ours in the same way, on text and images mixed as the data is; lengths, rates and epochs
+are the recipe's (configs/report.yaml has the report's). Where the report leaves open when it expands, here the model of
+the first phase does: it answers problems, the verifiers judge, and what is right is added to the second phase. Where
+there are no examples, the imported model answers, and the second phase trains on what is right alone.
 
     longhaul run --only vanilla_sft --config configs/nano.yaml
 """

@@ -52,10 +52,12 @@ SCHEMA = pa.schema(
         ("pair", pa.int32()),
         ("source", pa.string()),
         ("licence", pa.string()),
+        ("images", pa.list_(pa.string())),
     ],
     metadata={FORMAT_KEY: str(FORMAT)},
 )
-"""The columns: a row's place in its file, from 0, and then SampleRow's fields."""
+"""The columns: a row's place in its file, from 0, and then SampleRow's fields. Files of this format that are older than
+`images` are read with nulls there."""
 
 SCHEMA_1 = pa.schema(
     [field.with_name("passes") if field.name == "times_trained" else field for field in SCHEMA],
@@ -99,7 +101,9 @@ def _table(rows: Sequence[SampleRow], first: int) -> pa.Table:
     def plain(value: Any) -> Any:
         if isinstance(value, str):
             return value if value.isascii() else _NOT_UTF8.sub("\ufffd", value)
-        return [asdict(span) for span in value] if isinstance(value, Sequence) else value
+        if isinstance(value, Sequence):
+            return [one if isinstance(one, str) else asdict(one) for one in value]
+        return value
 
     columns: dict[str, Any] = {"number": range(first, first + len(rows))}
     columns |= {field.name: [plain(getattr(row, field.name)) for row in rows] for field in fields(SampleRow)}

@@ -67,3 +67,5 @@ class SampleRow:
     source: str | None = None
     """Where the example, or the problem, comes from."""
     licence: str | None = None
+    images: Sequence[str] = ()
+    """Digests of the prompt's images, in order (infra/images.py)."""

@@ -50,7 +50,10 @@ PADDING = 0
 def _check_images(config: TrainerConfig, head: Head) -> None:
     """Refuse what is not done for models that read images. Raises LonghaulError, with the key's name."""
     if head == "value":
-        raise LonghaulError("a reward model with a value reads text alone: name a base that does (reward_models.base)")
+        raise LonghaulError(
+            "reward_models: a classic reward model is not made of a model that reads images: take the section out, and "
+            "set rl.reward to rules"
+        )
     if config.sequence_parallel > 1:
         raise LonghaulError(
             f"trainer.sequence_parallel is {config.sequence_parallel}, and rows of a model that reads images are not "

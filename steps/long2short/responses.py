@@ -30,9 +30,9 @@ class Responses:
 
     problem: Problem
     prompt: TokenPrompt
-    images: Sequence[Path]
-    """Of the prompt, where they lie."""
     judged: list[JudgedResponse]
+    images: Sequence[Path] = ()
+    """Of the prompt, where they lie."""
 
     @property
     def shortest_right(self) -> JudgedResponse | None:
@@ -59,8 +59,8 @@ def sample_responses(bench: Workbench, problems: Sequence[Problem], config: Resp
         Responses(
             problem,
             prompt,
-            bench.chat.paths(prompt),
             [_judged(tokens, score) for tokens, score in zip(row, scores, strict=False) if score.judged],
+            bench.image_paths(prompt),
         )
         for problem, prompt, row in zip(chosen, prompts, finished, strict=True)
     ]

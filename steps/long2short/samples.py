@@ -25,4 +25,5 @@ def response_row(
         pair=pair,
         source=of.problem.source,
         licence=of.problem.licence,
+        images=of.prompt.images,
     )

@@ -55,4 +55,5 @@ def _rows(
             advantage=one.advantage if one else None,
             source=problem.source,
             licence=problem.licence,
+            images=group.prompt.images,
         )

@@ -82,7 +82,7 @@ class Update:
         # A response that emitted nothing has nothing to learn from, but its reward counted in the baseline.
         members = [sample for sample in samples if sample.trajectory.length]
         examples = [
-            TokenExample([*m.prompt.tokens, *m.trajectory.tokens], len(m.prompt), images=bench.chat.paths(m.prompt))
+            TokenExample([*m.prompt.tokens, *m.trajectory.tokens], len(m.prompt), images=bench.image_paths(m.prompt))
             for m in members
         ]
         fresh = [_fresh(m.trajectory, iteration) for m in members]

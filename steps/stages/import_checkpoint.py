@@ -3,6 +3,7 @@
 longhaul run --config configs/nano.yaml --only import
 """
 
+from dataclasses import asdict
 from typing import Any
 
 from infra.progress.tasks import say
@@ -27,5 +28,7 @@ def run(context: StageContext, settings: Settings[ImportConfig]) -> StageOutput:
     }
     if result.system_prompt:
         metrics["before_each_prompt"] = result.system_prompt
+    if result.images is not None:
+        metrics["images"] = asdict(result.images)
     headline = f"{result.architecture}, {result.parameters:,} parameters"
     return StageOutput({"model": ("model", context.folder / "model")}, metrics, headline=headline)

@@ -59,7 +59,7 @@ def test_what_dpo_and_shortest_rejection_chose_is_written_in_the_order_of_traini
     chat = Chat(base)
     texts = [("2", True), ("two, or 3", False), ("let me add 1 and 1 and get 2", True)]
     judged = [JudgedResponse([*chat.encode(text), chat.end_token], right, "why", "math@3") for text, right in texts]
-    sampled = Responses(PROBLEM, chat.prompt(PROBLEM), judged)
+    sampled = Responses(PROBLEM, chat.read(PROBLEM), judged)
     pairs = preference_pairs([sampled], DpoConfig(learning_rate=1e-4, pairs_per_problem=2), Random(0))
     rows = written(tmp_path / "dpo", preference_rows(chat, pairs, 2))
     assert [(row["pair"], row["role"], row["reward"]) for row in rows] == [

@@ -16,6 +16,7 @@ from steps.configs.dpo import DpoConfig
 from steps.long2short.dpo import Pair, StepLoss, dpo, dpo_loss, micro_batches, pair_rows, preference_pairs, sample_pairs
 from steps.long2short.responses import JudgedResponse, Responses
 from steps.problem import Problem
+from steps.token_prompt import TokenPrompt
 from steps.workbench import Workbench
 from tests.steps.scripted import CONTEXT, ScriptedEngine, scripted_bench
 
@@ -25,7 +26,9 @@ PROMPT = [1, 2, 3]
 
 def responses(*judged: tuple[int, bool]) -> Responses:
     """Responses of the given lengths; all tokens of a response are its place in the list."""
-    return Responses(PROBLEM, PROMPT, [JudgedResponse([i] * length, right) for i, (length, right) in enumerate(judged)])
+    return Responses(
+        PROBLEM, TokenPrompt(PROMPT), [JudgedResponse([i] * length, right) for i, (length, right) in enumerate(judged)]
+    )
 
 
 def rejected(one: Responses, **settings: float) -> set[int]:
@@ -87,7 +90,7 @@ def test_the_gradient_raises_the_chosen_response_and_lowers_the_rejected_one() -
 def some_pairs() -> list[Pair]:
     return [
         Pair(
-            Responses(PROBLEM, PROMPT, []),
+            Responses(PROBLEM, TokenPrompt(PROMPT), []),
             JudgedResponse([10 + i, 11], True),
             JudgedResponse([*range(20 + i, 30)], False),
         )

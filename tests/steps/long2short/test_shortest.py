@@ -11,6 +11,7 @@ from steps.configs.shortest import ShortestConfig
 from steps.long2short.responses import JudgedResponse, Responses, sample_responses
 from steps.long2short.shortest import shortest_examples, shortest_rejection_sampling
 from steps.problem import Problem
+from steps.token_prompt import TokenPrompt
 from tests.steps.scripted import Answer, scripted_bench
 
 PROBLEM = Problem(id="p", prompt="?", answer="1", verifier="math")
@@ -18,7 +19,7 @@ PROMPT = [1, 2, 3]
 
 
 def responses(judged: list[tuple[int, bool]]) -> Responses:
-    return Responses(PROBLEM, PROMPT, [JudgedResponse([9] * length, right) for length, right in judged])
+    return Responses(PROBLEM, TokenPrompt(PROMPT), [JudgedResponse([9] * length, right) for length, right in judged])
 
 
 def test_a_shorter_wrong_response_is_never_learned_from() -> None:

@@ -25,6 +25,7 @@ from steps.rl.ledger import LedgerEntry
 from steps.rl.prompt_sampling import PromptSampler, SamplerState
 from steps.rl.trajectory import Group, Segment, Stop, Trajectory
 from steps.supervised import train
+from steps.token_prompt import TokenPrompt
 from tests.processes import own_environment
 from tests.steps.rl.test_metrics import metrics
 
@@ -41,7 +42,7 @@ def state(iteration: int) -> RlState:
     return RlState(
         next_iteration=iteration,
         sampler=sampler.state,
-        groups=[Group(problem, [1], [trajectory], 0)],
+        groups=[Group(problem, TokenPrompt([1]), [trajectory], 0)],
         history=history,
         ledger=[entry],
     )

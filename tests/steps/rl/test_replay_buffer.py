@@ -8,11 +8,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from steps.problem import Problem
 from steps.rl.replay_buffer import ReplayBuffer
 from steps.rl.trajectory import Group, Segment, Stop, Trajectory
+from steps.token_prompt import TokenPrompt
 
 
 def group(name: str, started: int, size: int = 2) -> Group:
     problem = Problem(id=name, prompt=name, answer="1", verifier="math")
-    return Group(problem, [1, 2], [Trajectory(i) for i in range(size)], started)
+    return Group(problem, TokenPrompt([1, 2]), [Trajectory(i) for i in range(size)], started)
 
 
 class Rollouts(RuleBasedStateMachine):

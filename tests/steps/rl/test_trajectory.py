@@ -4,6 +4,7 @@ import pytest
 
 from steps.problem import Problem
 from steps.rl.trajectory import Group, Segment, Stop, Trajectory
+from steps.token_prompt import TokenPrompt
 
 PROBLEM = Problem(id="p", prompt="?", answer="1", verifier="math")
 
@@ -20,7 +21,8 @@ def test_a_response_is_its_segments_in_order() -> None:
 
 
 def test_a_group_is_done_with_its_last_trajectory_and_scored_once_all_are_judged() -> None:
-    group = Group(PROBLEM, [1], [Trajectory(0, stop=Stop.END, reward=1.0), Trajectory(1, stop=Stop.BUDGET)], 0)
+    trajectories = [Trajectory(0, stop=Stop.END, reward=1.0), Trajectory(1, stop=Stop.BUDGET)]
+    group = Group(PROBLEM, TokenPrompt([1]), trajectories, 0)
     assert not group.done
     group.trajectories[1].stop = Stop.LENGTH
     assert group.done
@@ -32,5 +34,5 @@ def test_a_group_is_done_with_its_last_trajectory_and_scored_once_all_are_judged
 
 def test_a_response_whose_judging_failed_counts_neither_as_right_nor_as_wrong() -> None:
     failed = Trajectory(1, stop=Stop.FAILED)
-    group = Group(PROBLEM, [1], [Trajectory(0, stop=Stop.END, reward=1.0), failed], 0)
+    group = Group(PROBLEM, TokenPrompt([1]), [Trajectory(0, stop=Stop.END, reward=1.0), failed], 0)
     assert group.done and group.rewards == [1.0] and group.judged == group.trajectories[:1]

@@ -13,6 +13,7 @@ from infra.training.trainer import Trainer
 from steps.configs.rl import RlConfig
 from steps.rl.trajectory import Segment, Trajectory
 from steps.rl.update import Sample, Update, UpdateResult, update
+from steps.token_prompt import TokenPrompt
 from steps.workbench import Workbench
 
 TEMPERATURE = 0.7
@@ -53,7 +54,7 @@ def make_samples(model: Qwen2ForCausalLM) -> list[Sample]:
             with torch.no_grad():
                 logprobs = response_logprobs(model, prompt, response).tolist()
             segments = [Segment(response[:old], logprobs[:old], NOW - 1), Segment(response[old:], logprobs[old:], NOW)]
-            samples.append(Sample(prompt, Trajectory(seed, segments), value))
+            samples.append(Sample(TokenPrompt(prompt), Trajectory(seed, segments), value))
     return samples
 
 
@@ -88,13 +89,13 @@ def sums(model: Qwen2ForCausalLM, samples: list[Sample], fresh_only: bool = Fals
     rows = []
     for sample in samples:
         skipped = len(sample.trajectory.segments[0].tokens) if fresh_only else 0
-        rows.append(response_logprobs(model, list(sample.prompt), sample.trajectory.tokens)[skipped:].sum())
+        rows.append(response_logprobs(model, sample.prompt.tokens, sample.trajectory.tokens)[skipped:].sum())
     return torch.stack(rows)
 
 
 def by_token(model: Qwen2ForCausalLM, samples: list[Sample]) -> list[Tensor]:
     """log π of the tokens of each response."""
-    return [response_logprobs(model, list(sample.prompt), sample.trajectory.tokens) for sample in samples]
+    return [response_logprobs(model, sample.prompt.tokens, sample.trajectory.tokens) for sample in samples]
 
 
 @pytest.mark.parametrize("segments", ["all", "current_only"])
