@@ -45,7 +45,7 @@ def write_tokenizer(folder: Path, tokens: list[str], image: str) -> list[int]:
     tokenizer.add_special_tokens({"additional_special_tokens": tokens})
     tokenizer.chat_template = TEMPLATE.replace("IMAGE", image)
     tokenizer.save_pretrained(folder)
-    return list(tokenizer.convert_tokens_to_ids(tokens))
+    return [int(tokenizer.convert_tokens_to_ids(token)) for token in tokens]
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
@@ -65,7 +65,7 @@ def _write_model(folder: Path, config: Any, seed: int) -> Path:
     return folder
 
 
-def _qwen(folder: Path, kind: str, config: Callable[[dict[str, int]], Any]) -> Path:
+def _qwen(folder: Path, kind: str, config: Callable[[dict[str, Any]], Any]) -> Path:
     start, end, image, video = write_tokenizer(folder, QWEN_TOKENS, QWEN_IMAGE)
     limits = {"shortest_edge": 16 * 16, "longest_edge": 128 * 128}
     mean = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
@@ -88,7 +88,7 @@ def _qwen(folder: Path, kind: str, config: Callable[[dict[str, int]], Any]) -> P
 def qwen2_5_vl(folder: Path) -> Path:
     """Qwen2.5-VL."""
 
-    def config(ids: dict[str, int]) -> Any:
+    def config(ids: dict[str, Any]) -> Any:
         vocabulary = ids.pop("vocab_size")
         text = {**TEXT, "vocab_size": vocabulary, "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]}}
         vision = {
@@ -112,7 +112,7 @@ def qwen2_5_vl(folder: Path) -> Path:
 def qwen3_vl(folder: Path) -> Path:
     """Qwen3-VL, whose images go into several layers."""
 
-    def config(ids: dict[str, int]) -> Any:
+    def config(ids: dict[str, Any]) -> Any:
         vocabulary = ids.pop("vocab_size")
         rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 2], "mrope_interleaved": True}
         text = {**TEXT, "vocab_size": vocabulary, "head_dim": 16, "rope_parameters": rope}

@@ -27,12 +27,13 @@ class ChunkedHead(nn.Module):
 
     weight: nn.Parameter
     chunk: int
+    left_out: Sequence[int]
+    """Tokens that are never sampled: their probability is 0."""
     targets: Int[Tensor, "rows length"]
     """The token after each of the pass."""
     temperature: float
 
     def __init__(self, head: nn.Linear, chunk: int, left_out: Sequence[int] = ()) -> None:
-        """`left_out` are tokens that are never sampled: their probability is 0."""
         super().__init__()
         if head.bias is not None:
             raise ValueError("trainer.logit_chunk_tokens: the model's output embedding has a bias: set it to null")

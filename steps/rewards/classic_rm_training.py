@@ -4,6 +4,7 @@ cross-entropy on labelled answers. Apart from the model, so that RL depends on h
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -40,6 +41,8 @@ class ValueRows:
     """Of whole rows."""
     right: Tensor
     """float32 [rows]: 1 for a right answer, 0 for a wrong one."""
+    images: tuple[Path, ...] = ()
+    """None: reward models read text alone."""
 
 
 def value_rows(examples: Sequence[ValueExample], most_tokens: int) -> list[ValueRows]:

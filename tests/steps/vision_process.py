@@ -47,7 +47,7 @@ from steps.workbench import open_workbench
 from tests.processes import own_environment
 from tests.vision_models import draw
 
-PICTURES = ([0], [], [1, 2, 0], [3], [0, 0])
+PICTURES: tuple[list[int], ...] = ([0], [], [1, 2, 0], [3], [0, 0])
 """The pictures of each prompt."""
 SIZES = ((40, 24), (33, 21), (64, 32), (16, 16))
 ENGINE = EngineConfig(max_sequences=16, kv_cache_mb=32)
@@ -243,8 +243,8 @@ def chain(model: Path, folder: Path) -> Chain:
         "gap": evaluation.twins.gap if evaluation.twins else None,
         "curated": [one.id for one in curation.problems],
         "removed": curation.removed,
-        "continued": sum(len(t.segments) > 1 for group in state.groups for t in group.trajectories),
-        "mismatch": max(one.engine_mismatch or 0.0 for one in state.history),
+        "continued": sum(int(len(t.segments) > 1) for group in state.groups for t in group.trajectories),
+        "mismatch": max(float(one.engine_mismatch or 0) for one in state.history),
         "trained": sum(one.groups_done for one in state.history),
         "state_has": sorted(groups[0]["prompt"]) if groups else [],
         "resumed": [g.prompt for g in run.buffer.groups] == [g.prompt for g in state.groups],

@@ -17,7 +17,7 @@ from steps.token_example import TokenExample
 from tests.vision_models import MODELS, draw
 
 SIZES = ((40, 24), (33, 21), (64, 32), (16, 16))
-PICTURES = ([0], [], [1, 2, 0], [3, 3], [0])
+PICTURES: tuple[list[int], ...] = ([0], [], [1, 2, 0], [3, 3], [0])
 """The pictures of each example: none, several, and one that stands in several examples."""
 Loaded = tuple[Any, RowImages, list[TokenExample]]
 
