@@ -26,8 +26,8 @@ def run(code: str) -> str:
 def test_the_environment_has_the_file_of_this_version_which_costs_a_process_nothing() -> None:
     assert INSTALLED.read_text() == Path(torchvision_operators.__file__).read_text()
     assert INSTALLED.with_suffix(".pth").read_text().strip() == f"import {torchvision_operators.NAME}"
-    asked = "import sys, importlib.util as u; print(u.find_spec('torchvision') is not None, 'torch' in sys.modules)"
-    assert run(asked) == "True False"
+    code = "import sys, importlib.util as u; print(u.find_spec('torchvision') is not None, 'torch' in sys.modules)"
+    assert run(code) == "True False"
 
 
 def test_torchvision_is_imported_beside_any_torch() -> None:
