@@ -46,7 +46,8 @@ def write_tokenizer(folder: Path, tokens: list[str], image: str) -> list[int]:
     tokenizer.add_special_tokens({"additional_special_tokens": tokens})
     tokenizer.chat_template = TEMPLATE.replace("IMAGE", image)
     tokenizer.save_pretrained(folder)
-    return [int(tokenizer.convert_tokens_to_ids(token)) for token in tokens]
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    return [vocabulary[token] for token in tokens]
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

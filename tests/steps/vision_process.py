@@ -245,7 +245,7 @@ def chain(model: Path, folder: Path) -> Chain:
         "removed": curation.removed,
         "continued": sum(int(len(t.segments) > 1) for group in state.groups for t in group.trajectories),
         "mismatch": max(float(one.engine_mismatch or 0) for one in state.history),
-        "trained": sum(one.groups_done for one in state.history),
+        "trained": round(sum(one.groups_done for one in state.history)),
         "state_has": sorted(groups[0]["prompt"]) if groups else [],
         "resumed": [g.prompt for g in run.buffer.groups] == [g.prompt for g in state.groups],
     }
