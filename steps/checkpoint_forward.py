@@ -15,7 +15,8 @@ from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig
 
 from infra.training.attention import PACKED
-from infra.vision.models import attention, model_class
+from infra.training.chunked_head import without
+from infra.vision.models import attention, image_tokens, model_class
 from steps.checkpoint_refused import CheckpointRefused, refusing
 
 LEAK = {torch.float32: 1e-4, torch.float64: 1e-4}
@@ -106,7 +107,8 @@ def trainer_logprobs(folder: Path, dtype: str, examples: Sequence[Sequence[int]]
     """
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     model = load_model(folder, config, dtype, attn_implementation=attention(config.to_dict(), PACKED))
-    return [_logprobs(model, [example]) for example in examples]
+    never_sampled = image_tokens(folder)
+    return [without(_logprobs(model, [example]), never_sampled).log_softmax(-1) for example in examples]
 
 
 @torch.inference_mode()

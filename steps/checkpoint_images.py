@@ -14,8 +14,9 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from infra.training.attention import PACKED
+from infra.training.chunked_head import without
 from infra.training.images import RowImages
-from infra.vision.models import attention
+from infra.vision.models import attention, image_tokens
 from infra.vision.processor import ImageReader, ReadImage
 from steps.checkpoint_forward import LEAK, LEAK_16_BIT, ROUNDING, ROUNDING_16_BIT, load_model
 from steps.checkpoint_refused import CheckpointRefused, refusing
@@ -104,7 +105,7 @@ def logprobs_with_images(
         positions = torch.arange(len(example))[None]
         inputs = images.inputs(tokens, positions, lengths, read, blank=False)
         logits = model(input_ids=tokens, **inputs, example_lengths=lengths, use_cache=False).logits[0]
-        results.append(logits.double().log_softmax(-1))
+        results.append(without(logits.double(), image_tokens(folder)).log_softmax(-1))
     return results
 
 

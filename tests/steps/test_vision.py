@@ -38,9 +38,9 @@ def test_a_response_that_was_cut_continues_as_if_it_had_not_been(updates: tuple[
 
 def test_text_and_images_go_through_supervised_training_curation_evaluation_and_rl(model: Path, tmp_path: Path) -> None:
     results = run("chain", model, tmp_path)
-    assert results["disagreement"] < 1e-5 and results["mismatch"] < 1e-4
-    assert set(results["modalities"]) == {"image", "text"} and max(results["modalities"].values()) > 0.2
+    assert results["disagreement"] < 1e-4 and results["mismatch"] < 1e-4
+    assert set(results["modalities"]) == {"image", "text"} and results["continued"] > 0
     assert math.isclose(results["gap"], results["modalities"]["text"] - results["modalities"]["image"])
     assert "answered without its images" in results["removed"] and results["curated"]
     assert results["trained"] > 0
-    assert results["state_has"] in ([], ["images", "tokens", "unexpanded"]) and results["resumed"]
+    assert results["state_has"] == ["images", "tokens", "unexpanded"] and results["resumed"]
