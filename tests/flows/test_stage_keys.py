@@ -142,7 +142,7 @@ TABLE = {
     "infra/vision/processor.py": JUDGES | {"import"},
     "infra/vision/folders.py": JUDGES,
     "infra/training/out_of_memory.py": TRAINS,
-    "infra/training/chunked_head.py": TRAINS,
+    "infra/training/chunked_head.py": TRAINS | EVALUATES | {"import", PATHS},
     "infra/weights/handover.py": SAMPLES_AND_TRAINS,
     "infra/lineage/sample_files.py": SAMPLES_KEPT,
     "infra/sandbox/local.py": JUDGES,
