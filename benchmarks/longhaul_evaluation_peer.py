@@ -42,7 +42,7 @@ def main() -> None:
         result = run_benchmark(bench, source, config)
         seconds = time.perf_counter() - start
         prompts = [
-            bench.chat.tokenizer.decode(prompt)
+            bench.chat.tokenizer.decode(prompt.tokens)
             for prompt in bench.prompts(chosen(load_benchmark(source, config), config))
         ]
     figures = {

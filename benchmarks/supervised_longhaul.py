@@ -23,6 +23,7 @@ from steps.long2short.responses import JudgedResponse, Responses  # noqa: E402
 from steps.problem import Problem  # noqa: E402
 from steps.supervised import train  # noqa: E402
 from steps.token_example import TokenExample  # noqa: E402
+from steps.token_prompt import TokenPrompt  # noqa: E402
 from steps.workbench import Workbench, open_workbench  # noqa: E402
 
 
@@ -66,7 +67,7 @@ def dpo_run(bench: Workbench, case: dict[str, Any]) -> Callable[[Sequence[Superv
             _, worse = response(row.prompt, row.worse)
             prompt = list(example.tokens[: example.prompt_length])
             problem = Problem(id=str(number), prompt=row.prompt, answer="0", verifier="math", domain="math")
-            pairs.append(Pair(Responses(problem, prompt, [better, worse]), better, worse))
+            pairs.append(Pair(Responses(problem, TokenPrompt(prompt), [better, worse]), better, worse))
             tokens += 2 * len(prompt) + len(better.tokens) + len(worse.tokens)
         dpo(bench, pairs, config)
         return tokens
