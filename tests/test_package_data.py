@@ -4,8 +4,8 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-NOT_INSTALLED = ("infra/sandbox/deploy/", "steps/nano_world/checkpoint/")
-"""What images are built from, and the base that recipes name by its path in a checkout."""
+NOT_INSTALLED = ("infra/sandbox/deploy/", "steps/nano_world/checkpoint/", "steps/nano_world/vision_checkpoint/")
+"""What images are built from, and the bases that recipes name by their paths in a checkout."""
 
 
 def test_every_file_beside_modules_is_installed_with_them() -> None:

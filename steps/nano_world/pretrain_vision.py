@@ -5,7 +5,7 @@ characters, a code of each; for a shape, the codes of its initial and its colour
 of its height. Counting, comparing and solving are left to the language model, which
 supervised fine-tuning teaches. Not a stage of the recipe, as steps/nano_world/pretrain.py is not:
 
-    python -m steps.nano_world.pretrain_vision FOLDER
+    python -m steps.nano_world.pretrain_vision steps/nano_world/vision_checkpoint
 """
 
 import argparse

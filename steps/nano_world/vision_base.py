@@ -5,6 +5,8 @@ are left and in new rows. Everything else of the language model is the text base
 of all its tokens are the same to the bit. A patch is 8 × 8 pixels and four of them are a token: 16 × 16 pixels.
 
     python -m steps.nano_world.vision_base FOLDER         # the base with an untrained tower
+
+`vision_checkpoint/` is the one that the project ships, whose tower steps/nano_world/pretrain_vision.py has trained.
 """
 
 import argparse

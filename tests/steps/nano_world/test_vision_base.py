@@ -1,6 +1,7 @@
 """The nano base that sees: of text it says exactly what the text base says, and it is small."""
 
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -8,13 +9,21 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
+from steps.nano_world.drawn_text import draw_text
+from steps.nano_world.pretrain_vision import Words, evaluate
 from steps.nano_world.vision_base import IMAGE, TEXT_BASE, vision_model, vision_tokenizer, write_base
+from steps.nano_world.world import DOMAINS, make_task
 
 TEXTS = ["Start with 37. Add 5. What is the result?\n37 + 5 =", "7 mod 3 = 1, yes.", "def f(x): # ünlikely"]
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+SHIPPED = TEXT_BASE.with_name("vision_checkpoint")
+
+
+@pytest.fixture(scope="module", params=["shipped", "untrained"])
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if request.param == "shipped":
+        return SHIPPED
     folder = tmp_path_factory.mktemp("vision base")
     tokenizer = vision_tokenizer()
     write_base(folder, vision_model(tokenizer), tokenizer)
@@ -42,6 +51,15 @@ def test_its_turns_are_those_of_the_text_base_and_have_one_token_for_an_image(ba
     assert written[0] == written[1]
     parts: Any = [{"type": "image"}, {"type": "text", "text": "How many?"}]
     assert str(new.apply_chat_template([{"role": "user", "content": parts}], tokenize=False)).count(IMAGE) == 1
+
+
+def test_the_shipped_one_reads_texts_that_it_was_not_trained_on() -> None:
+    model = AutoModelForImageTextToText.from_pretrained(SHIPPED, dtype=torch.float32)
+    table = model.get_parameter("model.language_model.embed_tokens.weight").detach()
+    words = Words(AutoTokenizer.from_pretrained(SHIPPED), table)
+    rng = Random(9)
+    texts = [draw_text(make_task(rng, rng.choice(DOMAINS), True).problem.text) for _ in range(8)]
+    assert evaluate(model.model.visual, words, texts) > 0.9
 
 
 def test_it_is_small(base: Path) -> None:
