@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, Table, delete, fu
 from infra.lineage.errors import LineageError
 from infra.lineage.graph import Node, Subgraph
 from infra.lineage.resolve import find, newest_run
-from infra.lineage.row_values import artifact_id, evaluation_rank, plain, source_id, unpack
+from infra.lineage.row_values import artifact_id, evaluation_rank, plain, source_id, time_of_stamp, unpack
 from infra.lineage.rows import DataRow, ModelRow, Page, RowT, RunDetail, RunRow, SyncResult
 from infra.lineage.tables import (
     IndexUnusable,
@@ -122,7 +122,7 @@ class LineageIndex:
 
     def runs(self, text: str = "", limit: int = 50, offset: int = 0, order: str = "-started") -> Page[RunRow]:
         """Runs with a text in their name, recipe, status or failed stage; newest first by default."""
-        return self._page(runs, select(runs), RUN_ORDERS, _run_row, text, limit, offset, order)
+        return self._page(runs, select(runs), RUN_ORDERS, run_row, text, limit, offset, order)
 
     def models(self, text: str = "", limit: int = 50, offset: int = 0, order: str = "-started") -> Page[ModelRow]:
         """Models with a text in their digest, output's name, stage, run or tags; newest first by default."""
@@ -150,7 +150,9 @@ class LineageIndex:
             events = [RunRecord.model_validate(unpack(event.body)) for event in rows]
             start = next((event for event in reversed(events) if event.event == "started"), None)
             end = events[-1] if events and events[-1].event == "ended" else None
-            return RunDetail(_run_row(row), start, end, tuple(self._stage_records(connection, run)))
+            query = select(stage_runs.c.stage, stage_runs.c.written).where(stage_runs.c.run == plain(run))
+            recorded = {each.stage: time_of_stamp(each.written) for each in connection.execute(query)}
+            return RunDetail(run_row(row), start, end, tuple(self._stage_records(connection, run)), recorded)
 
     def stage_record(self, run: str, stage: str) -> StageRecord:
         """What a run's stage ran with and what it made. Raises LineageError where the run has no such stage."""
@@ -177,6 +179,14 @@ class LineageIndex:
         """Evaluations of a model that succeeded, newest first."""
         with reading(self.engine) as connection:
             return _records_of(connection, executions.c.evaluates == digest, ~executions.c.failed)
+
+    def newest_evaluations(self, limit: int) -> list[StageRecord]:
+        """Executions that hold an evaluation, newest first."""
+        with reading(self.engine) as connection:
+            # Numbers first: the bodies need not be sorted.
+            query = select(executions.c.node).where(executions.c.accuracy.is_not(None))
+            numbers = connection.execute(query.order_by(executions.c.started.desc()).limit(limit)).scalars().all()
+            return _records_of(connection, among(connection, executions.c.node, numbers))
 
     def evaluation_of(self, record: StageRecord) -> StageRecord | None:
         """The record that says how the model of an execution did: an evaluation's, or the execution's own.
@@ -368,7 +378,8 @@ def _check_names(key: str, record: Record) -> None:
             raise Corrupted(f"record {key} is of the run {name!r}, which is not a valid name of a run")
 
 
-def _run_row(row: Row[Any]) -> RunRow:
+def run_row(row: Row[Any]) -> RunRow:
+    """A run's line, from its row."""
     return RunRow(
         **{name: row._mapping[name] for name in RunRow.__dataclass_fields__ if name != "id"}, id=f"run:{row.run}"
     )

@@ -4,19 +4,20 @@ What came from what, to any depth, the index itself answers: `upstream` and `dow
 models is in histories.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from infra.lineage.errors import LineageError
 from infra.lineage.graph import Node
-from infra.lineage.index import LineageIndex, model_row
+from infra.lineage.index import LineageIndex, model_row, run_row
 from infra.lineage.resolve import candidates, find
-from infra.lineage.row_values import artifact_id, execution_id, number, plain
-from infra.lineage.rows import ModelRow
-from infra.lineage.tables import among, items, reading, runs, stage_runs
+from infra.lineage.row_values import artifact_id, execution_id, number, plain, unpack
+from infra.lineage.rows import ModelRow, RunRow
+from infra.lineage.tables import among, edges, executions, items, reading, runs, stage_runs
 from infra.lineage.traversal import number_of, reach
+from infra.store.evaluation_stages import EVALUATE
 from infra.store.records import StageRecord
 
 
@@ -49,6 +50,13 @@ def models_that_saw(index: LineageIndex, origins: Sequence[Node]) -> list[ModelR
         query = select(items).where(items.c.model, among(connection, items.c.node, after))
         rows = connection.execute(query.order_by(items.c.started.desc().nulls_last(), items.c.node.desc()))
         return [model_row(row) for row in rows]
+
+
+def models_by_digest(index: LineageIndex, digests: Collection[str]) -> dict[str, ModelRow]:
+    """The lines of models in the table of models, by digest."""
+    with reading(index.engine) as connection:
+        query = select(items).where(items.c.model, among(connection, items.c.digest, digests))
+        return {row.digest: model_row(row) for row in connection.execute(query)}
 
 
 @dataclass(frozen=True)
@@ -146,3 +154,52 @@ def _because(record: StageRecord, changed: Sequence[Node], made: dict[str, str])
         *sorted(name for name, ref in record.inputs.items() if artifact_id(ref.digest) in ids),
         *sorted(f"{name} from {made[ref.digest]}" for name, ref in record.inputs.items() if ref.digest in made),
     )
+
+
+def running_runs(index: LineageIndex, limit: int) -> list[RunRow]:
+    """Runs that have not ended, newest first; a run that was killed is one of them until its end is recorded."""
+    with reading(index.engine) as connection:
+        query = select(runs).where(runs.c.status == "running").order_by(runs.c.started.desc()).limit(limit)
+        return [run_row(row) for row in connection.execute(query)]
+
+
+def newest_run_of_chain(index: LineageIndex) -> str | None:
+    """The newest run with a stage that is not an evaluation alone; None where there is none."""
+    with reading(index.engine) as connection:
+        stage = stage_runs.c.stage
+        chain = select(stage_runs.c.run).where(
+            stage_runs.c.run == runs.c.run, stage != EVALUATE, ~stage.startswith(f"{EVALUATE}/"), stage != "data"
+        )
+        query = select(runs.c.run).where(chain.exists()).order_by(runs.c.started.desc(), runs.c.run.desc()).limit(1)
+        return connection.execute(query).scalar()
+
+
+def newest_executions(index: LineageIndex, stage: str, limit: int) -> list[StageRecord]:
+    """Executions of a stage, also those that failed, newest first."""
+    with reading(index.engine) as connection:
+        query = select(executions.c.body).where(executions.c.stage == plain(stage))
+        bodies = connection.execute(query.order_by(executions.c.started.desc()).limit(limit)).scalars()
+        return [StageRecord.model_validate(unpack(body)) for body in bodies]
+
+
+def runs_that_used(index: LineageIndex, id: str, limit: int) -> tuple[list[RunRow], int]:
+    """The newest runs with a stage that read, or made, a file or an artifact, also by reusing it; and how many they
+    are. Raises LineageError where there is no such node."""
+    with reading(index.engine) as connection:
+        item = number_of(connection, id)
+        after, before = (
+            select(end).where(other == item)
+            for end, other in ((edges.c.target, edges.c.source), (edges.c.source, edges.c.target))
+        )
+        used = select(stage_runs.c.run).where(stage_runs.c.execution.in_(after.union(before)))
+        where = runs.c.run.in_(used)
+        total = connection.execute(select(func.count()).select_from(runs).where(where)).scalar_one()
+        query = select(runs).where(where).order_by(runs.c.started.desc(), runs.c.run.desc()).limit(limit)
+        return [run_row(row) for row in connection.execute(query)], total
+
+
+def run_before(index: LineageIndex, row: RunRow) -> str | None:
+    """The run of the same recipe that started last before a run; None where there is none."""
+    with reading(index.engine) as connection:
+        query = select(runs.c.run).where(runs.c.started < row.started, runs.c.recipe == row.recipe)
+        return connection.execute(query.order_by(runs.c.started.desc()).limit(1)).scalar()

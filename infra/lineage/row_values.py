@@ -8,7 +8,7 @@ import json
 import math
 import zlib
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from infra.store.evaluation_stages import (
@@ -60,6 +60,15 @@ def whole(value: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 2**63:
         return None
     return value
+
+
+def time_of_stamp(stamp: str) -> str | None:
+    """When a record was written (UTC, ISO 8601), from the name of its file; None where that has no time."""
+    nanoseconds = stamp.partition("-")[0]
+    try:
+        return datetime.fromtimestamp(int(nanoseconds) // 10**9, UTC).isoformat()
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def artifact_id(digest: str) -> str:

@@ -1,6 +1,7 @@
 """The results of queries: rows of tables, a run in full, and what an update did."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from infra.store.records import RunRecord, StageRecord
@@ -103,6 +104,8 @@ class RunDetail:
     stages: tuple[StageRecord, ...]
     """In the order in which they were recorded. Of a stage that was reused: the record of the run that ran it, with
     `reused_from`."""
+    recorded: Mapping[str, str | None] = field(default_factory=dict)
+    """By stage, when this run recorded it (UTC, ISO 8601): the only time of its own that it has of a reused stage."""
 
 
 @dataclass(frozen=True)

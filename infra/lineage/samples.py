@@ -96,9 +96,11 @@ def samples_of(
     without samples; StoreError where its files cannot be fetched, or are of a newer version.
     """
     where, values = _where(iteration, outcome, prompt)
-    by = _order(order, SAMPLE_ORDERS, then="iteration, number")
-    with _open(store, ref) as samples:
-        return _rows(samples.execute(f"SELECT * FROM samples {where} {by} LIMIT ? OFFSET ?", [*values, limit, offset]))
+    by = order_by(order, SAMPLE_ORDERS, then="iteration, number")
+    with open_samples(store, ref) as samples:
+        return rows_of(
+            samples.execute(f"SELECT * FROM samples {where} {by} LIMIT ? OFFSET ?", [*values, limit, offset])
+        )
 
 
 def count_of(
@@ -106,8 +108,8 @@ def count_of(
 ) -> int:
     """How many rows samples_of has without a limit."""
     where, values = _where(iteration, outcome, prompt)
-    with _open(store, ref) as samples:
-        return int(_rows(samples.execute(f"SELECT count(*) AS count FROM samples {where}", values))[0]["count"])
+    with open_samples(store, ref) as samples:
+        return int(rows_of(samples.execute(f"SELECT count(*) AS count FROM samples {where}", values))[0]["count"])
 
 
 def iterations_of(store: Store, ref: Ref) -> list[dict[str, Any]]:
@@ -116,8 +118,8 @@ def iterations_of(store: Store, ref: Ref) -> list[dict[str, Any]]:
     Of each: iteration, prompts (different ones), responses, times_trained, mean_reward, mean_total_reward, mean_tokens,
     longest (tokens), outcomes (responses by outcome), oldest_policy (the earliest iteration whose policy wrote a part).
     """
-    with _open(store, ref) as samples:
-        return _rows(samples.execute(_ITERATIONS))
+    with open_samples(store, ref) as samples:
+        return rows_of(samples.execute(_ITERATIONS))
 
 
 def prompts_of(
@@ -128,14 +130,14 @@ def prompts_of(
     Of each: prompt_digest, problem_id, prompt, responses, times_trained (of all of them), iterations
     (in how many it was handed out), mean_tokens, first_reward and last_reward (means in the first and last of these).
     """
-    by = _order(order, PROMPT_ORDERS, then="prompt_digest")
-    with _open(store, ref) as samples:
-        return _rows(samples.execute(f"{_PROMPTS} {by} LIMIT ? OFFSET ?", [limit, offset]))
+    by = order_by(order, PROMPT_ORDERS, then="prompt_digest")
+    with open_samples(store, ref) as samples:
+        return rows_of(samples.execute(f"{_PROMPTS} {by} LIMIT ? OFFSET ?", [limit, offset]))
 
 
 def prompts_in(store: Store, ref: Ref) -> list[tuple[str, int, int, float | None]]:
     """Of each prompt: its digest, responses, times trained and mean reward."""
-    with _open(store, ref) as samples:
+    with open_samples(store, ref) as samples:
         return samples.execute(
             "SELECT prompt_digest, count(*), sum(times_trained)::BIGINT, avg(reward) FROM samples "
             "GROUP BY ALL ORDER BY ALL"
@@ -150,12 +152,12 @@ def query(
     It reads nothing else and writes nothing. Raises SamplesError for anything but one SELECT, and for one that fails or
     takes longer than `seconds`.
     """
-    with _open(store, ref) as samples, _interrupted_after(seconds, samples):
+    with open_samples(store, ref) as samples, _interrupted_after(seconds, samples):
         try:
             statements = samples.extract_statements(sql)
             if len(statements) != 1 or statements[0].type is not duckdb.StatementType.SELECT:
                 raise SamplesError("expected one SELECT, as in: SELECT iteration, avg(reward) FROM samples GROUP BY 1")
-            return _rows(samples.execute(statements[0]), most)
+            return rows_of(samples.execute(statements[0]), most)
         except duckdb.InterruptException as error:
             raise SamplesError(
                 f"the SELECT took longer than {seconds:g} seconds and was ended: ask for less, as by a join on a key "
@@ -187,7 +189,8 @@ def _where(iteration: int | None, outcome: str | None, prompt: str | None) -> tu
     return (f"WHERE {' AND '.join(conditions)}" if conditions else ""), values
 
 
-def _order(order: str, known: Sequence[str], then: str) -> str:
+def order_by(order: str, known: Sequence[str], then: str) -> str:
+    """An ORDER BY clause for a column, greatest first with a minus in front. Raises SamplesError for an unknown one."""
     column = order.removeprefix("-")
     if column not in known:
         raise SamplesError(f"{order!r}: the order is one of {', '.join(known)}, with a minus for greatest first")
@@ -196,14 +199,15 @@ def _order(order: str, known: Sequence[str], then: str) -> str:
     return f"ORDER BY {column} {'DESC' if order.startswith('-') else 'ASC'} NULLS LAST, {then}"
 
 
-def _rows(result: duckdb.DuckDBPyConnection, most: int | None = None) -> list[dict[str, Any]]:
+def rows_of(result: duckdb.DuckDBPyConnection, most: int | None = None) -> list[dict[str, Any]]:
+    """The first `most` rows of a result (default: all), by column."""
     names = [column[0] for column in result.description or ()]
     rows = result.fetchall() if most is None else result.fetchmany(most)
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 @contextmanager
-def _open(store: Store, ref: Ref) -> Iterator[duckdb.DuckDBPyConnection]:
+def open_samples(store: Store, ref: Ref) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection that has the samples as the view `samples`, and no way to anything else. Raises as samples_of."""
     try:
         files = sample_paths(store, ref)

@@ -40,7 +40,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError
 from infra.lineage.errors import LineageError
 from infra.lineage.row_values import DamagedRow
 
-SCHEMA = 4
+SCHEMA = 5
 """Version of these tables. An older index is rebuilt; a newer one is refused."""
 
 WAIT_SECONDS = 300
@@ -104,6 +104,8 @@ executions = Table(
     Column("body", LargeBinary, nullable=False),  # the record, compressed JSON
     Index("lineage_executions_name", "run", "stage", unique=True),
     Index("lineage_executions_stage", "stage", "started"),
+    Index("lineage_executions_failed", "failed", "run"),
+    Index("lineage_executions_evaluated", "started", "accuracy"),
 )
 
 stage_runs = Table(
@@ -160,6 +162,26 @@ runs = Table(
     Column("accuracy", Float),
     Column("seed", BigInteger),
     Column("search", String, nullable=False),
+)
+
+run_settings = Table(
+    "lineage_run_settings",  # settings of the recipe that a run started with
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("run", String, primary_key=True),
+    Column("number", Float),  # NULL for what is not a number
+    Column("text", String, nullable=False),
+    Index("lineage_run_settings_run", "run"),
+    sqlite_with_rowid=False,
+)
+
+stage_figures = Table(
+    "lineage_stage_figures",  # figures of executions
+    metadata,
+    Column("execution", Integer, primary_key=True, autoincrement=False),
+    Column("name", String, primary_key=True),
+    Column("number", Float, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 items = Table(

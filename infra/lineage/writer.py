@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Connection, Table, delete, insert, or_, select
 
+from infra.lineage.figures import figures_of, settings_of
 from infra.lineage.node_writer import NodeWriter
 from infra.lineage.row_values import (
     artifact_id,
@@ -41,7 +42,9 @@ from infra.lineage.tables import (
     nodes,
     records,
     run_events,
+    run_settings,
     runs,
+    stage_figures,
     stage_runs,
     tag_events,
     tags,
@@ -172,6 +175,14 @@ class Writer:
                 id = plain(f"gate:{run}:{stage}:{place}")
                 new_edges.append((self._nodes.node(ids, id, "gate", *gate_facts(gate)), node, "checks"))
         self._insert(executions, rows)
+        self._insert(
+            stage_figures,
+            [
+                {"execution": row["node"], "name": name, "number": value}
+                for row, (_, _, record) in zip(rows, newest.values(), strict=True)
+                for name, value in figures_of(record).items()
+            ],
+        )
         self._connect(new_edges)
         self._add_views(views)
 
@@ -192,6 +203,7 @@ class Writer:
         self._runs.update(self.connection.execute(using).scalars())
         self.connection.execute(delete(edges).where(near))
         self._drop(executions, executions.c.node, replaced)
+        self._drop(stage_figures, stage_figures.c.execution, replaced)
 
     def _add_views(self, views: Mapping[tuple[str, str], "_View"]) -> None:
         present = self._by_name(stage_runs, {run for run, _ in views})
@@ -283,10 +295,21 @@ class Writer:
             values = run_values(run, events.get(run, []), stages.get(run, []))
             facts = {name: values[name] for name in ("recipe", "status", "started", "accuracy", "seed")}
             rows.append(values | {"node": self._nodes.node(ids, f"run:{run}", "run", run, facts)})
+        self._add_settings(events)
         self._drop(runs, runs.c.node, [row["node"] for row in rows])
         self._insert(runs, rows)
         self._drop(edges, edges.c.target, [row["node"] for row in rows])
         self._connect([(each.execution, row["node"], "uses") for row in rows for each in stages.get(row["run"], [])])
+
+    def _add_settings(self, events: Mapping[str, Sequence[Any]]) -> None:
+        """Settings of the recipes that runs started with, the last time."""
+        self._drop(run_settings, run_settings.c.run, list(events))
+        rows = []
+        for run, each in events.items():
+            start = next((unpack(row.body) for row in reversed(each) if row.event == "started"), {})
+            for name, (value, text) in settings_of(start.get("recipe") or {}).items():
+                rows.append({"run": run, "name": name, "number": value, "text": text})
+        self._insert(run_settings, rows)
 
     def _update_items(self) -> None:
         """Compute the rows of artifacts and sources whose edges have changed; those without edges go."""

@@ -1,14 +1,17 @@
 """What the panel beside the graph shows of a node."""
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from infra.flatten import flatten
 from infra.lineage.graph import Node
+from infra.lineage.queries import runs_that_used
+from infra.lineage.rows import RunRow
 from infra.lineage.sample_row import KIND
-from infra.lineage.samples import SamplesError
-from infra.lineage.web.samples_view import SamplesView, samples_view
+from infra.lineage.samples import SamplesError, samples_of
+from infra.lineage.web.host import StageStatus
 from infra.lineage.web.site import Site
 from infra.lineage.web.summaries import Gate, execution_id, gates_of, plain_figures, words_of
 from infra.lineage.web.templating import duration, percent, size, when
@@ -26,7 +29,10 @@ FORMS: dict[str, Callable[[Any], Any]] = {
 
 MAX_NEIGHBOURS = 40
 MAX_FILES = 200
+MAX_RUNS = 30
 MAX_EVALUATIONS = 20
+PREVIEW = 2
+"""Responses of an artifact of samples; a page of its own has all."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +78,24 @@ class Panel:
     files_left_out: int = 0
     problem: str = ""
     """Why the files, or the samples in them, cannot be shown."""
-    samples: SamplesView | None = None
+    samples: Sequence[Mapping[str, Any]] = ()
+    """The first responses, of an artifact of samples."""
     history: Sequence[TagRecord] = ()
+    today: StageStatus | None = None
+    """Whether today's recipe, code and data make the same; None where that is not known, or not yet."""
+    trained_on: str | None = None
+    """Digest of the responses that the stage which made it left."""
+    rerun: str = ""
+    """The command that runs the run's recipe again from this stage on; empty where there is none."""
+    runs: Sequence[RunRow] = ()
+    """The newest runs that used a file or a data set."""
+    more_runs: int = 0
+    taggable: bool = False
+    """Whether it is a model that a visitor may set a tag to."""
 
 
-def panel_of(site: Site, id: str, offset: int = 0, iteration: int | None = None) -> Panel:
-    """What the panel shows of a node; samples from `offset` on. Raises LineageError where there is no such node."""
+def panel_of(site: Site, id: str) -> Panel:
+    """What the panel shows of a node. Raises LineageError where there is no such node."""
     around = site.index.neighbourhood(id, 1, MAX_NEIGHBOURS, fold=True)
     nodes = {node.id: node for node in around.nodes}
     node = nodes[id]
@@ -98,16 +116,36 @@ def panel_of(site: Site, id: str, offset: int = 0, iteration: int | None = None)
     if node.kind == "gate":
         return _gate(site, id, basis)
     if node.kind == "artifact":
-        return _artifact(site, node, basis, offset, iteration)
+        return _artifact(site, node, basis)
     if node.kind == "tag":
         return Panel(**basis, history=site.index.tag_history(id.removeprefix("tag:")))
-    return Panel(**basis)
+    return Panel(**basis, **(_runs(site, id) if node.kind == "source" else {}))
+
+
+def _runs(site: Site, id: str) -> dict[str, Any]:
+    rows, total = runs_that_used(site.index, id, MAX_RUNS)
+    return {"runs": rows, "more_runs": total - len(rows)}
+
+
+def rerun_command(command: Sequence[str], stage: str) -> str:
+    """The command that runs a run's recipe again from a stage on, by the arguments of `longhaul` that started it; empty
+    where they were not for a whole run."""
+    partial = {"--from", "--only", "--until", "--reuse"} & {part.partition("=")[0] for part in command}
+    return shlex.join(["longhaul", *command, "--from", stage]) if command[:1] == ["run"] and not partial else ""
 
 
 def _record(site: Site, record: StageRecord) -> dict[str, Any]:
     model = record.outputs.get("model")
     evaluations = site.index.evaluations(model.digest)[:MAX_EVALUATIONS] if model else []
+    today = None
+    detail = site.index.run(record.run)
+    if site.host.staleness is not None:
+        status = site.host.staleness(detail)
+        today = status.stages.get(record.stage) if status else None
     return {
+        "today": today,
+        "trained_on": next((each.digest for each in record.outputs.values() if each.kind == KIND), None),
+        "rerun": rerun_command(detail.start.command if detail.start else (), record.stage),
         "record": record,
         "gates": gates_of(record),
         "config": flatten(record.config),
@@ -127,7 +165,7 @@ def _gate(site: Site, id: str, basis: dict[str, Any]) -> Panel:
     return Panel(**basis, record=record, gate=gates_of(record)[int(number)])
 
 
-def _artifact(site: Site, node: Node, basis: dict[str, Any], offset: int, iteration: int | None) -> Panel:
+def _artifact(site: Site, node: Node, basis: dict[str, Any]) -> Panel:
     digest = node.id.removeprefix("artifact:")
     made: dict[str, Any] = {}
     ref = None
@@ -137,12 +175,17 @@ def _artifact(site: Site, node: Node, basis: dict[str, Any], offset: int, iterat
         made = _record(site, record)
         ref = next((each for each in record.outputs.values() if each.digest == digest), None)
     entries: Sequence[FileEntry] = ()
-    samples, problem = None, ""
+    samples: Sequence[Mapping[str, Any]] = ()
+    problem = ""
     try:
         entries = site.store.manifest(digest).files
         if ref is not None and ref.kind == KIND:
-            samples = samples_view(site, ref, iteration, offset)
+            samples = samples_of(site.store, ref, limit=PREVIEW)
     except (StoreError, SamplesError) as error:  # the rest of the panel is still of use
         problem = str(error)
     listed, left_out = entries[:MAX_FILES], max(0, len(entries) - MAX_FILES)
-    return Panel(**basis, **made, files=listed, files_left_out=left_out, problem=problem, samples=samples)
+    taggable = node.facts.get("kind") == "model" and site.host.actions is not None
+    if node.facts.get("kind") == "dataset":
+        made |= _runs(site, node.id)
+    displayed: dict[str, Any] = {"files": listed, "files_left_out": left_out, "problem": problem, "samples": samples}
+    return Panel(**basis, **made, **displayed, taggable=taggable)

@@ -14,6 +14,7 @@ from infra.lineage.web.templating import page
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 LOGIN = "/login"
+ACTIONS = "/actions"
 COOKIE = "longhaul_lineage"
 LONGEST_FORM = 4096
 PUBLIC = ("/static/style.css", "/static/theme.js", "/static/icon.svg")
@@ -83,13 +84,15 @@ def _without_port(host: str) -> str:
 
 
 class ReadOnly:
-    """Refuses every method that could change something, except for the login form."""
+    """Refuses every method that could change something, except for the login form and, where they are allowed, for
+    confirmed actions."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, actions: bool = False) -> None:
         self._app = app
+        self._forms = {LOGIN, ACTIONS} if actions else {LOGIN}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] in ("GET", "HEAD") or (scope["method"], scope["path"]) == ("POST", LOGIN):
+        if scope["method"] in ("GET", "HEAD") or (scope["method"] == "POST" and scope["path"] in self._forms):
             await self._app(scope, receive, send)
             return
         await PlainTextResponse("The page is read-only.\n", 405, {"Allow": "GET, HEAD"})(scope, receive, send)
@@ -112,10 +115,13 @@ class TokenGate:
                 await RedirectResponse("/", 303)(scope, receive, send)
             else:
                 await self._app(scope, receive, send)
-        elif request.method == "POST":
+        elif request.method == "POST" and scope["path"] == LOGIN:
             await (await self._login(request, self._token))(scope, receive, send)
         elif scope["path"] in PUBLIC or self._has_token(request, self._token):
             await self._app(scope, receive, send)
+        elif request.method == "POST":
+            refusal = PlainTextResponse("This needs the token: log in again.\n", 401, {"WWW-Authenticate": "Bearer"})
+            await refusal(scope, receive, send)
         else:
             await self._form(request)(scope, receive, send)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.lineage.index import LineageIndex
+from infra.lineage.web.host import Host
 from infra.lineage.web.live import LiveProgress
 from infra.store.record_log import NAME
 from infra.store.store import Corrupted, FileEntry, Store, object_prefix
@@ -25,10 +26,11 @@ class Site:
     index: LineageIndex
     home: Path
     live: LiveProgress
+    host: Host
 
     @classmethod
-    def of(cls, store: Store, index: LineageIndex, home: Path) -> "Site":
-        return cls(store, index, home, LiveProgress(home))
+    def of(cls, store: Store, index: LineageIndex, home: Path, host: Host | None = None) -> "Site":
+        return cls(store, index, home, LiveProgress(home), host or Host())
 
     def file(self, digest: str, path: str) -> tuple[FileEntry, bytes]:
         """A file of a stored folder, with its bytes as they were put.

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infra.flatten import flatten
 from infra.lineage import row_values
 from infra.lineage.row_values import evaluation_number
 from infra.lineage.web.templating import percent, plain
@@ -16,6 +15,9 @@ from infra.store.evaluation_stages import (
     is_evaluation,
 )
 from infra.store.records import StageRecord
+
+GATE_ORDER = ("broken", "warned", "held")
+"""States of gates and rules, what needs attention first."""
 
 
 def is_number(value: Any) -> bool:
@@ -49,7 +51,6 @@ class StageRow:
     failed_evaluation: StageRecord | None
     accuracy: float | None
     mean_tokens: float | None
-    config: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,6 @@ def stage_rows(records: Sequence[StageRecord]) -> list[StageRow]:
                 beside if beside and beside.failure else None,
                 evaluation_number(evaluation, "accuracy"),
                 evaluation_number(evaluation, "mean_tokens"),
-                flatten(record.config),
             )
         )
     return rows
@@ -105,7 +105,7 @@ def gates_of(record: StageRecord) -> list[Gate]:
 
 
 def _gate(raw: Mapping[str, Any]) -> Gate:
-    rules = tuple(_rule(check) for check in mappings(raw.get("checks")))
+    rules = tuple(sorted(map(_rule, mappings(raw.get("checks"))), key=lambda rule: GATE_ORDER.index(rule.state)))
     whole = all(rule.state == "held" for rule in rules)
     state = "broken" if raw.get("passed") is not True else "held" if whole else "warned"
     return Gate(str(raw.get("gate", "gate")), state, raw.get("rows"), rules)
@@ -167,7 +167,7 @@ class EvaluationSummary:
     domains: Mapping[str, Any]
     """Accuracy by domain."""
     examples: list[Mapping[str, Any]]
-    """Some responses to be read."""
+    """Some responses to be read, those with the least reward first."""
 
     @property
     def seconds(self) -> float | None:
@@ -193,7 +193,7 @@ def _summary(record: StageRecord, evaluation: StageRecord) -> EvaluationSummary:
         for name, each in (domains if isinstance(domains, Mapping) else {}).items()
         if isinstance(each, Mapping)
     }
-    examples = mappings(whole.get("examples"))
+    examples = sorted(mappings(whole.get("examples")), key=lambda each: each.get("reward") or 0.0)
     return EvaluationSummary(
         record.stage, evaluation, execution_id(record), plain_figures(evaluation), by_domain, examples
     )

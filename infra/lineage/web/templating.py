@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from infra.lineage.prompt_digest import prompt_digest
 from infra.text import for_display
 
 NONE = "–"
@@ -28,6 +29,23 @@ KINDS = {
     "tag": "Tag",
 }
 """Names of the graph's kinds of nodes for people."""
+
+
+SECTIONS = (
+    ("Overview", "/"),
+    ("Runs", "/runs"),
+    ("Models", "/models"),
+    ("Data", "/data"),
+    ("Prompts", "/prompts"),
+    ("Tags", "/tags"),
+    ("Failures", "/failures"),
+    ("Gates", "/gates"),
+    ("Benchmarks", "/benchmarks"),
+    ("Schedules", "/schedules"),
+    ("Graph", "/graph"),
+    ("Compare", "/compare"),
+)
+"""The page's sections and their addresses, in the order of the navigation."""
 
 
 def page(template: str, **values: Any) -> str:
@@ -63,7 +81,13 @@ def _environment() -> Environment:
         "short": lambda digest: NONE if digest is None else digest[:12],
     }
     environment.filters |= filters
-    environment.globals |= {"link": link, "KINDS": KINDS, "NONE": NONE}
+    environment.globals |= {
+        "link": link,
+        "prompt_digest": prompt_digest,
+        "SECTIONS": SECTIONS,
+        "KINDS": KINDS,
+        "NONE": NONE,
+    }
     return environment
 
 
@@ -128,9 +152,10 @@ def when(time: str | None) -> Markup | str:
         moment = datetime.fromisoformat(time)
     except ValueError:
         return time
+    zone = ""
     if moment.tzinfo is not None:
-        moment = moment.astimezone(UTC)
+        moment, zone = moment.astimezone(UTC), " UTC"
     machine = f"{moment:%Y-%m-%dT%H:%M:%SZ}"
     return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        machine, f"{moment:%Y-%m-%d %H:%M:%S} UTC", f"{moment:%d %b %Y, %H:%M}"
+        machine, f"{moment:%Y-%m-%d %H:%M:%S}{zone}", f"{moment:%d %b %Y, %H:%M}{zone}"
     )

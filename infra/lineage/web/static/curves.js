@@ -14,6 +14,8 @@
     if (size >= 1e6 || (size < 1e-3 && size > 0)) return value.toExponential(2);
     return value.toLocaleString("en", { maximumSignificantDigits: 4 });
   };
+  // The legend has the same colours and dashes in the same order.
+  const SERIES = ["first", "second", "source", "tag", "execution", "gate", "artifact", "run"];
   const plots = new Map();
 
   function draw(place, points, runs) {
@@ -41,7 +43,7 @@
         cursor: { y: false, points: { size: 6 }, sync: { key: place.closest("[data-curves]").dataset.curves } },
         legend: { show: false },
         padding: [8, 8, 0, 0],
-        series: [{}, line("first"), ...(runs.length > 1 ? [line("second", [6, 4])] : [])],
+        series: [{}, ...points.series.map((_, place) => line(SERIES[place % SERIES.length], place % 2 ? [6, 4] : undefined))],
         axes: [
           { ...axis, size: 22, gap: 3, grid: { show: false } },
           { ...axis, size: 50, gap: 4, values: (_, ticks) => ticks.map(short) },

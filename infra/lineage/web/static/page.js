@@ -10,6 +10,17 @@ document.addEventListener("keydown", (event) => {
     }
   }
 });
+function showCopies(root) {
+  for (const button of root.querySelectorAll("[data-copies]")) button.hidden = !navigator.clipboard;
+}
+showCopies(document);
+document.addEventListener("htmx:after:swap", () => showCopies(document));
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copies]");
+  if (!button) return;
+  await navigator.clipboard.writeText(button.parentElement.querySelector("code").textContent);
+  button.textContent = "Copied";
+});
 document.addEventListener("change", (event) => {
   if (event.target.matches("select[data-submits]")) event.target.form.requestSubmit();
 });

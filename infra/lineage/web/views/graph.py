@@ -25,7 +25,7 @@ def graph(site: Site, request: Request) -> Response:
     selected = request.query_params.get("selected") or node
     try:
         centre = site.index.node(node)
-        panel = panel_of(site, selected, number_in(request, "from", 0, 0, 10**9), _iteration(request))
+        panel = panel_of(site, selected)
     except LineageError as error:
         raise NotFound(f"{error}. It may belong to another store, or to an earlier one at this address.") from error
     html = page(
@@ -56,11 +56,6 @@ def points(site: Site, request: Request) -> Response:
 def _view(request: Request) -> tuple[int, list[str]]:
     expanded = list(dict.fromkeys(request.query_params.getlist("expand")))[-MAX_EXPANDED:]
     return number_in(request, "hops", 2, 1, MAX_HOPS), expanded
-
-
-def _iteration(request: Request) -> int | None:
-    text = request.query_params.get("iteration", "")
-    return int(text) if text.isdecimal() and len(text) < 10 else None
 
 
 def _find(site: Site, name: str) -> Response:

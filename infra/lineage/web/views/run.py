@@ -5,16 +5,17 @@ import time
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
-from infra.flatten import flatten
 from infra.lineage.errors import LineageError
 from infra.lineage.rows import RunDetail
+from infra.lineage.web.config_tree import as_yaml, config_tree
 from infra.lineage.web.curves import curves_of
 from infra.lineage.web.live import SILENT_SECONDS, RunState
 from infra.lineage.web.site import NotFound, Site
-from infra.lineage.web.summaries import evaluations_of, gates_of, stage_rows
+from infra.lineage.web.summaries import GATE_ORDER, evaluations_of, gates_of, stage_rows
 from infra.lineage.web.templating import link, page
+from infra.lineage.web.views.tables import LONGEST_SEARCH
 from infra.store.records import StageRecord
 
 TABS = {
@@ -44,14 +45,19 @@ def run(site: Site, request: Request) -> Response:
         "error": end.error if end else None,
         "commit": next((record.commit for record in reversed(detail.stages) if record.commit), None),
         "changed": any(record.diff for record in detail.stages),
+        "actions": site.host.actions is not None,
+        "today": site.host.staleness(detail) if site.host.staleness else None,
         "has_report": site.report(row.run) is not None,
-        "recipe": flatten(start.recipe) if start else {},
+        "recipe": bool(start and start.recipe),
+        "recorded": detail.recorded,
         "groups": [],
         "names": [row.run],
-        "gates_by_stage": [],
+        "gates": [],
         "evaluations": [],
         "domains": [],
-        "evaluation_configs": [],
+        "configurations": [],
+        "search": "",
+        "unfold": False,
     }
     if values["tab"] == "curves":
         values["groups"] = [
@@ -60,15 +66,20 @@ def run(site: Site, request: Request) -> Response:
             if (curves := curves_of([record]))
         ]
     elif values["tab"] == "gates":
-        values["gates_by_stage"] = [(record.stage, gates) for record in detail.stages if (gates := gates_of(record))]
+        every_gate = [(record.stage, gate) for record in detail.stages for gate in gates_of(record)]
+        values["gates"] = sorted(every_gate, key=lambda each: GATE_ORDER.index(each[1].state))
     elif values["tab"] == "evaluation":
         values["evaluations"] = evaluations_of(detail.stages)
         values["domains"] = sorted({name for each in values["evaluations"] for name in each.domains})
     elif values["tab"] == "configuration":
-        own_rows = {row.record.stage for row in values["stages"]}
-        values["evaluation_configs"] = [
-            (record, flatten(record.config)) for record in detail.stages if record.stage not in own_rows
-        ]
+        search = request.query_params.get("search", "")[:LONGEST_SEARCH].strip()
+        values |= {"search": search, "unfold": "unfold" in request.query_params}
+        sections: list[tuple[str, str | None, dict[str, Any]]] = []
+        if start and start.recipe:
+            sections.append(("Recipe", None, start.recipe))
+        sections += [(record.stage, record.key, record.config) for record in detail.stages]
+        trees = [(name, key, config_tree(config, search)) for name, key, config in sections]
+        values["configurations"] = [each for each in trees if each[2]]
     return HTMLResponse(page("run.html", section="Runs", **values, **_live(detail, progress)))
 
 
@@ -97,21 +108,20 @@ def _live(detail: RunDetail, progress: RunState | None) -> dict[str, Any]:
     }
 
 
+def recipe(site: Site, request: Request) -> Response:
+    """The recipe that a run started with, as a YAML file. Raises NotFound."""
+    detail = detail_of(site, request.path_params["run"])
+    if detail.start is None or not detail.start.recipe:
+        raise NotFound("The run's start has no record, which would hold its recipe.")
+    return PlainTextResponse(as_yaml(detail.start.recipe), headers={"Content-Disposition": "inline"})
+
+
 def report(site: Site, request: Request) -> Response:
     """A run's report, as it was written. Raises NotFound."""
     path = site.report(request.path_params["run"])
     if path is None:
         raise NotFound("This run has no report on this machine. `longhaul report --run RUN` prints its table.")
     return HTMLResponse(path.read_bytes(), headers={"Content-Security-Policy": REPORT_POLICY})
-
-
-def curves(site: Site, request: Request) -> Response:
-    """The points of a stage's curves in one or two runs, as JSON. Raises NotFound."""
-    names = request.query_params.getlist("run")[:2]
-    stage = request.query_params.get("stage", "")
-    details = [stage_of(detail_of(site, name), stage) for name in names]
-    points = {curve.metric: curve.points for curve in curves_of(details)}
-    return JSONResponse({"runs": names, "metrics": points})
 
 
 def stage_of(detail: RunDetail, stage: str) -> StageRecord | None:

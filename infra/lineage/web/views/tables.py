@@ -1,4 +1,4 @@
-"""Tables of runs, models and data, which are searched, sorted and paged; and the tags."""
+"""Tables of models and data, which are searched, sorted and paged; and the tags."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,9 +7,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from infra.lineage.queries import models_by_digest
 from infra.lineage.rows import Page
 from infra.lineage.web.site import Site
 from infra.lineage.web.templating import page
+from infra.store.records import TagRecord
 
 ROWS = 50
 LONGEST_SEARCH = 200
@@ -58,11 +60,6 @@ DATA = (
     ColumnHead("Size", "size", number=True, falling=True),
 )
 NEWEST = "-started"
-
-
-def runs(site: Site, request: Request) -> Response:
-    """Every run."""
-    return _table(request, "Runs", "run", "/runs", RUNS, site.index.runs)
 
 
 def models(site: Site, request: Request) -> Response:
@@ -115,11 +112,16 @@ def number_in(request: Request, name: str, default: int, least: int, most: int) 
 
 def tags(site: Site, request: Request) -> Response:
     """What every tag is set to."""
-    return HTMLResponse(page("tags.html", section="Tags", selected=None, rows=site.index.tags()))
+    return _tags(site, None, site.index.tags())
 
 
 def tag(site: Site, request: Request) -> Response:
     """What a tag was set to, newest first."""
     name = request.path_params["tag"]
-    rows = site.index.tag_history(name)
-    return HTMLResponse(page("tags.html", section="Tags", selected=name, rows=rows))
+    return _tags(site, name, site.index.tag_history(name))
+
+
+def _tags(site: Site, selected: str | None, rows: Sequence[TagRecord]) -> Response:
+    # The table of models names the run that made a model: a tag's record may name one that reused it.
+    made = models_by_digest(site.index, {row.model.digest for row in rows if row.model})
+    return HTMLResponse(page("tags.html", section="Tags", selected=selected, rows=rows, made=made))

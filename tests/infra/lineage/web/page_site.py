@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from starlette.testclient import TestClient
 
 from infra.lineage.index import LineageIndex
+from infra.lineage.prompt_digest import prompt_digest
+from infra.lineage.rows import RunDetail
 from infra.lineage.sample_files import write_samples
 from infra.lineage.sample_row import KIND, PolicySpan, SampleRow
 from infra.lineage.web.app import lineage_app
+from infra.lineage.web.host import Actions, ChainStatus, Host, ScheduleEntry, Schedules, ScheduleStatus, StageStatus
 from infra.lineage.web.site import Site
 from infra.lineage.web.templating import link
 from infra.store.evaluation import Evaluation
@@ -23,6 +27,10 @@ from tests.infra.lineage.records import BEFORE_RL, CHECK, EVALUATION, History, r
 
 FIRST, SECOND, RUNNING = "20260101-000000-nano", "20260102-000000-nano", "20260103-000000-nano"
 HOSTILE = "<script>window.taken = 1</script><img src=x onerror='window.taken = 1'>\"'`{{7*7}}\u202egnp.\u200b\x1b[31m"
+PROMPT = prompt_digest("What is 4 + 2?")
+"""A prompt in the samples."""
+
+BEHAVIOURS = {"reflection": r"\b(wait|again)\b"}
 RESPONSE = "<b>2 + 2</b> is 4 & more"
 
 
@@ -35,15 +43,15 @@ def put(store: Store, folder: Path, files: Mapping[str, str], kind: str) -> Ref:
 
 
 def samples(store: Store, folder: Path) -> Ref:
-    """Samples of two iterations, twelve responses each."""
+    """Samples of four iterations, twelve responses each: every other one failed, the first ones are longer."""
     folder.mkdir(parents=True)
     rows = [
         SampleRow(
             problem_id=f"p{number}",
-            prompt_digest="0" * 64,
+            prompt_digest=prompt_digest(f"What is {number} + 2?"),
             prompt=f"What is {number} + 2?",
-            response=f"{RESPONSE} {iteration}/{number} {HOSTILE}",
-            tokens=7,
+            response=f"{RESPONSE} {iteration}/{number} {HOSTILE}" + (" wait, let me check" if number == 5 else ""),
+            tokens=70 if number < 3 else 7,
             role="rollout",
             outcome="trained",
             times_trained=1,
@@ -51,19 +59,51 @@ def samples(store: Store, folder: Path) -> Ref:
             started=iteration,
             policies=[PolicySpan(iteration, 7)],
             reward=float(number % 2),
+            stop="length" if number < 3 else "eos",
+            source="/data/train.jsonl",
         )
-        for iteration in (0, 1)
+        for iteration in range(4)
         for number in range(12)
     ]
     write_samples(folder / "samples.parquet", rows)
     return store.put(folder, KIND)
 
 
+BENCHMARK = {
+    "problems": 1319,
+    "samples": 4,
+    "standard_error": 0.01,
+    "low": 0.58,
+    "high": 0.66,
+    "pass_at": {4: 0.75},
+    "mean_tokens": 120.0,
+    "max_response_tokens": 512,
+    "temperature": 1.0,
+    "answer_reading": "boxed",
+    "address": "hub",
+    "rows_digest": "0" * 64,
+}
+
+
 def evaluation(accuracy: float, text: str = RESPONSE) -> Evaluation:
-    """An evaluation with one response to be read."""
-    example = {"problem_id": "p1", "domain": "sums", "prompt": text, "response": text, "reward": 1.0, "reason": "equal"}
+    """An evaluation with one response to be read, to a prompt that the samples have too, or to a hostile one."""
+    prompt = text if text == HOSTILE else "What is 4 + 2?"
+    example = {
+        "problem_id": "p1",
+        "domain": "sums",
+        "prompt": prompt,
+        "response": text,
+        "reward": 1.0,
+        "reason": "equal",
+    }
     domains = {"sums": {"problems": 3, "accuracy": accuracy, "mean_tokens": 70.5}}
-    values = {"accuracy": accuracy, "domains": domains, "examples": [example | {"tokens": 9}]}
+    benchmark = BENCHMARK | {"accuracy": accuracy, "title": f"GSM8K {prompt}" if text == HOSTILE else "GSM8K"}
+    values = {
+        "accuracy": accuracy,
+        "domains": domains,
+        "benchmarks": {"gsm8k": benchmark},
+        "examples": [example | {"tokens": 9}],
+    }
     return Evaluation.model_validate(EVALUATION | values)
 
 
@@ -75,7 +115,7 @@ def rl_history(shift: float = 0.0) -> list[dict[str, Any]]:
     ]
 
 
-def made_up_site(folder: Path, hostile: bool = False) -> Site:
+def made_up_site(folder: Path, hostile: bool = False, actions: Actions | None = None) -> Site:
     """A site with a run, one with another tau that failed, whose RL holds its evaluation as older records do, and one
     that runs.
 
@@ -147,7 +187,35 @@ def made_up_site(folder: Path, hostile: bool = False) -> Site:
     index = LineageIndex.of(store, home)
     synced = index.sync(store)
     assert not synced.problems
-    return Site.of(store, index, home)
+    host = Host(
+        behaviours=BEHAVIOURS,
+        staleness=lambda detail: today(detail, bad),
+        schedules=lambda: schedules(bad),
+        actions=actions,
+    )
+    return Site.of(store, index, home, host)
+
+
+def today(detail: RunDetail, bad: str = "") -> ChainStatus:
+    """A plan by which the stages from RL on are stale."""
+    stages = {
+        record.stage: StageStatus("stale", f"rl.tau changed: 0.1 → 0.2{bad}")
+        if record.stage not in BEFORE_RL
+        else StageStatus("current", "same key")
+        for record in detail.stages
+    }
+    return ChainStatus(stages, f"longhaul run --config configs/nano.yaml{bad}", "2026-01-04T00:00:00+00:00")
+
+
+def schedules(bad: str = "") -> Schedules:
+    """One that waits and has started a run, and one that is paused."""
+    entries = [
+        ScheduleEntry("2026-01-02T03:10:00+00:00", "failed", f"time{bad}", SECOND, 600.0, f"ValueError: no luck{bad}"),
+        ScheduleEntry("2026-01-02T03:00:00+00:00", "started", "time"),
+    ]
+    times = ["Mon 2026-01-05 03:00 +0100", "Mon 2026-01-12 03:00 +0100"]
+    nightly = ScheduleStatus(f"nightly{bad}", "full", "0 3 * * 1", "Europe/Berlin", "waiting", times, entries)
+    return Schedules([nightly, ScheduleStatus("other", "rl", "0 4 * * *", "UTC", "paused", [])], False)
 
 
 class Outline(HTMLParser):
@@ -193,6 +261,11 @@ def tell(site: Site, run: str, **event: Any) -> None:
         file.write(json.dumps({"time": time.time(), "stage": "rl", **event}) + "\n")
 
 
+def gate_of(site: Site) -> str:
+    """The name of RL's gate in the first run."""
+    return str(site.index.execution(FIRST, "rl").gates[0]["gate"])
+
+
 def every_page(site: Site) -> list[str]:
     """Addresses of a page of every kind."""
     digest = next(row.digest for row in site.index.data().rows if row.kind == KIND)
@@ -210,13 +283,31 @@ def every_page(site: Site) -> list[str]:
     ]
     tabs = ("stages", "curves", "evaluation", "gates", "configuration")
     return [
+        "/",
+        "/failures",
+        "/failures?offset=100",
         "/runs",
         "/runs?search=no+such+run",
         "/runs?offset=1000",
+        "/runs?column=seed;+data:+loss&where=seed>=0&sort=-data:+loss",
+        "/runs?where=nonsense",
+        "/curves",
+        f"/curves?run={FIRST}&run={SECOND}&run={RUNNING}",
+        "/gates",
+        f"/gates?stage=rl&gate={quote(gate_of(site))}",
+        "/benchmarks",
+        "/schedules",
         "/models",
         "/data",
         "/tags",
         "/tags/production",
+        "/prompts",
+        "/prompts?search=2",
+        "/prompts?search=nowhere",
+        f"/prompts/{PROMPT}",
+        f"/samples/{digest}",
+        f"/samples/{digest}?iteration=3&reward_to=0&text=2&behaviour=reflection&rows=50",
+        f"/samples/{digest}?text=nothing+is+like+this",
         "/compare",
         f"/compare?a={FIRST}&b={SECOND}",
         "/graph?find=nothing-is-called-this",

@@ -3,7 +3,7 @@
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,6 @@ from tests.infra.lineage.web.page_site import (
     put,
     tell,
 )
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    made = made_up_site(tmp_path_factory.mktemp("site"))
-    yield made
-    made.index.close()
 
 
 @pytest.fixture
@@ -76,7 +69,9 @@ def test_tables_are_searched_sorted_and_paged_without_scripts(tmp_path: Path) ->
     assert "60 runs, 1 to 50 shown" in first.text
     assert [head["aria-sort"] for head in first.of("th") if "aria-sort" in head].count("ascending") == 1
     form = next(form for form in first.of("form") if form["action"] == "/runs")
-    assert form["method"] == "get" and {"name": "sort", "value": "seed"}.items() <= first.of("input")[-1].items()
+    assert form["method"] == "get" and any(
+        {"name": "sort", "value": "seed"}.items() <= each.items() for each in first.of("input")
+    )
     following = next(each["href"] for each in first.of("a") if each.get("rel") == "next")
     second = Outline(visitor.get(following).text)
     assert "60 runs, 51 to 60 shown" in second.text and "run-59" in second.text and "run-49" not in second.text
@@ -118,7 +113,7 @@ def test_a_run_tells_gates_evaluations_curves_and_configuration(visitor: TestCli
     assert "rl 64.0% 1.0% 70.5 320 64.0% 30.0 s" in tabs["evaluation"]
     assert "2 + 2" in tabs["evaluation"]
     assert "rl/accuracy 0.5 0.69 0.5 0.69 20" in tabs["curves"]
-    assert "own.tau 0.1" in tabs["configuration"]
+    assert "tau : 0.1" in tabs["configuration"]
 
 
 def test_a_running_stage_is_shown_while_it_runs_and_no_longer(tmp_path: Path) -> None:
@@ -319,17 +314,6 @@ def test_the_panel_lists_an_artifacts_files_by_its_manifest(site: Site, visitor:
         assert entry.path in page and entry.sha256 in page
     nowhere = next(row.id for row in site.index.models().rows if row.digest != model.digest)
     assert "has no folder" in visitor.get(link_to(nowhere)).text
-
-
-def test_the_panel_shows_samples_a_few_at_a_time_by_iteration(site: Site, visitor: TestClient) -> None:
-    node = next(row.id for row in site.index.data().rows if row.kind == "samples")
-    first = Outline(visitor.get(link_to(node)).text)
-    assert "What is 0 + 2?" in first.text and "What is 11 + 2?" not in first.text and "0/0" in first.text
-    following = [each["href"] for each in first.of("a") if "from=10" in each["href"]]
-    assert "What is 11 + 2?" in Outline(visitor.get(following[0]).text).text
-    other = Outline(visitor.get(link_to(node, iteration=1)).text).text
-    assert "1/0" in other and "0/0" not in other
-    assert visitor.get(link_to(node, iteration="x", **{"from": "y"})).status_code == 200
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {

@@ -1,101 +1,14 @@
 """The lineage page as headless Chromium shows it, and as it is used by keys."""
 
-import shutil
-import socket
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from infra.lineage.web.app import lineage_app
 from infra.lineage.web.site import Site
+from tests.infra.lineage.web.page_browser import Tab, served
 from tests.infra.lineage.web.page_site import FIRST, RUNNING, SECOND, every_page, link_to, made_up_site, tell
-
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-
-
-@contextmanager
-def served(site: Site, token: str | None = None) -> Iterator[str]:
-    """The page's address, while it is served from a thread."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(
-            uvicorn.Config(lineage_app(site, token), log_config=None, lifespan="off", ws="none", http="h11")
-        )
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join(10)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    made = made_up_site(tmp_path_factory.mktemp("site"))
-    yield made
-    made.index.close()
-
-
-@pytest.fixture(scope="module")
-def address(site: Site) -> Iterator[str]:
-    with served(site) as address:
-        yield address
-
-
-class Tab:
-    """A tab that records its requests and what it complained of."""
-
-    def __init__(self, browser: Browser, address: str, **context: Any) -> None:
-        self.context = browser.new_context(base_url=address, **context)
-        self.page: Page = self.context.new_page()
-        self.outside: list[str] = []
-        self.complaints: list[str] = []
-        self.page.on("request", lambda request: self._on_request(request.url, address))
-        self.page.on("console", lambda message: self._said(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.set_default_timeout(10_000)
-
-    def _on_request(self, url: str, address: str) -> None:
-        if not url.startswith(f"{address}/"):
-            self.outside.append(url)
-
-    def _said(self, text: str) -> None:
-        # Pages of the tests that are not there answer 404, which the browser tells.
-        if "status of 404" not in text:
-            self.complaints.append(text)
-
-
-@pytest.fixture
-def tab(browser: Browser, address: str) -> Iterator[Tab]:
-    opened = Tab(browser, address, viewport={"width": 1300, "height": 900}, reduced_motion="reduce")
-    yield opened
-    opened.context.close()
-    assert opened.outside == [] and opened.complaints == []
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(400, "light"), (800, "dark"), (1400, "light")])
@@ -265,7 +178,7 @@ def test_everything_is_read_without_scripts(browser: Browser, site: Site, addres
     tab.page.locator("#panel a[data-node]", has_text="curation").click()
     expect(tab.page.locator("#panel-name")).to_contain_text("curation")
     tab.page.goto(f"/runs/{FIRST}?tab=curves")
-    tab.page.get_by_role("region", name="rl", exact=True).get_by_text("As figures").click()
+    tab.page.get_by_role("region", name="rl over its steps", exact=True).get_by_text("As figures").click()
     expect(tab.page.get_by_role("cell", name="0.69").first).to_be_visible()
     tab.context.close()
 

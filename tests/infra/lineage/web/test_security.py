@@ -24,13 +24,6 @@ FOLDER = Path(web.__file__).parent
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    made = made_up_site(tmp_path_factory.mktemp("site"))
-    yield made
-    made.index.close()
-
-
-@pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     made = made_up_site(tmp_path_factory.mktemp("hostile"), hostile=True)
     yield made
@@ -60,8 +53,8 @@ def test_a_page_that_breaks_says_so_without_its_traceback(site: Site, monkeypatc
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a secret of the machine")
 
-    monkeypatch.setattr(site.index, "runs", broken)
-    answer = client(site).get("/runs")
+    monkeypatch.setattr(site.index, "models", broken)
+    answer = client(site).get("/models")
     assert answer.status_code == 500 and "a secret" not in answer.text and "Internal error" in answer.text
     assert "content-security-policy" in answer.headers
 

@@ -1,0 +1,38 @@
+"""Settings of recipes and figures of stages by name, as the index keeps them: plain functions."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from infra.flatten import flatten
+from infra.lineage.row_values import number, plain
+from infra.store.evaluation_stages import evaluation_figures
+from infra.store.records import StageRecord
+
+MAX_TEXT = 200
+"""Characters of a setting that the index keeps."""
+
+MAX_FIGURES = 300
+"""Of one execution."""
+
+
+def settings_of(recipe: Mapping[str, Any]) -> dict[str, tuple[float | None, str]]:
+    """The values of a recipe by dotted key: as a number where it is one, and as text."""
+    values = {}
+    for name, value in flatten(dict(recipe)).items():
+        text = ("true" if value else "false") if isinstance(value, bool) else "" if value is None else str(value)
+        values[plain(name)] = (number(value), plain(text)[:MAX_TEXT])
+    return values
+
+
+def figures_of(record: StageRecord) -> dict[str, float]:
+    """The numbers that a stage's record holds by name: metrics, those of its evaluation and of its benchmarks, and
+    `seconds`."""
+    evaluation = evaluation_figures(record)
+    benchmarks = evaluation.pop("benchmarks", {})
+    raw: dict[str, Any] = {"seconds": record.seconds}
+    raw |= flatten(record.metrics)
+    raw |= {name: value for name, value in evaluation.items() if not isinstance(value, dict | list)}
+    for name, result in benchmarks.items():
+        raw |= {f"benchmarks.{name}.{figure}": value for figure, value in result.items()}
+    values = {plain(name): number(value) for name, value in raw.items() if name}
+    return dict([(name, value) for name, value in values.items() if value is not None][:MAX_FIGURES])
