@@ -1,0 +1,45 @@
+"""Ranks of which some have images in their micro-batches and others none: they must neither wait for ever nor drift."""
+
+from pathlib import Path
+
+import pytest
+
+from infra.configs import TrainerConfig
+from infra.training.ranks import TrainerRanks
+from infra.training.trainer import Trainer
+from steps.packing import PackedRows, pack
+from steps.supervised import response_loss
+from steps.token_example import TokenExample
+from tests.vision_models import draw, qwen2_5_vl
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return qwen2_5_vl(tmp_path_factory.mktemp("model"))
+
+
+def batches(model: Path, data: Path) -> list[PackedRows]:
+    """Three micro-batches, of which the second alone has images."""
+    from infra.vision.processor import ImageReader
+
+    picture = data / draw(data, 1)
+    tokens = [5, 6, 766, *ImageReader(model).tokens(picture), 767, 8]
+    seen = TokenExample([*tokens, 9, 10, 11], len(tokens), images=(picture,))
+    plain = [TokenExample(list(range(5 + n, 30 + n)), 4) for n in range(2)]
+    return [rows for one in (plain[0], seen, plain[1]) for rows in pack([one], 64, 1)]
+
+
+def test_ranks_with_and_without_images_train_as_one_does(model: Path, tmp_path: Path) -> None:
+    rows = batches(model, tmp_path)
+    alone = Trainer(model, TrainerConfig(), seed=0)
+    ranks = TrainerRanks(model, TrainerConfig(ranks=2, zero_stage=3), seed=0)
+    try:
+        for _ in range(2):
+            expected, actual = (one.step(rows, response_loss(rows), 1e-3) for one in (alone, ranks))
+            assert actual.loss == pytest.approx(expected.loss, abs=1e-4)
+            assert actual.gradient_norm == pytest.approx(expected.gradient_norm, rel=1e-3)
+        before, after = (one.reference_logprobs(rows) for one in (alone, ranks))
+        for own, other, batch in zip(before, after, rows, strict=True):
+            assert (own - other)[batch.owners >= 0].abs().max() < 1e-3
+    finally:
+        ranks.close()
