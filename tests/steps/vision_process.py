@@ -130,7 +130,7 @@ def updates(model: Path, folder: Path, count: int = 3, dtype: Any = "float32") -
     mismatches, losses = [compare(done)], []
     for number in range(count):
         examples = [
-            TokenExample([*prompt.tokens, *range(20 + number, 30)], len(prompt), images=chat.paths(prompt))
+            TokenExample([*prompt.tokens, *range(20 + number % 8, 30)], len(prompt), images=chat.paths(prompt))
             for prompt in all_prompts
         ]
         rows = list(pack(examples, 400, 2))
