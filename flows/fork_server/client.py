@@ -18,7 +18,8 @@ import signal
 import socket
 import struct
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 SOCKET = "LONGHAUL_FORK_SERVER_SOCKET"
 """Names the server's socket: a file in the run's folder for temporary files."""
@@ -33,6 +34,16 @@ STATUS = struct.Struct("!i")
 LENGTH = struct.Struct("!Q")
 ANSWER_S = 300.0
 """Seconds to wait for an answer: the server may be at an import, which takes long where a disk is cold."""
+
+
+@contextmanager
+def address(path: str) -> Iterator[str]:
+    """A name for a socket, of any length: by itself a path may have 107 bytes (unix(7)). Raises OSError."""
+    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{os.path.basename(path)}"
+    finally:
+        os.close(folder)
 
 
 def send_request(connection: socket.socket, arguments: "list[str]") -> None:
@@ -52,7 +63,8 @@ def main() -> None:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(ANSWER_S)
         try:
-            connection.connect(os.environ[SOCKET])
+            with address(os.environ[SOCKET]) as name:
+                connection.connect(name)
             send_request(connection, sys.argv[1:])
             answer = connection.recv(1)
             if answer == REFUSED:

@@ -38,7 +38,7 @@ from setproctitle import setproctitle
 
 import infra.environment
 from flows.flow_setup import enter_flow_environment
-from flows.fork_server.client import ACCEPTED, LENGTH, REFUSED, SOCKET
+from flows.fork_server.client import ACCEPTED, LENGTH, REFUSED, SOCKET, address
 from flows.fork_server.start import ENGINES
 from flows.guard import PR_SET_PDEATHSIG, call_kernel, guard_fork, step_of
 
@@ -89,7 +89,8 @@ class ForkServer:
         self._sources = _project_files()
         self._forks: set[int] = set()
         self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(path)
+        with address(path) as name:
+            self._listener.bind(name)
         self._listener.listen()
 
     def run(self, engines: bool) -> Callable[[], NoReturn]:

@@ -22,8 +22,6 @@ SETTING = "LONGHAUL_FORK_SERVER"
 ENGINES = "LONGHAUL_FORK_SERVER_ENGINES"
 """Set for a fork server that is to import engines too."""
 SERVER = str(Path(__file__).resolve().with_name("server.py"))
-LONGEST_SOCKET = 107
-"""Bytes of a socket's path, at most (unix(7))."""
 
 
 def fork_server_variables(temporary: str, recipe: "Recipe", to_run: Collection[str]) -> dict[str, str]:
@@ -33,13 +31,15 @@ def fork_server_variables(temporary: str, recipe: "Recipe", to_run: Collection[s
         temporary: the run's folder for temporary files, which nobody else may read.
         to_run: the stages that are not reused.
     """
-    path = os.path.join(temporary, "fork-server")
-    if os.environ.get(SETTING) == "off" or os.path.exists("/dev/nvidiactl") or len(os.fsencode(path)) > LONGEST_SOCKET:
+    if os.environ.get(SETTING) == "off" or os.path.exists("/dev/nvidiactl"):
         return {}
     # Ray and torchrun start processes of their own, which import again.
     if not recipe.engine.workers == recipe.engine.tensor_parallel == recipe.trainer.ranks == 1:
         return {}
-    return {SOCKET: path, **({ENGINES: "1"} if any(stage != "data" for stage in to_run) else {})}
+    return {
+        SOCKET: os.path.join(temporary, "fork-server"),
+        **({ENGINES: "1"} if any(stage != "data" for stage in to_run) else {}),
+    }
 
 
 def start_fork_server(environment: Mapping[str, str] = os.environ) -> int | None:

@@ -28,8 +28,8 @@ def main() -> None:
     elif thing == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     elif thing == "wait":
-        print(os.getpid(), flush=True)
         try:
+            print(os.getpid(), flush=True)
             time.sleep(60)
         except KeyboardInterrupt:
             print("interrupted", flush=True)

