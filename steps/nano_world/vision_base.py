@@ -37,7 +37,7 @@ _TEMPLATE = (
 
 def vision_tokenizer(base: Path = TEXT_BASE) -> Any:
     """The text base's tokenizer with the tokens for images, and a chat template that writes them."""
-    tokenizer: Any = AutoTokenizer.from_pretrained(base)
+    tokenizer: Any = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     tokenizer.add_special_tokens({"additional_special_tokens": [START, END, IMAGE, VIDEO]})
     tokenizer.chat_template = _TEMPLATE
     return tokenizer
