@@ -240,7 +240,7 @@ def test_a_stage_that_is_killed_half_way_asks_only_for_what_is_missing(
 
     def script(question: str, turn: int) -> Reply:
         if hold and len(server.requests) > 10:
-            return Reply(seconds=60)
+            return Reply(seconds=20)
         return reply(question, turn)
 
     with chat_server(script) as server:
