@@ -210,8 +210,10 @@ class LineageIndex:
     def tags(self) -> list[TagRecord]:
         """The tags that are set, by name: what each was last set to."""
         with reading(self.engine) as connection:
-            names = connection.execute(select(tags.c.tag).order_by(tags.c.tag)).scalars().all()
-        return [self.tag_history(name)[0] for name in names]
+            query = select(tag_events.c.tag, tag_events.c.body).join(tags, tags.c.tag == tag_events.c.tag)
+            query = query.order_by(tag_events.c.tag, tag_events.c.stamp, tag_events.c.key)
+            newest = {event.tag: event.body for event in connection.execute(query)}
+        return [TagRecord.model_validate(unpack(body)) for body in newest.values()]
 
     def tag_history(self, tag: str) -> list[TagRecord]:
         """What a tag was set to, newest first. Raises LineageError for a tag that was never set."""
@@ -282,6 +284,8 @@ class LineageIndex:
             by = [table.c[name].desc().nulls_last(), table.c.node.desc()]
         with reading(self.engine) as connection:
             total = connection.execute(select(func.count()).select_from(query.subquery())).scalar_one()
+            if offset >= total:
+                return Page((), total, offset)
             # Numbers first: an index holds them in order, and the rows before the page need not be read.
             numbers = query.with_only_columns(table.c.node).order_by(*by).limit(limit).offset(offset)
             of_page = among(connection, table.c.node, connection.execute(numbers).scalars().all())

@@ -55,8 +55,9 @@ def models_that_saw(index: LineageIndex, origins: Sequence[Node]) -> list[ModelR
 def models_by_digest(index: LineageIndex, digests: Collection[str]) -> dict[str, ModelRow]:
     """The lines of models in the table of models, by digest."""
     with reading(index.engine) as connection:
-        query = select(items).where(items.c.model, among(connection, items.c.digest, digests))
-        return {row.digest: model_row(row) for row in connection.execute(query)}
+        # By the digest alone: SQLite would look through all models for it.
+        query = select(items).where(among(connection, items.c.digest, digests))
+        return {row.digest: model_row(row) for row in connection.execute(query) if row.model}
 
 
 @dataclass(frozen=True)

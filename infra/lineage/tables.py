@@ -40,7 +40,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError
 from infra.lineage.errors import LineageError
 from infra.lineage.row_values import DamagedRow
 
-SCHEMA = 5
+SCHEMA = 6
 """Version of these tables. An older index is rebuilt; a newer one is refused."""
 
 WAIT_SECONDS = 300
@@ -104,7 +104,6 @@ executions = Table(
     Column("body", LargeBinary, nullable=False),  # the record, compressed JSON
     Index("lineage_executions_name", "run", "stage", unique=True),
     Index("lineage_executions_stage", "stage", "started"),
-    Index("lineage_executions_failed", "failed", "run"),
     Index("lineage_executions_evaluated", "started", "accuracy"),
 )
 
@@ -204,8 +203,12 @@ items = Table(
     Column("tags", String, nullable=False),  # JSON
     Column("search", String, nullable=False),
     Index("lineage_items_newest", "model", "started", "node").ddl_if(dialect="postgresql"),
-    # With the text to search, SQLite need not read the rows; PostgreSQL's index entries are not that long.
+    # With the text to search and the columns to sort by, SQLite need not read the rows; PostgreSQL's index entries are
+    # not that long.
     Index("lineage_items_search", "model", "started", "node", "search").ddl_if(dialect="sqlite"),
+    Index("lineage_items_columns", "model", "size", "node", "kind", "stage", "run", "name", "search").ddl_if(
+        dialect="sqlite"
+    ),
     Index("lineage_items_name", "source", "name"),
 )
 
