@@ -85,8 +85,10 @@ def pages(index: LineageIndex, store: Store, home: Path) -> dict[str, Callable[[
     addresses |= {f"page /{table}": f"/{table}" for table in ("runs", "models", "data")}
     addresses |= {f"page /{name}": f"/{name}" for name in ("failures", "gates", "benchmarks", "tags", "prompts")}
     addresses["page /failures, the last"] = f"/failures?offset={max(0, failed_runs(index).total - 20)}"
-    addresses["page /runs, columns and conditions"] = "/runs?column=seed;+rl:+loss&where=rl:+loss>=0.1&sort=-rl:+loss"
-    addresses["page /runs, the last"] = f"/runs?offset={max(0, index.runs().total - 50)}&column=rl:+loss"
+    addresses["page /runs, columns and conditions"] = (
+        "/runs?column=rl:loss;rl:accuracy&where=rl:loss>=0.1&sort=-rl:loss"
+    )
+    addresses["page /runs, the last"] = f"/runs?offset={max(0, index.runs().total - 50)}&column=rl:loss"
     newest = [row.run for row in index.runs(limit=8).rows]
     addresses["page of eight runs' curves"] = link("/curves", run=newest)
     addresses |= {f"page /{table}, a text": f"/{table}?search=rl" for table in ("runs", "models", "data")}

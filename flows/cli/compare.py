@@ -1,6 +1,7 @@
 """`longhaul compare`: many runs, grouped by everything but the seed, with intervals and paired differences."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,10 @@ from rich.text import Text
 
 from flows.cli.command import Command
 from flows.cli.run_tables import (
-    as_csv_text,
     cell,
+    choose_runs,
     columns_option,
     csv_option,
-    load_runs,
     one_form,
     split_columns,
     where_option,
@@ -91,12 +91,12 @@ def compare(
 
 def _chosen(index: "LineageIndex", names: tuple[str, ...], conditions: tuple[str, ...]) -> "list[RunValues]":
     """The named runs in the order of their names, or all; of these, those that meet the conditions."""
+    from infra.lineage.run_values import RunValues
+
     for name in names:
         index.run(name)  # an unknown one is refused with the newest that there is
-    runs = load_runs(index, "", conditions, None)[::-1]
-    if names:
-        by_name = {run.run: run for run in runs}
-        runs = [by_name[name] for name in dict.fromkeys(names) if name in by_name]
+    rows = {row.run: row for row, _ in reversed(choose_runs(index, "", conditions, None).rows)}
+    runs = [RunValues(rows[name], partial(index.run, name)) for name in dict.fromkeys(names or rows) if name in rows]
     if not runs:
         fail(f"no run meets {' and '.join(conditions)}: `longhaul runs` lists runs")
     return runs
@@ -163,6 +163,8 @@ def _plain(mean: "Mean") -> dict[str, Any]:
 
 
 def _csv(groups: "list[Group]", keys: list[str], rows: "list[GroupFigure]") -> str:
+    from infra.lineage.csv_text import csv_text
+
     by_label = {group.label: group for group in groups}
     of_difference = ["difference", "difference_low", "difference_high", "paired_seeds"]
     lines = []
@@ -172,7 +174,7 @@ def _csv(groups: "list[Group]", keys: list[str], rows: "list[GroupFigure]") -> s
             part for mean in (row.mean, row.difference) for part in (_plain(mean).values() if mean else [None] * 4)
         ]
         lines.append([row.figure, row.group, *values, *means])
-    return as_csv_text(["figure", "group", *keys, "mean", "low", "high", "seeds", *of_difference], lines)
+    return csv_text(["figure", "group", *keys, "mean", "low", "high", "seeds", *of_difference], lines)
 
 
 def _print(groups: "list[Group]", keys: list[str], rows: "list[GroupFigure]") -> None:

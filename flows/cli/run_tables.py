@@ -1,9 +1,6 @@
-"""Tables of many runs with chosen columns: loading and choosing runs, and the forms that tables are printed in."""
+"""Tables of many runs with chosen columns: choosing runs, and the forms that tables are printed in."""
 
-import csv
-import io
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -12,7 +9,7 @@ from flows.cli.terminal import fail, format_duration, printable
 
 if TYPE_CHECKING:
     from infra.lineage.index import LineageIndex
-    from infra.lineage.run_values import RunValues
+    from infra.lineage.run_table import RunTable
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
@@ -50,32 +47,26 @@ def one_form(as_json: bool, as_csv: bool) -> None:
         fail("--json and --csv exclude each other: give one of them")
 
 
-def load_runs(
-    index: "LineageIndex", text: str, conditions: Sequence[str], order: str | None, columns: Sequence[str] = ()
-) -> "list[RunValues]":
-    """Runs with a text in them that meet all conditions, newest first or in the requested order.
+def choose_runs(
+    index: "LineageIndex",
+    text: str,
+    conditions: Sequence[str],
+    order: str | None,
+    columns: Sequence[str] = (),
+    limit: int | None = None,
+) -> "RunTable":
+    """Runs with a text in them that meet all conditions, newest first or in the requested order, with some columns.
 
     Raises LineageError for a condition that cannot be read, and for a column that no run has.
     """
-    from infra.lineage.run_values import Condition, RunValues, check_columns, sorted_by
+    from infra.lineage.run_table import Condition, check_columns, run_table
 
     parsed = [Condition.parse(condition) for condition in conditions]
-    rows = index.runs(text, limit=2**31 - 1).rows
-    runs = [RunValues(row, partial(index.run, row.run)) for row in rows]
-    used = [*columns, *(each.column for each in parsed), *([order.removeprefix("-")] if order else [])]
-    if runs:
-        check_columns(used, runs)
-    runs = [run for run in runs if all(each.holds(run) for each in parsed)]
-    return sorted_by(runs, order) if order else runs
-
-
-def as_csv_text(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A table as comma-separated values (RFC 4180, but with line feeds alone); None is an empty cell."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()
+    if index.runs(limit=1).total:
+        check_columns(
+            index, [*columns, *(each.column for each in parsed), *([order.removeprefix("-")] if order else [])]
+        )
+    return run_table(index, columns, text, parsed, order or "-started", limit)
 
 
 def cell(column: str, value: Any) -> str:

@@ -14,11 +14,10 @@ from rich.text import Text
 
 from flows.cli.command import Command
 from flows.cli.run_tables import (
-    as_csv_text,
     cell,
+    choose_runs,
     columns_option,
     csv_option,
-    load_runs,
     one_form,
     sort_option,
     split_columns,
@@ -101,23 +100,35 @@ def _list_chosen(
     as_json: bool,
     as_csv: bool,
 ) -> None:
+    from infra.flatten import flatten
+    from infra.lineage.csv_text import csv_text
+    from infra.lineage.run_table import recipes_of
+    from infra.lineage.run_values import FIELDS
+
     columns = list(dict.fromkeys(["run", *(chosen or ["status", "stages", "reused", "seconds", "accuracy"])]))
     with _opened(store) as index:
-        matching = load_runs(index, text, conditions, order, columns)
-        rows = [[run.value(column) for column in columns] for run in matching[:limit]]
+        table = choose_runs(index, text, conditions, order, columns, limit)
+        keys = [column for column in columns if column not in FIELDS and ":" not in column]
+        # The table has a number or a text for each key; the recipes have them as they were.
+        recipes = recipes_of(index, [row.run for row, _ in table.rows]) if keys else {}
+    rows: list[list[Any]] = []
+    for row, cells in table.rows:
+        settings = flatten(recipes.get(row.run, {}))
+        rows.append([settings.get(name) if name in keys else each for name, each in zip(columns, cells, strict=True)])
     if as_json:
         listed = [dict(zip(columns, row, strict=True)) for row in rows]
-        click.echo(json.dumps({"runs": listed, "total": len(matching)}))
+        click.echo(json.dumps({"runs": listed, "total": table.total}))
         return
     if as_csv:
-        click.echo(as_csv_text(columns, rows), nl=False)
+        click.echo(csv_text(columns, rows), nl=False)
         return
-    table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True, caption=f"{len(rows)} of {len(matching)} runs")
+    caption = f"{len(rows)} of {table.total} runs"
+    printed = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True, caption=caption)
     for column in columns:
-        table.add_column(Text(printable(column)), justify="left" if column == "run" else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell(column, value)) for column, value in zip(columns, row, strict=True)))
-    Console().print(table)
+        printed.add_column(Text(printable(column)), justify="left" if column == "run" else "right", overflow="fold")
+    for values in rows:
+        printed.add_row(*(Text(cell(column, value)) for column, value in zip(columns, values, strict=True)))
+    Console().print(printed)
 
 
 @click.command(cls=Command)

@@ -11,6 +11,9 @@ from infra.store.records import StageRecord
 MAX_TEXT = 200
 """Characters of a setting that the index keeps."""
 
+EVALUATED = ("accuracy", "mean_tokens", "p99_tokens")
+"""Figures of an evaluation that are compared."""
+
 MAX_FIGURES = 300
 """Of one execution."""
 
@@ -24,15 +27,24 @@ def settings_of(recipe: Mapping[str, Any]) -> dict[str, tuple[float | None, str]
     return values
 
 
+def training_name(name: str) -> str:
+    """What a metric of a stage is called beside the figures of its evaluation."""
+    return f"training {name}" if name in EVALUATED else name
+
+
 def figures_of(record: StageRecord) -> dict[str, float]:
     """The numbers that a stage's record holds by name: metrics, those of its evaluation and of its benchmarks, and
-    `seconds`."""
+    `seconds`.
+
+    What a stage measures while it trains may have the name of a figure of the evaluation: it is not the same, and is
+    called `training …`.
+    """
     evaluation = evaluation_figures(record)
     benchmarks = evaluation.pop("benchmarks", {})
     raw: dict[str, Any] = {"seconds": record.seconds}
-    raw |= flatten(record.metrics)
+    raw |= {training_name(name): value for name, value in flatten(record.metrics).items()}
     raw |= {name: value for name, value in evaluation.items() if not isinstance(value, dict | list)}
     for name, result in benchmarks.items():
-        raw |= {f"benchmarks.{name}.{figure}": value for figure, value in result.items()}
+        raw |= {f"{name} {figure}": value for figure, value in result.items()}
     values = {plain(name): number(value) for name, value in raw.items() if name}
     return dict([(name, value) for name, value in values.items() if value is not None][:MAX_FIGURES])

@@ -1,5 +1,5 @@
-"""What runs are listed, filtered, sorted and compared by: their fields, the keys of their recipes, and the figures of
-their stages, each under the name of a column.
+"""What runs are compared by: their fields, the keys of their recipes, and the figures of their stages, each under the
+name of a column. Tables of many runs are in run_table.py, which reads the index alone.
 
 A column is a field of the run (`status`), a key of the recipe (`rl.tau`), or a figure of a stage (`rl:accuracy`).
 """
@@ -7,7 +7,6 @@ A column is a field of the run (`status`), a key of the recipe (`rl.tau`), or a 
 import difflib
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -15,6 +14,7 @@ from typing import Any
 
 from infra.flatten import flatten
 from infra.lineage.errors import LineageError
+from infra.lineage.figures import EVALUATED, training_name
 from infra.lineage.rows import RunDetail, RunRow
 from infra.lineage.statistics import Mean, mean_interval, paired_difference
 from infra.store.evaluation_stages import evaluated_stage, evaluation_of, is_evaluation
@@ -22,21 +22,13 @@ from infra.store.records import StageRecord
 
 FIELDS = tuple(each.name for each in fields(RunRow) if each.name != "id")
 
-EVALUATED = ("accuracy", "mean_tokens", "p99_tokens")
-"""Figures of an evaluation that are compared."""
-
 ELSEWHERE = ("store", "schedule", "notify", "tracking", "cluster", "seed", "name")
 """Sections of a recipe in which runs of one group may differ: nothing in them changes what a stage makes."""
 
-_CONDITION = re.compile(r"\s*([^=!<>~\s]+)\s*(<=|>=|!=|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
-
 
 def stage_figures(records: Sequence[StageRecord], stage: str) -> dict[str, float]:
-    """A stage's numbers: the evaluation of its model, then what it measured itself, then its duration.
-
-    What a stage measures while it trains may have the name of a figure of the evaluation: it is not the same, and is
-    called `training …`.
-    """
+    """A stage's numbers: the evaluation of its model, then what it measured itself (under its `training_name`), then
+    its duration."""
     record = next((record for record in records if record.stage == stage), None)
     if record is None:
         return {}
@@ -46,7 +38,7 @@ def stage_figures(records: Sequence[StageRecord], stage: str) -> dict[str, float
     figures: dict[str, Any] = {name: getattr(evaluation, name) for name in EVALUATED} if evaluation else {}
     for name, result in (evaluation.benchmarks if evaluation else {}).items():
         figures |= {f"{name} {figure}": getattr(result, figure) for figure in ("accuracy", "mean_tokens")}
-    figures |= {f"training {name}" if name in EVALUATED else name: value for name, value in record.metrics.items()}
+    figures |= {training_name(name): value for name, value in record.metrics.items()}
     return {name: value for name, value in figures.items() if is_number(value)} | {"seconds": record.seconds}
 
 
@@ -124,69 +116,21 @@ class RunValues:
         return {*FIELDS, *self.config, *self.figures}
 
 
-@dataclass(frozen=True)
-class Condition:
-    """What a run has to meet to be listed: COLUMN OPERATOR VALUE."""
-
-    column: str
-    operator: str
-    text: str
-
-    @classmethod
-    def parse(cls, text: str) -> "Condition":
-        """Raises LineageError for what is not a condition."""
-        match = _CONDITION.fullmatch(text)
-        if match is None:
-            raise LineageError(
-                f"{text!r} is not a condition: expected COLUMN and one of = != < <= > >= ~ (contains) and a value, as "
-                "in rl.tau>=0.2, rl:accuracy>0.5 or status=failed"
-            )
-        return cls(*match.groups())
-
-    def holds(self, run: RunValues) -> bool:
-        """Whether a run meets it. Numbers are compared as numbers, everything else as text; what a run does not have
-        meets nothing but `!=`."""
-        value = run.value(self.column)
-        if value is None:
-            return self.operator == "!="
-        if self.operator == "~":
-            return self.text.casefold() in _text(value).casefold()
-        limit = _number(self.text)
-        if is_number(value) and limit is not None:
-            order = (value > limit) - (value < limit)
-        elif self.operator in ("=", "!="):
-            order = _text(value) != self.text
-        else:
-            return False
-        return {"=": order == 0, "!=": order != 0, "<": order < 0, "<=": order <= 0, ">": order > 0, ">=": order >= 0}[
-            self.operator
-        ]
-
-
 def check_columns(columns: Iterable[str], runs: Sequence[RunValues]) -> None:
     """Raises LineageError for a column that none of the runs has, with the nearest that there are."""
     for column in columns:
         if column not in FIELDS and not any(column in run.columns for run in runs):
-            known = set(FIELDS).union(*(run.columns for run in runs))
-            near = difflib.get_close_matches(column, sorted(known), 3, 0.4)
-            hint = f"; near it are {', '.join(near)}" if near else ""
-            raise LineageError(
-                f"no run has a column {column!r}{hint}. A column is a field of the run ({', '.join(FIELDS)}), a key of "
-                "the recipe (rl.tau) or a figure of a stage (rl:accuracy)"
-            )
+            raise unknown_column(column, set(FIELDS).union(*(run.columns for run in runs)))
 
 
-def sorted_by(runs: Iterable[RunValues], column: str) -> list[RunValues]:
-    """Runs by a column, with a minus in front greatest first; those without a value last, in either case."""
-    name, reverse = column.removeprefix("-"), column.startswith("-")
-    known = list(runs)
-    having = [run for run in known if run.value(name) is not None]
-    lacking = [run for run in known if run.value(name) is None]
-    numbers = all(is_number(run.value(name)) for run in having)
-    return [
-        *sorted(having, key=lambda run: run.value(name) if numbers else _text(run.value(name)), reverse=reverse),
-        *lacking,
-    ]
+def unknown_column(column: str, known: Iterable[str]) -> LineageError:
+    """The error for a column that no run has, with the nearest of those that are known."""
+    near = difflib.get_close_matches(column, sorted(set(known)), 3, 0.4)
+    hint = f"; near it are {', '.join(near)}" if near else ""
+    return LineageError(
+        f"no run has a column {column!r}{hint}. A column is a field of the run ({', '.join(FIELDS)}), a key of the "
+        "recipe (rl.tau) or a figure of a stage (rl:accuracy)"
+    )
 
 
 @dataclass(frozen=True)
@@ -271,10 +215,3 @@ def _labels(firsts: Sequence[RunValues]) -> list[str]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None

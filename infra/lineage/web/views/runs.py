@@ -1,7 +1,5 @@
 """Many runs: a table with chosen columns, as a page, JSON and CSV; and curves of several runs over one another."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,15 +9,18 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from infra.flatten import flatten
+from infra.lineage.csv_text import csv_text
 from infra.lineage.errors import LineageError
 from infra.lineage.figures import figures_of
 from infra.lineage.queries import newest_run_of_chain
-from infra.lineage.run_table import OWN, Condition, RunTable, run_table
+from infra.lineage.run_table import Condition, RunTable, run_table
+from infra.lineage.run_values import FIELDS
 from infra.lineage.web.curves import curves_of
 from infra.lineage.web.site import Site
 from infra.lineage.web.templating import link, page
 from infra.lineage.web.views.run import detail_of, stage_of
 from infra.lineage.web.views.tables import LONGEST_SEARCH, NEWEST, ROWS, RUNS, number_in
+from infra.store.evaluation_stages import evaluated_stage
 
 MAX_COLUMNS = 12
 MAX_CONDITIONS = 8
@@ -31,7 +32,7 @@ LONGEST_NAME = 200
 
 
 def runs(site: Site, request: Request) -> Response:
-    """Every run, with the columns `column`, those that hold to the conditions `where`."""
+    """Every run, with the columns `column`, of those that meet the conditions `where`."""
     columns, texts, search = _query(request)
     try:
         conditions = [Condition.parse(text) for text in texts]
@@ -39,7 +40,7 @@ def runs(site: Site, request: Request) -> Response:
     except LineageError as error:
         conditions, problem = [], str(error)
     requested = request.query_params.get("sort", NEWEST)[:LONGEST_NAME]
-    known = {*OWN, *columns}
+    known = {*FIELDS, *columns}
     sort = requested if requested.removeprefix("-") in known else NEWEST
     offset = number_in(request, "offset", 0, 0, 10**9)
     table = run_table(site.index, columns, search, conditions, sort, ROWS, offset)
@@ -92,18 +93,25 @@ def _known_columns(site: Site) -> list[str]:
         return []
     detail = site.index.run(newest)
     settings = list(flatten(detail.start.recipe)) if detail.start and detail.start.recipe else []
-    return settings + [f"{record.stage}: {name}" for record in detail.stages for name in figures_of(record)]
+    stages = {record.stage for record in detail.stages}
+    figures = []
+    for record in detail.stages:
+        evaluated = evaluated_stage(record.stage)
+        # What an evaluation measured is listed once, as figures of the stage whose model it was.
+        own = evaluated is None or evaluated not in stages
+        figures += [f"{record.stage if own or name == 'seconds' else evaluated}:{name}" for name in figures_of(record)]
+    return [*settings, *dict.fromkeys(figures)]
 
 
 def _all(site: Site, request: Request) -> RunTable:
     columns, texts, search = _query(request)
     sort = request.query_params.get("sort", NEWEST)[:LONGEST_NAME]
-    sort = sort if sort.removeprefix("-") in {*OWN, *columns} else NEWEST
+    sort = sort if sort.removeprefix("-") in {*FIELDS, *columns} else NEWEST
     return run_table(site.index, columns, search, [Condition.parse(text) for text in texts], sort, MAX_EXPORTED)
 
 
 def as_json(site: Site, request: Request) -> Response:
-    """The table as JSON, all rows. Raises LineageError for a condition that is not one."""
+    """The table as JSON, up to MAX_EXPORTED rows. Raises LineageError for a condition that is not one."""
     table = _all(site, request)
     rows = [asdict(row) | {"columns": dict(zip(table.columns, cells, strict=True))} for row, cells in table.rows]
     # Written with ASCII alone, so that no text of others reorders what a terminal shows of it.
@@ -111,20 +119,11 @@ def as_json(site: Site, request: Request) -> Response:
 
 
 def as_csv(site: Site, request: Request) -> Response:
-    """The table as CSV, all rows. Raises LineageError for a condition that is not one."""
+    """The table as CSV, up to MAX_EXPORTED rows. Raises LineageError for a condition that is not one."""
     table = _all(site, request)
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow([_cell(name) for name in (*OWN, *table.columns)])
-    for row, cells in table.rows:
-        writer.writerow([_cell(value) for value in (*(getattr(row, name) for name in OWN), *cells)])
+    rows = ([*(getattr(row, name) for name in FIELDS), *cells] for row, cells in table.rows)
     headers = {"Content-Disposition": 'attachment; filename="runs.csv"'}
-    return Response(text.getvalue(), media_type="text/csv", headers=headers)
-
-
-def _cell(value: Any) -> Any:
-    """A value for a spreadsheet, which would compute a text that begins like a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    return Response(csv_text([*FIELDS, *table.columns], rows), media_type="text/csv", headers=headers)
 
 
 def curves(site: Site, request: Request) -> Response:
