@@ -243,6 +243,15 @@ class Outline(HTMLParser):
         return " ".join(" ".join(self.texts).split())
 
 
+def empty_site(folder: Path, records: History | None = None) -> Site:
+    """A site with no records but these."""
+    store = open_store(folder / "store")
+    write_history(folder / "store", records.records if records else [])
+    index = LineageIndex.of(store, folder / "home")
+    index.sync(store)
+    return Site.of(store, index, folder / "home")
+
+
 def client(site: Site, token: str | None = None, hosts: tuple[str, ...] = ()) -> TestClient:
     """A visitor on this machine."""
     return TestClient(

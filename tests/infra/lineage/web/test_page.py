@@ -1,9 +1,7 @@
 """What the lineage page tells, as a reader without scripts finds it."""
 
 import re
-import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +9,19 @@ import pytest
 from starlette.testclient import TestClient
 
 import infra.lineage.web as web
-from infra.lineage.index import LineageIndex
 from infra.lineage.web.curves import MAX_POINTS, curves_of
 from infra.lineage.web.site import Site
 from infra.lineage.web.templating import NONE
 from infra.store.evaluation import Evaluation
-from infra.store.open import open_store
 from infra.store.records import Failure, OtherBytes, StageRecord
-from infra.store.store import object_prefix
-from tests.infra.lineage.records import BEFORE_RL, History, reused, stage_record, write_history
+from tests.infra.lineage.records import BEFORE_RL, History, reused, stage_record
 from tests.infra.lineage.web.page_site import (
     FIRST,
     RUNNING,
     SECOND,
     Outline,
     client,
+    empty_site,
     every_page,
     link_to,
     made_up_site,
@@ -37,14 +33,6 @@ from tests.infra.lineage.web.page_site import (
 @pytest.fixture
 def visitor(site: Site) -> TestClient:
     return client(site)
-
-
-def empty_site(folder: Path, records: History | None = None) -> Site:
-    store = open_store(folder / "store")
-    write_history(folder / "store", records.records if records else [])
-    index = LineageIndex.of(store, folder / "home")
-    index.sync(store)
-    return Site.of(store, index, folder / "home")
 
 
 def test_runs_are_listed_with_how_they_went(visitor: TestClient) -> None:
@@ -207,22 +195,6 @@ def test_a_failed_evaluation_is_part_of_its_stages_row(tmp_path: Path) -> None:
     assert "OSError: full" in visitor.get(link_to(f"execution:{FIRST}:evaluate/rl")).text
 
 
-def test_evaluations_are_folded_into_their_model_unless_the_graph_is_around_one(visitor: TestClient) -> None:
-    def drawn(node: str) -> dict[str, int]:
-        answer = visitor.get("/graph.json", params={"node": node, "hops": 4})
-        return {each["id"]: each["more"] for each in answer.json()["nodes"]}
-
-    near = drawn(f"execution:{FIRST}:rl")
-    assert not [id for id in near if "evaluate/" in id]
-    evaluation = f"execution:{FIRST}:evaluate/rl"
-    around = drawn(evaluation)
-    assert evaluation in around and f"execution:{FIRST}:rl" in around and f"gate:{FIRST}:evaluate/rl:0" in around
-    model = Outline(visitor.get(link_to(f"execution:{FIRST}:rl")).text)
-    assert "evaluate/rl" in model.text and link_to(evaluation) in [each.get("href") for each in model.of("a")]
-    leads_to = [each["data-node"] for each in model.of("a") if "data-node" in each]
-    assert evaluation not in leads_to
-
-
 def test_curves_of_two_runs_are_of_one_length(visitor: TestClient) -> None:
     answer = visitor.get("/curves.json", params={"run": [FIRST, SECOND], "stage": "rl"}).json()
     points = answer["metrics"]["rl/accuracy"]
@@ -258,115 +230,6 @@ def test_what_an_evaluation_measured_by_length_is_drawn_over_the_lengths() -> No
         "series": [[1 / 512, 1 / 2048], [None, None]],
     }
     assert points["accuracy by tokens allowed"]["series"] == [[1, None], [None, 0.5]]
-
-
-def test_the_graph_goes_back_and_forth_and_leaves_siblings_to_be_asked_for(visitor: TestClient) -> None:
-    def drawn(**query: str | int) -> dict[str, int]:
-        answer = visitor.get("/graph.json", params={"node": f"execution:{FIRST}:curation", **query})
-        return {node["id"]: node["more"] for node in answer.json()["nodes"]}
-
-    near = drawn()
-    assert f"execution:{FIRST}:vanilla_sft" in near and f"execution:{FIRST}:rl" in near
-    assert f"execution:{FIRST}:import" not in near
-    vanilla = f"execution:{FIRST}:vanilla_sft"
-    assert near[vanilla] > 0
-    expanded = drawn(expand=vanilla)
-    assert expanded[vanilla] == 0 and near.keys() < expanded.keys()
-    assert f"execution:{FIRST}:import" in drawn(hops=4)
-    assert drawn(hops=999) and drawn(hops="x", expand="no:such:node").keys() == near.keys()
-    assert visitor.get("/graph.json", params={"node": "no:such:node"}).status_code == 404
-
-
-def test_too_many_nodes_are_cut_and_counted(tmp_path: Path) -> None:
-    history = History()
-    first = history.add_run("run-000")
-    for number in range(1, 130):
-        history.add_run(f"run-{number:03d}", minutes=number, reuse={"data": first["data"], "import": first["import"]})
-    site = empty_site(tmp_path, history)
-    data = first["data"].outputs["data"].digest
-    answer = client(site).get("/graph.json", params={"node": f"artifact:{data}"}).json()
-    assert answer["cut"] > 0 and len(answer["nodes"]) < 200
-    assert "more are not listed" in client(site).get(link_to(f"artifact:{data}")).text
-
-
-PANELS = {
-    f"execution:{FIRST}:rl": ["own.tau 0.1", "accuracy 64.0%", "prompts: warned", "python 3.11.7", "loss 0.5"],
-    f"execution:{SECOND}:long2short/merge": ["The stage failed ValueError: no luck"],
-    f"gate:{FIRST}:rl:0": ["no row is empty", "2 rows broke it", "row-3: nothing"],
-    f"run:{SECOND}": ["Comes from 7", "Open the run"],
-    "tag:production": ["someone", "it is the best"],
-}
-
-
-@pytest.mark.parametrize(("node", "words"), PANELS.items())
-def test_the_panel_tells_all_about_a_node(visitor: TestClient, node: str, words: list[str]) -> None:
-    outline = Outline(visitor.get(link_to(node)).text)
-    for word in words:
-        assert word in outline.text
-
-
-def test_the_panel_lists_an_artifacts_files_by_its_manifest(site: Site, visitor: TestClient) -> None:
-    model = site.index.tags()[0].model
-    assert model is not None
-    page = visitor.get(link_to(f"artifact:{model.digest}")).text
-    manifest = site.store.manifest(model.digest)
-    for entry in manifest.files:
-        assert entry.path in page and entry.sha256 in page
-    nowhere = next(row.id for row in site.index.models().rows if row.digest != model.digest)
-    assert "has no folder" in visitor.get(link_to(nowhere)).text
-
-
-DAMAGE: dict[str, Callable[[Path], object]] = {
-    "cut short": lambda file: file.write_bytes(file.read_bytes()[:100]),
-    "overwritten": lambda file: file.write_bytes(file.read_bytes()[:50] + bytes(400) + file.read_bytes()[450:]),
-    "lost": lambda file: file.unlink(),
-    "lost with its folder": lambda file: shutil.rmtree(file.parent),
-    "lost with its manifest": lambda file: shutil.rmtree(file.parent.parent),
-}
-
-
-@pytest.mark.parametrize("seen", [False, True], ids=["never seen", "seen before"])
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_the_panel_tells_what_is_known_of_samples_that_cannot_be_read(tmp_path: Path, damage: str, seen: bool) -> None:
-    site = made_up_site(tmp_path)
-    visitor = client(site)
-    row = next(row for row in site.index.data().rows if row.kind == "samples")
-    if seen:
-        assert "What is 0 + 2?" in visitor.get(link_to(row.id)).text
-    content = Path(site.store.backend.address) / object_prefix(row.digest) / "content"
-    for each in (content.parent, content, content / "samples.parquet"):
-        each.chmod(0o755)
-    DAMAGE[damage](content / "samples.parquet")
-    answer = visitor.get(link_to(row.id))
-    outline = Outline(answer.text)
-    assert answer.status_code == 200 and "What is 0 + 2?" not in outline.text
-    (problem,) = [text for text in outline.texts if str(tmp_path) in text or "cannot be read" in text]
-    assert row.digest[:12] in problem
-    for words in ("own.tau 0.1", "accuracy 64.0%", "prompts: warned", "Comes from 1", FIRST):
-        assert words in outline.text
-    # The manifest tells of the files, whatever became of them.
-    assert ("samples.parquet" in outline.texts) == ("manifest" not in damage)
-    assert "run the stage that made it again" in visitor.get(link_to(row.id)).text
-
-
-def test_neighbours_are_links_that_lead_there_without_scripts(visitor: TestClient) -> None:
-    outline = Outline(visitor.get(link_to(f"execution:{FIRST}:rl")).text)
-    links = [each for each in outline.of("a") if "data-node" in each]
-    assert len(links) >= 6
-    for each in links:
-        there = visitor.get(each["href"])
-        assert there.status_code == 200 and f'data-selected="{each["data-node"]}"' in there.text
-
-
-def test_things_are_found_by_name(visitor: TestClient) -> None:
-    for name, node in {
-        "production": "tag:production",
-        f"{FIRST}:rl": f"execution:{FIRST}:rl",
-        SECOND: f"run:{SECOND}",
-    }.items():
-        assert visitor.get("/graph", params={"find": name}).headers["location"] == link_to(node)
-    unknown = visitor.get("/graph", params={"find": "nothing"})
-    assert unknown.status_code == 404 and "nothing in the lineage is called" in Outline(unknown.text).text
 
 
 def test_a_tags_history_is_listed_newest_first(visitor: TestClient) -> None:
