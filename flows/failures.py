@@ -2,16 +2,12 @@
 again."""
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from flows.logs import LogNotFound, last_lines, log_file
+from infra.lineage.failures import FAILED, FailedRun, failed_runs, failure_of
 from infra.lineage.index import LineageIndex
-from infra.lineage.rows import RunDetail
-from infra.store import records
-from infra.store.records import StageRecord
-from infra.store.store import Store
 
 LINES = 10
 """Lines of a log that are shown."""
@@ -41,31 +37,29 @@ class RunFailure:
         return {**asdict(self), "lines": list(self.lines)}
 
 
-def failures(store: Store, index: LineageIndex, run: str | None = None, limit: int = 20) -> list[RunFailure]:
+def failures(index: LineageIndex, run: str | None = None, limit: int = 20) -> list[RunFailure]:
     """The failures of a run, or those of the newest runs that failed or were interrupted, `limit` runs at most.
 
     Raises LineageError for a run that does not exist.
     """
-    if run is not None:
-        return _of_run(store, index.run(run))
-    rows = [row for row in index.runs(limit=2**31 - 1).rows if row.status in ("failed", "interrupted")]
-    return [failure for row in rows[:limit] for failure in _of_run(store, index.run(row.run))]
+    failed = [failure_of(index, run)] if run is not None else failed_runs(index, limit).rows
+    return [failure for each in failed for failure in _of_run(each)]
 
 
-def _of_run(store: Store, detail: RunDetail) -> list[RunFailure]:
-    run = detail.row.run
-    command = shlex.join(["longhaul", *detail.start.command]) if detail.start and detail.start.command else None
-    failed = [record for record in detail.stages if record.failure is not None]
-    if not failed and detail.end is not None and detail.end.status != "succeeded":
+def _of_run(failed: FailedRun) -> list[RunFailure]:
+    run = failed.row.run
+    command = shlex.join(["longhaul", *failed.command]) if failed.command else None
+    if not failed.stages and failed.row.status in FAILED:
         log, lines = _log(run, None)
-        error = detail.end.error or detail.end.status
-        return [RunFailure(run, None, detail.row.started, error, log, lines, None, command)]
+        error = failed.error or failed.row.status
+        return [RunFailure(run, None, failed.row.started, error, log, lines, None, command)]
     matches = []
-    for record in failed:
+    for stage in failed.stages:
+        record = stage.record
         assert record.failure is not None
         log, lines = _log(run, record.stage)
-        passed = _passed_later(store, record)
-        matches.append(RunFailure(run, record.stage, record.started, record.failure.error, log, lines, passed, command))
+        error = record.failure.error
+        matches.append(RunFailure(run, record.stage, record.started, error, log, lines, stage.passed_in, command))
     return matches
 
 
@@ -76,9 +70,3 @@ def _log(run: str, stage: str | None) -> tuple[str | None, tuple[str, ...]]:
     except LogNotFound:
         return None, ()
     return str(file), tuple(last_lines(file, LINES))
-
-
-def _passed_later(store: Store, failed: StageRecord) -> str | None:
-    successes: Sequence[StageRecord] = list(records.read_skipping(store, StageRecord, f"stages/{failed.key}"))
-    later = (each.run for each in successes if each.failure is None and each.started >= failed.started)
-    return next(later, None)

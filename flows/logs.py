@@ -36,8 +36,8 @@ def log_file(run: str, stage: str | None = None) -> Path:
     return file
 
 
-def last_lines(file: Path, count: int) -> list[str]:
-    """The last lines of a log, cut to a length; none where it cannot be read."""
+def last_lines(file: Path, count: int | None = None) -> list[str]:
+    """The last lines of a log, or all, cut to a length; none where it cannot be read."""
     try:
         with file.open(encoding="utf-8", errors="replace") as lines:
             return [line.rstrip("\n")[-LONGEST_LINE:] for line in deque(lines, count)]
@@ -45,10 +45,14 @@ def last_lines(file: Path, count: int) -> list[str]:
         return []
 
 
-def follow(file: Path, run: str) -> Iterator[str]:
-    """What is appended to a log, until its run has ended and all of it was read."""
+def follow(file: Path, run: str, count: int | None = None) -> Iterator[str]:
+    """The last lines of a log, or all, and then what is appended, until its run has ended and all of it was read.
+
+    Raises OSError where the log cannot be read.
+    """
     with file.open(encoding="utf-8", errors="replace") as lines:
-        lines.seek(0, 2)
+        # From one open file: nothing is lost between what is there and what comes.
+        yield from (line[-LONGEST_LINE:] for line in deque(lines, count))
         while True:
             running = is_running(run)
             while text := lines.read(1 << 16):

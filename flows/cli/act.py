@@ -34,11 +34,12 @@ def logs(name: str, lines: int | None, following: bool) -> None:
 
     run, _, stage = name.partition(":")
     file = log_file(run, stage or None)
-    for line in last_lines(file, lines or 10**9):
-        click.echo(printable(line))
     if following:
-        for text in follow(file, run):
+        for text in follow(file, run, lines):
             click.echo(printable(text), nl=False)
+        return
+    for line in last_lines(file, lines):
+        click.echo(printable(line))
 
 
 @click.command(cls=Command)
@@ -68,9 +69,8 @@ def failures(run: str | None, store: str, limit: int, as_json: bool) -> None:
     """
     from flows.failures import failures as find_failures
 
-    opened = open_store(store)
-    with synced_index(opened) as (index, _):
-        matches = find_failures(opened, index, run, limit)
+    with synced_index(open_store(store)) as (index, _):
+        matches = find_failures(index, run, limit)
     if as_json:
         click.echo(json.dumps({"failures": [each.plain() for each in matches]}))
         return

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from flows.cli.main import main
 from flows.leftovers import running
+from flows.logs import follow
 from flows.runs import end_run, start_run
 from infra.store import records
 from infra.store.records import Failure
@@ -164,6 +165,17 @@ def test_a_log_is_followed_until_its_run_ends(longhaul: Commands) -> None:
     assert longhaul("logs", "run-2", "--follow").output == "first\nline 0\nline 1\nline 2\n"
     assert written.wait(5)
     worker.join()
+
+
+def test_what_is_logged_while_the_lines_before_are_printed_is_not_lost(longhaul: Commands) -> None:
+    log = longhaul.log("metaflow.log", "first\nsecond\nhalf a ")
+    with running(log.parent):
+        text = follow(log, "run-2", 2)
+        assert next(text) == "second\n"
+        with log.open("a") as file:
+            file.write("line\n")
+        assert next(text) == "half a "
+    assert "".join(text) == "line\n"
 
 
 @pytest.mark.parametrize(
