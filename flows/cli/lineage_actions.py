@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import shlex
 import subprocess
 import sys
@@ -94,7 +95,8 @@ class Commands:
         """Start a run that lives on without this server."""
         from infra.lineage.web.host import ActionResult
 
-        log = HOME / "page" / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.getpid()}.log"
+        # Random, so that two runs that are started within a second have a log each.
+        log = HOME / "page" / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}.log"
         with self._lock:
             before = self._runs.get(tuple(arguments))
             if before is not None and before.poll() is None:
@@ -107,6 +109,7 @@ class Commands:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
+                    env=_variables(),
                 )
             self._runs[tuple(arguments)] = process
         try:
@@ -128,10 +131,18 @@ def _run(arguments: Sequence[str]) -> "ActionResult":
             text=True,
             errors="replace",
             timeout=COMMAND_SECONDS,
+            env=_variables(),
         )
     except subprocess.TimeoutExpired:
         return ActionResult(False, f"longhaul {shlex.join(arguments)} did not end within {COMMAND_SECONDS:.0f} s")
     return ActionResult(done.returncode == 0, done.stdout.strip() or f"it ended with {done.returncode}")
+
+
+def _variables() -> dict[str, str]:
+    """This process's environment without the page's token: with it, a recipe's own code could act on the page."""
+    from infra.lineage.web.server import TOKEN_VARIABLE
+
+    return {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
 
 
 def _end_of(log: Path) -> str:

@@ -1,5 +1,6 @@
 """What `longhaul lineage serve` hands to the page."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -142,6 +143,22 @@ def test_what_a_command_could_take_for_something_else_is_refused(tmp_path: Path,
 def test_what_a_command_prints_is_what_came_of_it(tmp_path: Path) -> None:
     result = Commands(open_store(tmp_path)).perform(Action("tag", "a" * 64, "production"))
     assert not result.done and "holds no run yet" in result.message and "Traceback" not in result.message
+
+
+def test_runs_started_within_a_second_have_a_log_each_and_no_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(tmp_path)
+    recorded_run(store, "--config", "configs/smoke.yaml")
+    monkeypatch.setattr(lineage_actions, "HOME", tmp_path)
+    script = "import os, sys; print(sys.argv[-1], os.environ.get('LONGHAUL_LINEAGE_TOKEN'))"
+    monkeypatch.setattr(lineage_actions, "LONGHAUL", (sys.executable, "-Ic", script))
+    monkeypatch.setattr(lineage_actions.time, "strftime", lambda *_: "20260101-000000")
+    monkeypatch.setenv("LONGHAUL_LINEAGE_TOKEN", "secret")
+    commands = Commands(store)
+    results = [commands.perform(Action("rerun", "first", stage)) for stage in ("rl", "curation")]
+    assert [each.message for each in results] == ["rl None", "curation None"]
+    assert sorted(log.read_text() for log in (tmp_path / "page").iterdir()) == ["curation None\n", "rl None\n"]
 
 
 def test_schedules_have_their_next_times_and_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

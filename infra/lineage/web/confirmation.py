@@ -77,7 +77,7 @@ class Confirmations:
         now = time.time()
         with self._lock:
             self._used = {name: expires for name, expires in self._used.items() if expires > now}
-            if float(until) < now:
+            if float(until) <= now:  # from then on it is not remembered whether it was used
                 raise ActionRefused("The confirmation is too old: confirm the action again.", 403)
             if nonce in self._used:
                 raise ActionRefused("This was confirmed once and is done or under way: it is not done twice.", 409)
