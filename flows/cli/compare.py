@@ -110,6 +110,7 @@ def print_comparison(
 
     check_columns([*columns, *([order.removeprefix("-")] if order else [])], runs)
     groups = groups_of(runs)
+    base = groups[0].label if groups else ""
     keys = [name for name in columns if not any(is_number(run.value(name)) for run in runs) or name in runs[0].config]
     figures = [name for name in columns if name not in keys] or common_figures(runs)
     rows = group_figures(groups, figures)
@@ -118,11 +119,11 @@ def print_comparison(
         rows.sort(key=lambda row: (figures.index(row.figure), places[row.group]))
         groups = sorted(groups, key=lambda group: places[group.label])
     if as_json:
-        click.echo(json.dumps({"groups": [_group(group, keys, rows) for group in groups]}))
+        click.echo(json.dumps({"base": base, "groups": [_group(group, keys, rows) for group in groups]}))
     elif as_csv:
         click.echo(_csv(groups, keys, rows), nl=False)
     else:
-        _print(groups, keys, rows)
+        _print(groups, keys, rows, base)
 
 
 def _places(groups: "list[Group]", order: str) -> dict[str, int]:
@@ -177,7 +178,8 @@ def _csv(groups: "list[Group]", keys: list[str], rows: "list[GroupFigure]") -> s
     return csv_text(["figure", "group", *keys, "mean", "low", "high", "seeds", *of_difference], lines)
 
 
-def _print(groups: "list[Group]", keys: list[str], rows: "list[GroupFigure]") -> None:
+def _print(groups: "list[Group]", keys: list[str], rows: "list[GroupFigure]", base: str) -> None:
+    """Print the tables; `base` is the group that differences are from, wherever it stands."""
     console = Console()
     table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)
     for column in ("group", "runs", "seeds", *keys):
@@ -190,8 +192,8 @@ def _print(groups: "list[Group]", keys: list[str], rows: "list[GroupFigure]") ->
         table.add_row(*(Text(printable(each)) for each in cells))
     console.print(table)
     several = len(groups) > 1
-    caption = "95 % intervals over seeds" + ("; differences from the first group, paired by seed" if several else "")
-    table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True, caption=caption)
+    caption = "95 % intervals over seeds" + (f"; differences from {base}, paired by seed" if several else "")
+    table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True, caption=Text(printable(caption)))
     for column in ("figure", "group", "seeds", "mean", "interval", *(("difference", "interval") * several)):
         table.add_column(column, justify="left" if column in ("figure", "group") else "right", overflow="fold")
     for row in rows:

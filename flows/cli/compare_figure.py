@@ -42,10 +42,12 @@ def draw(file: Path, groups: "Sequence[Group]", curves: Sequence[str]) -> None:
             axes = figure.add_subplot(len(names), 1, number + 1)
             for place, group in enumerate(groups):
                 _draw_group(axes, group, _series(group, name), place)
-            axes.set_title(visible(name), fontsize=9, loc="left")
+            axes.set_title(visible(name), fontsize=9, loc="left", parse_math=False)
             axes.set_xlabel("step")
         if len(groups) > 1:
-            figure.axes[0].legend(fontsize=8)
+            # Settings are texts, also with dollar signs in them, which would be read as formulas.
+            for text in figure.axes[0].legend(fontsize=8).get_texts():
+                text.set_parse_math(False)
         # Without a date the same runs make the same file.
         metadata: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(file.suffix, {})
         figure.savefig(file, metadata=metadata)

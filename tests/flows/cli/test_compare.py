@@ -4,14 +4,20 @@ import csv
 import io
 import json
 import shutil
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 import flows.chain
+from flows.cli.compare_figure import draw
 from flows.cli.main import main
+from infra.lineage.index import LineageIndex
+from infra.lineage.run_values import RunValues, groups_of
 from infra.store import records
+from infra.store.open import open_store
 from tests.flows.made_up_chain import chain, finish
 
 TRAINED = ["vanilla_sft", "evaluate/vanilla_sft", "curation", "long_cot_sft", "evaluate/long_cot_sft"]
@@ -82,6 +88,7 @@ def test_the_table_shows_chosen_columns_in_the_chosen_order(longhaul: Commands) 
     (better,) = (line for line in printed.splitlines() if "62.0%" in line)
     assert better.split()[-3:] == ["+10.0%", "[+7.5%,", "+12.5%]"]
     assert printed.index(better) < printed.index(worse)
+    assert "differences from rl.tau=0.1, paired by seed" in " ".join(printed.split())
     rows = list(csv.DictReader(io.StringIO(longhaul("compare", *ALL, *columns, "--csv").output)))
     assert [(row["figure"], row["rl.tau"], row["rl.groups"]) for row in rows[:2]] == [
         ("rl:accuracy", "0.1", "6"),
@@ -103,6 +110,27 @@ def test_curves_of_all_runs_are_one_picture(longhaul: Commands, tmp_path: Path, 
         assert text.count('id="line2d_') > 8, "a line for each of the six runs, and for each mean"
         longhaul("compare", *ALL, "--figure", str(tmp_path / "default.svg"))
         assert "rl:loss" in (tmp_path / "default.svg").read_text()
+
+
+def test_dollar_signs_in_settings_are_drawn_as_they_are(store: Path, tmp_path: Path) -> None:
+    opened = open_store(store)
+    index = LineageIndex.of(opened, tmp_path)
+    index.sync(opened)
+    runs = [RunValues(index.run(name).row, partial(index.run, name)) for name in ALL]
+    groups = [replace(group, label=f"{group.label} $\\frac$") for group in groups_of(runs)]
+    draw(tmp_path / "curves.svg", groups, ["rl:accuracy"])
+    assert "rl.tau=0.25 $\\frac$" in (tmp_path / "curves.svg").read_text()
+    index.close()
+
+
+def test_figures_with_a_space_in_their_name_are_conditions_too(longhaul: Commands) -> None:
+    refused = longhaul("runs", "--where", "rl:training accuracy>0.5")
+    assert "no run has a column 'rl:training accuracy'" in refused.stderr
+
+
+def test_a_time_is_a_condition(longhaul: Commands) -> None:
+    assert json.loads(longhaul("runs", "--where", "started>=2000", "--json").output)["total"] == 6
+    assert json.loads(longhaul("runs", "--where", "started<2000-01-01", "--json").output)["total"] == 0
 
 
 @pytest.mark.parametrize(
