@@ -16,6 +16,8 @@ class Freshness:
     age: timedelta | None
     """Since the stage that first made it started; None where there is no model, or its record has no time."""
     limit: timedelta
+    stage: str | None = None
+    """The stage whose models count; None where those of all do."""
 
     @property
     def passed(self) -> bool:
@@ -27,7 +29,8 @@ class Freshness:
         """In a line."""
         limit = f"{self.limit / timedelta(days=1):g} days"
         if self.model is None:
-            return f"there is no model, and a new one is expected every {limit}"
+            of = f" of stage {self.stage!r}" if self.stage else ""
+            return f"there is no model{of}, and a new one is expected every {limit}"
         made = f"{self.model.digest[:12]} ({self.model.stage} of run {self.model.run})"
         if self.age is None:
             return f"when the newest model {made} was made is unknown, and a new one is expected every {limit}"
@@ -47,8 +50,8 @@ def check_freshness(models: Iterable[ModelRow], limit: timedelta, stage: str | N
     """
     for row in models:
         if row.stage is not None and (row.stage == stage if stage else row.stage != "import"):
-            return Freshness(row, _age(row.started, now), limit)
-    return Freshness(None, None, limit)
+            return Freshness(row, _age(row.started, now), limit, stage)
+    return Freshness(None, None, limit, stage)
 
 
 def _age(started: str | None, now: datetime) -> timedelta | None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import click
 
@@ -24,6 +24,8 @@ from infra.store import records
 from infra.store.records import RunRecord, StageRecord
 from infra.store.store import Store
 from steps.recipe import Recipe, check_recipe
+
+AnswerT = TypeVar("AnswerT")
 
 FRESH_SECONDS = 30.0
 """How long an answer is valid: what it depends on (files, code, the store) may change at any time."""
@@ -131,6 +133,7 @@ class StalenessCheck:
                 today: _Today | str = _recipe_today(self._store, run)
             except LonghaulError as error:
                 today = str(error)
+            self._runs = _valid(self._runs)
             known = self._runs[run] = (time.monotonic() + self._seconds, today)
         return known[1]
 
@@ -145,8 +148,15 @@ class StalenessCheck:
                 plan: _Plan | str = _Plan(chain, {each.stage: each for each in stages})
             except (LonghaulError, OSError) as error:
                 plan = f"today's plan cannot be made: {error}"
+            self._plans = _valid(self._plans)
             known = self._plans[name] = (time.monotonic() + self._seconds, plan)
         return known[1]
+
+
+def _valid(known: dict[str, tuple[float, AnswerT]]) -> dict[str, tuple[float, AnswerT]]:
+    """Answers that are still valid: a server that runs for weeks would keep a plan of every recipe."""
+    now = time.monotonic()
+    return {name: each for name, each in known.items() if each[0] >= now}
 
 
 def _compare(plan: _Plan, stage: PlannedStage, record: StageRecord) -> tuple[Literal["current", "stale"], list[str]]:

@@ -1,6 +1,7 @@
 """`longhaul show`: what a run, a stage or an artifact is, and whether it is what today's recipe makes."""
 
 import json
+import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -81,7 +82,7 @@ def _show_run(detail: "RunDetail", check: "StalenessCheck", notes: "list[NoteRec
     row = detail.row
     console.print(Text(printable(f"run {row.run}: {row.status}, started {row.started}"), "bold"))
     if detail.start:
-        console.print(Text(printable(f"longhaul {' '.join(detail.start.command)}"), "dim"))
+        console.print(Text(printable(shlex.join(["longhaul", *detail.start.command])), "dim"))
     if detail.end and detail.end.error:
         console.print(Text(printable(detail.end.error), "red"))
     for note in notes:

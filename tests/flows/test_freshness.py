@@ -39,4 +39,5 @@ def test_models_of_other_stages_do_not_count_where_one_is_named() -> None:
     rows = [model("2026-01-15T00:00:00+00:00", "long2short/dpo"), model("2025-01-15T00:00:00+00:00")]
     assert [check_freshness(rows, timedelta(days=14), stage, NOW).passed for stage in (None, "rl")] == [True, False]
     nothing = check_freshness(rows, timedelta(days=14), "vanilla_sft", NOW)
-    assert nothing == Freshness(None, None, timedelta(days=14)) and not nothing.passed
+    assert nothing == Freshness(None, None, timedelta(days=14), "vanilla_sft") and not nothing.passed
+    assert nothing.summary.startswith("there is no model of stage 'vanilla_sft', and a new one")

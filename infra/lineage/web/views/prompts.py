@@ -57,23 +57,24 @@ def prompt(site: Site, request: Request) -> Response:
     if not sets:
         why = f" {uses.problems[0].splitlines()[0]}" if uses.problems else ""
         raise NotFound(f"No samples here and none of the newest evaluations have this prompt.{why}")
-    sides = [_chosen(sets, request.query_params.get(name), place) for place, name in enumerate(("a", "b"))]
+    left = _named(sets, request.query_params.get("a")) or sets[0]
+    # Unless both are named, those of another execution stand beside the first.
+    right = _named(sets, request.query_params.get("b")) or next((each for each in sets if each is not left), None)
     values: dict[str, Any] = {
         "digest": digest,
         "text": sets[0].prompt,
         "uses": uses,
         "sets": sets,
-        "sides": [side for side in sides if side],
+        "sides": [left, *([right] if right else [])],
         "sources": _sources(site, sets),
         "source_names": sorted({each.source for each in sets if each.source}),
     }
     return HTMLResponse(page("prompt.html", section="Prompts", **values))
 
 
-def _chosen(sets: list[AnswerSet], key: str | None, place: int) -> AnswerSet | None:
-    """The answers that an address names; otherwise the first of one execution and the first of another."""
-    named = next((each for each in sets if each.key == key), None)
-    return named or (sets[place] if place < len(sets) else None)
+def _named(sets: list[AnswerSet], key: str | None) -> AnswerSet | None:
+    """The answers that an address names."""
+    return next((each for each in sets if each.key == key), None)
 
 
 def _sources(site: Site, sets: list[AnswerSet]) -> list[DataFile]:

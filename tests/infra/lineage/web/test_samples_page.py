@@ -84,6 +84,8 @@ def test_a_prompt_has_its_data_file_and_two_models_answers_side_by_side(visitor:
     evaluation = f"execution:{SECOND}:rl"
     other = Outline(visitor.get(f"/prompts/{PROMPT}", params={"b": evaluation}).text)
     assert f"Right: rl of {SECOND}" in other.text and "1 of its evaluation" in other.text
+    alone = Outline(visitor.get(f"/prompts/{PROMPT}", params={"a": evaluation}).text)
+    assert f"Left: rl of {SECOND}" in alone.text and f"Right: rl of {SECOND}" not in alone.text
     assert f"Models trained on it rl of {FIRST}" in outline.text
     for missing in ("0" * 64, "x"):
         assert visitor.get(f"/prompts/{missing}").status_code == 404
