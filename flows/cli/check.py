@@ -1,6 +1,8 @@
 """`longhaul check`: checks of what runs leave, for schedules and monitors. They fail with 1."""
 
 import json
+import math
+import shlex
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,6 +36,8 @@ def freshness(days: float, stage: str | None, config_path: str | None, store: st
 
     A run that makes the same bytes again makes no new model.
     """
+    if math.isnan(days):  # no bound of a range refuses it
+        fail("--days nan: expected a number of days, as in --days 14")
     from flows.freshness import check_freshness
     from flows.notify import send_report
 
@@ -58,7 +62,7 @@ def freshness(days: float, stage: str | None, config_path: str | None, store: st
     if not as_json:
         warn(result.summary)
     if config is not None and config.notify is not None:
-        command = f"longhaul run --config {config_path}"
+        command = shlex.join(["longhaul", "run", "--config", str(config_path)])
         if not send_report(config.notify, config.name, None, stage, result.summary, command):
             warn("the report was not delivered")
     sys.exit(1)

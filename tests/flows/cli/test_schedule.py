@@ -331,5 +331,6 @@ def test_a_store_in_which_no_new_model_is_made_is_reported(
     assert check("--stage", "import", "--days", "36500").exit_code == 0
     old = json.loads(check("--stage", "import", "--days", "1", "--json").stdout)
     assert (old["passed"], old["limit_days"]) == (False, 1.0) and old["age_days"] > 1 and len(posted) == 1
+    assert "--days nan: expected a number of days" in check("--days", "nan").stderr
     refused = check("--config", "configs/smoke.yaml")
     assert refused.exit_code == 1 and "configs/smoke.yaml has no section `notify`" in refused.stderr
