@@ -102,9 +102,9 @@ def run_table(
         # Numbers first: the columns are read of the runs on the page alone.
         chosen = connection.execute(numbers).scalars().all()
         of_page = select(runs, *values).where(among(connection, runs.c.node, chosen))
-        found = {row.node: row for row in connection.execute(of_page)}
+        by_node = {row.node: row for row in connection.execute(of_page)}
     made = []
-    for row in (found[node] for node in chosen):
+    for row in (by_node[node] for node in chosen):
         pairs = [(row._mapping[f"value_{n}_0"], row._mapping[f"value_{n}_1"]) for n in range(len(columns))]
         made.append((run_row(row), [text if number is None else number for number, text in pairs]))
     return RunTable(columns, made, total)
@@ -167,15 +167,15 @@ def _value(name: str) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
 def _holds(condition: Condition) -> ColumnElement[bool]:
     """Whether the run at hand meets a condition."""
     number, text = _value(condition.column)
-    wanted = plain(condition.text)
+    expected = plain(condition.text)
     words = func.coalesce(text, cast(number, String))
     if condition.operator == "~":
-        return func.lower(words).contains(wanted.lower(), autoescape=True)
+        return func.lower(words).contains(expected.lower(), autoescape=True)
     compare = _SIGNS[condition.operator]
-    holds: ColumnElement[bool] = compare(func.lower(words), wanted.lower())
+    holds: ColumnElement[bool] = compare(func.lower(words), expected.lower())
     if condition.operator in ("=", "!="):
         # SQLite knows the case of ASCII's letters alone: any other text may be the same to the letter.
-        holds = (or_ if condition.operator == "=" else and_)(holds, compare(words, wanted))
+        holds = (or_ if condition.operator == "=" else and_)(holds, compare(words, expected))
     with suppress(ValueError):  # the value may be a text
-        holds = case((number.is_not(None), compare(number, float(wanted))), else_=holds)
+        holds = case((number.is_not(None), compare(number, float(expected))), else_=holds)
     return or_(words.is_(None), holds) if condition.operator == "!=" else holds

@@ -39,10 +39,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     + [f"/data?sort={sort}{search}" for sort in ("-size", "name", "run", "kind") for search in ("", "&search=rl")],
 )
 def test_no_page_reads_all_rows_of_a_large_table(site: Site, address: str) -> None:
-    asked: list[tuple[str, Any]] = []
+    statements: list[tuple[str, Any]] = []
 
     def note(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
-        asked.append((statement, parameters))
+        statements.append((statement, parameters))
 
     event.listen(site.index.engine, "before_cursor_execute", note)
     try:
@@ -52,7 +52,7 @@ def test_no_page_reads_all_rows_of_a_large_table(site: Site, address: str) -> No
     with site.index.engine.connect() as connection:
         plans = [
             row[3]
-            for statement, parameters in asked
+            for statement, parameters in statements
             if statement.startswith(("SELECT", "WITH"))
             for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
         ]
