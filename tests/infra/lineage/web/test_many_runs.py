@@ -26,7 +26,7 @@ def test_a_table_has_the_chosen_columns_sorted_and_filtered(visitor: TestClient)
     assert re.search(rf"{FIRST} {FIRST} succeeded made-up .* 0.5 made-up", text)
     assert runs_in(Outline(visitor.get("/runs?where=status=running").text).text) == [RUNNING]
     assert "is not a condition" in visitor.get("/runs?where=rl.tau").text
-    assert "rl:loss" in text and "rl:accuracy" in text  # among the columns that there are
+    assert "rl:loss" in text and "long_cot_sft:accuracy" in text, "among the columns that there are"
 
 
 def test_the_table_is_had_as_json_and_csv(visitor: TestClient) -> None:
