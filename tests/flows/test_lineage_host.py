@@ -153,7 +153,7 @@ def test_runs_started_within_a_second_have_a_log_each_and_no_token(
     monkeypatch.setattr(lineage_actions, "HOME", tmp_path)
     script = "import os, sys; print(sys.argv[-1], os.environ.get('LONGHAUL_LINEAGE_TOKEN'))"
     monkeypatch.setattr(lineage_actions, "LONGHAUL", (sys.executable, "-Ic", script))
-    monkeypatch.setattr(lineage_actions.time, "strftime", lambda *_: "20260101-000000")
+    monkeypatch.setattr("time.strftime", lambda *_: "20260101-000000")
     monkeypatch.setenv("LONGHAUL_LINEAGE_TOKEN", "secret")
     commands = Commands(store)
     results = [commands.perform(Action("rerun", "first", stage)) for stage in ("rl", "curation")]
