@@ -186,7 +186,7 @@ def next_times(name: str | None, config_path: str | None, count: int, as_json: b
         schedule_config, after = scheduled.schedule, scheduled.handled_until
         if scheduled.paused:
             click.echo(f"{name} is paused: longhaul schedule resume {name}", err=True)
-    times = list(islice(_times(schedule_config, max(after, datetime.now(UTC))), count))
+    times = list(islice(_times(schedule_config, after), count))
     if as_json:
         click.echo(json.dumps({"times": [time.isoformat() for time in times]}))
     else:
@@ -286,8 +286,11 @@ def _one(folder: "ScheduleFolder", name: str | None) -> "tuple[str, ScheduleStat
 
 
 def _times(config: "ScheduleConfig", after: datetime) -> "Iterator[datetime]":
-    cron = config.times
+    """Times to come. All up to `after` are handled; those from then to now are one, which is due."""
+    cron, now = config.times, datetime.now(UTC)
     time = cron.next(config.timezone, after)
+    if time is not None and time < now:
+        time = cron.next(config.timezone, now)
     while time is not None:
         yield time
         time = cron.next(config.timezone, time)

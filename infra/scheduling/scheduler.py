@@ -31,7 +31,7 @@ POLL_S = 1.0
 SET_BACK = timedelta(minutes=1)
 """By how much a clock goes back before times are computed again; less is ordinary correction."""
 ATTEMPTS = 3
-"""Schedulers that one run may end together with: the run may be what ends them."""
+"""Starts of one run whose end no scheduler sees: the run may be what ends them."""
 RETRY_S = 60.0
 """Seconds before the scheduler's own work is tried again, where that failed."""
 WAITING = "waiting: "
@@ -208,6 +208,7 @@ class Scheduler:
             id=f"{WAITING}{name}",
             replace_existing=True,
             misfire_grace_time=grace,
+            max_instances=2,  # the run that is on may be one of these, too
         )
 
     def _poll(self) -> None:
@@ -248,6 +249,7 @@ class Scheduler:
             self._stopping.wait(RETRY_S)
             self._requested.discard(name)
             self._queued.discard(name)
+            self._request(name, "continued")  # what is marked as running without a process would hold up its schedule
             raise
         if reason == "time" and not ran:
             self._queued.discard(name)
@@ -297,7 +299,7 @@ class Scheduler:
         if before.attempts < ATTEMPTS:
             self._run(job, before.reason, None, lock, before.attempts)
             return
-        error = f"{before.attempts} schedulers ended while it ran: it may be what ends them. Run it by hand to see"
+        error = f"it was started {before.attempts} times, and no scheduler saw it end: run it by hand to see why"
         self.folder.add_entry(job.name, "given up", reason=before.reason, error=error)
         self._mark_done(job.name)
         job.notify(error, str(self.folder.folder / "logs"))
@@ -351,6 +353,7 @@ class Scheduler:
 
     def _run(self, job: Job, reason: str, data: str | None, lock: int, attempts: int = 0) -> None:
         """Run a job; `attempts` is how many schedulers have tried this run before."""
+        self._replaced.discard(job.name)  # that was about a run before
         started = datetime.now(UTC)
         run = ScheduledRun(self.folder.folder / "logs" / f"{started:%Y%m%d-%H%M%S-%f}-{job.name}.log")
         running = Running(reason=reason, started=started, attempts=attempts + 1, log=str(run.log))

@@ -99,6 +99,14 @@ def test_the_next_times_are_by_the_schedules_clock(longhaul: Commands, tmp_path:
     assert not [line for line in lines if "2027-03-28" in line], "a time that spring skips does not come"
 
 
+def test_the_next_times_of_an_interval_are_counted_from_the_last(longhaul: Commands) -> None:
+    ago = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=10)
+    longhaul.keep(cron="@every 12h", handled_until=ago)
+    first, second = json.loads(longhaul("next", "-n", "2", "--json").output)["times"]
+    assert datetime.fromisoformat(first) == ago + timedelta(hours=12) == longhaul.folder.read()["nano"].next
+    assert datetime.fromisoformat(second) == ago + timedelta(hours=24)
+
+
 def test_a_schedule_is_paused_resumed_and_requested(longhaul: Commands) -> None:
     longhaul.keep()
     assert "paused" in longhaul("pause").output

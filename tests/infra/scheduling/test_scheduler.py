@@ -199,15 +199,20 @@ def test_a_time_that_was_missed_beside_an_interrupted_run_goes_by_the_policy(wor
     assert world.folder.read()["nano"].running is None
 
 
+@pytest.mark.parametrize("reason", ["requested", "time"])
 @pytest.mark.parametrize(("policy", "event"), [("skip", "skipped"), ("queue", "queued"), ("replace", "replaced")])
-def test_a_time_that_comes_while_the_run_is_on_goes_by_the_policy(world: World, policy: str, event: str) -> None:
+def test_a_time_that_comes_while_the_run_is_on_goes_by_the_policy(
+    world: World, policy: str, event: str, reason: str
+) -> None:
     release = world.folder.folder / "release"
     job = world.job(code=f"while not os.path.exists({str(release)!r}): time.sleep(0.01)", overlap=policy)
-    world.keep(job, requested=True)
+    world.keep(job, requested=reason == "requested")
     with world.scheduler(job) as scheduler:
+        if reason == "time":
+            scheduler._scheduler.modify_job("nano", next_run_time=datetime.now(UTC))
         wait(world.notes)
         scheduler._scheduler.modify_job("nano", next_run_time=datetime.now(UTC))
-        wait(lambda: (event, "requested" if policy == "replace" else "time") in world.events())
+        wait(lambda: (event, reason if policy == "replace" else "time") in world.events())
         if policy == "replace":
             wait(lambda: world.notes().count("begin nano") == 2)
         release.touch()
@@ -216,6 +221,31 @@ def test_a_time_that_comes_while_the_run_is_on_goes_by_the_policy(world: World, 
         time.sleep(0.1)
     assert world.notes().count("end nano") == (2 if policy == "queue" else 1)
     assert world.notes().count("begin nano") == (1 if policy == "skip" else 2)
+
+
+def test_a_run_that_could_not_be_started_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.scheduling.scheduler.RETRY_S", 0.2)
+    logs = world.folder.folder / "logs"
+    world.folder.folder.mkdir(parents=True)
+    logs.touch()  # where the folder should be
+    job = world.job()
+    world.keep(job, requested=True)
+    with world.scheduler(job):
+        wait(world.events)
+        logs.unlink()
+        world.ended()
+        wait(lambda: ("succeeded", "requested") in world.events())
+    assert world.folder.read()["nano"].running is None
+
+
+def test_a_wish_to_replace_a_run_that_has_ended_does_not_end_the_next(world: World) -> None:
+    job = world.job(code="time.sleep(0.3)", overlap="replace")
+    world.keep(job)
+    with world.scheduler(job) as scheduler:
+        scheduler._replaced.add("nano")  # the run ended while the scheduler looked at its data
+        scheduler._scheduler.modify_job("nano", next_run_time=datetime.now(UTC))
+        wait(lambda: len(world.events()) == 2)
+    assert world.events() == [("started", "time"), ("succeeded", "time")]
 
 
 def test_a_run_that_ends_its_schedulers_is_given_up_and_reported(world: World) -> None:
