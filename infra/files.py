@@ -38,16 +38,25 @@ def make_folders(folder: Path) -> None:
             share_with_group(each)
 
 
-def share_with_group(folder: Path) -> None:
-    """Give a new folder the group of the one that it is in, with its permissions, where that group may write there."""
-    parent = folder.parent.stat()
+def share_with_group(path: Path) -> None:
+    """Give a new folder or file the group of the folder that it is in, with its permissions, where that group may write
+    there."""
+    parent = path.parent.stat()
     if not parent.st_mode & stat.S_IWGRP:
         return
     with suppress(PermissionError):  # we may not be in that group
-        os.chown(folder, -1, parent.st_gid)
-    status = folder.stat()
+        os.chown(path, -1, parent.st_gid)
+    status = path.stat()
     if status.st_gid == parent.st_gid:
-        folder.chmod(stat.S_IMODE(status.st_mode) | parent.st_mode & (stat.S_IRWXG | stat.S_ISGID))
+        rights = stat.S_IRWXG | stat.S_ISGID if stat.S_ISDIR(status.st_mode) else stat.S_IRGRP | stat.S_IWGRP
+        path.chmod(stat.S_IMODE(status.st_mode) | parent.st_mode & rights)
+
+
+def make_file(path: Path) -> None:
+    """Make an empty file where it is missing; whoever may write to its folder may write to it. Raises OSError."""
+    with suppress(FileExistsError):
+        path.touch(exist_ok=False)
+        share_with_group(path)
 
 
 def write_text_atomically(path: Path, text: str, aside_in: Path | None = None) -> None:

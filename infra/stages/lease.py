@@ -149,6 +149,19 @@ class Lease:
                 return
             self._tag, self._renewed = tag, before
 
+    @contextmanager
+    def naming_loss(self, stage: str) -> Iterator[None]:
+        """Raises LeaseLost for the interrupt of a block in which another took it over."""
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            if not self._lost:
+                raise
+            raise LeaseLost(
+                f"{stage}: this process stood still for more than {EXPIRES_S:.0f} s, and another machine has taken the "
+                "stage over. Run again: its outputs are reused once it is done"
+            ) from error
+
     def release(self, thread: threading.Thread) -> None:
         """Let others have it."""
         self._over.set()
@@ -161,17 +174,21 @@ class Lease:
     def _write(self, content: _Lease, tag: str | None) -> str | None:
         """Write where nobody has written after `tag`; the new tag, or None."""
         text = content.model_dump_json()
-        written = self._backend.write_if(self._place, text, tag)
-        # Our own write may have arrived without its answer, and a server without conditions accepts everybody's.
-        state = self._backend.read_tagged(self._place)
-        if state is not None and state[0] == text.encode():
-            return state[1]
-        if written is not None:
-            raise StoreError(
-                f"{self._backend.address}/{self._place}: two writers succeeded at once, so the server ignores If-Match "
-                "and If-None-Match: use a store that supports conditional writes"
-            )
-        return None
+        while True:
+            written = self._backend.write_if(self._place, text, tag)
+            # Our own write may have arrived without its answer, and a server without conditions accepts everybody's.
+            state = self._backend.read_tagged(self._place)
+            if state is not None and state[0] == text.encode():
+                return state[1]
+            if written is not None:
+                raise StoreError(
+                    f"{self._backend.address}/{self._place}: two writers succeeded at once, so the server ignores "
+                    "If-Match and If-None-Match: use a store that supports conditional writes"
+                )
+            # So may an earlier renewal, whose write has failed as far as we know.
+            if state is None or state[1] == tag or self._parsed(state[0]).holder != self._content.holder:
+                return None
+            tag = state[1]
 
     def _is_over(self, current: _Lease, unchanged_from: float) -> bool:
         """Whether a holder whose lease was not renewed after then is gone."""
@@ -199,13 +216,7 @@ def leased(backend: Backend, key: str, stage: str, run: str) -> Iterator[Lease]:
     thread = threading.Thread(target=lease.keep, daemon=True)
     thread.start()
     try:
-        yield lease
-    except KeyboardInterrupt as error:
-        if lease.lost:
-            raise LeaseLost(
-                f"{stage}: this process stood still for more than {EXPIRES_S:.0f} s, and another machine has taken the "
-                "stage over. Run again: its outputs are reused once it is done"
-            ) from error
-        raise
+        with lease.naming_loss(stage):
+            yield lease
     finally:
         lease.release(thread)

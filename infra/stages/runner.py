@@ -195,7 +195,8 @@ class StageRunner:
 
     def _run(self, task: StageTask, lease: Lease) -> StageRecord:
         attempt, parts = _Attempt(), task.parts
-        with self._attempt(task, attempt) as context:
+        # Inside the attempt, so that its record says what happened.
+        with self._attempt(task, attempt) as context, lease.naming_loss(task.name):
             if task.load_check is not None:
                 task.load_check()(context, task.settings)
             with self._reachable_checkpoints(parts.key, lease):

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from infra.files import make_folders, share_with_group, sync_folder, write_text_atomically
+from infra.files import make_file, make_folders, share_with_group, sync_folder, write_text_atomically
 from infra.store.backend import (
     Count,
     Damaged,
@@ -99,6 +99,7 @@ class LocalBackend:
         with naming(path):
             make_folders(path.parent)
             # Beside the file, not in it: the file is replaced.
+            make_file(path.parent / ".lock")
             with (path.parent / ".lock").open("a") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 current = self.read_tagged(key)

@@ -14,11 +14,15 @@ import boto3
 import pytest
 
 from infra.stages import lease as lease_module
+from infra.stages.contract import StageContext, StageOutput
+from infra.stages.key import KeyParts
 from infra.stages.lease import Lease, LeaseLost, leased
+from infra.stages.runner import StageRunner, StageTask
 from infra.store import records
 from infra.store.backend import Backend, Corrupted, StoreError
 from infra.store.open import open_backend, open_store
 from infra.store.records import StageRecord
+from infra.tracking.tracker import TrackingConfig
 
 ROOT = Path(__file__).parents[3]
 PROCESS = Path(__file__).with_name("leased_process.py")
@@ -131,6 +135,43 @@ def test_a_process_that_stood_still_is_interrupted_when_another_has_taken_over(
             time.sleep(0.01)
     assert own.lost and not own.held
     assert (backend.read(f"leases/{KEY}.json") or b"").startswith(b'{"holder": "other"'), "another's lease was released"
+
+
+def test_the_record_of_a_stage_that_was_taken_over_says_so(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "store")
+    parts = KeyParts.now("lost", {}, 0, {}, {}, "infra.stages.contract")
+    place = f"leases/{parts.key}.json"
+
+    def body(context: StageContext, settings: None) -> StageOutput:
+        store.backend.write_text(place, '{"holder": "other"}')
+        time.sleep(20)
+        return StageOutput({})
+
+    runner = StageRunner(store, "run", tmp_path, TrackingConfig(mode="disabled"))
+    with pytest.raises(LeaseLost):
+        runner(StageTask("lost", parts, None, lambda: body))
+    (record,) = records.read(store, StageRecord, "stage-runs/run")
+    assert record.failure and record.failure.error.startswith("LeaseLost: lost: this process stood still")
+
+
+def test_a_renewal_that_arrived_without_its_answer_is_ours(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrived = threading.Event()
+    write = backend.write_if
+
+    def without_answer(key: str, text: str, tag: str | None) -> str | None:
+        written = write(key, text, tag)
+        if arrived.is_set() or json.loads(text)["renewals"] == 0:
+            return written
+        arrived.set()
+        raise StoreError("the connection was lost")
+
+    monkeypatch.setattr(backend, "write_if", without_answer)
+    with leased(backend, KEY, "rl", "run") as own:
+        assert arrived.wait(10)
+        time.sleep(1)
+        assert own.held and not own.lost
+        assert json.loads(backend.read(f"leases/{KEY}.json") or b"")["renewals"] > 3
+    assert json.loads(backend.read(f"leases/{KEY}.json") or b"")["holder"] is None
 
 
 def test_a_file_that_is_not_a_lease_is_named_and_a_server_without_conditions_refused(

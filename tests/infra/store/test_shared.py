@@ -71,6 +71,12 @@ def test_what_one_user_stores_another_of_the_group_can_add_to(shared: Path) -> N
             os.seteuid(SECOND)
 
 
+def test_each_of_the_group_can_take_a_lease(shared: Path) -> None:
+    for uid in (FIRST, SECOND):
+        with user(uid):
+            assert LocalBackend(shared / "store").write_if(f"leases/{uid}.json", "{}", None)
+
+
 def test_a_folder_that_its_group_may_not_write_to_stays_its_owners(shared: Path) -> None:
     shared.chmod(0o755)
     with user(FIRST):
