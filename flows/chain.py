@@ -71,7 +71,8 @@ class Chain:
 
     def _modified(self) -> tuple[set[str], str]:
         """The stages whose own settings, code, data, seed or packages are not those of an earlier run, whatever has
-        become of their inputs; and that run. Raises ModelNotFound where there is none."""
+        become of their inputs; and that run, '' where nothing of it succeeded. Raises ModelNotFound where there is
+        none."""
         earlier = {record.stage: record for record in run_records(self.store, self.selection.against)}
         stages = enabled_stages(self.recipe)
         nothing: Known = dict.fromkeys(stages)
@@ -84,7 +85,7 @@ class Chain:
                 for difference in self.parts(stage, nothing).differences(KeyParts.of(earlier[stage]))
             )
         }
-        return modified, next(iter(earlier.values())).run
+        return modified, next((record.run for record in earlier.values()), "")
 
     @property
     def _digests(self) -> Path:

@@ -35,11 +35,8 @@ from contextlib import suppress
 from types import FrameType
 from typing import Protocol
 
-from flows.fork_server.client import STATUS
+from flows.fork_server.client import STARTED_BY, STATUS
 from flows.fork_server.start import start_fork_server
-
-STARTED_BY = "LONGHAUL_RUN_PROCESS"
-"""The process that a run's flow ends with."""
 
 PATIENCE_S = 15.0
 """Seconds to end in good order: Metaflow gives its tasks five, and then writes their logs."""
@@ -71,8 +68,10 @@ def enter_guard() -> None:
     starter = os.environ.pop(STARTED_BY, None)
     if name is None and starter is None:
         return
-    parent = os.getppid() if name is not None else int(starter or 0)
-    _guard_child(_ParentProcess(parent), name, None if name is not None else start_fork_server)
+    parent = _ParentProcess(os.getppid() if starter is None else int(starter))
+    if name is not None and parent.news() == 0:
+        sys.exit(f"{name}: the process that started it is gone")
+    _guard_child(parent, name, None if name is not None else start_fork_server)
 
 
 def guard_fork(connection: socket.socket, name: str | None) -> None:

@@ -23,6 +23,8 @@ from contextlib import contextmanager, suppress
 
 SOCKET = "LONGHAUL_FORK_SERVER_SOCKET"
 """Names the server's socket: a file in the run's folder for temporary files."""
+STARTED_BY = "LONGHAUL_RUN_PROCESS"
+"""The process that a flow ends with, or a step whose start took a while. Guards take it out of the environment."""
 SCRIPT = os.path.abspath(__file__)
 ENTRYPOINT = [sys.executable, "-I", "-S", SCRIPT]
 """What stands before a flow's file and its arguments."""
@@ -60,6 +62,7 @@ def send_request(connection: socket.socket, arguments: "list[str]") -> None:
 
 def main() -> None:
     """See the module. Returns where a plain process is to run the step."""
+    parent = os.getppid()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(ANSWER_S)
         try:
@@ -75,12 +78,13 @@ def main() -> None:
             reason = str(error) or type(error).__name__
         if reason:
             print(f"No fork of the fork server ({reason}): a plain process runs this step", file=sys.stderr, flush=True)
+            os.environ[STARTED_BY] = str(parent)  # which may have gone with the server
             return
         connection.settimeout(None)
-        _end_as(_wait(connection))
+        _end_as(_wait(connection, parent))
 
 
-def _wait(connection: socket.socket) -> "int | None":
+def _wait(connection: socket.socket, parent: int) -> "int | None":
     """The fork's exit status; None where whoever would tell it is gone."""
 
     def forward(number: int, frame: object) -> None:
@@ -91,7 +95,6 @@ def _wait(connection: socket.socket) -> "int | None":
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, forward)
-    parent = os.getppid()
     events = select.poll()
     events.register(connection, select.POLLIN)
     try:

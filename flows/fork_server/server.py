@@ -1,5 +1,7 @@
 """The fork server: imports what steps of a flow import, and forks for each step. Started by the flow's guard.
 
+    python flows/fork_server/server.py PROCESS      the guard's; the socket is in LONGHAUL_FORK_SERVER_SOCKET
+
 A step on its own imports for 8 s what it then computes with for 2: vLLM takes 6 s, torch 1, Metaflow and the chain 1.
 Here that happens once in a run, beside the first steps.
 
@@ -220,7 +222,8 @@ def _run_file(arguments: list[str]) -> NoReturn:
     sys.argv[:] = arguments
     sys.orig_argv[:] = [sys.executable, *arguments]
     path = os.path.abspath(arguments[0])
-    sys.path[0] = os.path.dirname(os.path.realpath(path))
+    if not sys.flags.safe_path:
+        sys.path[0] = os.path.dirname(os.path.realpath(path))
     main = types.ModuleType("__main__")
     main.__file__ = path
     main.__builtins__ = __builtins__  # type: ignore[attr-defined]  # as a file that is run has it
@@ -234,7 +237,7 @@ def _run_file(arguments: list[str]) -> NoReturn:
     except BaseException as error:
         trace = error.__traceback__.tb_next if error.__traceback__ else None  # without this frame
         sys.excepthook(type(error), error.with_traceback(trace), trace)
-        status = 1
+        status = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
     _exit(status)
 
 
@@ -252,19 +255,21 @@ def _exit(status: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()
+    if status < 0:
+        signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
     os._exit(status)
 
 
 def main() -> None:
     """See the module. Returns in no process but those in which it has failed."""
     path, engines = os.environ[SOCKET], ENGINES in os.environ
-    guard = os.getppid()
     call_kernel(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the flow and its steps, in the same group
     enter_flow_environment()
     server = ForkServer(path)
-    if os.getppid() != guard:
-        return
+    if os.getppid() != int(sys.argv[1]):
+        return  # the guard was gone before the kernel was asked to say so
     task = server.run(engines)
     task()
 

@@ -43,14 +43,18 @@ def fork_server_variables(temporary: str, recipe: "Recipe", to_run: Collection[s
 
 
 def start_fork_server(environment: Mapping[str, str] = os.environ) -> int | None:
-    """Start the fork server that an environment names. Returns a descriptor of its process; None where none is named.
+    """Start the fork server that an environment names, to end with this process. Returns a descriptor of its process;
+    None where none is named, or it cannot be started.
 
     It imports while Metaflow starts and the first step makes data.
     """
     if SOCKET not in environment:
         return None
-    # PYTHONUNBUFFERED is what Metaflow sets for steps.
-    process = subprocess.Popen(
-        [sys.executable, SERVER], stdin=subprocess.DEVNULL, env={**environment, "PYTHONUNBUFFERED": "x"}
-    )
+    command = [sys.executable, SERVER, str(os.getpid())]
+    try:
+        # PYTHONUNBUFFERED is what Metaflow sets for steps.
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env={**environment, "PYTHONUNBUFFERED": "x"})
+    except OSError as error:
+        print(f"No fork server ({error}): a plain process runs each step", file=sys.stderr, flush=True)
+        return None
     return os.pidfd_open(process.pid)

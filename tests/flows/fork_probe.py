@@ -25,6 +25,9 @@ def main() -> None:
         sys.exit("a message")
     elif thing == "raise":
         raise ValueError("a fault")
+    elif thing == "interrupt":
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
     elif thing == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     elif thing == "wait":

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import psutil
 import pytest
 
 from flows.fork_server.client import SOCKET
-from flows.fork_server.start import ENGINES, SETTING, fork_server_variables
+from flows.fork_server.start import ENGINES, SETTING, fork_server_variables, start_fork_server
 from steps.recipe import load_recipe
 from tests.flows.home import ROOT, in_home
 
@@ -59,7 +60,8 @@ def start(folder: Path) -> Server:
     done = subprocess.run([sys.executable, "-c", script], cwd=root, env=environment, capture_output=True, check=True)
     environment = json.loads(done.stdout)
     server = root / "flows" / "fork_server" / "server.py"
-    process = subprocess.Popen([sys.executable, str(server)], cwd=root, env=environment, stdin=subprocess.DEVNULL)
+    command = [sys.executable, str(server), str(os.getpid())]
+    process = subprocess.Popen(command, cwd=root, env=environment, stdin=subprocess.DEVNULL)
     until = time.monotonic() + 60
     while not listening.exists():
         assert process.poll() is None and time.monotonic() < until
@@ -76,7 +78,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     assert server.run("exit").returncode == 3, "a step runs in a plain process where the server is gone"
 
 
-@pytest.mark.parametrize("what", ["print", "exit", "message", "raise"])
+@pytest.mark.parametrize("what", ["print", "exit", "message", "raise", "interrupt"])
 def test_a_fork_does_what_a_plain_process_does(server: Server, what: str) -> None:
     forked = server.run(what, PROBE_A="1")
     plain = subprocess.run(
@@ -88,7 +90,8 @@ def test_a_fork_does_what_a_plain_process_does(server: Server, what: str) -> Non
         text=True,
         timeout=60,
     )
-    assert (forked.stdout, forked.stderr, forked.returncode) == (plain.stdout, plain.stderr, plain.returncode)
+    errors = forked.stderr.removesuffix("step interrupt: its process was killed by SIGINT\n")  # its guard's
+    assert (forked.stdout, errors, forked.returncode) == (plain.stdout, plain.stderr, plain.returncode)
 
 
 def test_a_fork_has_everything_imported_already(server: Server) -> None:
@@ -139,6 +142,53 @@ def test_what_becomes_of_the_client_becomes_of_the_fork(server: Server, number: 
     assert client.stdout.read() == ("" if number == signal.SIGTERM else "interrupted\n")
     assert client.wait(10) == -number
     assert guard is not None and not psutil.wait_procs([step, guard], 10)[1]
+
+
+def test_a_server_whose_guard_is_gone_does_not_stay(server: Server) -> None:
+    path = str(server.root.parent / "other")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    command = [sys.executable, str(server.root / "flows" / "fork_server" / "server.py"), str(gone.pid)]
+    environment = {**server.environment, SOCKET: path}
+    assert subprocess.run(command, cwd=server.root, env=environment, timeout=60).returncode == 0
+
+
+def test_a_step_does_not_run_where_its_flow_has_gone_with_the_server(
+    server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A flow and its fork server end together while a client waits for an answer."""
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        step = tmp_path / "step.py"
+        step.write_text(
+            "import time\nfrom flows.guard import enter_guard\n"
+            "enter_guard()\ntime.sleep(1)\nprint('done', flush=True)\n"
+        )
+        command = [*server.command()[:-2], str(step), "step", "wait"]
+        flow = f"import os, subprocess\nprint(subprocess.Popen({command!r}).pid, flush=True)\nos.read(0, 1)"
+        with subprocess.Popen(
+            [sys.executable, "-c", flow],
+            env={**server.environment, SOCKET: path},
+            cwd=server.root,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as starter:
+            assert starter.stdout
+            assert starter.stdout.readline()
+            connection, _ = listener.accept()
+            starter.kill()
+            starter.wait()
+            connection.close()
+            assert starter.stdout.read() == "", "the step ran to its end"
+        assert "step wait: the process that started it is gone" in capfd.readouterr().err
+
+
+def test_a_fork_server_that_cannot_be_started_is_done_without(capfd: pytest.CaptureFixture[str]) -> None:
+    assert start_fork_server({SOCKET: "socket", "PROBE": "x" * (1 << 20)}) is None
+    assert "a plain process runs each step" in capfd.readouterr().err
 
 
 def test_only_a_run_whose_steps_can_be_forks_names_a_socket(monkeypatch: pytest.MonkeyPatch) -> None:
