@@ -43,6 +43,7 @@ from openlineage.client.serde import Serde
 
 from infra.lineage.errors import LineageError
 from infra.lineage.export.facets import LonghaulEvaluationDatasetFacet, LonghaulStageRunFacet
+from infra.lineage.export.selection import makers
 from infra.lineage.graph import Node, Subgraph
 from infra.lineage.index import LineageIndex
 from infra.lineage.rows import RunDetail
@@ -105,10 +106,15 @@ def _run_events(detail: RunDetail) -> list[RunEvent]:
 
 
 def _names(index: LineageIndex, graph: Subgraph) -> Names:
+    """Names of all that a subgraph's executions read, whether their makers are in it or not: they are the same in every
+    export."""
+    read = [
+        index.execution(node.facts["run"], node.facts["stage"]).inputs
+        for node in graph.nodes
+        if node.kind == "execution"
+    ]
     made: dict[str, tuple[str, tuple[str, str, str]]] = {}
-    for node in graph.nodes:
-        if node.kind != "execution":
-            continue
+    for node in makers(index, {ref.digest for refs in read for ref in refs.values()}):
         record = index.execution(node.facts["run"], node.facts["stage"])
         for output, ref in record.outputs.items():
             entry = (record.started, (_recipe(index, record), record.stage, output))

@@ -3,12 +3,16 @@
 What a node came from or led to, the index itself answers: `upstream` and `downstream`.
 """
 
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
-from infra.lineage.graph import Subgraph
+from sqlalchemy import select
+
+from infra.lineage.graph import Node, Subgraph
 from infra.lineage.index import LineageIndex
-from infra.lineage.tables import reading
+from infra.lineage.row_values import artifact_id
+from infra.lineage.tables import among, nodes, reading
 from infra.lineage.traversal import DIRECTIONS, every, number_of, reach, read_nodes, subgraph
 
 
@@ -34,6 +38,15 @@ def of_run(index: LineageIndex, run: str) -> Subgraph:
             if node.kind == "run" and number != stages[0]
         }
         return subgraph(connection, [number for number in reached if number not in others], 0)
+
+
+def makers(index: LineageIndex, digests: Collection[str]) -> list[Node]:
+    """The executions that made artifacts, by the artifacts' digests."""
+    ids = [artifact_id(digest) for digest in digests]
+    with reading(index.engine) as connection:
+        numbers = connection.execute(select(nodes.c.node).where(among(connection, nodes.c.id, ids))).scalars().all()
+        reached = read_nodes(connection, reach(connection, numbers, "upstream", depth=1))
+    return [node for node in reached if node.kind == "execution"]
 
 
 def as_data(graph: Subgraph) -> dict[str, Any]:

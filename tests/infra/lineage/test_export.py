@@ -20,6 +20,7 @@ from infra.lineage.export.openlineage import events
 from infra.lineage.export.selection import as_data, of_run, whole
 from infra.lineage.graph import Edge, Node, Subgraph
 from infra.lineage.index import LineageIndex
+from infra.lineage.row_values import artifact_id
 from infra.store.open import open_store
 from infra.store.store import Ref
 from tests.infra.lineage.records import BEFORE_RL, History, digest, reused, stage_record, write_history
@@ -175,6 +176,19 @@ def test_a_data_set_is_written_and_read_under_one_name_and_version(tmp_path: Pat
     assert made["facets"]["version"]["datasetVersion"] == model.digest
     assert made["facets"]["datasetType"]["datasetType"] == "MODEL"
     assert [tag["key"] for tag in made["facets"]["tags"]["tags"]] == ["production"]
+
+
+def test_a_data_set_has_the_same_name_in_every_export(tmp_path: Path) -> None:
+    index = made_index(tmp_path)
+
+    def read(graph: Subgraph) -> set[tuple[str, str, str]]:
+        inputs = [each for event in events(index, graph) for each in event["inputs"]]
+        return {(each["namespace"], each["name"], each["facets"]["version"]["datasetVersion"]) for each in inputs}
+
+    everywhere = read(whole(index))
+    model = index.stage_record("first", "vanilla_sft").outputs["model"]
+    for part in (of_run(index, "second"), index.downstream(artifact_id(model.digest))):
+        assert read(part) and read(part) <= everywhere
 
 
 def test_gates_are_assertions_about_the_data_that_a_stage_read(tmp_path: Path) -> None:
