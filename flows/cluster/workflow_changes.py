@@ -25,6 +25,8 @@ GRACE_S = round(LAST_S) + 10
 """Seconds that a pod has to end: the last copy of its checkpoints, and what follows."""
 LONGEST = 27
 """Characters of a recipe's name in names of workflows: with what stands around it, Argo takes 45."""
+EVALUATION = "-evaluate"
+"""What a recipe's evaluation has after the name of its workflow."""
 STEPS = {
     "import": "import-checkpoint",
     "vanilla_sft": "vanilla-sft",
@@ -59,10 +61,10 @@ class WorkflowChanges(BaseModel):
 def workflow_name(recipe: Recipe, evaluation: bool = False) -> str:
     """The name of a recipe's workflow; that of its evaluation."""
     plain = re.sub(r"[^a-z0-9]+", "-", recipe.name).strip("-")
-    if plain != recipe.name or len(plain) > LONGEST:
-        # Two recipes must not share a name because of what Kubernetes does not take.
+    if plain != recipe.name or len(plain) > LONGEST or plain.endswith(EVALUATION):
+        # Two recipes must not share a name because of what Kubernetes does not take, or with an evaluation.
         plain = f"{plain[: LONGEST - 6].strip('-')}-{hashlib.sha256(recipe.name.encode()).hexdigest()[:5]}"
-    return f"longhaul-{plain}" + ("-evaluate" if evaluation else "")
+    return f"longhaul-{plain}" + (EVALUATION if evaluation else "")
 
 
 def changes_for(recipe: Recipe, evaluation: bool) -> WorkflowChanges:

@@ -241,11 +241,13 @@ def test_pods_have_the_time_that_the_last_copy_of_checkpoints_takes(
 
 
 def test_recipes_have_workflows_of_their_own() -> None:
-    names = ("nano", "qwen-7b-4nodes", "a.b", "a_b", "a-b", "x" * 60, "x" * 61)
+    names = ("nano", "nano-evaluate", "qwen-7b-4nodes", "a.b", "a_b", "a-b", "x" * 60, "x" * 61)
     recipes = [recipe_with(f"name={name}") for name in names]
     own = [workflow_name(one) for one in recipes] + [workflow_name(one, evaluation=True) for one in recipes]
     assert len(set(own)) == len(own) and own[0] == "longhaul-nano"
     assert all(re.fullmatch(r"[a-z][a-z0-9-]*[a-z0-9]", name) and len(name) <= 45 for name in own)
+    documented = workflow_name(load_recipe(ROOT / "configs" / "qwen-1.5b-8gpu.yaml"))
+    assert f"workflowtemplate/{documented} " in (ROOT / "docs" / "cluster.md").read_text()
 
 
 def test_an_evaluation_follows_its_own_recipe_alone(evaluation: dict[str, dict[str, Any]]) -> None:
