@@ -10,12 +10,18 @@ cd "$(dirname "$0")/stacks"
 terraform -chdir=platform destroy
 
 cd cloud
-bucket=$(terraform output -raw store | cut -d/ -f3)
-terraform apply "$@" -var deletion_protection=false
+bucket=$(terraform output -raw store 2>/dev/null | cut -d/ -f3)
+# Only what is protected and still there: where a destroy stopped half-way, an apply of all would make the rest again.
+protected=$(terraform state list |
+  sed -n 's/^module\.\(cluster\.aws_eks_cluster\|database\.aws_db_instance\)\.this$/-target=&/p')
+if [ -n "$protected" ]; then
+  # shellcheck disable=SC2086  # one argument for each
+  terraform apply "$@" -var deletion_protection=false $protected
+fi
 # A bucket or a repository that holds something is not deleted: the destroy then stops there and can be started again.
 terraform destroy "$@" -var deletion_protection=false || {
   echo "Not all is gone. If the bucket or a repository is not empty, delete what is in it and run this again:" >&2
-  echo "  aws s3api list-object-versions --bucket $bucket      (every version has to go)" >&2
+  echo "  aws s3api list-object-versions --bucket ${bucket:-BUCKET}      (every version has to go)" >&2
   exit 1
 }
 
