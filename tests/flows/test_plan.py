@@ -10,6 +10,7 @@ import pytest
 
 import flows.chain
 from flows.chain import Chain, DataChanged, StageMissing
+from flows.models import run_records
 from flows.plan import PlannedStage, make_plan
 from flows.selection import Selection, SelectionRefused
 from flows.topology import MODEL_STAGES, STAGES, inputs_of
@@ -343,6 +344,14 @@ def test_a_changed_input_is_not_a_modification_and_the_run_to_compare_with_can_b
         chain(store, selectors=("state:modified",), against="run-1")
     with pytest.raises(LonghaulError, match="there is no run run-9; the newest is run-2"):
         chain(store, selectors=("state:modified",), against="run-9")
+
+
+def test_everything_is_modified_since_a_run_of_which_nothing_succeeded(store: Path) -> None:
+    made = chain(store)
+    (data,) = (each for each in run_records(made.store, "run-1") if each.stage == "data")
+    failed = data.model_copy(update={"run": "run-2", "failure": Failure(error="ValueError: no"), "outputs": {}})
+    records.write(made.store, "stage-runs/run-2", failed)
+    assert chain(store, selectors=("state:modified",), against="run-2").selected == made.selected
 
 
 @pytest.mark.parametrize(
