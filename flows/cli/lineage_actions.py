@@ -10,8 +10,9 @@ import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from flows.home import HOME
@@ -156,8 +157,8 @@ def schedules() -> "Schedules":
 
     folder = ScheduleFolder(Path(os.path.abspath(HOME)) / "schedule")
     try:
-        states, runs = folder.read(), folder.folder.is_dir() and folder.scheduler_is_running()
-        history = folder.history()
+        states, history = folder.read(), folder.history()
+        at, runs = (folder.states(), folder.scheduler_is_running()) if states else ({}, False)
     except (ScheduleError, OSError) as error:
         return Schedules([], False, str(error))
     made = []
@@ -170,7 +171,7 @@ def schedules() -> "Schedules":
                 what,
                 state.schedule.cron,
                 state.schedule.timezone,
-                _state(state),
+                at.get(name, "waiting"),
                 _next_times(state),
                 [
                     ScheduleEntry(
@@ -188,18 +189,8 @@ def schedules() -> "Schedules":
     return Schedules(made, runs)
 
 
-def _state(state: "ScheduleState") -> Literal["running", "paused", "requested", "waiting"]:
-    if state.running:
-        return "running"
-    return "paused" if state.paused else "requested" if state.requested else "waiting"
-
-
 def _next_times(state: "ScheduleState") -> list[str]:
     """The next times by the schedule's clock; none where it is paused."""
-    schedule = state.schedule
-    times: list[str] = []
-    time = None if state.paused else schedule.times.next(schedule.timezone, max(state.handled_until, datetime.now(UTC)))
-    while time is not None and len(times) < TIMES:
-        times.append(f"{time.astimezone(ZoneInfo(schedule.timezone)):%a %Y-%m-%d %H:%M %z}")
-        time = schedule.times.next(schedule.timezone, time)
-    return times
+    times = () if state.paused else islice(state.schedule.upcoming(state.handled_until, datetime.now(UTC)), TIMES)
+    zone = ZoneInfo(state.schedule.timezone)
+    return [f"{time.astimezone(zone):%a %Y-%m-%d %H:%M %z}" for time in times]

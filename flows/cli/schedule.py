@@ -23,8 +23,6 @@ from flows.cli.terminal import fail, format_duration, json_option, printable
 from flows.home import HOME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from infra.scheduling.config import ScheduleConfig
     from infra.scheduling.scheduler import Job
     from infra.scheduling.state import ScheduleFolder, ScheduleState
@@ -186,7 +184,7 @@ def next_times(name: str | None, config_path: str | None, count: int, as_json: b
         schedule_config, after = scheduled.schedule, scheduled.handled_until
         if scheduled.paused:
             click.echo(f"{name} is paused: longhaul schedule resume {name}", err=True)
-    times = list(islice(_times(schedule_config, after), count))
+    times = list(islice(schedule_config.upcoming(after, datetime.now(UTC)), count))
     if as_json:
         click.echo(json.dumps({"times": [time.isoformat() for time in times]}))
     else:
@@ -283,17 +281,6 @@ def _one(folder: "ScheduleFolder", name: str | None) -> "tuple[str, ScheduleStat
     if name is None or name not in schedules:
         fail(unknown_schedule(name, schedules))
     return name, schedules[name]
-
-
-def _times(config: "ScheduleConfig", after: datetime) -> "Iterator[datetime]":
-    """Times to come. All up to `after` are handled; those from then to now are one, which is due."""
-    cron, now = config.times, datetime.now(UTC)
-    time = cron.next(config.timezone, after)
-    if time is not None and time < now:
-        time = cron.next(config.timezone, now)
-    while time is not None:
-        yield time
-        time = cron.next(config.timezone, time)
 
 
 def _local(time: datetime | None, config: "ScheduleConfig") -> str:

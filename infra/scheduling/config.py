@@ -3,6 +3,8 @@
 Light to import: every recipe is read with it.
 """
 
+from collections.abc import Iterator
+from datetime import datetime
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -47,6 +49,15 @@ class ScheduleConfig(BaseModel):
     def times(self) -> Cron | Interval:
         """The times, parsed."""
         return Cron.parse(self.cron)
+
+    def upcoming(self, handled_until: datetime, now: datetime) -> Iterator[datetime]:
+        """Times to come, in UTC; those from `handled_until` to `now`, which are one run that is due, are left out."""
+        time = self.times.next(self.timezone, handled_until)
+        if time is not None and time < now:
+            time = self.times.next(self.timezone, now)
+        while time is not None:
+            yield time
+            time = self.times.next(self.timezone, time)
 
     @field_validator("cron")
     @classmethod

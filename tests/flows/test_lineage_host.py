@@ -16,7 +16,7 @@ from flows.cli.lineage_host import BackgroundStaleness, StoreStaleness, page_hos
 from infra.lineage.rows import RunDetail, RunRow
 from infra.lineage.web.host import Action, ChainStatus, StageStatus
 from infra.scheduling.config import ScheduleConfig
-from infra.scheduling.state import ScheduleFolder, ScheduleState
+from infra.scheduling.state import Running, ScheduleFolder, ScheduleState
 from infra.store import records
 from infra.store.open import open_store
 from infra.store.records import RunRecord
@@ -177,5 +177,8 @@ def test_schedules_have_their_next_times_and_history(tmp_path: Path, monkeypatch
     assert nightly.next[3:] == ["Mon 2099-03-23 03:00 +0100", "Mon 2099-03-30 03:00 +0200"]
     assert [(entry.event, entry.run) for entry in nightly.history] == [("failed", "first"), ("started", None)]
     assert (other.state, other.next, other.history) == ("paused", [], [])
+    with folder.change_one("nightly") as state:
+        state.running = Running(reason="time", started=until)
+    assert schedules().schedules[0].state == "interrupted", "no process runs it"
     (tmp_path / "schedule" / "state.json").write_text("{")
     assert "cannot be read" in schedules().problem

@@ -64,7 +64,8 @@ class ScheduleStatus:
     """Which part of the chain, and on which condition."""
     cron: str
     timezone: str
-    state: Literal["running", "paused", "requested", "waiting"]
+    state: Literal["running", "interrupted", "paused", "requested", "waiting"]
+    """`interrupted`: its run ended with its scheduler, and the next scheduler resumes it."""
     next: Sequence[str]
     """The next times by the schedule's clock, with their offset from UTC; none where it is paused."""
     history: Sequence[ScheduleEntry] = ()
