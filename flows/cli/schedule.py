@@ -24,7 +24,7 @@ from flows.home import HOME
 
 if TYPE_CHECKING:
     from infra.scheduling.config import ScheduleConfig
-    from infra.scheduling.scheduler import Job
+    from infra.scheduling.job import Job
     from infra.scheduling.state import ScheduleFolder, ScheduleState
 
 DEFAULT_CONFIG = "configs/nano.yaml"
@@ -108,7 +108,7 @@ def _file_state(path: Path) -> tuple[int, int] | None:
 def _job(path: Path) -> "Job":
     from flows.notify import report_failure
     from flows.topology import digest_of_sources
-    from infra.scheduling.scheduler import Job
+    from infra.scheduling.job import Job
     from steps.recipe import ConfigRefused, load_recipe
 
     recipe = load_recipe(path)

@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def _wait(connection: socket.socket, parent: int) -> "int | None":
-    """The fork's exit status; None where whoever would tell it is gone."""
+    """The fork's exit status; None where whoever would report it is gone."""
 
     def forward(number: int, frame: object) -> None:
         with suppress(OSError):  # it has ended

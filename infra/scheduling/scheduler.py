@@ -11,7 +11,6 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,8 @@ from typing import Any
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED, JobExecutionEvent
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.base import BaseTrigger
 
-from infra.scheduling.config import ScheduleConfig
+from infra.scheduling.job import Job, JobTimes
 from infra.scheduling.scheduled_run import ScheduledRun
 from infra.scheduling.state import Running, ScheduleError, ScheduleFolder, ScheduleState
 from infra.store.store import StoreError
@@ -40,31 +38,6 @@ FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 """A date that comes before all that is due."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Job:
-    """A schedule with what it runs."""
-
-    name: str
-    config: str
-    """The file that says so."""
-    schedule: ScheduleConfig
-    command: Sequence[str]
-    digest: Callable[[], str]
-    """The digest of the data; raises StoreError where they cannot be read."""
-    notify: Callable[[str, str], None]
-    """Reports a failure that the run cannot have reported itself: the error, and the log's path."""
-
-
-class _Times(BaseTrigger):
-    """A schedule's times, for APScheduler."""
-
-    def __init__(self, schedule: ScheduleConfig) -> None:
-        self._cron, self._timezone = schedule.times, schedule.timezone
-
-    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
-        return self._cron.next(self._timezone, previous_fire_time or now)
 
 
 class Scheduler:
@@ -156,7 +129,7 @@ class Scheduler:
     def _due_after(self, job: Job, time: datetime, paused: bool) -> None:
         """Have a job run at its first time after one, which may be past."""
         self._paused[job.name] = paused
-        trigger = _Times(job.schedule)
+        trigger = JobTimes(job.schedule)
         self._scheduler.add_job(
             self._due,
             trigger,
@@ -316,7 +289,7 @@ class Scheduler:
             return False
         run, replaced = ScheduledRun(Path(before.log)), name in self._replaced
         ending = run.ending
-        if ending is not None and not ending.stopped:
+        if ending is not None and (ending.status == 0 or not ending.stopped):
             self._ended(self._jobs[name], run, before, ending.status)
             return True
         outcome = {"seconds": run.seconds(before.started) if ending else None, "run": run.name, "log": before.log}

@@ -7,7 +7,7 @@ Invariant: an index names nothing that is not whole, so that whoever fetches has
 that broke off nothing is named, and the next one takes it away. Each attempt at the stage has an index of its own, and
 names only files that it has sent or fetched itself: files of two attempts never mix. Where an index is broken all the
 same, that is reported, and the attempt before it or a fresh start takes its place. It asks of the stage that files
-appear whole, never change, and that the folder is fit to go on from at any time; names that begin with a dot are left
+appear whole, never change, and that the folder is fit to resume from at any time; names that begin with a dot are left
 out (infra/files.py).
 
 The store is written to beside the stage, never in its way: a store that refuses makes the copy older, and is reported.

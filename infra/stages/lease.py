@@ -7,8 +7,8 @@ If-None-Match). The holder renews it every RENEW_S. Another takes it over where 
 renewed for EXPIRES_S by the waiting machine's own clock (machines' clocks are never compared), or at once where its
 process was on this machine and is gone.
 
-NOTE: a holder that stands still for longer than EXPIRES_S loses the lease, and its stage is interrupted once it goes
-on. What it writes until then harms nobody: folders are stored by content, and checkpoints by attempt.
+NOTE: a holder that stands still for longer than EXPIRES_S loses the lease, and its stage is interrupted once it
+continues. What it writes until then harms nobody: folders are stored by content, and checkpoints by attempt.
 """
 
 import _thread

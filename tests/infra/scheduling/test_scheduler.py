@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from infra.scheduling.config import ScheduleConfig
-from infra.scheduling.scheduler import ATTEMPTS, Job, Scheduler
+from infra.scheduling.job import Job
+from infra.scheduling.scheduler import ATTEMPTS, Scheduler
 from infra.scheduling.state import Running, ScheduleError, ScheduleFolder, ScheduleState
 from infra.store.store import StoreError
 
@@ -178,6 +179,17 @@ def test_stopping_ends_the_run_and_the_next_scheduler_continues_it(world: World)
     assert world.folder.read()["nano"].running is None
 
 
+def test_a_run_that_succeeds_though_it_was_to_end_is_done(world: World) -> None:
+    job, log = world.job(), world.folder.folder / "logs" / "before.log"
+    ending = {"status": 0, "ended": time.time(), "stopped": True}
+    world.keep(job, running=Running(reason="time", started=datetime.now(UTC), log=str(log)).model_dump())
+    log.parent.mkdir()
+    log.with_suffix(".status").write_text(json.dumps(ending))
+    with world.scheduler(job):
+        pass
+    assert world.events() == [("succeeded", "time")] and not world.notes()
+
+
 @pytest.mark.parametrize("policy", ["skip", "queue", "replace"])
 def test_a_time_that_was_missed_beside_an_interrupted_run_goes_by_the_policy(world: World, policy: str) -> None:
     job = world.job("0 0 1 1 *", overlap=policy, grace_s=10**9)
@@ -265,7 +277,8 @@ def test_the_run_of_a_scheduler_that_was_killed_is_waited_for(world: World, tmp_
     world.keep(job, requested=True)
     program.write_text(
         "import sys\nfrom pathlib import Path\n"
-        "from infra.scheduling.scheduler import Job, Scheduler\nfrom infra.scheduling.config import ScheduleConfig\n"
+        "from infra.scheduling.scheduler import Scheduler\nfrom infra.scheduling.job import Job\n"
+        "from infra.scheduling.config import ScheduleConfig\n"
         "from infra.scheduling.state import ScheduleFolder\n"
         f"job = Job('nano', 'nano.yaml', ScheduleConfig(cron={NEVER!r}), {list(job.command)!r}, str, print)\n"
         "jobs = iter([[job]])\n"
