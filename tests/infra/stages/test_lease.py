@@ -154,7 +154,7 @@ def test_the_record_of_a_stage_that_was_taken_over_says_so(tmp_path: Path) -> No
     assert record.failure and record.failure.error.startswith("LeaseLost: lost: this process stood still")
 
 
-def test_a_renewal_that_arrived_without_its_answer_is_ours(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_renewal_that_arrived_without_its_answer_counts(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     arrived = threading.Event()
     write = backend.write_if
 
