@@ -80,6 +80,8 @@ def mirrored(backend: Backend, key: str, folder: Path, cache: Path, lease: Lease
     done.set()
     over.set()
     thread.join()
+    if not mirror.may_write():
+        return  # they may be those of an attempt that took the stage over
     try:
         mirror.drop()
     except StoreError as error:

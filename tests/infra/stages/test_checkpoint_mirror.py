@@ -15,6 +15,7 @@ import pytest
 from infra.files import folder_written_aside
 from infra.stages import checkpoint_mirror
 from infra.stages.checkpoint_mirror import Mirror, mirrored
+from infra.stages.lease import Lease
 from infra.store.backend import Backend, StoreError
 from infra.store.open import open_backend
 
@@ -112,6 +113,16 @@ def test_checkpoints_are_copied_beside_the_stage_and_gone_when_it_is_done(
         assert content(there) == content(here)
         save(there, 2)
     assert backend.files(f"checkpoints/{KEY}") == {}
+
+
+def test_an_attempt_that_may_have_been_taken_over_deletes_nothing(backend: Backend, tmp_path: Path) -> None:
+    save(tmp_path / "there" / KEY, 0)
+    Mirror(backend, KEY, tmp_path / "there" / KEY).copy()
+    before = backend.files(f"checkpoints/{KEY}")
+    not_held = Lease(backend, KEY, "run")
+    with mirrored(backend, KEY, tmp_path / "here" / KEY, tmp_path / "cache", not_held):
+        pass
+    assert backend.files(f"checkpoints/{KEY}") == before != {}
 
 
 def test_what_is_on_this_machine_goes_before(backend: Backend, tmp_path: Path) -> None:
