@@ -10,7 +10,7 @@ cd "$(dirname "$0")/stacks"
 terraform -chdir=platform destroy
 
 cd cloud
-bucket=$(terraform output -raw store 2>/dev/null | cut -d/ -f3)
+bucket=$(terraform output -raw store 2>/dev/null | sed -n 's|^s3://\([^/]*\)/.*|\1|p')
 # Only what is protected and still there: where a destroy stopped half-way, an apply of all would make the rest again.
 protected=$(terraform state list |
   sed -n 's/^module\.\(cluster\.aws_eks_cluster\|database\.aws_db_instance\)\.this$/-target=&/p')
