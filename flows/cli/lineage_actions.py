@@ -158,7 +158,8 @@ def schedules() -> "Schedules":
     folder = ScheduleFolder(Path(os.path.abspath(HOME)) / "schedule")
     try:
         states, history = folder.read(), folder.history()
-        at, runs = (folder.states(), folder.scheduler_is_running()) if states else ({}, False)
+        at = folder.states() if states else {}
+        runs = bool(states) and folder.scheduler_is_running()
     except (ScheduleError, OSError) as error:
         return Schedules([], False, str(error))
     made = []
@@ -191,6 +192,8 @@ def schedules() -> "Schedules":
 
 def _next_times(state: "ScheduleState") -> list[str]:
     """The next times by the schedule's clock; none where it is paused."""
-    times = () if state.paused else islice(state.schedule.upcoming(state.handled_until, datetime.now(UTC)), TIMES)
+    if state.paused:
+        return []
     zone = ZoneInfo(state.schedule.timezone)
+    times = islice(state.schedule.upcoming(state.handled_until, datetime.now(UTC)), TIMES)
     return [f"{time.astimezone(zone):%a %Y-%m-%d %H:%M %z}" for time in times]
