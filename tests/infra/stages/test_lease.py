@@ -145,7 +145,7 @@ def test_the_record_of_a_stage_that_was_taken_over_says_so(tmp_path: Path) -> No
     def body(context: StageContext, settings: None) -> StageOutput:
         store.backend.write_text(place, '{"holder": "other"}')
         time.sleep(20)
-        return StageOutput({})
+        return StageOutput({}, {})
 
     runner = StageRunner(store, "run", tmp_path, TrackingConfig(mode="disabled"))
     with pytest.raises(LeaseLost):
