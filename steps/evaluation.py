@@ -62,12 +62,12 @@ def shares(names: Sequence[str], means: Sequence[float], lengths: Sequence[Seque
 
 
 def twins(problems: Sequence[Problem], means: Sequence[float]) -> TwinResult | None:
-    """Problems drawn as images against the same in text, which they name in `extra` as `twin`; None without any."""
+    """Problems drawn as images against the same in text, their twins; None without any."""
     rewards = {problem.id: mean for problem, mean in zip(problems, means, strict=True)}
     pairs = [
-        (rewards[twin], rewards[problem.id])
+        (rewards[problem.twin], rewards[problem.id])
         for problem in problems
-        if problem.images and (twin := problem.extra.get("twin")) in rewards
+        if problem.images and problem.twin in rewards
     ]
     if not pairs:
         return None

@@ -24,8 +24,8 @@ from infra.configs import EngineConfig, TrainerConfig
 from infra.inference.engine import Completion, Engine, Request
 from infra.progress.logs import output, quiet_to
 from infra.training.trainer import Trainer
+from infra.vision.architectures import image_tokens
 from infra.vision.folders import ImageFolders
-from infra.vision.models import image_tokens
 from steps.chat import Chat
 from steps.configs.curation import CurationConfig
 from steps.configs.evaluation import EvaluationConfig
@@ -196,7 +196,7 @@ def chain(model: Path, folder: Path) -> Chain:
             answer=answers[n],
             verifier="math",
             domain="image",
-            extra={"twin": f"t{n}"},
+            twin=f"t{n}",
         )
         for n in range(8)
     ]
