@@ -98,7 +98,7 @@ def models_by_data(name: str, store: str, url: str | None, as_json: bool) -> Non
     """Show which models were trained on a file or prompt.
 
     Models that were made from those count too, and so do all versions of a file. What is not the name of anything is
-    read as a prompt's text or digest.
+    read as a prompt's text or digest, or as the digest of an image.
     """
     from infra.lineage.prompts import models_that_saw_prompt
     from infra.lineage.queries import find_all, is_known, models_that_saw

@@ -82,7 +82,7 @@ class PromptUses:
 
 
 def models_that_saw_prompt(index: LineageIndex, store: Store, prompt: str) -> PromptUses:
-    """Where a prompt was used, by its text or its digest.
+    """Where a prompt was used, by its text or its digest, or an image of prompts, by its digest.
 
     What does not matter in a text is `infra.lineage.prompt_digest`'s; samples of earlier versions are looked up under
     the digest that these gave it.

@@ -75,7 +75,7 @@ class SamplesError(LonghaulError, ValueError):
 def as_digests(prompt: str) -> tuple[str, ...]:
     """A prompt's digests, today's first, from its text; a digest stands for itself alone.
 
-    Of a prompt with images only the digest will do.
+    Of a prompt with images only its digest will do.
     """
     return (prompt,) if re.fullmatch("[0-9a-f]{64}", prompt) else prompt_digests(prompt)
 
@@ -136,10 +136,12 @@ def prompts_of(
 
 
 def prompts_in(store: Store, ref: Ref) -> list[tuple[str, int, int, float | None]]:
-    """Of each prompt: its digest, responses, times trained and mean reward."""
+    """Of each prompt, and of each image in prompts: its digest, responses, times trained and mean reward."""
     with open_samples(store, ref) as samples:
         return samples.execute(
-            "SELECT prompt_digest, count(*), sum(times_trained)::BIGINT, avg(reward) FROM samples "
+            "SELECT digest, count(*), sum(times_trained)::BIGINT, avg(reward) FROM "
+            "(SELECT prompt_digest AS digest, times_trained, reward FROM samples UNION ALL "
+            "SELECT unnest(list_distinct(images)), times_trained, reward FROM samples WHERE images IS NOT NULL) "
             "GROUP BY ALL ORDER BY ALL"
         ).fetchall()
 

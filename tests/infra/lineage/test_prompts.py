@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,26 @@ class Made:
         self.folder, self.index = folder, index
         self.store = open_store(folder / "store")
 
-    def samples(self, *texts: str, outcome: Outcome = "trained", digest: str | None = None) -> Ref:
+    def samples(
+        self, *texts: str, outcome: Outcome = "trained", digest: str | None = None, images: Sequence[str] = ()
+    ) -> Ref:
         """Two responses to each prompt, the first right."""
         place = self.folder / "samples"
         shutil.rmtree(place, ignore_errors=True)
         times_trained = int(outcome == "trained")
         rows = [
             SampleRow(
-                "id", digest or prompt_digest(text), text, "so", 2, "rollout", outcome, times_trained, 0, reward=reward
+                "id",
+                digest or prompt_digest(text, images),
+                text,
+                "so",
+                2,
+                "rollout",
+                outcome,
+                times_trained,
+                0,
+                reward=reward,
+                images=images,
             )
             for text in texts
             for reward in (1.0, 0.0)
@@ -87,6 +99,17 @@ def test_samples_of_an_earlier_version_are_found_by_the_text(made: Made) -> None
     assert made.models_of("How many Mb are 3 Gb?") == made.models_of(earlier) == (["old:rl"], [])
     assert len(samples_of(made.store, samples, prompt="How many Mb are 3 Gb?")) == 2
     assert samples_of(made.store, samples, prompt="How many are 3 Gb?") == []
+
+
+def test_an_images_digest_leads_to_the_models_that_saw_it(made: Made) -> None:
+    circle, square = ("c" * 64, "d" * 64)
+    samples = made.samples("How many?", "And now?", images=[circle, circle, square])
+    record = made.stage("seen", "vanilla_sft", samples)
+    made.stage("seen", "rl", made.samples("one"), record.outputs["model"])
+    assert made.models_of(circle) == made.models_of(square) == (["seen:vanilla_sft"], ["seen:rl"])
+    assert made.models_of("How many?") == ([], []), "the same words without the images make a different prompt"
+    (use,) = models_that_saw_prompt(made.index, made.store, circle).uses
+    assert (use.responses, use.times_trained, use.mean_reward) == (4, 4, 0.5)
 
 
 def test_a_prompt_whose_responses_were_all_dropped_trained_nothing_but_is_listed(made: Made) -> None:
