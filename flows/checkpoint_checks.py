@@ -9,6 +9,7 @@ from typing import Any
 from infra.errors import LonghaulError
 from infra.inference.context import check_context, text_config
 from infra.store.source import Source
+from infra.vision.architectures import reads_images
 from steps.checkpoint_context import check_raised_context
 from steps.configs.data_source import ROLES
 from steps.configs.import_checkpoint import ImportConfig
@@ -44,15 +45,31 @@ def _check(folder: Path, recipe: Recipe) -> None:
         check_context(folder, recipe.engine)
     else:
         check_raised_context(config, own.context_length, own.rope_theta)
-    if "vision_config" not in config and (place := first_image(recipe)):
-        raise LonghaulError(
-            f"{place} has an image, and the model of import_checkpoint.checkpoint reads text alone: name a checkpoint "
-            "that reads images, or leave such rows out"
-        )
+    if fault := _images_fault(config, recipe):
+        raise LonghaulError(fault)
     text = text_config(config)
     queries = int(text["num_attention_heads"])
     if problem := recipe.trainer.uneven_heads(queries, int(text.get("num_key_value_heads") or queries)):
         raise LonghaulError(problem)
+
+
+def images_fault(recipe: Recipe) -> str | None:
+    """Why the recipe's data are not for its checkpoint: they have images and it reads text alone. None where its
+    config.json cannot be read here."""
+    folder = _folder(recipe.import_checkpoint)
+    try:
+        return None if folder is None else _images_fault(json.loads((folder / "config.json").read_bytes()), recipe)
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def _images_fault(config: Any, recipe: Recipe) -> str | None:
+    if reads_images(config) or not (place := first_image(recipe)):
+        return None
+    return (
+        f"{place} has an image, and the model of import_checkpoint.checkpoint reads text alone: name a checkpoint that "
+        "reads images, or leave such rows out"
+    )
 
 
 _ROWS = 1000

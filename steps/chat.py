@@ -19,8 +19,8 @@ from transformers import AutoTokenizer
 
 from infra.images import stored_digest
 from infra.inference.end_tokens import end_tokens
+from infra.vision.architectures import folder_reads_images
 from infra.vision.folders import ImageFolders
-from infra.vision.models import folder_reads_images
 from infra.vision.processor import ImageReader
 from steps.control_tokens import ControlTokens
 from steps.problem import Example, Problem, Prompt, images_of, text_of

@@ -24,7 +24,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from infra.inference.context import longest_context
 from infra.inference.end_tokens import end_tokens
-from infra.vision.models import IMAGE_MODELS, is_other_image_model, model_class, reads_images
+from infra.vision.architectures import IMAGE_MODELS, reads_images
+from infra.vision.models import is_other_image_model, model_class
 from steps.checkpoint_files import INDEX, SINGLE, TOKENIZERS, belongs
 from steps.checkpoint_forward import check_forward, check_trainable
 from steps.checkpoint_images import ImageCheck, check_images

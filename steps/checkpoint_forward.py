@@ -16,7 +16,8 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from infra.training.attention import PACKED
 from infra.training.chunked_head import without
-from infra.vision.models import attention, image_tokens, model_class
+from infra.vision.architectures import image_tokens
+from infra.vision.models import attention, model_class
 from steps.checkpoint_refused import CheckpointRefused, refusing
 
 LEAK = {torch.float32: 1e-4, torch.float64: 1e-4}

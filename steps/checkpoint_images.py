@@ -16,7 +16,8 @@ from transformers import AutoConfig
 from infra.training.attention import PACKED
 from infra.training.chunked_head import without
 from infra.training.images import RowImages
-from infra.vision.models import attention, image_tokens
+from infra.vision.architectures import image_tokens
+from infra.vision.models import attention
 from infra.vision.processor import ImageReader, ReadImage
 from steps.checkpoint_forward import LEAK, LEAK_16_BIT, ROUNDING, ROUNDING_16_BIT, load_model
 from steps.checkpoint_refused import CheckpointRefused, refusing

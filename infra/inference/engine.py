@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from infra.inference.context import check_context
 from infra.inference.end_tokens import end_tokens
 from infra.inference.repetition import INTERVAL, Repetition, repeats
 from infra.inference.sizes import check_kv_cache
-from infra.vision.models import folder_reads_images, image_tokens
+from infra.vision.architectures import folder_reads_images, image_tokens
 from infra.vision.processor import open_image
 
 
@@ -97,6 +98,10 @@ def check_room(index: int, request: Request, config: EngineConfig) -> int:
     return room
 
 
+_opened = lru_cache(maxsize=8)(open_image)
+"""Responses to one prompt are asked for one after another: its images are decoded once."""
+
+
 def _prompt(request: Request) -> Any:
     """A request as vLLM takes it.
 
@@ -109,7 +114,7 @@ def _prompt(request: Request) -> Any:
         return TokensPrompt(prompt_token_ids=list(request.tokens))
     return TokensPrompt(
         prompt_token_ids=list(request.tokens),
-        multi_modal_data={"image": [open_image(image) for image in request.images]},
+        multi_modal_data={"image": [_opened(image) for image in request.images]},
         multi_modal_uuids={"image": [image.stem for image in request.images]},
     )
 
