@@ -4,6 +4,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from infra.progress.tasks import task
@@ -75,18 +76,21 @@ class DataCheck:
         return asdict(self) | {"usable": self.usable}
 
 
-def check_data(recipe: Recipe, sources: Mapping[str, Source], chat: Chat | None, examples_shown: int) -> DataCheck:
+def check_data(
+    recipe: Recipe, sources: Mapping[str, Source], chat: Chat | None, examples_shown: int, folder: Path
+) -> DataCheck:
     """Read all data of a recipe.
 
     Args:
         sources: what was brought, by the recipe's keys.
         chat: the chat format of the recipe's checkpoint; without it there are no lengths.
         examples_shown: first rows of each role to show.
+        folder: where the rows' images go, and `chat` finds them.
 
     Raises MalformedRow for a file that cannot be read to its end, and for a source without rows.
     """
     stopping: list[MalformedRow] = []
-    sets = make_data_sets(recipe.data, sources, recipe.seed, stopping.append)
+    sets = make_data_sets(recipe.data, sources, recipe.seed, stopping.append, folder)
     check = DataCheck(
         roles={},
         sources=[

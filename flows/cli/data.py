@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows.checkpoint_checks import images_fault
 from flows.cli.command import Group
 from flows.cli.overrides import load_with_overrides
 from flows.cli.terminal import json_option, printable, set_option, warn
@@ -56,7 +57,9 @@ def check(recipe: str, settings: Sequence[str], rows: int, refused: int, as_json
     with tempfile.TemporaryDirectory() as folder:
         resolved = STAGES["data"].sources(loaded, HOME / "cache" / "file_digests.json")
         sources = {key: bring(one, Path(folder) / key) for key, one in resolved.items()}
-        result = check_data(loaded, sources, _chat(loaded, Path(folder) / "tokenizer"), rows)
+        read = Path(folder) / "read"
+        result = check_data(loaded, sources, _chat(loaded, Path(folder) / "tokenizer", read), rows, read)
+    result.stops += [fault] if (fault := images_fault(loaded)) else []
     if as_json:
         plain = result.plain()
         plain["refused"] = {"count": len(result.refused), "first": result.refused[:refused]}
@@ -67,9 +70,11 @@ def check(recipe: str, settings: Sequence[str], rows: int, refused: int, as_json
         sys.exit(1)
 
 
-def _chat(recipe: "Recipe", folder: Path) -> "Chat | None":
-    """The chat format of the recipe's checkpoint, of which everything but the weights is brought."""
+def _chat(recipe: "Recipe", folder: Path, data: Path) -> "Chat | None":
+    """The chat format of the recipe's checkpoint, of which everything but the weights is brought; `data` is where the
+    rows' images will lie."""
     from infra.store.sources import bring
+    from infra.vision.folders import ImageFolders
     from steps.chat import Chat
     from steps.checkpoint_prompt import read_template, write_prompt, write_template
 
@@ -88,7 +93,7 @@ def _chat(recipe: "Recipe", folder: Path) -> "Chat | None":
         if CHAT_TEMPLATE in resolved:
             write_template(copy, read_template(bring(resolved[CHAT_TEMPLATE], folder / "template").path))
         write_prompt(copy, recipe.import_checkpoint, lambda text: None)
-        return Chat(copy)
+        return Chat(copy, ImageFolders((data,)))
     except Exception as error:  # transformers raises many kinds for a folder without a whole tokenizer
         warn(f"lengths are left out: the checkpoint's tokenizer cannot be read ({' '.join(str(error).split())[:200]})")
         return None

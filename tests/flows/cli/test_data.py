@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from flows.cli.main import main
 from tests.hub_server import Hub, serve
@@ -95,6 +96,26 @@ def test_all_refused_rows_are_counted_and_the_first_are_shown(tmp_path: Path) ->
 def test_data_with_which_a_run_would_end_are_said_to_be_so(tmp_path: Path, roles: dict[str, Any], reason: str) -> None:
     result = check(recipe(tmp_path, **roles))
     assert result.exit_code == 1 and f"a run would end: {reason}" in result.stderr, result.output
+
+
+@pytest.mark.parametrize("sees", [True, False])
+def test_rows_with_images_are_counted_for_a_model_that_reads_them_and_end_a_run_for_others(
+    tmp_path: Path, sees: bool
+) -> None:
+    Image.new("RGB", (48, 32), "red").save(tmp_path / "red.png")
+    rows = [{"problem": "<image>How many?", "images": ["red.png"], "answer": "0"}]
+    one = {"path": str(tmp_path / "seen.jsonl"), "name": "train", "format": "easyr1", "images": str(tmp_path)}
+    (tmp_path / "seen.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    base = f"steps/nano_world/{'vision_checkpoint' if sees else 'checkpoint'}"
+    settings = [f"data.sources.train=[{json.dumps(one)}]", f"import_checkpoint.checkpoint={base}"]
+    result = check(recipe(tmp_path), *(word for setting in settings for word in ("--set", setting)), "--json")
+    assert result.exit_code == (0 if sees else 1), result.output
+    report = json.loads(result.stdout)
+    if sees:
+        # 6 tokens of the image among them.
+        assert report["stops"] == [] and report["roles"]["train"]["prompts"]["longest"] > 12
+    else:
+        assert any("has an image, and the model of import_checkpoint.checkpoint" in stop for stop in report["stops"])
 
 
 def test_what_curation_leaves_out_does_not_end_a_run(tmp_path: Path) -> None:
