@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from flows.cli.command import Command
-from flows.cli.terminal import fail, printable, store_option
+from flows.cli.terminal import printable, store_option
 from flows.home import HOME, open_store
 from infra.environment import engine_environment
+from infra.errors import LonghaulError
 
 if TYPE_CHECKING:
     from steps.problem import Problem
@@ -76,14 +77,21 @@ def sample(
             chat = Chat(folder, ImageFolders((Path(scratch),)))
             longest = longest_context(json.loads((folder / "config.json").read_bytes()))
             context = EngineConfig().context
-            engine = Engine(folder, EngineConfig(max_sequences=1, context=min(context, longest or context)))
-        except Exception as error:  # transformers and vLLM raise many kinds for a folder that is not a whole model
-            reason = " ".join(str(error).split())[:300]
-            fail(f"{folder} is not a model that can be loaded: {reason} (log: {HOME / 'sample.log'})")
+            context = min(context, longest or context)
+        except Exception as error:  # transformers raises many kinds for a folder that is not a whole model
+            raise _not_loaded(folder, error) from error
         try:
             prompt = chat.read(_problem(question, images, Path(scratch)))
         except ValueError as error:
-            fail(str(error))
+            raise LonghaulError(str(error)) from error
+        if len(prompt) >= context:
+            raise LonghaulError(
+                f"the question has {len(prompt)} tokens, and the model's context is {context} here: shorten it"
+            )
+        try:
+            engine = Engine(folder, EngineConfig(max_sequences=1, context=context))
+        except Exception as error:  # vLLM, too
+            raise _not_loaded(folder, error) from error
         start = prompt.tokens if prompt.unexpanded is None else prompt.unexpanded
         if show_prompt and not as_json:
             output.write(printable(str(chat.tokenizer.decode(start))) + "\n")
@@ -111,13 +119,25 @@ def sample(
         click.echo()
 
 
+def _not_loaded(folder: Path, error: Exception) -> LonghaulError:
+    reason = " ".join(str(error).split())[:300]
+    return LonghaulError(f"{folder} is not a model that can be loaded: {reason} (log: {HOME / 'sample.log'})")
+
+
 def _problem(question: str, images: tuple[Path, ...], folder: Path) -> "Problem | str":
     """The question, with images from files before it, which are stored below a folder. Raises UnreadableImage."""
-    from infra.images import ImageLimits, read_image, store_image
+    from infra.images import ImageLimits, UnreadableImage, read_image, store_image
     from steps.problem import Part, Problem
 
     if not images:
         return question
-    addresses = [store_image(read_image(path.name, path.parent, ImageLimits()), folder) for path in images]
-    parts = [*(Part(type="image", image=address) for address in addresses), Part(type="text", text=question)]
+    parts = []
+    for path in images:
+        file = path.resolve()  # the user may name a link to anywhere
+        try:
+            image = read_image(file.name, file.parent, ImageLimits())
+        except UnreadableImage as error:
+            raise UnreadableImage(f"{path}: {error}") from error
+        parts.append(Part(type="image", image=store_image(image, folder)))
+    parts.append(Part(type="text", text=question))
     return Problem(id="question", prompt=tuple(parts), answer="-", verifier="math")
