@@ -100,7 +100,7 @@ def store_image(image: "Image", folder: Path) -> str:
     return address
 
 
-def load_stored(folder: Path, address: str) -> "Image":
+def load_stored(folder: Path, address: str, max_pixels: int = LARGEST.max_pixels) -> "Image":
     """The RGB image at a stored address below a folder, with exactly the pixels that its address promises.
 
     Raises UnreadableImage for another kind of address, a file that is missing or broken, and for other pixels.
@@ -109,7 +109,8 @@ def load_stored(folder: Path, address: str) -> "Image":
     if digest is None:
         raise UnreadableImage(f"{address[:100]!r} is not the address of a stored image ({FOLDER}/<digest>.png)")
     try:
-        image = _decode(_read_file(address, folder, LARGEST.max_bytes), LARGEST, ("PNG",))
+        limits = ImageLimits(LARGEST.max_bytes, max_pixels, LARGEST.max_side)
+        image = _decode(_read_file(address, folder, limits.max_bytes), limits, ("PNG",))
     except UnreadableImage as error:
         raise UnreadableImage(f"{folder / address}: {error}") from error
     if (actual := pixel_digest(image)) != digest:

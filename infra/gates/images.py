@@ -6,12 +6,15 @@ from infra.images import ImageLimits, UnreadableImage, load_stored, read_image, 
 
 
 def image_fault(address: str, folder: str, max_bytes: int, max_pixels: int) -> str | None:
-    """Why an image cannot be used; None where it decodes. A file's name is taken from `folder`."""
+    """Why an image cannot be used; None where it decodes. A file's name is taken from `folder`.
+
+    Of a stored image only the pixels are limited: its file, a PNG, may be larger than the one that it was made of.
+    """
     try:
-        limits = ImageLimits(max_bytes, max_pixels)
-        image = read_image(address, Path(folder), limits)
-        if stored_digest(address) is not None:
-            load_stored(Path(folder), address)
+        if stored_digest(address) is None:
+            image = read_image(address, Path(folder), ImageLimits(max_bytes, max_pixels))
+        else:
+            image = load_stored(Path(folder), address, max_pixels)
     except UnreadableImage as error:
         return str(error)
     image.close()

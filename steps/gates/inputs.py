@@ -52,13 +52,12 @@ def vanilla_sft(context: StageContext, settings: Settings[SftConfig]) -> None:
         gates.test_problems()
         examples = load_examples(data / "sft.jsonl")
         if examples or not settings.own.expansion.problems:  # otherwise all are sampled
-            gates.examples(
-                "SFT examples",
-                examples,
-                _chat(context),
-                room,
-            )
-        gates.problems("problems to expand on", load_problems(data / "train.jsonl"))
+            gates.examples("SFT examples", examples, _chat(context), room)
+        problems = load_problems(data / "train.jsonl")
+        if seen := next((problem for problem in problems if problem.images), None):
+            # A model of text alone is not trained first: later stages read these problems.
+            _chat(context).read(seen)
+        gates.problems("problems to expand on", problems)
 
 
 def curation(context: StageContext, settings: Settings[object]) -> None:
@@ -83,12 +82,7 @@ def long_cot_sft(context: StageContext, settings: Settings[LongCotConfig]) -> No
     paths = load_paths(context.inputs)
     with Gates(context, settings.gates) as gates:
         gates.test_problems()
-        gates.examples(
-            "long paths",
-            paths,
-            _chat(context),
-            settings.own.phase.sequence_length,
-        )
+        gates.examples("long paths", paths, _chat(context), settings.own.phase.sequence_length)
         _prompts(context, gates)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from infra.lineage.prompt_digest import prompt_digest
 from steps.chat import Chat
-from steps.problem import Example, Problem, digest_of, images_of, text_of
+from steps.problem import Example, Problem, Prompt, digest_of, images_of, text_of
 
 Columns = Mapping[str, Sequence[Any]]
 """A table: the values of each column, in the same order of rows."""
@@ -23,7 +23,7 @@ def problem_frame(problems: Sequence[Problem]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "id": [problem.id for problem in problems],
-            "text": [problem.text for problem in problems],
+            "text": [_words(problem.prompt) for problem in problems],
             "verifier": [problem.verifier for problem in problems],
             "difficulty": [problem.difficulty for problem in problems],
             "domain": [problem.domain for problem in problems],
@@ -46,7 +46,7 @@ def example_frame(examples: Sequence[Example], chat: Chat) -> pd.DataFrame:
     rows = [
         {
             "id": f"{place}:{example.problem_id}",
-            "prompt": text_of(prompt),
+            "prompt": _words(prompt),
             "response": response,
             "kind": example.kind,
             "source": example.source,
@@ -120,6 +120,12 @@ def held_out_parameters(problems: Sequence[Problem]) -> dict[str, Any]:
         "held_out_texts": [(problem.id, problem.text) for problem in problems if not problem.images],
         "held_out_images": [(problem.id, image) for problem in problems for image in problem.images],
     }
+
+
+def _words(prompt: Prompt) -> str:
+    """A prompt's text. One of images alone is not blank."""
+    text = text_of(prompt)
+    return text if text.strip() or not images_of(prompt) else "(images alone)"
 
 
 def frame_of(columns: Columns) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from steps.gates.parsers import parsers
 from steps.gates.parsers import tests_fault as fault_of_tests
 from steps.gates.tables import example_frame, frame_of, held_out_parameters, problem_frame
 from steps.nano_world.world import NanoWorld, generate
-from steps.problem import Example, FunctionTests, Part, Problem, save_rows
+from steps.problem import Example, FunctionTests, Problem, save_rows
 from steps.recipe import load_recipe
 from steps.rewards.labelled import Labelled, labelled_table
 from steps.rewards.math.pool import MathPool
@@ -142,8 +142,6 @@ def test_one_broken_problem_stops_the_stage_and_is_named(
     context: Any, broken: dict[str, Any], expectation: str
 ) -> None:
     problems = [problem(place, **(broken if place == 5 else {})) for place in range(12)]
-    if "image" in str(broken):
-        problems[5] = problems[5].model_copy(update={"prompt": (Part(type="text", text="What?"), *problems[5].prompt)})
     with Gates(context, SUITE) as gates, pytest.raises(GateFailed, match=r"gate 'RL prompts' failed") as error:
         gates.problems("RL prompts", problems)
     only = only_broken(error.value.result)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from infra.gates.images import image_fault
+from infra.images import store_image
 
 
 def encoded(format: str = "PNG", size: tuple[int, int] = (8, 6)) -> bytes:
@@ -45,6 +46,15 @@ def test_a_whole_image_decodes_from_a_file_and_from_a_uri(tmp_path: Path, format
     (tmp_path / "images" / "one").write_bytes(encoded(format))
     assert fault("images/one", tmp_path) is None
     assert fault(as_uri(encoded(format)), tmp_path) is None
+
+
+def test_of_a_stored_image_the_pixels_are_limited_and_not_its_file(tmp_path: Path) -> None:
+    """A PNG has more bytes than the JPEG that it was made of."""
+    address = store_image(Image.effect_noise((60, 60), 50).convert("RGB"), tmp_path)
+    assert fault(address, tmp_path, max_bytes=1_000) is None
+    assert "at most 3,000 are allowed" in str(fault(address, tmp_path, max_pixels=3_000))
+    (tmp_path / address).write_bytes(encoded())
+    assert "the file was changed" in str(fault(address, tmp_path))
 
 
 @pytest.mark.parametrize(
