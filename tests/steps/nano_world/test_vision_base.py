@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
+from infra.vision.processor import ImageReader
 from steps.nano_world.drawn_text import draw_text
-from steps.nano_world.pretrain_vision import Words, evaluate
+from steps.nano_world.pictures import SCENES
+from steps.nano_world.pretrain_vision import Words, evaluate, patches
 from steps.nano_world.vision_base import IMAGE, TEXT_BASE, vision_model, vision_tokenizer, write_base
 from steps.nano_world.world import DOMAINS, make_task
 
@@ -60,6 +62,16 @@ def test_the_shipped_one_reads_texts_that_it_was_not_trained_on() -> None:
     rng = Random(9)
     texts = [draw_text(make_task(rng, rng.choice(DOMAINS), True).problem.text) for _ in range(8)]
     assert evaluate(model.model.visual, words, texts) > 0.9
+
+
+def test_the_tower_was_trained_on_what_the_processor_makes_of_a_picture() -> None:
+    reader = ImageReader(SHIPPED)
+    pictures = [make(Random(place), 3).picture for place, make in enumerate(SCENES.values())]
+    for picture in [*pictures, draw_text(make_task(Random(9), DOMAINS[0], True).problem.text)]:
+        pixels, grid = patches(picture)
+        read = reader.process(picture.image, "a picture").pixels
+        torch.testing.assert_close(read["pixel_values"], pixels, atol=1e-6, rtol=0)
+        assert read["image_grid_thw"].tolist() == [list(grid)]
 
 
 def test_it_is_small(base: Path) -> None:
