@@ -39,6 +39,8 @@ class Part(BaseModel):
     def _holds_what_it_says(self) -> "Part":
         if getattr(self, self.type) is None:
             raise ValueError(f"a part of type {self.type!r} needs the field {self.type!r}")
+        if self.text is not None and self.image is not None:
+            raise ValueError("a part is text or an image: make two of it")
         return self
 
 

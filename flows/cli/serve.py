@@ -11,8 +11,8 @@ from flows.home import open_store
 from infra.environment import engine_environment
 from infra.images import ImageLimits
 
-IMAGES = '{"image": 16}'
-"""Most images of one conversation."""
+MEDIA = '{"image": 16, "video": 0}'
+"""Most images and videos of one conversation."""
 
 
 @click.command(cls=Command)
@@ -59,11 +59,11 @@ def serve(model: str, store: str, host: str, port: int, name: str | None, contex
         cache = sizes.kv_cache if sizes else 256 * 2**20
         context = sizes.context if sizes else context
         command += ["--enforce-eager", "--dtype", "float32", "--kv-cache-memory-bytes", str(cache)]
-    from infra.vision.models import folder_reads_images
+    from infra.vision.architectures import folder_reads_images
 
     if folder_reads_images(folder):
         # Images come as data: URIs; nothing is fetched, and no file is read, on anybody's word.
-        command += ["--allowed-media-domains", "nothing.invalid", "--limit-mm-per-prompt", IMAGES]
+        command += ["--allowed-media-domains", "nothing.invalid", "--limit-mm-per-prompt", MEDIA]
         environment.setdefault("VLLM_MAX_IMAGE_PIXELS", str(ImageLimits().max_pixels))
     command += ["--max-model-len", str(context)] if context else []
     os.execve(sys.executable, command, environment)
