@@ -172,6 +172,10 @@ class Engine:
                 "worker_extension_cls": "infra.weights.weight_transfer.WorkerExtension",
             }
         self.config = config
+        self._reads_images = folder_reads_images(model)
+        if self._reads_images:
+            # vLLM would keep memory for videos, which are longer than any image.
+            options["limit_mm_per_prompt"] = {"video": 0}
         # Where no prompt can be longer than a forward pass, none is cut for the sake of others on a CPU.
         chunked = config.context > config.batched_tokens()
         self._backend = _transfer_backend(config, transport)
@@ -188,7 +192,6 @@ class Engine:
         if chunked and not cuda:
             self.llm.collective_rpc(spare_generators)
         self.llm.init_weight_transfer_engine({"init_info": {}})
-        self._reads_images = folder_reads_images(model)
         # Where one were sampled, the model would look for an image that is not there.
         self._never_sampled = dict.fromkeys(image_tokens(model), -math.inf) or None
         self._tokenizer = self.llm.get_tokenizer()
