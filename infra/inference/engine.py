@@ -119,6 +119,16 @@ def _prompt(request: Request) -> Any:
     )
 
 
+def _check_expansion(request: Request, read: Sequence[int] | None) -> None:
+    """Raises RuntimeError where the engine made other tokens of images than the trainer will read."""
+    if request.images and len(read or ()) != request.length:
+        names = ", ".join(image.name for image in request.images)
+        raise RuntimeError(
+            f"the engine reads {len(read or ())} tokens of a prompt with images ({names}), and the checkpoint's "
+            f"processor makes it {request.length}: vLLM and transformers expand images in different ways"
+        )
+
+
 def _transfer_backend(config: EngineConfig, transport: Transport) -> str:
     """The name of the vLLM backend that brings weights in. Registers the one here: all of vLLM's own need a GPU."""
     from vllm.config.weight_transfer import WeightTransferConfig  # noqa: F401  (vLLM's import order)
@@ -237,6 +247,7 @@ class Engine:
             if not isinstance(output, RequestOutput):
                 continue
             running = self._running[output.request_id]
+            _check_expansion(running.request, output.prompt_token_ids)
             part = output.outputs[0]
             running.tokens += part.token_ids
             running.logprobs += _sampled_logprobs(part.logprobs)
