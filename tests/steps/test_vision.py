@@ -36,6 +36,10 @@ def test_a_response_that_was_cut_continues_as_if_it_had_not_been(updates: tuple[
     assert updates[1]["continued"] and not updates[1]["forbidden"]
 
 
+def test_an_image_of_which_engine_and_trainer_make_different_tokens_is_noticed(updates: tuple[Path, Any]) -> None:
+    assert updates[1]["noticed"]
+
+
 def test_text_and_images_go_through_supervised_training_curation_evaluation_and_rl(model: Path, tmp_path: Path) -> None:
     results = run("chain", model, tmp_path)
     assert results["disagreement"] < 1e-4 and results["mismatch"] < 1e-4

@@ -105,6 +105,8 @@ class Updates(TypedDict):
     """Whether responses that were cut and continued are those that were not."""
     forbidden: bool
     """Whether a token that stands for an image was sampled."""
+    noticed: bool
+    """Whether the engine stops where it makes other tokens of an image than it was told."""
     sampled: list[Any]
     """[[tokens, log-probabilities], …] after the last update."""
 
@@ -146,12 +148,18 @@ def updates(model: Path, folder: Path, count: int = 3, dtype: Any = "float32") -
         begin + cut.tokens[: 12 - len(begin)] == one.tokens for begin, cut, one in zip(begun, rest, whole, strict=True)
     )
     forbidden = {token for one in [*done, *whole] for token in one.tokens} & set(image_tokens(model))
+    try:
+        engine.generate_all([replace(_requests(chat, all_prompts)[0], image_tokens=1)])
+        noticed = False
+    except RuntimeError:
+        noticed = True
     engine.close()
     return {
         "mismatches": mismatches,
         "losses": losses,
         "continued": continued,
         "forbidden": bool(forbidden),
+        "noticed": noticed,
         "sampled": [[one.tokens, one.logprobs] for one in done],
     }
 
