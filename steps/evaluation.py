@@ -67,7 +67,7 @@ def twins(problems: Sequence[Problem], means: Sequence[float]) -> TwinResult | N
     pairs = [
         (rewards[problem.twin], rewards[problem.id])
         for problem in problems
-        if problem.images and problem.twin in rewards
+        if problem.images and problem.twin is not None and problem.twin in rewards
     ]
     if not pairs:
         return None
