@@ -87,6 +87,7 @@ class NanoWorldConfig(BaseModel):
     vision: VisionConfig | None = Field(
         None,
         description="Problems with an image in addition to the numbers above; without the section there are none.",
+        exclude_if=lambda value: value is None,
     )
 
     @model_validator(mode="after")
@@ -192,7 +193,12 @@ class DataConfig(BaseModel):
 
     nano_world: NanoWorldConfig | None = Field(None, description="Generate the nano world.")
     sources: SourcesConfig | None = Field(None, description="Read data sets.")
-    images: ImagesConfig = Field(ImagesConfig(), description="Limits of the rows' images.")
+    images: ImagesConfig = Field(
+        ImagesConfig(),
+        description="Limits of the rows' images.",
+        # What a recipe of text says, and its key, is as without images.
+        exclude_if=lambda value: value == ImagesConfig(),
+    )
     instructions: dict[str, str] = Field(
         {},
         description="By domain of a problem, or by verifier (math, code, custom) for the other domains, what is added "

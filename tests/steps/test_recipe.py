@@ -55,6 +55,11 @@ def test_every_recipe_that_ships_is_accepted(path: Path) -> None:
     assert load_recipe(path).name == path.stem
 
 
+def test_a_recipe_of_text_has_nothing_of_images_in_its_keys() -> None:
+    said = load_recipe(CONFIGS / "nano.yaml").model_dump_json()
+    assert not any(word in said for word in ('"vision"', '"images"', '"freeze"'))
+
+
 def test_what_a_recipe_says_is_what_the_code_reads() -> None:
     recipe = check_recipe(changed(rl__tau=0.25, long2short__dpo__beta=0.3, seed=7), "test.yaml")
     assert (recipe.rl.tau, recipe.long2short.dpo.beta, recipe.seed) == (0.25, 0.3, 7)
