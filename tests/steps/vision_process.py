@@ -106,7 +106,7 @@ class Updates(TypedDict):
     forbidden: bool
     """Whether a token that stands for an image was sampled."""
     noticed: bool
-    """Whether the engine stops where it makes other tokens of an image than it was told."""
+    """Whether the engine stops where it makes more or fewer tokens of an image than the request says."""
     sampled: list[Any]
     """[[tokens, log-probabilities], …] after the last update."""
 
