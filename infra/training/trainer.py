@@ -35,7 +35,8 @@ from infra.training.images import RowImages
 from infra.training.operators import load_operators
 from infra.training.out_of_memory import named_when_out_of_memory
 from infra.training.sequence import RowPart, SequenceGroup, check_heads
-from infra.vision.models import attention, folder_reads_images, freeze, image_tokens, model_class
+from infra.vision.architectures import folder_reads_images, image_tokens
+from infra.vision.models import attention, freeze, model_class
 from infra.weights.checkpoint_engine import Sockets, WeightServer
 
 Head = Literal["next_token", "value"]
