@@ -245,7 +245,13 @@ def test_a_stage_that_is_killed_half_way_asks_only_for_what_is_missing(
 
     with chat_server(script) as server:
         command = [sys.executable, "-c", KILLED, server.url, str(tmp_path), str(base)]
-        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            # The tests themselves may run in the background of a shell, which ignores Ctrl-C there.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         finished = tmp_path / "checkpoints" / "answers"
         while len(list(finished.glob("*.json"))) < 10:
             assert process.poll() is None
