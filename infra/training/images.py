@@ -15,7 +15,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from infra.configs import TrainerConfig
+from infra.errors import LonghaulError
 from infra.training.attention import Lengths
+from infra.vision.architectures import folder_reads_images
+from infra.vision.models import freeze
 from infra.vision.processor import ImageReader, ReadImage, join_pixels
 
 
@@ -115,3 +119,30 @@ class RowImages:
     def _choose(self, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
         # Nothing of the blank image's features, which still lead back to the tower's weights.
         return tuple(parts[place] for place in self._order) or (parts[0][:0],)
+
+
+def images_of(module: Any, model: Path, config: TrainerConfig, *, values: bool) -> RowImages | None:
+    """The images of a model's rows, and what `config` freezes taken out of training; None where it reads text alone.
+
+    Args:
+        module: the model that was loaded from the folder `model`.
+        values: whether it ends in one number for a row.
+
+    Raises LonghaulError, with the key's name, for what is not done with images, or with text alone.
+    """
+    if not folder_reads_images(model):
+        if config.freeze != "none":
+            raise LonghaulError(f"freeze is {config.freeze}, and the model of {model} reads text alone: set it to none")
+        return None
+    if values:
+        raise LonghaulError(
+            "reward_models: a classic reward model is not made of a model that reads images: take the section out, and "
+            "set rl.reward to rules"
+        )
+    if config.sequence_parallel > 1:
+        raise LonghaulError(
+            f"trainer.sequence_parallel is {config.sequence_parallel}, and rows of a model that reads images are not "
+            "shared by ranks: set it to 1"
+        )
+    freeze(module.named_parameters(), config.freeze)
+    return RowImages(module, model)

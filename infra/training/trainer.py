@@ -31,12 +31,12 @@ from infra.errors import LonghaulError
 from infra.files import folder_written_aside
 from infra.training.attention import PACKED, Lengths
 from infra.training.chunked_head import with_chunked_head, without
-from infra.training.images import RowImages
+from infra.training.images import images_of
 from infra.training.operators import load_operators
 from infra.training.out_of_memory import named_when_out_of_memory
 from infra.training.sequence import RowPart, SequenceGroup, check_heads
-from infra.vision.architectures import folder_reads_images, image_tokens
-from infra.vision.models import attention, freeze, model_class
+from infra.vision.architectures import image_tokens
+from infra.vision.models import attention, model_class
 from infra.weights.checkpoint_engine import Sockets, WeightServer
 
 Head = Literal["next_token", "value"]
@@ -46,20 +46,6 @@ _GENERATION = "generation_config.json"
 
 PADDING = 0
 """The token that rows are filled up with."""
-
-
-def _check_images(config: TrainerConfig, head: Head) -> None:
-    """Refuse what is not done for models that read images. Raises LonghaulError, with the key's name."""
-    if head == "value":
-        raise LonghaulError(
-            "reward_models: a classic reward model is not made of a model that reads images: take the section out, and "
-            "set rl.reward to rules"
-        )
-    if config.sequence_parallel > 1:
-        raise LonghaulError(
-            f"trainer.sequence_parallel is {config.sequence_parallel}, and rows of a model that reads images are not "
-            "shared by ranks: set it to 1"
-        )
 
 
 class LossNotFinite(RuntimeError):
@@ -149,11 +135,7 @@ class Trainer:
         self._left_out = image_tokens(model) if head == "next_token" else ()
         chunk = config.logit_chunk_tokens if head == "next_token" else None
         self._chunked = None if chunk is None else with_chunked_head(module, chunk, self._left_out)
-        self._images: RowImages | None = None
-        if folder_reads_images(model):
-            _check_images(config, head)
-            freeze(module.named_parameters(), config.freeze)
-            self._images = RowImages(module, model)
+        self._images = images_of(module, model, config, values=head == "value")
         if config.gradient_checkpointing:
             _checkpoint_layers(module, config.offload_activations and torch.cuda.is_available())
         self.engine, *_ = deepspeed.initialize(
@@ -254,7 +236,8 @@ class Trainer:
         inputs: dict[str, Any] = {"position_ids": part.positions}
         if self._images is not None:
             read = [self._images.reader.read(image) for image in images]
-            blank = self.world > 1 or self.config.zero_stage > 0
+            # Of a frozen language model a row without images would have no gradients at all.
+            blank = self.world > 1 or self.config.zero_stage > 0 or self.config.freeze == "language"
             inputs = self._images.inputs(part.tokens, part.positions, part.example_lengths, read, blank)
         elif images:
             raise LonghaulError(

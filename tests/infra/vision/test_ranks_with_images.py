@@ -1,12 +1,16 @@
 """Ranks of which some have images in their micro-batches and others none: they must neither wait for ever nor drift."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from infra.configs import TrainerConfig
+from infra.errors import LonghaulError
 from infra.training.ranks import TrainerRanks
 from infra.training.trainer import Trainer
+from infra.vision.models import is_vision
 from steps.packing import PackedRows, pack
 from steps.supervised import response_loss
 from steps.token_example import TokenExample
@@ -27,6 +31,24 @@ def batches(model: Path, data: Path) -> list[PackedRows]:
     seen = TokenExample([*tokens, 9, 10, 11], len(tokens), images=(picture,))
     plain = [TokenExample(list(range(5 + n, 30 + n)), 4) for n in range(2)]
     return [rows for one in (plain[0], seen, plain[1]) for rows in pack([one], 64, 1)]
+
+
+@pytest.mark.parametrize("freeze", ["vision", "language"])
+def test_what_is_frozen_stays_and_the_rest_is_trained_also_on_rows_without_images(
+    freeze: Any, model: Path, tmp_path: Path
+) -> None:
+    rows = batches(model, tmp_path)
+    trainer = Trainer(model, TrainerConfig(freeze=freeze), seed=0)
+    before = {name: tensor.clone() for name, tensor in trainer.weights()}
+    trainer.step(rows, response_loss(rows), 1e-3)
+    changed = {is_vision(name) for name, tensor in trainer.weights() if not torch.equal(tensor, before[name])}
+    assert changed == {freeze == "language"}
+    trainer.step(rows[:1], response_loss(rows[:1]), 1e-3)
+
+
+def test_a_model_of_text_alone_has_nothing_to_freeze(base: Path) -> None:
+    with pytest.raises(LonghaulError, match=r"freeze is language, .* reads text alone"):
+        Trainer(base, TrainerConfig(freeze="language"), seed=0)
 
 
 def test_ranks_with_and_without_images_train_as_one_does(model: Path, tmp_path: Path) -> None:
