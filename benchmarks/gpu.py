@@ -156,7 +156,8 @@ class Bench:
         """Turns of trainer and engine. Leaves the turn to the engine."""
         from infra.configs import HandoverConfig
         from infra.estimate.speed import turn_seconds
-        from infra.inference.engine import Engine, Request
+        from infra.inference.engine import Engine
+        from infra.inference.requests import Request
         from infra.weights.handover import HandOver
 
         if self.gpu:
@@ -191,7 +192,7 @@ class Bench:
         """As many responses as run at once, all of LENGTH tokens."""
         from infra.estimate.memory import engine_memory
         from infra.estimate.speed import decoding_time
-        from infra.inference.engine import Request
+        from infra.inference.requests import Request
 
         count = self.engine_config.max_sequences
 

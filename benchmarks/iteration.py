@@ -174,7 +174,8 @@ def against_plain(trainer: Any, taken: list[Any], temperature: float) -> dict[st
 
 def engine_speed(start: NanoStart, in_flight: int, length: int) -> float:
     """Tokens per second where `in_flight` responses all have one length."""
-    from infra.inference.engine import Engine, Request
+    from infra.inference.engine import Engine
+    from infra.inference.requests import Request
 
     with tempfile.TemporaryDirectory() as folder:
         engine = Engine(endless(start.model, Path(folder), start.recipe.engine.context), start.recipe.engine)

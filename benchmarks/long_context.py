@@ -52,7 +52,7 @@ def _engine(folder: str, length: int, batched: int) -> Any:
 
 def reread(length: int) -> dict[str, Any]:
     """An iteration whose responses continue, with and without their prefixes, in this process."""
-    from infra.inference.engine import Request
+    from infra.inference.requests import Request
 
     with tempfile.TemporaryDirectory() as folder:
         engine = _engine(folder, length, CHUNK)
@@ -82,7 +82,7 @@ def reread(length: int) -> dict[str, Any]:
 
 def prefill(length: int, at_once: bool) -> dict[str, Any]:
     """A prompt that fills the context, in this process."""
-    from infra.inference.engine import Request
+    from infra.inference.requests import Request
 
     with tempfile.TemporaryDirectory() as folder:
         engine = _engine(folder, length, length if at_once else CHUNK)

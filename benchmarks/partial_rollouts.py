@@ -115,7 +115,7 @@ class Lengths:
 
 def iteration(engine: Any, work: list[Response], budget: int, steps: Steps) -> None:
     """Add up to `budget` tokens to each response."""
-    from infra.inference.engine import Request
+    from infra.inference.requests import Request
 
     requests = [Request(r.tokens, min(budget, r.left), seed=(r.seed * 1009 + len(r.tokens)) % 2**31) for r in work]
     engine.llm.reset_prefix_cache()

@@ -4,9 +4,7 @@ Everything that a stage's key is made of can be read here without importing a st
 that follows it decide the same.
 """
 
-import hashlib
 import importlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -395,10 +393,3 @@ def enabled_steps(recipe: Recipe) -> list[str]:
 def stages_of_step(step: str) -> list[str]:
     """The stages that a step of the flow runs, in order."""
     return [stage for stage in (step, evaluation_stage(step)) if stage in STAGES]
-
-
-def digest_of_sources(recipe: Recipe, cache: Path) -> str:
-    """The digest of all that stages read from outside the store: data files, and the checkpoint (on the hub, its
-    commit). Raises StoreError naming the key of what cannot be read."""
-    sources = {key: source.digest for spec in STAGES.values() for key, source in spec.sources(recipe, cache).items()}
-    return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()

@@ -11,7 +11,8 @@ import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from infra.configs import EngineConfig  # noqa: E402
-from infra.inference.engine import Engine, Request  # noqa: E402
+from infra.inference.engine import Engine  # noqa: E402
+from infra.inference.requests import Request  # noqa: E402
 from infra.progress.logs import quiet_to  # noqa: E402
 from infra.training.trainer import Trainer, TrainerConfig  # noqa: E402
 

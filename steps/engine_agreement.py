@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from infra.images import store_image
-from infra.inference.engine import Completion, Request
+from infra.inference.requests import Completion, Request
 from infra.vision.folders import ImageFolders
 from infra.vision.processor import ImageReader
 from steps.chat import Chat

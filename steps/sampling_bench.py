@@ -10,8 +10,8 @@ from typing import Any
 
 from infra.configs import EngineConfig, HandoverConfig
 from infra.errors import LonghaulError
-from infra.inference.engine import Completion, Request
 from infra.inference.repetition import Repetition
+from infra.inference.requests import Completion, Request
 from infra.inference.workers import AnyEngine, open_engine
 from infra.progress.tasks import task
 from infra.vision.folders import ImageFolders

@@ -12,8 +12,8 @@ from typing import Any, Protocol, TypeVar
 from torch import Tensor
 
 from infra.progress.tasks import task
+from infra.training.interface import LossValue
 from infra.training.ranks import AnyTrainer
-from infra.training.trainer import LossValue
 from steps.configs.phase import PhaseConfig
 from steps.packing import PackedRows, pack
 from steps.token_example import TokenExample

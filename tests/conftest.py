@@ -4,6 +4,7 @@ Engine and trainer end with the process: closing either takes down the process g
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ import tests.typechecker  # noqa: F401 - the hook below finds it by its name
 from infra.environment import engine_environment
 
 if TYPE_CHECKING:  # importing them takes seconds, which most tests do not need
+    from playwright.sync_api import Browser
+
     from infra.inference.engine import Engine
     from infra.training.trainer import Trainer
 
@@ -31,6 +34,7 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 SHAPED = (
     "infra.training.attention",
     "infra.training.chunked_head",
+    "infra.training.interface",
     "infra.training.sequence",
     "infra.training.trainer",
     "steps.packing",
@@ -119,3 +123,28 @@ def s3(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """boto3 talks to the S3 server."""
     for name, value in s3_server.items():
         monkeypatch.setenv(name, value)
+
+
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """Headless Chromium, which requests nothing by itself. For a module: Playwright's loop must not outlive it."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()

@@ -18,7 +18,8 @@ os.environ.update({name: value for name, value in engine_environment().items() i
 import torch
 
 from infra.configs import EngineConfig, TrainerConfig
-from infra.inference.engine import Engine, Request
+from infra.inference.engine import Engine
+from infra.inference.requests import Request
 from infra.training.trainer import Trainer
 from infra.weights.handover import HandOver
 from steps.chat import Chat

@@ -87,6 +87,18 @@ def _qwen(folder: Path, kind: str, config: Callable[[dict[str, Any]], Any]) -> P
     return _write_model(folder, config({**ids, "vocab_size": video + 5}), seed=1)
 
 
+QWEN_TOWER = {
+    "depth": 2,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_heads": 2,
+    "out_hidden_size": 64,
+    "patch_size": 8,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+}
+
+
 def qwen2_5_vl(folder: Path) -> Path:
     """Qwen2.5-VL."""
 
@@ -94,15 +106,8 @@ def qwen2_5_vl(folder: Path) -> Path:
         vocabulary = ids.pop("vocab_size")
         text = {**TEXT, "vocab_size": vocabulary, "rope_scaling": {"type": "mrope", "mrope_section": [4, 6, 6]}}
         vision = {
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_heads": 2,
-            "out_hidden_size": 64,
-            "patch_size": 8,
-            "spatial_merge_size": 2,
+            **QWEN_TOWER,
             "spatial_patch_size": 8,
-            "temporal_patch_size": 2,
             "window_size": 32,
             "fullatt_block_indexes": [1],
         }
@@ -119,14 +124,7 @@ def qwen3_vl(folder: Path) -> Path:
         rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [6, 5, 5], "mrope_interleaved": True}
         text = {**TEXT, "vocab_size": vocabulary, "head_dim": 32, "rope_parameters": rope}
         vision = {
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_heads": 2,
-            "out_hidden_size": 64,
-            "patch_size": 8,
-            "spatial_merge_size": 2,
-            "temporal_patch_size": 2,
+            **QWEN_TOWER,
             "num_position_embeddings": 64,
             "deepstack_visual_indexes": [0],
         }

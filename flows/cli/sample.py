@@ -64,7 +64,8 @@ def sample(
     os.environ.update(engine_environment())
     from infra.configs import EngineConfig
     from infra.inference.context import longest_context
-    from infra.inference.engine import Engine, Request
+    from infra.inference.engine import Engine
+    from infra.inference.requests import Request
     from infra.progress.logs import output, quiet_to
     from infra.vision.folders import ImageFolders
     from steps.chat import Chat

@@ -1,5 +1,6 @@
 """`longhaul schedule`: run recipes at their times on this machine, and see to the scheduler that does."""
 
+import hashlib
 import json
 import logging
 import os
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from infra.scheduling.config import ScheduleConfig
     from infra.scheduling.job import Job
     from infra.scheduling.state import ScheduleFolder, ScheduleState
+    from steps.recipe import Recipe
 
 DEFAULT_CONFIG = "configs/nano.yaml"
 LONGHAUL = (sys.executable, "-m", "flows.cli")
@@ -107,7 +109,6 @@ def _file_state(path: Path) -> tuple[int, int] | None:
 
 def _job(path: Path) -> "Job":
     from flows.notify import report_failure
-    from flows.topology import digest_of_sources
     from infra.scheduling.job import Job
     from steps.recipe import ConfigRefused, load_recipe
 
@@ -121,9 +122,19 @@ def _job(path: Path) -> "Job":
         config=str(path),
         schedule=recipe.schedule,
         command=[*LONGHAUL, *arguments],
-        digest=lambda: digest_of_sources(recipe, HOME / "cache" / "file_digests.json"),
+        digest=lambda: _digest_of_sources(recipe),
         notify=lambda error, log: report_failure(recipe, None, None, error, arguments, log or None),
     )
+
+
+def _digest_of_sources(recipe: "Recipe") -> str:
+    """The digest of all that stages read from outside the store: data files, and the checkpoint (on the hub, its
+    commit). Raises StoreError naming the key of what cannot be read."""
+    from flows.topology import STAGES
+
+    cache = HOME / "cache" / "file_digests.json"
+    sources = {key: source.digest for spec in STAGES.values() for key, source in spec.sources(recipe, cache).items()}
+    return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()
 
 
 @schedule.command(name="ls")

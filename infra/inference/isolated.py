@@ -13,7 +13,8 @@ import torch
 
 from infra.configs import EngineConfig
 from infra.environment import shared_engine_environment
-from infra.inference.engine import Completion, Engine, Request, ValueEngine
+from infra.inference.engine import Engine, ValueEngine
+from infra.inference.requests import Completion, Request
 from infra.inference.workers import join_ray
 from infra.progress.tasks import say
 

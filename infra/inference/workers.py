@@ -23,7 +23,8 @@ import torch
 from infra.cluster.group import current_group
 from infra.configs import EngineConfig, Transport
 from infra.environment import shared_engine_environment
-from infra.inference.engine import Completion, Engine, Request, check_room
+from infra.inference.engine import Engine, check_room
+from infra.inference.requests import Completion, Request
 from infra.progress.tasks import say
 
 _PATIENCE = 0.05

@@ -19,7 +19,8 @@ from safetensors.torch import save_file
 from torch import distributed
 
 from infra.configs import TrainerConfig
-from infra.training.trainer import Head, Trainer
+from infra.training.interface import Head
+from infra.training.trainer import Trainer
 from infra.weights.checkpoint_engine import Sockets
 
 KEY = "LONGHAUL_RANKS_KEY"

@@ -34,9 +34,10 @@ from infra.cluster.group import current_group
 from infra.cluster.placement import layout
 from infra.configs import TrainerConfig
 from infra.environment import shared_engine_environment
+from infra.training.interface import Head, LossValue, Rows, RowsT, StepResult
 from infra.training.rank import KEY, Failed, ToReceive
 from infra.training.sequence import check_heads
-from infra.training.trainer import Head, LossValue, Rows, RowsT, StepResult, Trainer
+from infra.training.trainer import Trainer
 from infra.weights.checkpoint_engine import Sockets
 
 SHARED_MEMORY = Path("/dev/shm")

@@ -14,10 +14,9 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -29,9 +28,10 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from infra.configs import TrainerConfig
 from infra.errors import LonghaulError
 from infra.files import folder_written_aside
-from infra.training.attention import PACKED, Lengths
+from infra.training.attention import PACKED
 from infra.training.chunked_head import with_chunked_head, without
 from infra.training.images import images_of
+from infra.training.interface import PADDING, Head, LossNotFinite, LossValue, Rows, RowsT, StepResult
 from infra.training.operators import load_operators
 from infra.training.out_of_memory import named_when_out_of_memory
 from infra.training.sequence import RowPart, SequenceGroup, check_heads
@@ -39,59 +39,7 @@ from infra.vision.architectures import image_tokens
 from infra.vision.models import attention, model_class
 from infra.weights.checkpoint_engine import Sockets, WeightServer
 
-Head = Literal["next_token", "value"]
-"""What a model ends in: a distribution over the next token, or one number for the whole row, as reward models have."""
-
 _GENERATION = "generation_config.json"
-
-PADDING = 0
-"""The token that rows are filled up with."""
-
-
-class LossNotFinite(RuntimeError):
-    """A loss or a gradient became NaN or infinite; no optimizer step was taken from it."""
-
-
-@dataclass(frozen=True)
-class LossValue:
-    """What a loss makes of one micro-batch."""
-
-    loss: Float[Tensor, ""]
-    """Scalar with a gradient: the micro-batch's share of the optimizer step's loss."""
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    """What is worth watching, without a gradient; added up over the micro-batches of the step."""
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What one optimizer step reports."""
-
-    loss: float
-    """Sum of the micro-batches' losses."""
-    gradient_norm: float
-    """Before clipping."""
-    sums: dict[str, Tensor]
-    """The micro-batches' sums, added up."""
-
-
-@runtime_checkable
-class Rows(Protocol):
-    """A micro-batch: tokens, positions, the lengths of the examples, images, and whatever else the loss needs."""
-
-    @property
-    def tokens(self) -> Int[Tensor, "rows length"]: ...
-
-    @property
-    def positions(self) -> Int[Tensor, "rows length"]: ...
-
-    @property
-    def example_lengths(self) -> Lengths: ...
-
-    @property
-    def images(self) -> Sequence[Path]: ...
-
-
-RowsT = TypeVar("RowsT", bound=Rows)
 
 
 def _join_one_process_group() -> None:

@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from infra.lineage.sample_row import SampleRow
 from infra.progress.tasks import task
+from infra.training.interface import LossValue
 from infra.training.ranks import AnyTrainer
-from infra.training.trainer import LossValue
 from steps.chat import Chat
 from steps.configs.dpo import DpoConfig
 from steps.long2short.responses import JudgedResponse, Responses, sample_responses

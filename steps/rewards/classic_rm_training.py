@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from infra.progress.tasks import task
 from infra.training.attention import Lengths, lengths_of_whole_rows
+from infra.training.interface import PADDING, LossValue
 from infra.training.ranks import AnyTrainer
-from infra.training.trainer import PADDING, LossValue
 from steps.configs.phase import PhaseConfig
 from steps.rewards.reward_model import Tokens
 from steps.supervised import learning_rate, optimizer_steps

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from infra.inference.engine import Completion, Request
+from infra.inference.requests import Completion, Request
 from steps.chat import Chat
 from steps.configs.judging import CotJudging
 from steps.rewards.reward_model import Reader, RewardModel, Tokens

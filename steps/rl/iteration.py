@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from infra.lineage.sample_row import SampleRow
 from infra.progress.tasks import say, task
-from infra.training.trainer import LossNotFinite
+from infra.training.interface import LossNotFinite
 from steps.configs.rl import RlConfig
 from steps.problem import Problem
 from steps.rl.checkpoint import Checkpoints, RlState

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from infra.inference.engine import Completion, Request
 from infra.inference.repetition import Repetition
+from infra.inference.requests import Completion, Request
 from infra.progress.tasks import say, task
 from infra.sandbox.interface import SandboxUnavailable
 from steps.configs.rl import RepetitionConfig, RlConfig

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from infra.training.interface import LossValue
 from infra.training.ranks import AnyTrainer
-from infra.training.trainer import LossValue
 from steps.configs.rl import Objective, RlConfig
 from steps.packing import PackedRows, pack
 from steps.rl.metrics import UpdateMetrics
@@ -126,7 +126,7 @@ class UpdateResult:
 
 
 def update(trainer: AnyTrainer, prepared: Update, config: RlConfig, iteration: int) -> UpdateResult:
-    """Take the step. Raises infra.training.trainer.LossNotFinite."""
+    """Take the step. Raises infra.training.interface.LossNotFinite."""
     result = trainer.step(prepared.rows, prepared.loss, config.rate_at(iteration), config.temperature)
     ratios = result.sums["log_ratios"]
     return UpdateResult(result.loss, result.gradient_norm, ratios.mean().item(), ratios.abs().max().item())

@@ -127,6 +127,7 @@ TABLE = {
     "steps/stages/judging.py": JUDGES,
     # What the stages run on.
     "infra/inference/engine.py": SAMPLES,
+    "infra/inference/requests.py": SAMPLES,
     "infra/inference/sizes.py": SAMPLES,
     "infra/inference/chunked_prefill.py": SAMPLES,
     "infra/inference/serving.py": NONE,
@@ -134,6 +135,7 @@ TABLE = {
     "infra/inference/end_tokens.py": JUDGES | {"import"},
     "infra/inference/context.py": SAMPLES | {"import"},
     "infra/inference/isolated.py": {"reward_models", *RL},
+    "infra/training/interface.py": TRAINS,
     "infra/training/trainer.py": TRAINS,
     "infra/training/attention.py": TRAINS | EVALUATES | {"import", PATHS},
     "infra/training/images.py": TRAINS | EVALUATES | {"import", PATHS},

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from infra.configs import EngineConfig, HandoverConfig, TrainerConfig
-from infra.inference.engine import Completion, Engine, Request
+from infra.inference.engine import Engine
+from infra.inference.requests import Completion, Request
 from infra.progress.logs import output, quiet_to
 from infra.training.trainer import Trainer
 from infra.weights.handover import HandOver

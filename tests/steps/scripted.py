@@ -13,8 +13,8 @@ from typing import Any, Literal
 import torch
 
 from infra.configs import EngineConfig, TrainerConfig
-from infra.inference.engine import Completion, Request
-from infra.training.trainer import StepResult
+from infra.inference.requests import Completion, Request
+from infra.training.interface import StepResult
 from steps.chat import Chat
 from steps.training_bench import TrainingBench
 from steps.workbench import Workbench

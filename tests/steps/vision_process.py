@@ -21,7 +21,8 @@ from infra.environment import engine_environment
 os.environ.update(engine_environment())
 
 from infra.configs import EngineConfig, TrainerConfig
-from infra.inference.engine import Completion, Engine, Request
+from infra.inference.engine import Engine
+from infra.inference.requests import Completion, Request
 from infra.progress.logs import output, quiet_to
 from infra.training.trainer import Trainer
 from infra.vision.architectures import image_tokens

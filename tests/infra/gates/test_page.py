@@ -1,17 +1,14 @@
 """The page of gates: hostile texts are shown and not obeyed, and headless Chromium shows it light and dark."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from infra.gates.page import render_html, render_page
 from infra.gates.result import GateResult
 
-CHROMIUM = shutil.which("chromium")
 HOSTILE = "<script>window.taken = 1</script><img src=https://example.org/x onerror='window.taken = 1'>"
 
 
@@ -71,17 +68,6 @@ def test_records_made_before_there_were_severities_can_be_shown() -> None:
     assert 'class="outcome failed"' in page
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1200])
 @pytest.mark.parametrize("made", [results, hostile])

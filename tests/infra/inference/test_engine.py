@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from infra.inference.engine import Engine, Request
+from infra.inference.engine import Engine
 from infra.inference.repetition import Repetition
+from infra.inference.requests import Request
 from infra.training.trainer import Trainer
 from infra.weights.handover import HandOver
 from steps.packing import pack

@@ -8,7 +8,8 @@ import psutil
 import pytest
 
 from infra.configs import EngineConfig
-from infra.inference.engine import Completion, Engine, Request
+from infra.inference.engine import Engine
+from infra.inference.requests import Completion, Request
 from infra.inference.workers import RolloutWorkers
 from infra.training.trainer import Trainer
 from infra.weights.handover import HandOver

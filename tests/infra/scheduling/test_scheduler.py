@@ -6,98 +6,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from infra.scheduling.config import ScheduleConfig
 from infra.scheduling.job import Job
 from infra.scheduling.scheduler import ATTEMPTS, Scheduler
-from infra.scheduling.state import Running, ScheduleError, ScheduleFolder, ScheduleState
-from infra.store.store import StoreError
-
-ROOT = Path(__file__).parents[3]
-NEVER = "0 0 29 2 *"
-
-
-@pytest.fixture(autouse=True)
-def in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.scheduling.scheduler.POLL_S", 0.02)
-
-
-class World:
-    """A folder of schedules, and what their jobs left."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = ScheduleFolder(folder / "schedule")
-        self.ran = folder / "ran"
-        self.notified: list[tuple[str, str]] = []
-        self.data = "data 1"
-
-    def job(self, cron: str = NEVER, code: str = "", name: str = "nano", **schedule: object) -> Job:
-        """A job whose process notes its start and its end around `code`."""
-        note = f"open({str(self.ran)!r}, 'a').write"
-        program = f"import os, signal, sys, time\n{note}('begin {name}\\n')\n{code}\n{note}('end {name}\\n')"
-        return Job(
-            name=name,
-            config=f"{name}.yaml",
-            schedule=ScheduleConfig.model_validate({"cron": cron, **schedule}),
-            command=[sys.executable, "-S", "-c", program],
-            digest=self._digest,
-            notify=lambda error, log: self.notified.append((name, error)),
-        )
-
-    def _digest(self) -> str:
-        if self.data.startswith("!"):
-            raise StoreError(self.data)
-        return self.data
-
-    def keep(self, job: Job, ago: timedelta = timedelta(), **fields: object) -> None:
-        """As a scheduler before has left it, `ago`."""
-        with self.folder.change() as schedules:
-            schedules[job.name] = ScheduleState.model_validate(
-                {"config": job.config, "schedule": job.schedule, "handled_until": datetime.now(UTC) - ago, **fields}
-            )
-
-    @contextmanager
-    def scheduler(self, *jobs: Job) -> Iterator[Scheduler]:
-        """One at work."""
-        loads: Iterator[Sequence[Job]] = iter([jobs])
-        made = Scheduler(self.folder, lambda: next(loads, None))
-        thread = threading.Thread(target=made.run)
-        thread.start()
-        try:
-            wait(lambda: made._scheduler.running)
-            yield made
-        finally:
-            made.stop()
-            thread.join(20)
-            assert not thread.is_alive()
-
-    def notes(self) -> list[str]:
-        return self.ran.read_text().split("\n")[:-1] if self.ran.exists() else []
-
-    def events(self) -> list[tuple[str, str]]:
-        return [(one.event, one.reason) for one in self.folder.history()]
-
-    def ended(self, count: int = 1) -> None:
-        """Wait for so many ends of runs."""
-        wait(lambda: sum(event in ("succeeded", "failed", "interrupted") for event, _ in self.events()) >= count)
-
-
-def wait(seen: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not seen():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+from infra.scheduling.state import Running, ScheduleError
+from tests.infra.scheduling.world import NEVER, ROOT, World, wait
 
 
 def test_times_that_came_while_no_scheduler_was_running_are_one_run(world: World) -> None:
@@ -150,17 +68,6 @@ def test_nothing_that_a_run_does_ends_the_scheduler_and_every_failure_is_notifie
     assert all(state.running is None for state in world.folder.read().values())
 
 
-def test_one_runs_at_a_time(world: World) -> None:
-    jobs = [world.job(code="time.sleep(0.15)", name=name) for name in ("a", "b", "c")]
-    for job in jobs:
-        world.keep(job, requested=True)
-    with world.scheduler(*jobs):
-        world.ended(3)
-    notes = world.notes()
-    assert [note.split()[0] for note in notes] == ["begin", "end"] * 3
-    assert all(notes[i].split()[1] == notes[i + 1].split()[1] for i in (0, 2, 4))
-
-
 def test_stopping_ends_the_run_and_the_next_scheduler_continues_it(world: World) -> None:
     code = "signal.signal(signal.SIGTERM, lambda *_: (print('asked to end'), sys.exit(1)))\ntime.sleep(60)"
     job = world.job(code=code)
@@ -188,76 +95,6 @@ def test_a_run_that_succeeds_though_it_was_to_end_is_done(world: World) -> None:
     with world.scheduler(job):
         pass
     assert world.events() == [("succeeded", "time")] and not world.notes()
-
-
-@pytest.mark.parametrize("policy", ["skip", "queue", "replace"])
-def test_a_time_that_was_missed_beside_an_interrupted_run_goes_by_the_policy(world: World, policy: str) -> None:
-    job = world.job("0 0 1 1 *", overlap=policy, grace_s=10**9)
-    long_ago, log = datetime.now(UTC) - timedelta(days=400), world.folder.folder / "logs" / "before.log"
-    running = Running(reason="requested", started=long_ago, log=str(log)).model_dump()
-    world.keep(job, ago=timedelta(days=400), running=running)
-    with world.scheduler(job):
-        last = "requested" if policy == "skip" else "time"
-        wait(lambda: ("succeeded", last) in world.events())
-        time.sleep(0.2)
-    continued = [("interrupted", "requested"), ("started", "requested, continued"), ("succeeded", "requested")]
-    missed = [("started", "time"), ("succeeded", "time")]
-    if policy == "replace":
-        assert world.events()[-2:] == missed
-    else:
-        events = [one for one in world.events() if one[0] not in ("skipped", "queued")]
-        assert events == (continued if policy == "skip" else continued + missed)
-        assert ({"skip": "skipped", "queue": "queued"}[policy], "time") in world.events()
-    assert world.folder.read()["nano"].running is None
-
-
-@pytest.mark.parametrize("reason", ["requested", "time"])
-@pytest.mark.parametrize(("policy", "event"), [("skip", "skipped"), ("queue", "queued"), ("replace", "replaced")])
-def test_a_time_that_comes_while_the_run_is_on_goes_by_the_policy(
-    world: World, policy: str, event: str, reason: str
-) -> None:
-    release = world.folder.folder / "release"
-    job = world.job(code=f"while not os.path.exists({str(release)!r}): time.sleep(0.01)", overlap=policy)
-    world.keep(job, requested=reason == "requested")
-    with world.scheduler(job) as scheduler:
-        if reason == "time":
-            scheduler._scheduler.modify_job("nano", next_run_time=datetime.now(UTC))
-        wait(world.notes)
-        scheduler._scheduler.modify_job("nano", next_run_time=datetime.now(UTC))
-        wait(lambda: (event, reason if policy == "replace" else "time") in world.events())
-        if policy == "replace":
-            wait(lambda: world.notes().count("begin nano") == 2)
-        release.touch()
-        world.ended(1 if policy != "queue" else 2)
-        wait(lambda: world.folder.read()["nano"].running is None)
-        time.sleep(0.1)
-    assert world.notes().count("end nano") == (2 if policy == "queue" else 1)
-    assert world.notes().count("begin nano") == (1 if policy == "skip" else 2)
-
-
-def test_a_run_that_could_not_be_started_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.scheduling.scheduler.RETRY_S", 0.2)
-    logs = world.folder.folder / "logs"
-    world.folder.folder.mkdir(parents=True)
-    logs.touch()  # where the folder should be
-    job = world.job()
-    world.keep(job, requested=True)
-    with world.scheduler(job):
-        wait(world.events)
-        logs.unlink()
-        world.ended()
-        wait(lambda: ("succeeded", "requested") in world.events())
-    assert world.folder.read()["nano"].running is None
-
-
-def test_a_wish_to_replace_a_run_that_has_ended_does_not_end_the_next(world: World) -> None:
-    job = world.job(code="time.sleep(0.3)", overlap="replace")
-    world.keep(job)
-    with world.scheduler(job) as scheduler:
-        scheduler._replaced.add("nano")  # the run ended while the scheduler looked at its data
-        scheduler._scheduler.modify_job("nano", next_run_time=datetime.now(UTC))
-        wait(lambda: len(world.events()) == 2)
-    assert world.events() == [("started", "time"), ("succeeded", "time")]
 
 
 def test_a_run_that_ends_its_schedulers_is_given_up_and_reported(world: World) -> None:

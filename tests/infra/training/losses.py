@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, distributed
 from transformers import PreTrainedModel
 
-from infra.training.trainer import LossValue
+from infra.training.interface import LossValue
 from steps.packing import PackedRows, pack
 from steps.token_example import TokenExample
 

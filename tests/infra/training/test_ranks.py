@@ -16,8 +16,9 @@ from torch import Tensor
 
 from infra.configs import TrainerConfig
 from infra.errors import LonghaulError
+from infra.training.interface import LossNotFinite, StepResult
 from infra.training.ranks import TrainerRankDied, TrainerRanks
-from infra.training.trainer import LossNotFinite, StepResult, Trainer
+from infra.training.trainer import Trainer
 from steps.long2short.dpo import PairRows, StepLoss
 from steps.packing import pack
 from steps.rl.update import PolicyLoss, ResponseRows

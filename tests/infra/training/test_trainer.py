@@ -14,8 +14,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from infra.configs import TrainerConfig
+from infra.training.interface import LossNotFinite, LossValue
 from infra.training.out_of_memory import OutOfMemory, named_when_out_of_memory
-from infra.training.trainer import LossNotFinite, LossValue, Trainer
+from infra.training.trainer import Trainer
 from steps.packing import PackedRows, pack
 from steps.supervised import response_loss
 from steps.token_example import TokenExample

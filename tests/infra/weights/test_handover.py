@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from infra.configs import EngineConfig, HandoverConfig, HandoverRefused, TrainerConfig
-from infra.inference.engine import Engine, Request
+from infra.inference.engine import Engine
+from infra.inference.requests import Request
 from infra.training.trainer import Trainer
 from infra.weights.handover import HandOver
 from steps.packing import pack

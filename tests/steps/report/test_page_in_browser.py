@@ -1,36 +1,15 @@
 """The report's page as headless Chromium shows it."""
 
 import itertools
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from steps.report.labels import Box
 from steps.report.page import render_report
 from tests.steps.report.made_up_run import HOSTILE, RESULTS, evaluation, gate, record
-
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 def look(browser: Browser, page: str, folder: Path, width: int, scheme: Any, opened: bool) -> dict[str, Any]:
@@ -70,7 +49,6 @@ def look(browser: Browser, page: str, folder: Path, width: int, scheme: Any, ope
     return measured
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1200])
 def test_the_page_asks_for_nothing_and_fits_its_window(
@@ -87,7 +65,6 @@ def test_the_page_asks_for_nothing_and_fits_its_window(
             assert one.shared(other) < 1
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 def test_hostile_text_neither_runs_nor_widens_the_page(browser: Browser, tmp_path: Path) -> None:
     answer = evaluation("rl", HOSTILE + "x" * 5000)
     for sample in answer["examples"]:

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.configs import EngineConfig, TrainerConfig
-from infra.inference.engine import Completion, Engine, Request
+from infra.inference.engine import Engine
+from infra.inference.requests import Completion, Request
 from infra.training.trainer import Trainer
 from infra.weights.handover import HandOver
 from steps.chat import Chat

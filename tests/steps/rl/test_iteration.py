@@ -12,7 +12,8 @@ import pytest
 import steps.rl.iteration as iteration
 from infra.inference.engine import Engine
 from infra.sandbox.interface import SandboxUnavailable
-from infra.training.trainer import LossNotFinite, Trainer
+from infra.training.interface import LossNotFinite
+from infra.training.trainer import Trainer
 from infra.weights.handover import HandOver
 from steps.configs.data import NanoWorldConfig
 from steps.configs.rl import RlConfig

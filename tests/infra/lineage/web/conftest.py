@@ -1,23 +1,13 @@
-"""A browser, and a served site, for each module of tests: Playwright's loop must not outlive it."""
+"""A served site for each module of tests."""
 
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from infra.lineage.web.site import Site
-from tests.infra.lineage.web.page_browser import CHROMIUM, FLAGS, Tab, served
+from tests.infra.lineage.web.page_browser import Tab, served
 from tests.infra.lineage.web.page_site import made_up_site
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """A browser on the lineage page: a server in a thread, and tabs that record what they load and complain of."""
 
-import shutil
 import socket
 import threading
 import time
@@ -13,17 +12,6 @@ from playwright.sync_api import Browser, Page
 
 from infra.lineage.web.app import lineage_app
 from infra.lineage.web.site import Site
-
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @contextmanager

