@@ -66,7 +66,7 @@ def main() -> None:
         forms = [".1%", ".1f", ".0f", ".0f", ".0f"]
         cells = ["–" if value is None else format(value, form) for value, form in zip(figures, forms, strict=True)]
         print(f"| {stage} | {' | '.join(cells)} |")
-    evaluation = records[-1].config["evaluation"]
+    evaluation = records[-1].config["own"]
     inputs = {"run": records[-1].run, "seed": records[-1].seed, "evaluation": evaluation}
     reached = goals(rows) | {"wall_seconds": wall_seconds(records)}
     print(json.dumps({"goals": reached, "stages": list(rows.values()), "inputs": inputs, "machine": machine()}))

@@ -44,12 +44,12 @@ def main() -> None:
     arguments = parser.parse_args()
     store = open_store(arguments.store)
     (record,) = [one for one in run_records(store, arguments.run) if one.stage == "rl"]
-    found: dict[str, Any] = gains(store.fetch(record.outputs["samples"]), arguments.iterations)
-    for domain, row in found.items():
+    domains: dict[str, Any] = gains(store.fetch(record.outputs["samples"]), arguments.iterations)
+    for domain, row in domains.items():
         print(
             f"{domain}: {row['problems']} problems, {100 * row['gain']:+.1f} ± {100 * row['standard_error']:.1f} points"
         )
-    print(json.dumps({"run": record.run, "iterations": arguments.iterations, "domains": found}))
+    print(json.dumps({"run": record.run, "iterations": arguments.iterations, "domains": domains}))
 
 
 if __name__ == "__main__":
