@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.cluster.plan import ON_CLUSTER
+from flows.forks import Fork, find_fork
 from flows.home import HOME, open_store
 from flows.models import run_records
 from flows.selection import Selection
@@ -97,16 +98,35 @@ class Chain:
         """Place of a stage in the chain."""
         return list(STAGES).index(stage)
 
+    @cached_property
+    def fork(self) -> Fork | None:
+        """The iteration from which the forked stage continues. Raises ForkRefused, and ModelNotFound for its run."""
+        return find_fork(self.store, self.selection.fork) if self.selection.fork else None
+
+    def fork_of(self, stage: str) -> Fork | None:
+        """The same of a stage: None for all but the forked one."""
+        return self.fork if stage == self.selection.forked else None
+
+    def check_fork(self, stage: str, parts: KeyParts) -> None:
+        """Whether a stage can continue from where it is to. Raises ForkRefused."""
+        if (fork := self.fork_of(stage)) is not None:
+            spec = STAGES[stage]
+            fork.check(
+                parts.upstream, spec.inputs(self.recipe)["model"].stage, spec.settings(self.recipe).own.iterations
+            )
+
     def parts(self, stage: str, known: Known) -> KeyParts:
         """What the stage's key is made of, given the records of the stages before it."""
         return self._parts(STAGES[stage], STAGES[stage].inputs(self.recipe), known)
 
     def _parts(self, spec: StageSpec, inputs: Mapping[str, Input], known: Known) -> KeyParts:
+        fork = self.fork_of(spec.name)
+        upstream = {name: self._digest(each, known) for name, each in inputs.items()}
         return KeyParts.now(
             spec.name,
             spec.key_settings(self.recipe),
             self.recipe.seed if spec.uses_seed(self.recipe) else None,
-            {name: self._digest(each, known) for name, each in inputs.items()},
+            upstream | (fork.upstream(self.store) if fork else {}),
             {key: source.digest for key, source in self.sources(spec).items()},
             spec.module,
             self._variables,
@@ -212,8 +232,9 @@ class Chain:
 
     def task(self, stage: str, done: Mapping[str, StageRecord]) -> StageTask:
         """A stage of the chain as it is to be run."""
-        spec, inputs = STAGES[stage], inputs_of(self.recipe, stage)
-        return self._task(stage, spec, self.parts(stage, done), inputs, done)
+        spec, inputs, parts = STAGES[stage], inputs_of(self.recipe, stage), self.parts(stage, done)
+        self.check_fork(stage, parts)
+        return self._task(stage, spec, parts, inputs, done)
 
     def evaluate(self, name: str, model: StageRecord, data: StageRecord) -> StageRecord:
         """Evaluate the model that a record holds, as the chain does beside the stage that makes it; an evaluation of
@@ -231,7 +252,8 @@ class Chain:
     def _task(
         self, name: str, spec: StageSpec, parts: KeyParts, inputs: Mapping[str, Input], done: Mapping[str, StageRecord]
     ) -> StageTask:
-        sources = self.sources(spec)
+        sources, fork = self.sources(spec), self.fork_of(spec.name)
+        refs = {part: output_of(done[each.stage], each) for part, each in inputs.items()}
 
         def open_sources(folder: Path) -> dict[str, Source]:
             return {key: bring(source, folder / key) for key, source in sources.items()}
@@ -241,11 +263,12 @@ class Chain:
             parts=parts,
             settings=spec.settings(self.recipe),
             load_body=self._read_unchanged(spec, sources) if sources else spec.load,
-            inputs={name: output_of(done[each.stage], each) for name, each in inputs.items()},
+            inputs=refs | (fork.inputs if fork else {}),
             addresses={key: source.address for key, source in sources.items()},
             open_sources=open_sources,
             load_check=spec.load_check if spec.check else None,
             gates_key=self._gates_key(spec, inputs, done) if spec.check else None,
+            forked_from=fork.point if fork else None,
         )
 
     def _read_unchanged(self, spec: StageSpec, sources: Mapping[str, ResolvedSource]) -> Callable[[], Body]:

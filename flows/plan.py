@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from flows.chain import Chain, StageMissing, missing
+from flows.forks import INPUTS as FORK_INPUTS
 from flows.topology import STAGES, enabled_stages, inputs_of
 from infra.stages.code_digest import definitions
 from infra.stages.key import UNKNOWN, Difference, KeyParts
@@ -48,6 +49,8 @@ class PlannedStage:
     """From the nearest earlier run, where the stage would run."""
     parts: KeyParts | None = None
     """What its key is made of; None where inputs are missing that nothing would make."""
+    forked_from: str | None = None
+    """The iteration from which it would continue: RUN:STAGE@N."""
 
     def plain(self) -> dict[str, Any]:
         """As JSON."""
@@ -59,6 +62,7 @@ class PlannedStage:
             "estimated_seconds": self.seconds,
             "reused_from": _source(self.record) if self.record else None,
             "may_be_reused_from": _source(self.may_reuse) if self.may_reuse else None,
+            "forked_from": self.forked_from,
             "differences": [difference.plain() for difference in self.differences],
         }
 
@@ -76,7 +80,8 @@ def make_plan(
         last_failure: for a key, the newest execution with it that failed.
         read: whether the bytes of what would be reused are read and compared, rather than looked for.
 
-    Raises StageMissing where a stage is needed, not selected, and has no outputs.
+    Raises StageMissing where a stage is needed, not selected, and has no outputs, and ForkRefused where one cannot
+    continue from where it is to.
     """
     known: dict[str, StageRecord | None] = {}
     plan: list[PlannedStage] = []
@@ -87,6 +92,13 @@ def make_plan(
             continue
         planner = _Planner(chain, stage, known, earlier_runs, read)
         planned = replace(planner.planned(), parts=planner.parts)
+        if (fork := chain.fork_of(stage)) is not None:
+            reason = f"continues from {fork.point}"
+            if planned.action == "run":
+                reason += f"; {planned.reason}" if planned.reason else ""
+            else:
+                reason = f"{planned.reason}, which {reason}"
+            planned = replace(planned, reason=reason, forked_from=str(fork.point))
         if planned.action == "run" and (failed := last_failure(planned.key)):
             planned = replace(planned, reason=f"{_failure_reason(failed)}; {planned.reason}")
         plan.append(planned)
@@ -148,6 +160,7 @@ class _Planner:
         """What would happen to the stage. Raises StageMissing."""
         chain, stage = self.chain, self.stage
         selected, parts = stage in chain.selected, self.parts
+        chain.check_fork(stage, parts)
         cached = chain.reusable(stage, parts, self.read)
         record = cached.record
         if record is not None and not (selected and chain.selection.force):
@@ -199,6 +212,10 @@ class _Planner:
 
     def _reason(self, differences: Sequence[Difference]) -> str:
         """The differences in words."""
+        if self.chain.fork_of(self.stage) is not None:
+            # That it continues from an iteration is said before these.
+            differences = [each for each in differences if each.name not in FORK_INPUTS]
+            return "; ".join(in_words(self.chain, self.stage, differences, self.known))
         words = in_words(self.chain, self.stage, differences, self.known)
         # Without any, the nearest run has this very key, and is not a success that could be used.
         return "; ".join(words) or "its earlier success is not recorded under its key"

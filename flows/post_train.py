@@ -8,6 +8,7 @@ Long-CoT paths and reward models are made only where the recipe has a section fo
 Run it with `longhaul run --config configs/nano.yaml`, or as a plain Metaflow flow:
 
     python flows/post_train.py run [--from_stage rl] [--only rl] [--until rl] [--select rl+] [--reuse RUN]
+        [--fork RUN:rl@20]
 
 Weights and data live in the store; what passes from step to step as Metaflow artifacts are stage records, which hold
 references. Each step is a stage, and a stage whose key has a finished record is not run again. What each stage depends
@@ -37,6 +38,7 @@ from flows.cards import save_card  # noqa: E402
 from flows.chain import Chain  # noqa: E402
 from flows.cluster.decorator import on_cluster  # noqa: E402
 from flows.flow_config import RecipeRefused, read_config, scheduled  # noqa: E402
+from flows.forks import ForkRefused  # noqa: E402
 from flows.run_flow import run_flow  # noqa: E402
 from flows.runs import end_run, start_run  # noqa: E402
 from flows.selection import Selection, SelectionRefused  # noqa: E402
@@ -56,6 +58,7 @@ class PostTrain(FlowSpec):
     until: Any = Parameter("until", default="", help="Run this stage and those that it depends on.")
     reuse: Any = Parameter("reuse", default="", help="The run whose outputs stand in for stages that are not run.")
     select: Any = Parameter("select", default="", help="Run these stages (flows/stage_selectors.py).")
+    fork: Any = Parameter("fork", default="", help="The iteration, RUN:STAGE@N, from which a stage continues.")
     force: Any = Parameter("force", default=False, help="Run stages even where their outputs could be reused.")
 
     @property
@@ -71,9 +74,10 @@ class PostTrain(FlowSpec):
                 self.reuse or None,
                 self.force,
                 selectors,
+                fork=self.fork or None,
             )
             return Chain(recipe, self.run_name, selection)
-        except SelectionRefused as error:
+        except (SelectionRefused, ForkRefused) as error:
             raise RecipeRefused(str(error)) from error
 
     def begin(self) -> None:

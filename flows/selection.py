@@ -1,7 +1,8 @@
-"""Which stages of the chain a run is about: --select, --from, --only, --until, --reuse, --force."""
+"""Which stages of the chain a run is about: --select, --from, --only, --until, --reuse, --fork, --force."""
 
 from dataclasses import dataclass
 
+from flows.forks import parse_fork
 from flows.stage_selectors import MODIFIED, SelectionRefused, Stages
 from infra.store.record_log import NAME
 
@@ -24,6 +25,8 @@ class Selection:
     """Of flows/stage_selectors.py, instead of the three above."""
     against: str | None = None
     """The run that `state:modified` compares with; default: the newest."""
+    fork: str | None = None
+    """The iteration, RUN:STAGE@N, from which a stage continues (flows/forks.py)."""
 
     def __post_init__(self) -> None:
         named = [option for option, stage in self._named.items() if stage]
@@ -44,6 +47,11 @@ class Selection:
             raise SelectionRefused("--reuse needs --from, --only or --select: it stands in for the stages before those")
 
     @property
+    def forked(self) -> str | None:
+        """The stage that continues from an iteration of an earlier run. Raises ForkRefused for a name that is none."""
+        return parse_fork(self.fork).stage if self.fork else None
+
+    @property
     def _named(self) -> dict[str, str | None]:
         return {"--only": self.only, "--from": self.start, "--until": self.until}
 
@@ -62,10 +70,19 @@ class Selection:
     def choose(self, stages: Stages) -> set[str]:
         """The stages to run.
 
-        Raises SelectionRefused for a stage that the chain does not have, and where none is left.
+        Raises SelectionRefused for a stage that the chain does not have, where none is left, and where the one that
+        continues from an earlier run is not among them.
         """
-        if self.selectors:
-            return stages.select(self.selectors)
+        chosen = stages.select(self.selectors) if self.selectors else self._choose_named(stages)
+        if self.forked is not None and self.forked not in chosen:
+            raise SelectionRefused(
+                f"--fork {self.fork}: {self.forked} is not among the stages to run ({self.options}); say --only "
+                f"{self.forked}, or --from {self.forked} with what depends on it"
+            )
+        return chosen
+
+    def _choose_named(self, stages: Stages) -> set[str]:
+        """By --only, --from and --until."""
         before = stages.before
         for stage in (self.only, self.start, self.until):
             if stage is not None and stage not in before:

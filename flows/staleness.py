@@ -122,7 +122,8 @@ class StalenessCheck:
         state, reasons = _compare(plan, stage, record)
         command = None
         if state == "stale" and today.command is not None:
-            command = shlex.join([*today.command, *([] if today.selection.reuse else ["--until", record.stage])])
+            whole = today.selection.reuse or today.selection.fork
+            command = shlex.join([*today.command, *([] if whole else ["--until", record.stage])])
         return answer(state, reasons, command, today.name)
 
     def _today(self, run: str) -> _Today | str:
@@ -217,9 +218,10 @@ def _options(arguments: Sequence[str]) -> tuple[str, list[str], Selection, tuple
         return None  # of another version's options
     seed = [f"seed={options['seed']}"] if options["seed"] is not None else []
     selection = Selection()
-    if options["reuse"]:
+    if options["reuse"] or options["fork"]:
         parts = (options["start"], options["only"], options["until"], options["reuse"])
-        selection = Selection(*parts, selectors=options["selectors"], against=options["against"])
+        others = {name: options[name] for name in ("selectors", "against", "fork")}
+        selection = Selection(*parts, **others)
     command = ["longhaul", "run", "--config", options["config_path"]]
     command += [part for setting in options["settings"] for part in ("--set", setting)]
     command += ["--seed", str(options["seed"])] if seed else []
@@ -233,6 +235,7 @@ def _taken(selection: Selection) -> list[str]:
         "--only": selection.only,
         "--until": selection.until,
         "--reuse": selection.reuse,
+        "--fork": selection.fork,
         "--against": selection.against,
     }
     chosen = [part for selector in selection.selectors for part in ("--select", selector)]

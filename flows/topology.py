@@ -197,8 +197,13 @@ def _written_for(stage: str | None, recipe: Recipe) -> Inputs:
 
 CHECKS = "steps.gates.inputs"
 
-OPERATIONAL = {"long_cot_paths": tuple(f"teacher.endpoint.{name}" for name in ENDPOINT_OPERATIONAL)}
-"""By stage, keys of its own section that cannot change what it makes: how a server is reached, what may be spent."""
+OPERATIONAL = {
+    "long_cot_paths": tuple(f"teacher.endpoint.{name}" for name in ENDPOINT_OPERATIONAL),
+    "rl": ("keep_every",),
+    "long2short/rl": ("keep_every",),
+}
+"""By stage, keys of its own section that cannot change what it makes: how a server is reached, what may be spent, what
+is kept to continue from."""
 
 
 def _drop(settings: Any, path: list[str]) -> None:

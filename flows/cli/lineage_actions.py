@@ -88,7 +88,7 @@ class Commands:
         if command is None:
             raise ValueError(f"nothing runs {run} again: its recipe's file is not on this machine")
         arguments = shlex.split(command)[1:]
-        if any(option in arguments for option in ("--from", "--only", "--until", "--reuse")):
+        if any(option in arguments for option in ("--from", "--only", "--until", "--reuse", "--fork")):
             raise ValueError(f"run {run} took outputs from another one: run it again in a terminal ({command})")
         return [*arguments, "--from", stage]
 

@@ -61,6 +61,11 @@ def _selection_options(command: CommandT) -> CommandT:
             click.option(
                 "--reuse", metavar="RUN", help="Take the outputs of earlier stages from RUN, whatever has changed."
             ),
+            click.option(
+                "--fork",
+                metavar="RUN:STAGE@N",
+                help="Let rl or long2short/rl continue from iteration N of RUN, which kept it (rl.keep_every).",
+            ),
             click.option("--force", is_flag=True, help="Run stages even where their outputs could be reused."),
             click.option(
                 "--against", metavar="RUN", help="What state:modified compares with (default: the newest run)."
@@ -212,12 +217,14 @@ def _load_selection(
     force: bool,
     selectors: tuple[str, ...],
     against: str | None,
+    fork: str | None,
 ) -> "tuple[Recipe, Selection]":
     from flows.cli.overrides import load_with_overrides
     from flows.selection import Selection
 
     changes = [*settings, *([f"seed={seed}"] if seed is not None else [])]
-    return load_with_overrides(config_path, changes), Selection(start, only, until, reuse, force, selectors, against)
+    selection = Selection(start, only, until, reuse, force, selectors, against, fork)
+    return load_with_overrides(config_path, changes), selection
 
 
 def _make_plan(chain: "Chain", verify: bool, against: str | None = None) -> "list[PlannedStage]":
@@ -310,6 +317,7 @@ def _run_flow(
         # As stages: what is modified may change while the run lasts.
         "--select": " ".join(sorted(selected)) if selection.selectors else None,
         "--reuse": selection.reuse,
+        "--fork": selection.fork,
         "--force": "true" if selection.force else None,
     }
     command += [part for option, value in options.items() if value for part in (option, value)]

@@ -133,6 +133,7 @@ def _show_stage(record: "StageRecord", state: "Staleness", evaluation: "StageRec
         "took": format_duration(record.seconds),
         "key": record.key,
         **{f"output {name}": f"{ref.digest[:12]} ({ref.kind})" for name, ref in record.outputs.items()},
+        **({"kept iterations": ", ".join(map(str, sorted(record.iterations)))} if record.iterations else {}),
         **({"evaluation": result.headline} if result else {}),
     }
     for name, value in values.items():
@@ -143,7 +144,8 @@ def _show_stage(record: "StageRecord", state: "Staleness", evaluation: "StageRec
 def _did(record: "StageRecord") -> str:
     if record.failure:
         return f"failed: {record.failure.error}"
-    return f"reused from {record.reused_from}" if record.reused_from else "ran"
+    continued = f", continued from {record.forked_from}" if record.forked_from else ""
+    return (f"reused from {record.reused_from}" if record.reused_from else "ran") + continued
 
 
 def _print(console: Console, text: str) -> None:

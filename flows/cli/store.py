@@ -15,7 +15,7 @@ from rich.text import Text
 from flows.cli.command import Group
 from flows.cli.terminal import format_size, json_option, printable, store_option, warn
 from flows.home import open_store
-from infra.store.garbage import DAY, Plan, collect
+from infra.store.garbage import DAY, ITERATION_DAYS, Plan, collect
 from infra.store.garbage import plan as plan_gc
 from infra.store.inventory import artifacts, missing, references
 from infra.store.store import Store, StoreError
@@ -149,19 +149,33 @@ def _one(whole: list[str], beginning: str, store: Store) -> str:
     metavar="HOURS",
     help="Keep what was stored within so many hours: a running stage may be about to refer to it.",
 )
+@click.option(
+    "--iteration-days",
+    type=click.FloatRange(0),
+    default=ITERATION_DAYS,
+    show_default=True,
+    metavar="DAYS",
+    help="Keep iterations to fork from (rl.keep_every) for so many days; those that a kept run continued from stay.",
+)
 @click.option("--delete", is_flag=True, help="Delete (default: only show what would be deleted).")
 @json_option
 def gc(
-    store: str, keep_runs: int | None, drop_runs: tuple[str, ...], grace_hours: float, delete: bool, as_json: bool
+    store: str,
+    keep_runs: int | None,
+    drop_runs: tuple[str, ...],
+    grace_hours: float,
+    iteration_days: float,
+    delete: bool,
+    as_json: bool,
 ) -> None:
     """Delete folders that no run refers to.
 
-    All runs are kept unless --keep-runs or --drop-run says otherwise. Remains of interrupted transfers go too. A tagged
-    model stays in any case, with everything that it was made from. Records stay: the lineage of what was deleted can
-    still be read.
+    All runs are kept unless --keep-runs or --drop-run says otherwise, but not the iterations of RL that they kept for
+    --fork: these go first, by age. Remains of interrupted transfers go too. A tagged model stays in any case, with
+    everything that it was made from. Records stay: the lineage of what was deleted can still be read.
     """
     opened = open_store(store)
-    planned = plan_gc(opened, keep_runs, drop_runs, grace_hours * 3600)
+    planned = plan_gc(opened, keep_runs, drop_runs, grace_hours * 3600, iteration_days * DAY)
     _warn(planned.problems)
     if planned.held:
         warn("While a record cannot be read, no folder is deleted: it may be what that record refers to.")
@@ -170,6 +184,7 @@ def gc(
         answer = {
             "deleted": delete,
             "folders": [asdict(artifact) for artifact in planned.deleted],
+            "iterations": sorted(planned.iterations),
             "leftovers": [leftover.name for leftover in planned.leftovers],
             "dropped_runs": list(planned.dropped_runs),
             "kept": planned.retained,
@@ -184,7 +199,8 @@ def _show(planned: Plan, count: int, freed: int, delete: bool) -> None:
     for run in planned.dropped_runs:
         click.echo(printable(f"not kept: run {run}"))
     for artifact in planned.deleted:
-        click.echo(f"{artifact.digest[:12]}  {_count(artifact.files, 'file')}, {format_size(artifact.size)}")
+        kind = ", an iteration to fork from" if artifact.digest in planned.iterations else ""
+        click.echo(f"{artifact.digest[:12]}  {_count(artifact.files, 'file')}, {format_size(artifact.size)}{kind}")
     done = "deleted" if delete else "would delete"
     left = f" and {_count(len(planned.leftovers), 'leftover')} of interrupted transfers" if planned.leftovers else ""
     click.echo(f"{done} {_count(count, 'folder')}{left}: {format_size(freed)}")

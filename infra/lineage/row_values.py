@@ -20,6 +20,7 @@ from infra.store.evaluation_stages import (
     is_evaluation,
 )
 from infra.store.records import StageRecord, TagRecord
+from infra.store.store import Ref
 
 KEY_DIGITS = 12
 """Leading hex digits that name a key or a digest to people."""
@@ -83,6 +84,11 @@ def source_id(digest: str, address: str) -> str:
     return plain(f"source:{digest}:{address}")
 
 
+def made_by(record: StageRecord) -> dict[str, Ref]:
+    """All that an execution made, by name: its outputs, and the iterations that it kept to continue from."""
+    return record.outputs | {f"iteration-{number}": ref for number, ref in record.iterations.items()}
+
+
 def evaluation_number(record: StageRecord | None, name: str) -> float | None:
     """A figure of the evaluation that a record holds; None where there is none."""
     return number(evaluation_figures(record).get(name))
@@ -110,6 +116,7 @@ def execution_facts(run: str, record: StageRecord) -> dict[str, Any]:
         "key": plain(record.key[:KEY_DIGITS]),
         "commit": plain(record.commit[:KEY_DIGITS]) if record.commit else None,
         "same_key_other_bytes": plain(record.other_bytes.run) if record.other_bytes else None,
+        **({"forked_from": plain(str(record.forked_from))} if record.forked_from else {}),
     }
 
 

@@ -99,6 +99,7 @@ class RunValues:
                 record.modules,
                 record.packages,
                 record.failure is None,
+                *([record.forked_from.stage, record.forked_from.iteration] if record.forked_from else []),
             ]
             for record in self.detail.stages
         }

@@ -25,6 +25,7 @@ from infra.lineage.row_values import (
     gate_facts,
     item_facts,
     item_values,
+    made_by,
     number,
     pack,
     plain,
@@ -134,7 +135,7 @@ class Writer:
                 for (run, stage), (_, _, record) in newest.items()
                 for id in (
                     execution_id(run, stage),
-                    *(artifact_id(ref.digest) for ref in (*record.inputs.values(), *record.outputs.values())),
+                    *(artifact_id(ref.digest) for ref in (*record.inputs.values(), *made_by(record).values())),
                     *(source_id(digest, address) for address, digest in record.sources.items()),
                 )
             ]
@@ -167,7 +168,7 @@ class Writer:
             new_edges += [(self._nodes.source(ids, sha, where), node, "reads") for where, sha in record.sources.items()]
             if model:
                 self._nodes.changed_items.add(ids[artifact_id(model.digest)])
-            for name, ref in record.outputs.items():
+            for name, ref in made_by(record).items():
                 artifact = self._nodes.artifact(ids, ref)
                 self._nodes.changed_items.add(artifact)
                 new_edges.append((node, artifact, plain(name)))

@@ -46,6 +46,9 @@ class StageOutput:
     evaluation: Evaluation | None = None
     headline: str = ""
     """One line on how it went."""
+    iterations: dict[int, Path] = field(default_factory=dict)
+    """What a later run may continue from, by the number of iterations that are done then. They are no outputs: nothing
+    that is made depends on which are kept, and no stage is run again for one that is gone."""
 
 
 Body = Callable[[StageContext, Any], StageOutput]

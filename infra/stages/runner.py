@@ -31,7 +31,15 @@ from infra.stages.numeric_environment import environment_differences
 from infra.stages.reuse import CachedStage, compare_bytes, find_reusable
 from infra.store import records
 from infra.store.local import LocalBackend
-from infra.store.records import DefinitionsRecord, Failure, OtherBytes, PortableKeyRecord, StageRecord
+from infra.store.records import (
+    ITERATION,
+    DefinitionsRecord,
+    Failure,
+    ForkPoint,
+    OtherBytes,
+    PortableKeyRecord,
+    StageRecord,
+)
 from infra.store.source import Source
 from infra.store.store import Ref, Store, StoreError
 from infra.tracking.tracker import Tracker, TrackingConfig
@@ -56,6 +64,8 @@ class StageTask:
     """The gates on what the stage reads; None where there are none."""
     gates_key: str | None = None
     """Digest of their rules, their code and what they read."""
+    forked_from: ForkPoint | None = None
+    """What the input `fork` is, where the stage continues from there."""
 
 
 @dataclass
@@ -71,6 +81,7 @@ class _Attempt:
     tracker: Tracker = field(init=False)
     output: StageOutput | None = None
     outputs: dict[str, Ref] = field(default_factory=dict)
+    iterations: dict[int, Ref] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -204,6 +215,7 @@ class StageRunner:
             if output.headline:
                 attempt.note(output.headline)
             attempt.outputs = {name: self.store.put(path, kind) for name, (kind, path) in output.outputs.items()}
+            attempt.iterations = {number: self.store.put(path, ITERATION) for number, path in output.iterations.items()}
             attempt.tracker.outputs(attempt.outputs)
             attempt.tracker.summary(output.metrics)
         return self._record(task, attempt, other_bytes=compare_bytes(self.store, parts.key, attempt.outputs))
@@ -301,6 +313,8 @@ class StageRunner:
             sources={address: parts.sources[name] for name, address in task.addresses.items()},
             source_digests=parts.sources,
             outputs={} if failure else attempt.outputs,
+            iterations={} if failure else attempt.iterations,
+            forked_from=task.forked_from,
             code=code,
             modules=parts.modules,
             definitions=code,

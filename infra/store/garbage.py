@@ -1,9 +1,11 @@
 """Finds and deletes stored folders that nothing refers to any more.
 
 What the records of a retained run refer to stays, and what a tag is set to, all that either was made from, and what
-was put recently: a running stage may be about to refer to it. While a record cannot be read, no folder goes, for it may
-be what that record refers to. Records are never deleted, so the lineage stays; a folder that is gone leaves a note of
-when it was deleted. Its manifest goes first: at no time is there half a folder.
+was put recently: a running stage may be about to refer to it. What a stage kept of its iterations goes first: once it
+is old, also where the run is retained, unless a run that continued from it, or what was made of that, stays. While a
+record cannot be read, no folder goes, for it may be what that record refers to. Records are never deleted, so the
+lineage stays; a folder that is gone leaves a note of when it was deleted. Its manifest goes first: at no time is there
+half a folder.
 """
 
 import json
@@ -17,6 +19,8 @@ from infra.store.inventory import Artifact, References, artifacts, references
 from infra.store.store import COLLECTED, Store, StoreError, object_prefix
 
 DAY = 86400.0
+ITERATION_DAYS = 14.0
+"""How long an iteration stays that nothing continued from."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Plan:
     """Whether one of them is a record: then no folder is deleted."""
     records: frozenset[str]
     """Keys of the records that it was made from."""
+    iterations: frozenset[str]
+    """Those of the deleted that were kept to continue from, by digest."""
     before: float
     """What was put after this time stays; seconds since 1970."""
 
@@ -47,25 +53,34 @@ class Plan:
         return sum(artifact.size for artifact in self.deleted) + sum(leftover.size for leftover in self.leftovers)
 
 
-def plan(store: Store, keep_runs: int | None = None, drop_runs: Sequence[str] = (), grace_seconds: float = DAY) -> Plan:
-    """What to delete: all that no run refers to, where neither option drops runs.
+def plan(
+    store: Store,
+    keep_runs: int | None = None,
+    drop_runs: Sequence[str] = (),
+    grace_seconds: float = DAY,
+    iteration_seconds: float = ITERATION_DAYS * DAY,
+) -> Plan:
+    """What to delete: all that no run refers to, where neither option drops runs, and old iterations.
 
     Args:
         keep_runs: number of newest runs to retain, besides those with a record younger than the grace.
         drop_runs: runs not to retain.
         grace_seconds: what was put since then stays.
+        iteration_seconds: so do iterations of retained runs that were put since then.
 
     Raises StoreError for a run that is not there or may still be running, and for a record of a newer format.
     """
     before = time.time() - grace_seconds
+    aged = min(before, time.time() - iteration_seconds)
     # Folders first: what is put after the records were read is not among them.
     folders = artifacts(store)
     known = references(store)
     dropped = _dropped(known, keep_runs, drop_runs, before)
     roots = [*known.others, *(digest for tagged in known.tags.values() for digest in tagged)]
+    recent = {artifact.digest for artifact in folders if artifact.put >= aged}
     for run, digests in known.runs.items():
         if run not in dropped:
-            roots.extend(digests)
+            roots.extend(digests - (known.iterations[run] - known.read[run] - recent))
     needed = known.descent(roots)
     unneeded = [artifact for artifact in folders if artifact.digest not in needed]
     deleted = () if known.unreadable else tuple(artifact for artifact in unneeded if artifact.put < before)
@@ -80,6 +95,7 @@ def plan(store: Store, keep_runs: int | None = None, drop_runs: Sequence[str] = 
         held=bool(known.unreadable),
         dropped_runs=tuple(sorted(dropped)),
         records=frozenset(known.keys),
+        iterations=frozenset(set().union(*known.iterations.values()) & {artifact.digest for artifact in deleted}),
         before=before,
     )
 

@@ -75,6 +75,10 @@ class References:
     kinds: dict[str, str] = field(default_factory=dict)
     runs: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """By run, all that its records refer to."""
+    iterations: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By run, the iterations of its stages that were kept to continue from."""
+    read: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By run, the inputs of its stages."""
     began: dict[str, float] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
     """Time of a run's first and newest record, seconds since 1970."""
@@ -147,10 +151,12 @@ def _add(references: References, key: str, record: Mapping[str, Any]) -> None:
         references.last[run] = max(seconds, references.last.get(run, seconds))
     if top == "runs":
         (references.ended.add if record.get("event") == "ended" else references.ended.discard)(run)
-    inputs, outputs = (set(dict(_refs(record.get(side)))) for side in ("inputs", "outputs"))
-    for digest in inputs | outputs:
+    inputs, outputs, iterations = (set(dict(_refs(record.get(side)))) for side in ("inputs", "outputs", "iterations"))
+    references.iterations[run] |= iterations
+    references.read[run] |= inputs
+    for digest in inputs | outputs | iterations:
         references.stages[digest].add(f"{run}:{record.get('stage', '?')}")
-    for digest in outputs:
+    for digest in outputs | iterations:
         references.made_from[digest] |= inputs - {digest}
 
 

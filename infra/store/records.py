@@ -17,7 +17,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from infra.progress.tasks import say
 from infra.store.evaluation import Evaluation
@@ -57,6 +57,25 @@ class OtherBytes(BaseModel):
     """Names of the outputs whose digests differ."""
 
 
+class ForkPoint(BaseModel):
+    """The iteration of an earlier run from which a stage continued."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    run: str
+    """The run that ran the stage, rather than one that reused it."""
+    stage: str
+    iteration: int
+    """Iterations that were done then."""
+
+    def __str__(self) -> str:
+        return f"{self.run}:{self.stage}@{self.iteration}"
+
+
+ITERATION = "iteration"
+"""The kind of artifact that a stage may be continued from."""
+
+
 class StageRecord(Record):
     """What a stage ran with and what it made."""
 
@@ -82,6 +101,11 @@ class StageRecord(Record):
     source_digests: dict[str, str] = {}
     """The same digests by the recipe's keys that name the addresses: these are in the stage's key."""
     outputs: dict[str, Ref]
+    iterations: dict[int, Ref] = Field({}, exclude_if=lambda value: not value)
+    """What was kept to continue from, by the number of iterations done. These are no outputs: which are kept changes
+    nothing that the stage makes, and gc may have deleted them (infra/store/garbage.py)."""
+    forked_from: ForkPoint | None = Field(None, exclude_if=lambda value: value is None)
+    """None where the stage began at its beginning."""
     code: str
     """Digest of `modules`."""
     modules: dict[str, str] = {}

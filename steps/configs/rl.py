@@ -72,6 +72,12 @@ class RlConfig(BaseModel):
     max_staleness: int = Field(4, ge=0, description="Iterations that a group may continue beyond its first.")
     when_stale: Literal["drop", "finish"] = Field("finish", description="What happens to a group that is older.")
     sequence_length: int = Field(512, ge=16, description="Tokens in a packed training row.")
+    keep_every: int | None = Field(
+        None,
+        ge=1,
+        description="Iterations between the states (weights, replay buffer) that are kept for `longhaul run --fork`; "
+        "null: none is kept.",
+    )
     reward: Literal["rules", "classic_rm", "cot_rm"] = Field(
         "rules", description="Who judges mathematics: the rules, or a model that the section reward_models trains."
     )

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from infra.store.evaluation_stages import evaluation_figures, evaluation_record
-from infra.store.records import StageRecord
+from infra.store.records import ForkPoint, StageRecord
 from infra.text import visible
 from steps.report.canvas import (
     COLOURS,
@@ -98,11 +98,14 @@ def token_efficiency_figure(records: Sequence[StageRecord], width: int, height: 
 
 
 def rl_figures(record: StageRecord) -> list[Figure]:
-    """Training curves of an RL stage over its iterations, as small multiples."""
+    """Training curves of an RL stage over its iterations, as small multiples; those of an earlier run are marked where
+    it continued from one."""
     history = [entry for entry in record.history if any(name.startswith(rl.PREFIX) for name in entry)]
-    prefix = record.stage.replace("/", "-")
-    figures = [_lines(f"{prefix}-{number}", panel, history, "iteration") for number, panel in enumerate(_RL_PANELS)]
-    figures.append(_seconds(f"{prefix}-seconds", history))
+    prefix, fork = record.stage.replace("/", "-"), record.forked_from
+    figures = [
+        _lines(f"{prefix}-{number}", panel, history, "iteration", fork) for number, panel in enumerate(_RL_PANELS)
+    ]
+    figures.append(_seconds(f"{prefix}-seconds", history, fork))
     return [figure for figure in figures if figure is not None]
 
 
@@ -131,7 +134,9 @@ def difficulty_figure(counts: Mapping[str, int]) -> Figure | None:
     return Figure("Prompts retained, by pass rate", alt, svg_of(canvas, "difficulty", alt))
 
 
-def _lines(name: str, panel: _Panel, history: Sequence[Mapping[str, Any]], step: str) -> Figure | None:
+def _lines(
+    name: str, panel: _Panel, history: Sequence[Mapping[str, Any]], step: str, fork: ForkPoint | None = None
+) -> Figure | None:
     curves = {}
     for metric, label in panel.curves.items():
         values = [as_number(entry.get(metric)) for entry in history]
@@ -148,12 +153,24 @@ def _lines(name: str, panel: _Panel, history: Sequence[Mapping[str, Any]], step:
         if panel.share:
             axes.yaxis.set_major_formatter(FuncFormatter(percent))
         _finish_x(axes, len(history), step)
+        _mark_fork(axes, fork)
         if len(curves) > 1:
             legend(axes, len(curves))
     alt = f"{panel.caption} over {len(history)} {step}s. " + " ".join(
         _range_words(label, values) for label, values in curves.items()
     )
+    alt += _fork_words(fork)
     return Figure(panel.caption, alt, svg_of(canvas, name, alt))
+
+
+def _mark_fork(axes: Axes, fork: ForkPoint | None) -> None:
+    """Shade the iterations that belong to the run continued from."""
+    if fork is not None:
+        axes.axvspan(-0.5, fork.iteration - 0.5, color=INK, alpha=0.12, linewidth=0, gid="earlier-run")
+
+
+def _fork_words(fork: ForkPoint | None) -> str:
+    return f" The first {fork.iteration} are of run {visible(fork.run)}." if fork else ""
 
 
 def _between_gaps(values: Sequence[float]) -> list[int]:
@@ -172,7 +189,7 @@ def _range_words(label: str, values: Sequence[float]) -> str:
     return f"{label}: {ends}, least {short(min(real))}, most {short(max(real))}."
 
 
-def _seconds(name: str, history: Sequence[Mapping[str, Any]]) -> Figure | None:
+def _seconds(name: str, history: Sequence[Mapping[str, Any]], fork: ForkPoint | None) -> Figure | None:
     parts = {
         label: [as_number(entry.get(metric)) for entry in history]
         for metric, label in _RL_SECONDS.items()
@@ -189,10 +206,11 @@ def _seconds(name: str, history: Sequence[Mapping[str, Any]]) -> Figure | None:
             below = above
         axes.set_ylim(bottom=0)
         _finish_x(axes, len(history), "iteration")
+        _mark_fork(axes, fork)
         legend(axes, len(parts))
     totals = {label: sum(value for value in values if not math.isnan(value)) for label, values in parts.items()}
     summary = ", ".join(f"{label} {short(total)}" for label, total in totals.items())
-    alt = f"Seconds of each of {len(history)} iterations, stacked by phase. In total: {summary}."
+    alt = f"Seconds of each of {len(history)} iterations, stacked by phase. In total: {summary}.{_fork_words(fork)}"
     return Figure("Seconds per iteration", alt, svg_of(canvas, name, alt))
 
 

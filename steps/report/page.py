@@ -55,7 +55,7 @@ def render_report(name: str, records: Sequence[StageRecord]) -> str:
                 if (figure := draw(evaluations)) is not None
             ],
             contexts=context_figures.context_rows(evaluations),
-            rl=[(record.stage, curves) for record in stages.values() if (curves := figures.rl_figures(record))],
+            rl=[(record, curves) for record in stages.values() if (curves := figures.rl_figures(record))],
             losses=[
                 figure
                 for record in stages.values()
@@ -139,6 +139,7 @@ def _rows(records: Sequence[StageRecord]) -> list[dict[str, Any]]:
         extra = {
             "standard_error": evaluation_figures(evaluation).get("standard_error"),
             "reused_from": stages[row["stage"]].reused_from,
+            "forked_from": str(fork) if (fork := stages[row["stage"]].forked_from) else None,
         }
         rows.append(row | extra)
     return rows

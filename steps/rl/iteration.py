@@ -113,9 +113,26 @@ class RlRun:
         )
 
     def load_state(self, state: RlState) -> None:
-        """Continue from a state whose weights are in the trainer."""
+        """Continue from a state whose weights are in the trainer.
+
+        It may be that of a run with other problems or settings. A group that these rule out leaves the replay buffer,
+        without an entry in the ledger: its problem is gone or changed, or it has a response that is too long.
+        """
         self.sampler.restore(state.sampler)
-        self.buffer, self.history, self.ledger = ReplayBuffer(state.groups), state.history, state.ledger
+        problems = {problem.id: problem for problem in self.sampler.problems}
+        groups = [group for group in state.groups if self._continues(group, problems)]
+        if len(groups) < len(state.groups):
+            say(
+                f"{len(state.groups) - len(groups)} of {len(state.groups)} groups of unfinished responses are dropped: "
+                "their problems are gone or changed, or responses are longer than rl.max_response_tokens "
+                f"{self.config.max_response_tokens}"
+            )
+        self.buffer, self.history, self.ledger = ReplayBuffer(groups), state.history, state.ledger
+
+    def _continues(self, group: Group, problems: Mapping[str, Problem]) -> bool:
+        most = self.config.max_response_tokens
+        fits = all(one.length <= most if one.done else one.length < most for one in group.trajectories)
+        return fits and problems.get(group.problem.id) == group.problem
 
     def iterate(self) -> IterationMetrics:
         """One iteration: hand-over, rollout, training. Returns its metrics.

@@ -76,6 +76,7 @@ class PromptSampler:
         return SamplerState(success=dict(self.success), random=self.rng.getstate())
 
     def restore(self, state: SamplerState) -> None:
-        """Continue from what a sampler of the same problems knew."""
-        self.success = dict(state.success)
+        """Continue from what another sampler knew. Of problems that it did not have, what this one knows stays; those
+        that this one does not have are forgotten."""
+        self.success = {problem: state.success.get(problem, rate) for problem, rate in self.success.items()}
         self.rng.setstate(state.random)

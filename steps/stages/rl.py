@@ -6,6 +6,7 @@ longhaul run --config configs/nano.yaml --only long2short/rl
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from infra.lineage.sample_row import KIND
 from infra.stages.contract import StageContext, StageOutput
@@ -14,7 +15,7 @@ from steps.gates.gates import Gates
 from steps.problem import Problem, load_problems, save_rows
 from steps.rewards.load import open_reward_model
 from steps.rewards.reward_model import RewardModel
-from steps.rl.checkpoint import Checkpoints
+from steps.rl.checkpoint import Checkpoints, Origin
 from steps.rl.iteration import reinforce
 from steps.rl.ledger import ledger_table
 from steps.rl.metrics import stage_metrics
@@ -32,9 +33,10 @@ def judged_by(problems: Sequence[Problem], config: RlConfig) -> list[Problem]:
 
 def run(context: StageContext, settings: TrainSettings[RlConfig]) -> StageOutput:
     """Outputs the policy after the last iteration, the ledger of the prompts that it was trained on, and the samples:
-    a file of responses for each iteration.
+    a file of responses for each iteration. What iterations start from is kept beside them.
 
-    The input `classic_rm` or `cot_rm` is there where `reward` names it. What the policy is evaluated by are the rules.
+    The input `classic_rm` or `cot_rm` is there where `reward` names it, `fork` and `fork_samples` where RL continues
+    from an iteration of another run. What the policy is evaluated by are the rules.
     """
     prompts = context.inputs["prompts"]
     problems = judged_by(load_problems(prompts / "problems.jsonl"), settings.own)
@@ -44,7 +46,9 @@ def run(context: StageContext, settings: TrainSettings[RlConfig]) -> StageOutput
         reward = settings.own.reward
         return {} if reward == "rules" else {reward: open_reward_model(context.inputs[reward], settings.engine)}
 
-    checkpoints = Checkpoints(context.checkpoints)
+    forks = "fork" in context.inputs
+    origin = Origin(context.inputs["fork"], context.inputs["fork_samples"]) if forks else None
+    checkpoints = Checkpoints(context.checkpoints, settings.own.keep_every, origin)
     with workbench(context, settings, reward_models) as bench:
         state = reinforce(bench, problems, pass_rates, settings.own, checkpoints)
         with Gates(context, settings.gates) as gates:
@@ -52,6 +56,6 @@ def run(context: StageContext, settings: TrainSettings[RlConfig]) -> StageOutput
         save_rows(context.folder / "ledger" / "ledger.jsonl", state.ledger)
         metrics = stage_metrics(state.history) | {"verdicts": dict(bench.scorer.counts)}
         outputs = {"ledger": ("dataset", context.folder / "ledger"), "samples": (KIND, checkpoints.samples)}
-        return trained(
-            context, bench.trainer, metrics, outputs, f"{len(state.history)} iterations, {len(state.ledger)} groups"
-        )
+        headline = f"{len(state.history)} iterations, {len(state.ledger)} groups"
+        output = trained(context, bench.trainer, metrics, outputs, headline)
+        return replace(output, iterations=checkpoints.kept)

@@ -112,6 +112,25 @@ def test_a_changed_key_reruns_its_stage_and_what_follows_alone_as_planned(
     assert all(f"{stage}: reused from run" in said for stage in STAGES if stage != "long2short/dpo")
 
 
+def test_a_fork_with_nothing_changed_makes_what_the_undisturbed_run_made(
+    home: Home, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    parent = min(path.parent.name for path in home.folder.glob("runs/*/report.html"))
+    done = home.run("--only", "rl", "--fork", f"{parent}:rl@1")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "rl: continues after 1 finished iterations" in done.stderr
+    records = [json.loads(path.read_text()) for path in home.store.glob("records/stages/*/*.json")]
+    (forked,) = [record for record in records if record.get("forked_from")]
+    (undisturbed,) = [record for record in records if record["stage"] == "rl" and record["run"] == parent]
+    assert forked["forked_from"] == {"run": parent, "stage": "rl", "iteration": 1}
+    assert forked["outputs"] == undisturbed["outputs"] and {*forked["outputs"]} == {"model", "ledger", "samples"}
+    assert forked["key"] != undisturbed["key"] and len(forked["history"]) == 2
+    assert forked["seconds"] > 0 and [*undisturbed["iterations"]] == ["1", "2"] and [*forked["iterations"]] == ["2"]
+    shown = home.longhaul("show", f"{forked['run']}:rl", "--store", str(home.store))
+    assert f"continued from {parent}:rl@1" in " ".join(shown.stdout.split()) and "current" in shown.stdout
+    assert f"iteration 1 of run {parent}" in (home.folder / "runs" / forked["run"] / "report.html").read_text()
+
+
 def test_a_model_is_traced_to_its_data_its_prompts_and_its_gates(
     home: Home, first_run: subprocess.CompletedProcess[str]
 ) -> None:

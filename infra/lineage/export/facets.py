@@ -5,7 +5,7 @@ from typing import Any
 import attr
 from openlineage.client.facet_v2 import DatasetFacet, RunFacet
 
-VERSION = "2-0-0"
+VERSION = "2-1-0"
 """Of both schemas; a changed schema gets another version, as OpenLineage's facets do."""
 
 
@@ -30,6 +30,7 @@ class LonghaulStageRunFacet(RunFacet):
     metrics: dict[str, Any]
     peakMemoryMb: float
     otherBytes: dict[str, Any] | None
+    forkedFrom: dict[str, Any] | None
 
     @staticmethod
     def _get_schema() -> str:

@@ -46,6 +46,7 @@ from infra.lineage.export.facets import LonghaulEvaluationDatasetFacet, Longhaul
 from infra.lineage.export.selection import makers
 from infra.lineage.graph import Node, Subgraph
 from infra.lineage.index import LineageIndex
+from infra.lineage.row_values import made_by
 from infra.lineage.rows import RunDetail
 from infra.store.evaluation_stages import is_evaluation
 from infra.store.records import StageRecord
@@ -116,7 +117,7 @@ def _names(index: LineageIndex, graph: Subgraph) -> Names:
     made: dict[str, tuple[str, tuple[str, str, str]]] = {}
     for node in makers(index, {ref.digest for refs in read for ref in refs.values()}):
         record = index.execution(node.facts["run"], node.facts["stage"])
-        for output, ref in record.outputs.items():
+        for output, ref in made_by(record).items():
             entry = (record.started, (_recipe(index, record), record.stage, output))
             made[ref.digest] = min(entry, made.get(ref.digest, entry))
     return {digest: name for digest, (_, name) in made.items()}
@@ -148,6 +149,7 @@ def _execution_events(index: LineageIndex, node: Node, tags: dict[str, list[str]
             metrics=_as_json(record.metrics),
             peakMemoryMb=record.peak_memory_mb,
             otherBytes=record.other_bytes.model_dump() if record.other_bytes else None,
+            forkedFrom=record.forked_from.model_dump() if record.forked_from else None,
             producer=PRODUCER,
         ),
     }
@@ -163,7 +165,7 @@ def _execution_events(index: LineageIndex, node: Node, tags: dict[str, list[str]
             facets=_dataset_facets(ref, f"{record.stage} · {name}", tags)
             | (_evaluation(index.evaluation_of(record)) if name == "model" else {}),
         )
-        for name, ref in record.outputs.items()
+        for name, ref in made_by(record).items()
     ]
     end = RunState.FAIL if record.failure else RunState.COMPLETE
     return [

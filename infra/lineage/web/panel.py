@@ -130,7 +130,7 @@ def _runs(site: Site, id: str) -> dict[str, Any]:
 def rerun_command(command: Sequence[str], stage: str) -> str:
     """The command that runs a run's recipe again from a stage on, by the arguments of `longhaul` that started it; empty
     where they were not for a whole run."""
-    partial = {"--from", "--only", "--until", "--reuse", "--select", "--against"} & {
+    partial = {"--from", "--only", "--until", "--reuse", "--fork", "--select", "--against"} & {
         part.partition("=")[0] for part in command
     }
     return shlex.join(["longhaul", *command, "--from", stage]) if command[:1] == ["run"] and not partial else ""

@@ -53,6 +53,8 @@ from tests.hub_server import Hub, serve
         ("evaluation.samples=3", EVALUATIONS),
         ("evaluation.examples=1", EVALUATIONS),
         ("evaluation.temperature=0.5", EVALUATIONS),
+        ("rl.keep_every=1", NONE),
+        ("long2short.rl.keep_every=1", NONE),
         ("name=another", NONE),
         ("tracking.mode=offline", NONE),
         ("reuse_across_environments=true", NONE),

@@ -85,6 +85,24 @@ def test_dropped_runs_lose_what_no_kept_run_refers_to(store: Store, chain: dict[
     assert gone(store, keep_runs=0) == {ref.digest for ref in chain.values()}
 
 
+def test_iterations_go_by_age_unless_what_stays_continued_from_them(store: Store, tmp_path: Path) -> None:
+    refs = {name: put(store, tmp_path, name) for name in ("base", "kept", "unused", "model", "forked")}
+    record = stage(store, "run-1", "rl", [refs["base"]], [refs["model"]])
+    iterations = {"5": refs["kept"].model_dump(), "10": refs["unused"].model_dump()}
+    store.write_record("stages/rl-kept", record | {"iterations": iterations})
+    end(store, "run-1")
+    stage(store, "run-2", "rl", [refs["base"], refs["kept"]], [refs["forked"]])
+    end(store, "run-2")
+    assert gone(store) == set(), "none is old"
+    old = {"iteration_seconds": -60}
+    assert gone(store, **old) == {refs["unused"].digest}
+    assert plan(store, grace_seconds=-60, **old).iterations == {refs["unused"].digest}
+    assert gone(store, drop_runs=["run-2"], **old) == {refs[name].digest for name in ("kept", "unused", "forked")}
+    assert gone(store, drop_runs=["run-1"]) == {refs["unused"].digest, refs["model"].digest}
+    store.write_record("tags/production", {"format": 1, "model": refs["forked"].model_dump()})
+    assert gone(store, keep_runs=0, **old) == {refs["unused"].digest, refs["model"].digest}
+
+
 def test_a_tagged_model_stays_with_all_that_it_was_made_from(store: Store, chain: dict[str, Ref]) -> None:
     store.write_record("tags/production", {"format": 1, "model": chain["new"].model_dump()})
     store.write_record("tags/production", {"format": 1, "model": chain["model"].model_dump()})

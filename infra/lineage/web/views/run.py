@@ -51,6 +51,7 @@ def run(site: Site, request: Request) -> Response:
         "recipe": bool(start and start.recipe),
         "recorded": detail.recorded,
         "groups": [],
+        "forks": {record.stage: record.forked_from for record in detail.stages if record.forked_from},
         "names": [row.run],
         "gates": [],
         "evaluations": [],
