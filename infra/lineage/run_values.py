@@ -99,11 +99,16 @@ class RunValues:
                 record.modules,
                 record.packages,
                 record.failure is None,
-                *([record.forked_from.stage, record.forked_from.iteration] if record.forked_from else []),
             ]
             for record in self.detail.stages
-        }
+        } | {"fork": [self.fork] if self.fork else []}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def fork(self) -> str:
+        """STAGE@N of the iterations from which stages continued, whichever runs these were of; '' where none did."""
+        points = [record.forked_from for record in self.detail.stages if record.forked_from]
+        return ", ".join(f"{point.stage}@{point.iteration}" for point in points)
 
     def value(self, column: str) -> Any:
         """A column's value; None where the run has none."""
@@ -199,7 +204,9 @@ def common_figures(runs: Sequence[RunValues]) -> list[str]:
 def _labels(firsts: Sequence[RunValues]) -> list[str]:
     """For each group, the keys of the recipe in which the groups differ, with its values."""
     configs = [
-        {name: value for name, value in run.config.items() if name.partition(".")[0] not in ELSEWHERE} for run in firsts
+        {name: value for name, value in run.config.items() if name.partition(".")[0] not in ELSEWHERE}
+        | ({"fork": run.fork} if run.fork else {})
+        for run in firsts
     ]
     names = sorted(set[str]().union(*configs))
     differing = [name for name in names if len({_text(config.get(name)) for config in configs}) > 1]

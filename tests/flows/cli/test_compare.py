@@ -18,6 +18,7 @@ from infra.lineage.index import LineageIndex
 from infra.lineage.run_values import RunValues, groups_of
 from infra.store import records
 from infra.store.open import open_store
+from infra.store.records import ForkPoint
 from tests.flows.made_up_chain import chain, finish
 
 TRAINED = ["vanilla_sft", "evaluate/vanilla_sft", "curation", "long_cot_sft", "evaluate/long_cot_sft"]
@@ -95,6 +96,28 @@ def test_the_table_shows_chosen_columns_in_the_chosen_order(longhaul: Commands) 
         ("rl:accuracy", "0.25", "6"),
     ]
     assert float(rows[1]["difference"]) == pytest.approx(0.1)
+
+
+def test_runs_that_continued_from_other_iterations_are_other_groups(store: Path, tmp_path: Path) -> None:
+    opened = open_store(store)
+    index = LineageIndex.of(opened, tmp_path)
+    index.sync(opened)
+
+    def continued(name: str, parent: str, iteration: int) -> RunValues:
+        detail = index.run(name)
+        point = ForkPoint(run=parent, stage="rl", iteration=iteration)
+        stages = [
+            record.model_copy(update={"forked_from": point}) if record.stage == "rl" else record
+            for record in detail.stages
+        ]
+        return RunValues(detail.row, lambda: replace(detail, stages=tuple(stages)))
+
+    alone = RunValues(index.run(ALL[0]).row, partial(index.run, ALL[0]))
+    forks = [continued(ALL[seed], f"parent-{seed}", 20) for seed in range(3)]
+    groups = groups_of([alone, *forks, continued(ALL[0], "parent-0", 30)])
+    assert [len(group.runs) for group in groups] == [1, 3, 1]
+    assert [group.label for group in groups] == ["fork=null", "fork=rl@20", "fork=rl@30"]
+    index.close()
 
 
 @pytest.mark.parametrize("ending", ["svg", "png"])

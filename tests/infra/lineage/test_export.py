@@ -22,8 +22,9 @@ from infra.lineage.graph import Edge, Node, Subgraph
 from infra.lineage.index import LineageIndex
 from infra.lineage.row_values import artifact_id
 from infra.store.open import open_store
+from infra.store.records import ForkPoint
 from infra.store.store import Ref
-from tests.infra.lineage.records import BEFORE_RL, History, digest, reused, stage_record, write_history
+from tests.infra.lineage.records import BEFORE_RL, History, digest, ref, reused, stage_record, write_history
 
 SCHEMAS = Path(__file__).parent / "openlineage"
 OWN_SCHEMAS = Path(export.__file__).parent / "facets"
@@ -176,6 +177,30 @@ def test_a_data_set_is_written_and_read_under_one_name_and_version(tmp_path: Pat
     assert made["facets"]["version"]["datasetVersion"] == model.digest
     assert made["facets"]["datasetType"]["datasetType"] == "MODEL"
     assert [tag["key"] for tag in made["facets"]["tags"]["tags"]] == ["production"]
+
+
+def test_a_fork_reads_the_iteration_that_its_parent_kept_and_says_so(tmp_path: Path) -> None:
+    history = History()
+    kept, point = ref("iteration", "kept"), ForkPoint(run="first", stage="rl", iteration=20)
+    parent = stage_record("rl", "first", iterations={20: kept})
+    fork = stage_record("rl", "second", minutes=60, inputs={"fork": kept}, forked_from=point)
+    history.records = [(f"stage-runs/{record.run}", record) for record in (parent, fork)]
+    store = open_store(tmp_path / "store")
+    write_history(tmp_path / "store", history.records)
+    index = LineageIndex.of(store, tmp_path)
+    index.sync(store)
+    graph = whole(index)
+    ends = {(edge.source, edge.role, edge.target) for edge in graph.edges}
+    assert (f"execution:{parent.run}:rl", "iteration-20", artifact_id(kept.digest)) in ends
+    assert (artifact_id(kept.digest), "fork", f"execution:{fork.run}:rl") in ends
+    assert index.node("execution:second:rl").facts["forked_from"] == "first:rl@20"
+    actual = [event for event in events(index, graph) if event["job"]["name"].endswith(".rl")]
+    for event in actual:
+        (facet,) = (each["longhaul_stage"] for each in facets_of(event) if "longhaul_stage" in each)
+        validate(facet, facet["_schemaURL"])
+        of_fork = [each["name"] for each in event["inputs"]] == ["run/rl/iteration-20"]
+        assert facet.get("forkedFrom") == (point.model_dump() if of_fork else None)
+    assert {each["name"] for event in actual for each in event["outputs"]} == {"run/rl/model", "run/rl/iteration-20"}
 
 
 def test_a_data_set_has_the_same_name_in_every_export(tmp_path: Path) -> None:

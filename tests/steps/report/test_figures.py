@@ -4,9 +4,10 @@ import itertools
 import math
 import re
 
-from infra.store.records import StageRecord
+from infra.store.records import ForkPoint, StageRecord
 from steps.report import canvas, figures
 from steps.report.labels import Box, place
+from steps.report.page import render_report
 from tests.steps.report.made_up_run import STAGES, record
 
 
@@ -20,6 +21,17 @@ def test_rl_curves_are_left_out_where_the_history_lacks_their_metric(run: list[S
     (only,) = figures.rl_figures(with_reward)
     assert only.alt == "Reward, mean over 3 iterations. reward: first 0.5, last 1, least 0.5, most 1."
     assert figures.rl_figures(record("import")) == []
+
+
+def test_iterations_of_the_run_that_rl_continued_from_are_marked_in_every_curve(run: list[StageRecord]) -> None:
+    rl = run[STAGES.index("rl")]
+    forked = rl.model_copy(update={"forked_from": ForkPoint(run="run-1", stage="rl", iteration=2)})
+    for before, after in zip(figures.rl_figures(rl), figures.rl_figures(forked), strict=True):
+        assert '-earlier-run"' in after.svg and '-earlier-run"' not in before.svg
+        assert after.alt == f"{before.alt} The first 2 are of run run-1."
+    page = render_report("nano", [forked])
+    assert "Continued from iteration 2 of run run-1: the shaded iterations are that run" in page
+    assert "continued from run-1:rl@2" in page
 
 
 def test_losses_are_drawn_for_every_supervised_stage_and_for_no_other(run: list[StageRecord]) -> None:

@@ -13,7 +13,7 @@ from infra.lineage.web.curves import MAX_POINTS, curves_of
 from infra.lineage.web.site import Site
 from infra.lineage.web.templating import NONE
 from infra.store.evaluation import Evaluation
-from infra.store.records import Failure, OtherBytes, StageRecord
+from infra.store.records import Failure, ForkPoint, OtherBytes, StageRecord
 from tests.infra.lineage.records import BEFORE_RL, History, reused, stage_record
 from tests.infra.lineage.web.page_site import (
     FIRST,
@@ -177,6 +177,25 @@ def test_a_stage_that_was_reused_despite_another_environment_says_so(tmp_path: P
     visitor = client(empty_site(tmp_path, history))
     assert f"despite another environment: {text}" in Outline(visitor.get(f"/runs/{SECOND}").text).text
     assert "despite another environment" not in visitor.get(f"/runs/{FIRST}").text
+
+
+def test_a_fork_says_where_it_continued_in_its_row_its_curves_and_its_panel(tmp_path: Path) -> None:
+    history = History()
+    first = history.add_run(FIRST)
+    history.add_run(SECOND, minutes=1440, reuse=reused(first, *BEFORE_RL))
+    point = ForkPoint(run=FIRST, stage="rl", iteration=20)
+    history.records = [
+        (name, record.model_copy(update={"forked_from": point}))
+        if isinstance(record, StageRecord) and (record.run, record.stage) == (SECOND, "rl")
+        else (name, record)
+        for name, record in history.records
+    ]
+    visitor = client(empty_site(tmp_path, history))
+    assert f"continued from iteration 20 of {FIRST}" in Outline(visitor.get(f"/runs/{SECOND}").text).text
+    curves = Outline(visitor.get(f"/runs/{SECOND}", params={"tab": "curves"}).text).text
+    assert f"It continued from iteration 20 of {FIRST} : the steps up to there are that run's." in curves
+    assert f"forked from {FIRST}:rl@20" in Outline(visitor.get(link_to(f"execution:{SECOND}:rl")).text).text
+    assert "continued from" not in visitor.get(f"/runs/{FIRST}").text
 
 
 def test_a_failed_evaluation_is_part_of_its_stages_row(tmp_path: Path) -> None:
