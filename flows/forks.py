@@ -104,8 +104,8 @@ def find_fork(store: Store, name: str) -> Fork:
     finished = {record.stage: record for record in run_records(store, wanted.run)}
     record = finished.get(wanted.stage)
     if record is None:
-        there = ", ".join(finished) or "none"
-        raise ForkRefused(f"--fork {name}: {wanted.stage} of that run did not finish; finished stages: {there}")
+        stages = ", ".join(finished) or "none"
+        raise ForkRefused(f"--fork {name}: {wanted.stage} of that run did not finish; finished stages: {stages}")
     there = {number: ref for number, ref in sorted(record.iterations.items()) if _is_there(store, ref)}
     if wanted.iteration in there:
         return Fork(name, record, wanted.iteration)

@@ -118,7 +118,7 @@ def test_a_fork_with_nothing_changed_makes_what_the_undisturbed_run_made(
     parent = min(path.parent.name for path in home.folder.glob("runs/*/report.html"))
     done = home.run("--only", "rl", "--fork", f"{parent}:rl@1")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "rl: continues after 1 finished iterations" in done.stderr
+    assert "continues after 1 finished iterations" in done.stdout + done.stderr
     records = [json.loads(path.read_text()) for path in home.store.glob("records/stages/*/*.json")]
     (forked,) = [record for record in records if record.get("forked_from")]
     (undisturbed,) = [record for record in records if record["stage"] == "rl" and record["run"] == parent]

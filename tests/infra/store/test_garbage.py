@@ -94,7 +94,7 @@ def test_iterations_go_by_age_unless_what_stays_continued_from_them(store: Store
     stage(store, "run-2", "rl", [refs["base"], refs["kept"]], [refs["forked"]])
     end(store, "run-2")
     assert gone(store) == set(), "none is old"
-    old = {"iteration_seconds": -60}
+    old: Any = {"iteration_seconds": -60}
     assert gone(store, **old) == {refs["unused"].digest}
     assert plan(store, grace_seconds=-60, **old).iterations == {refs["unused"].digest}
     assert gone(store, drop_runs=["run-2"], **old) == {refs[name].digest for name in ("kept", "unused", "forked")}

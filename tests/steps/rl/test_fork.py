@@ -70,7 +70,7 @@ class Run:
 @pytest.fixture(scope="module")
 def bench(trainer: Trainer, engine: Engine, base: Path) -> Iterator[Workbench]:
     with ByLetters() as scorer:
-        parts = {"engine": engine, "trainer": trainer, "scorer": scorer, "context": engine.config.context}
+        parts: Any = {"engine": engine, "trainer": trainer, "scorer": scorer, "context": engine.config.context}
         yield Workbench(base, **parts, seed=0)
     trainer.load_weights(base)
 
