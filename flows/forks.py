@@ -100,28 +100,28 @@ def find_fork(store: Store, name: str) -> Fork:
 
     Raises ForkRefused where the run did not keep it, with those that it kept, and ModelNotFound for an unknown run.
     """
-    wanted = parse_fork(name)
-    finished = {record.stage: record for record in run_records(store, wanted.run)}
-    record = finished.get(wanted.stage)
+    named = parse_fork(name)
+    finished = {record.stage: record for record in run_records(store, named.run)}
+    record = finished.get(named.stage)
     if record is None:
         stages = ", ".join(finished) or "none"
-        raise ForkRefused(f"--fork {name}: {wanted.stage} of that run did not finish; finished stages: {stages}")
+        raise ForkRefused(f"--fork {name}: {named.stage} of that run did not finish; finished stages: {stages}")
     there = {number: ref for number, ref in sorted(record.iterations.items()) if _is_there(store, ref)}
-    if wanted.iteration in there:
-        return Fork(name, record, wanted.iteration)
-    gone = wanted.iteration in record.iterations
+    if named.iteration in there:
+        return Fork(name, record, named.iteration)
+    gone = named.iteration in record.iterations
     reason = "was deleted by `longhaul store gc`" if gone else "was not kept"
     if not there:
         rest = (
-            f"none is there. `longhaul run --only {wanted.stage} --force` with "
-            f"{wanted.stage.replace('/', '.')}.keep_every makes and keeps them"
+            f"none is there. `longhaul run --only {named.stage} --force` with "
+            f"{named.stage.replace('/', '.')}.keep_every makes and keeps them"
         )
     else:
         rest = f"there are {', '.join(map(str, there))}"
     earlier = record.forked_from
-    if earlier is not None and wanted.iteration <= earlier.iteration:
+    if earlier is not None and named.iteration <= earlier.iteration:
         rest += f". It continued from {earlier}: name that run for what came before"
-    raise ForkRefused(f"--fork {name}: iteration {wanted.iteration} {reason}; {rest}")
+    raise ForkRefused(f"--fork {name}: iteration {named.iteration} {reason}; {rest}")
 
 
 def _is_there(store: Store, ref: Ref) -> bool:

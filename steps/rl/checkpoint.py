@@ -79,7 +79,7 @@ class Checkpoints:
         return self.folder / "samples"
 
     @property
-    def kept(self) -> dict[int, Path]:
+    def retained(self) -> dict[int, Path]:
         """The folders that stay, by the number of iterations done."""
         numbered = {int(path.name): path for path in self._whole()}
         return {number: path for number, path in numbered.items() if self._is_kept(number)}
@@ -95,8 +95,8 @@ class Checkpoints:
             write_text_atomically(aside / "history.json", state.model_dump_json(include={"history"}))
         for other in self.folder.iterdir():
             # Names that begin with a dot are what a killed process was writing.
-            kept = other.name.isdecimal() and self._is_kept(int(other.name))
-            if other not in (place, self.samples) and not kept:
+            stays = other.name.isdecimal() and self._is_kept(int(other.name))
+            if other not in (place, self.samples) and not stays:
                 shutil.rmtree(other)
 
     def save_batch(self, iteration: int, groups: list[Group]) -> Path:

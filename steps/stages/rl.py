@@ -58,4 +58,4 @@ def run(context: StageContext, settings: TrainSettings[RlConfig]) -> StageOutput
         outputs = {"ledger": ("dataset", context.folder / "ledger"), "samples": (KIND, checkpoints.samples)}
         headline = f"{len(state.history)} iterations, {len(state.ledger)} groups"
         output = trained(context, bench.trainer, metrics, outputs, headline)
-        return replace(output, iterations=checkpoints.kept)
+        return replace(output, iterations=checkpoints.retained)

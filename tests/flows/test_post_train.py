@@ -126,8 +126,8 @@ def test_a_fork_with_nothing_changed_makes_what_the_undisturbed_run_made(
     assert forked["outputs"] == undisturbed["outputs"] and {*forked["outputs"]} == {"model", "ledger", "samples"}
     assert forked["key"] != undisturbed["key"] and len(forked["history"]) == 2
     assert forked["seconds"] > 0 and [*undisturbed["iterations"]] == ["1", "2"] and [*forked["iterations"]] == ["2"]
-    shown = home.longhaul("show", f"{forked['run']}:rl", "--store", str(home.store))
-    assert f"continued from {parent}:rl@1" in " ".join(shown.stdout.split()) and "current" in shown.stdout
+    displayed = home.longhaul("show", f"{forked['run']}:rl", "--store", str(home.store))
+    assert f"continued from {parent}:rl@1" in " ".join(displayed.stdout.split()) and "current" in displayed.stdout
     assert f"iteration 1 of run {parent}" in (home.folder / "runs" / forked["run"] / "report.html").read_text()
 
 

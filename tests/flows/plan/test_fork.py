@@ -21,7 +21,9 @@ MORE = "rl.iterations=9"
 OTHER_BASE = "long_cot_sft.paths=61"
 
 
-def keep(store: Path, run: str, stage: str = "rl", kept: Iterable[int] = (2, 4), seconds: float = 1.0) -> StageRecord:
+def keep(
+    store: Path, run: str, stage: str = "rl", numbers: Iterable[int] = (2, 4), seconds: float = 1.0
+) -> StageRecord:
     """Let a finished stage have kept iterations; all its runs keep the same states, and other metrics."""
     made, folder = chain(store, run=run), store.parent / "kept" / run / stage
     (record,) = (r for r in records.read(made.store, StageRecord, f"stage-runs/{run}") if r.stage == stage)
@@ -29,7 +31,7 @@ def keep(store: Path, run: str, stage: str = "rl", kept: Iterable[int] = (2, 4),
         (folder / "samples").mkdir(parents=True, exist_ok=True)
         (folder / "samples" / f"{iteration:06d}.parquet").write_text(f"{stage} {iteration}")
     iterations = {}
-    for number in kept:
+    for number in numbers:
         place = folder / str(number)
         (place / "model").mkdir(parents=True, exist_ok=True)
         (place / "model" / "config.json").write_text(f"{stage} {number}")
@@ -44,12 +46,12 @@ def keep(store: Path, run: str, stage: str = "rl", kept: Iterable[int] = (2, 4),
 
 
 @pytest.fixture
-def kept(store: Path) -> StageRecord:
+def retained(store: Path) -> StageRecord:
     """The record of `rl` in run-1, which kept two iterations."""
     return keep(store, "run-1")
 
 
-def test_a_fork_runs_its_stage_and_says_from_where_and_with_what_changed(store: Path, kept: StageRecord) -> None:
+def test_a_fork_runs_its_stage_and_says_from_where_and_with_what_changed(store: Path, retained: StageRecord) -> None:
     planned = plan(chain(store, MORE, "rl.tau=0.25", only="rl", fork="run-1:rl@4"))
     assert runs(planned) == ["rl", "evaluate/rl"]
     assert planned["rl"].reason == "continues from run-1:rl@4; rl.iterations changed: 2 → 9; rl.tau changed: 0.1 → 0.25"
@@ -59,21 +61,22 @@ def test_a_fork_runs_its_stage_and_says_from_where_and_with_what_changed(store: 
 
 
 def test_what_continues_from_another_iteration_has_another_key_and_metrics_do_not_count(
-    store: Path, kept: StageRecord
+    store: Path, retained: StageRecord
 ) -> None:
     keys = {name: plan(chain(store, MORE, only="rl", fork=name))["rl"].key for name in ("run-1:rl@2", "run-1:rl@4")}
     assert len({*keys.values(), plan(chain(store, MORE, only="rl"))["rl"].key}) == 3
     finish(chain(store, run="run-2"), store.parent / "made")
     again = keep(store, "run-2", seconds=2.0)
-    assert again.iterations[4].digest != kept.iterations[4].digest
+    assert again.iterations[4].digest != retained.iterations[4].digest
     assert plan(chain(store, MORE, only="rl", fork="run-2:rl@4"))["rl"].key == keys["run-1:rl@4"]
 
 
-def test_a_fork_reads_what_was_kept_and_a_second_one_is_reused(store: Path, kept: StageRecord) -> None:
+def test_a_fork_reads_what_was_kept_and_a_second_one_is_reused(store: Path, retained: StageRecord) -> None:
     forked = chain(store, MORE, run="fork", start="rl", fork="run-1:rl@4")
     done = finish(forked, store.parent / "made")
     assert (
-        done["rl"].inputs["fork"] == kept.iterations[4] and done["rl"].inputs["fork_samples"] == kept.outputs["samples"]
+        done["rl"].inputs["fork"] == retained.iterations[4]
+        and done["rl"].inputs["fork_samples"] == retained.outputs["samples"]
     )
     assert "fork" not in done["long2short/rl"].inputs
     again = plan(chain(store, MORE, run="again", start="rl", fork="run-1:rl@4"))
@@ -81,21 +84,21 @@ def test_a_fork_reads_what_was_kept_and_a_second_one_is_reused(store: Path, kept
     assert again["rl"].reason == "same key as in run fork, which continues from run-1:rl@4"
 
 
-def test_a_run_that_reused_the_stage_is_continued_where_it_was_kept(store: Path, kept: StageRecord) -> None:
+def test_a_run_that_reused_the_stage_is_continued_where_it_was_kept(store: Path, retained: StageRecord) -> None:
     made = chain(store, run="later")
-    made.runner.reuse(kept, made.task("rl", {r.stage: r for r in records.read(made.store, StageRecord, "stages")}))
+    made.runner.reuse(retained, made.task("rl", {r.stage: r for r in records.read(made.store, StageRecord, "stages")}))
     fork = find_fork(made.store, "later:rl@2")
     assert fork.point == ForkPoint(run="run-1", stage="rl", iteration=2)
-    assert fork.inputs["fork"] == kept.iterations[2]
+    assert fork.inputs["fork"] == retained.iterations[2]
 
 
 def test_an_iteration_that_was_not_kept_or_is_deleted_is_refused_with_those_that_are_there(
-    store: Path, kept: StageRecord
+    store: Path, retained: StageRecord
 ) -> None:
     made = chain(store)
     with pytest.raises(ForkRefused, match="--fork run-1:rl@3: iteration 3 was not kept; there are 2, 4"):
         find_fork(made.store, "run-1:rl@3")
-    shutil.rmtree(store / object_prefix(kept.iterations[4].digest))
+    shutil.rmtree(store / object_prefix(retained.iterations[4].digest))
     with pytest.raises(ForkRefused, match=r"iteration 4 was deleted by `longhaul store gc`; there are 2$"):
         find_fork(made.store, "run-1:rl@4")
     with pytest.raises(ForkRefused, match=r"none is there.*--only long2short/rl --force.*long2short\.rl\.keep_every"):
@@ -105,7 +108,7 @@ def test_an_iteration_that_was_not_kept_or_is_deleted_is_refused_with_those_that
     assert plan(made, read=True)["rl"].action == "reuse", "no stage runs again for an iteration that is gone"
 
 
-def test_a_fork_of_a_fork_is_told_where_its_earlier_iterations_are(store: Path, kept: StageRecord) -> None:
+def test_a_fork_of_a_fork_names_the_run_of_its_earlier_iterations(store: Path, retained: StageRecord) -> None:
     finish(chain(store, MORE, run="fork", start="rl", fork="run-1:rl@4"), store.parent / "made")
     made = chain(store)
     (record,) = (r for r in records.read(made.store, StageRecord, "stage-runs/fork") if r.stage == "rl")
@@ -128,14 +131,14 @@ def test_a_fork_of_a_fork_is_told_where_its_earlier_iterations_are(store: Path, 
     ],
 )
 def test_what_cannot_continue_is_refused_before_anything_runs(
-    store: Path, kept: StageRecord, settings: tuple[str, ...], selection: dict[str, Any], message: str
+    store: Path, retained: StageRecord, settings: tuple[str, ...], selection: dict[str, Any], message: str
 ) -> None:
     finish(chain(store, OTHER_BASE, run="run-2"), store.parent / "made")
     with pytest.raises(ForkRefused, match=message):
         plan(chain(store, *settings, **{"only": "rl", "fork": "run-1:rl@2", **selection}))
 
 
-def test_a_fork_of_a_stage_that_is_not_to_run_is_refused(store: Path, kept: StageRecord) -> None:
+def test_a_fork_of_a_stage_that_is_not_to_run_is_refused(store: Path, retained: StageRecord) -> None:
     with pytest.raises(SelectionRefused, match=r"rl is not among the stages to run \(--only long_cot_sft\)"):
         chain(store, only="long_cot_sft", fork="run-1:rl@2")
 
@@ -146,7 +149,7 @@ def test_a_fork_of_a_stage_that_is_not_to_run_is_refused(store: Path, kept: Stag
     ids=["another base in the recipe", "other problems"],
 )
 def test_with_the_model_of_its_run_it_continues_whatever_has_changed_before_it(
-    store: Path, kept: StageRecord, settings: tuple[str, ...], selection: dict[str, Any]
+    store: Path, retained: StageRecord, settings: tuple[str, ...], selection: dict[str, Any]
 ) -> None:
     planned = plan(chain(store, MORE, *settings, fork="run-1:rl@2", reuse="run-1", **selection))
     assert planned["rl"].reason.startswith("continues from run-1:rl@2") and planned["rl"].action == "run"

@@ -181,9 +181,9 @@ def test_a_data_set_is_written_and_read_under_one_name_and_version(tmp_path: Pat
 
 def test_a_fork_reads_the_iteration_that_its_parent_kept_and_says_so(tmp_path: Path) -> None:
     history = History()
-    kept, point = ref("iteration", "kept"), ForkPoint(run="first", stage="rl", iteration=20)
-    parent = stage_record("rl", "first", iterations={20: kept})
-    fork = stage_record("rl", "second", minutes=60, inputs={"fork": kept}, forked_from=point)
+    retained, point = ref("iteration", "kept"), ForkPoint(run="first", stage="rl", iteration=20)
+    parent = stage_record("rl", "first", iterations={20: retained})
+    fork = stage_record("rl", "second", minutes=60, inputs={"fork": retained}, forked_from=point)
     history.records = [(f"stage-runs/{record.run}", record) for record in (parent, fork)]
     store = open_store(tmp_path / "store")
     write_history(tmp_path / "store", history.records)
@@ -191,8 +191,8 @@ def test_a_fork_reads_the_iteration_that_its_parent_kept_and_says_so(tmp_path: P
     index.sync(store)
     graph = whole(index)
     ends = {(edge.source, edge.role, edge.target) for edge in graph.edges}
-    assert (f"execution:{parent.run}:rl", "iteration-20", artifact_id(kept.digest)) in ends
-    assert (artifact_id(kept.digest), "fork", f"execution:{fork.run}:rl") in ends
+    assert (f"execution:{parent.run}:rl", "iteration-20", artifact_id(retained.digest)) in ends
+    assert (artifact_id(retained.digest), "fork", f"execution:{fork.run}:rl") in ends
     assert index.node("execution:second:rl").facts["forked_from"] == "first:rl@20"
     actual = [event for event in events(index, graph) if event["job"]["name"].endswith(".rl")]
     for event in actual:

@@ -64,7 +64,7 @@ class Run:
         }
 
     def origin(self, done: int) -> Origin:
-        return Origin(self.checkpoints.kept[done], self.checkpoints.samples)
+        return Origin(self.checkpoints.retained[done], self.checkpoints.samples)
 
 
 @pytest.fixture(scope="module")
@@ -94,20 +94,20 @@ def parent(bench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_with_nothing_changed_it_ends_as_the_undisturbed_run_from_every_iteration(
     bench: Workbench, parent: Run, tmp_path: Path
 ) -> None:
-    assert sorted(parent.checkpoints.kept) == [1, 2, 3, 4]
+    assert sorted(parent.checkpoints.retained) == [1, 2, 3, 4]
     assert parent.state.ledger and len({one.log_ratio_max for one in parent.state.history}) > 1, "nothing was trained"
     for done in (1, 3):
         forked = run(bench, tmp_path / f"fork-{done}", parent.origin(done))
         assert forked.made == parent.made
-        assert sorted(forked.checkpoints.kept) == [*range(done + 1, 5)]
-        for number, place in forked.checkpoints.kept.items():
-            same = parent.checkpoints.kept[number] / "state.json"
+        assert sorted(forked.checkpoints.retained) == [*range(done + 1, 5)]
+        for number, place in forked.checkpoints.retained.items():
+            same = parent.checkpoints.retained[number] / "state.json"
             assert (place / "state.json").read_bytes() == same.read_bytes(), "what a fork of it has in its key"
 
 
 def test_which_iterations_are_kept_changes_nothing_else(bench: Workbench, parent: Run, tmp_path: Path) -> None:
     every_third = run(bench, tmp_path / "third", keep_every=3)
-    assert sorted(every_third.checkpoints.kept) == [3]
+    assert sorted(every_third.checkpoints.retained) == [3]
     assert every_third.made == parent.made
 
 
@@ -140,7 +140,7 @@ def test_problems_may_come_and_go_and_what_was_under_way_for_others_is_dropped(
     said: list[str] = []
     monkeypatch.setattr(iteration, "say", said.append)
     under_way = RlState.model_validate_json(
-        (parent.checkpoints.kept[1] / "state.json").read_text()[:-1] + ', "history": []}'
+        (parent.checkpoints.retained[1] / "state.json").read_text()[:-1] + ', "history": []}'
     ).groups
     gone, *stay = (group.problem.id for group in under_way)
     changed = [p.model_copy(update={"answer": "0"}) if p.id == stay[0] else p for p in PROBLEMS if p.id != gone]
