@@ -243,11 +243,15 @@ class Chain:
         Args:
             name: of the evaluation's own stage: evaluate, or evaluate/STAGE.
         """
+        return self.runner(self.evaluation_task(name, model, data))
+
+    def evaluation_task(self, name: str, model: StageRecord, data: StageRecord) -> StageTask:
+        """What `evaluate` runs."""
         spec = evaluation_spec(name, {"model": Input(model.stage)})
         known = {model.stage: model, "data": data}
         # What models wrote is compared with benchmarks in the run itself.
         inputs = {part: each for part, each in spec.reads(self.recipe).items() if each.stage in known}
-        return self.runner(self._task(name, spec, self._parts(spec, inputs, known), inputs, known))
+        return self._task(name, spec, self._parts(spec, inputs, known), inputs, known)
 
     def _task(
         self, name: str, spec: StageSpec, parts: KeyParts, inputs: Mapping[str, Input], done: Mapping[str, StageRecord]

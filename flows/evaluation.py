@@ -8,11 +8,12 @@ made beside the model. What is compared has therefore always been evaluated alik
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from flows.chain import Chain
+from flows.cluster.pool_environments import find_on_pool
 from flows.home import HOME
 from flows.models import HUB_NAME, ModelNotFound, find_model_record, import_of, names_checkpoint, tagged
 from flows.runs import end_run, start_run
@@ -176,6 +177,43 @@ def evaluate_tagged(recipe: Recipe, run: str, tag: str, command: Sequence[str]) 
     return evaluate_model(recipe, run, set_to.model.digest, command)
 
 
+def reuse_evaluation(recipe: Recipe, run: str, model: str, command: Sequence[str]) -> bool:
+    """Record an evaluation as evaluate_model does, where a node of the evaluation's pool has nothing left to do for it.
+    Returns whether it is recorded.
+
+    Raises ModelNotFound, StoreError.
+    """
+    chain = Chain(recipe, run)
+    known = _stored_model(chain.store, model)
+    data = chain.reusable("data", chain.parts("data", {})).record
+    if known is None or data is None:
+        return False
+    task = chain.evaluation_task(EVALUATE, _named(*known), data)
+    cached = find_on_pool(chain, EVALUATE, EVALUATE, task.parts)
+    if cached is None or cached[1].record is None or cached[1].record.gates_key != task.gates_key:
+        return False
+    start_run(chain.store, run, recipe.model_dump(mode="json"), command)
+    chain.reuse({"data": data})
+    chain.runner.reuse(cached[1].record, replace(task, parts=cached[0]))
+    end_run(chain.store, run, "succeeded")
+    return True
+
+
+def evaluated_in(store: Store, run: str) -> Evaluated | None:
+    """What a run evaluated; None where it has finished no evaluation. Raises ModelNotFound."""
+    done = {
+        record.stage: record
+        for record in records.read_skipping(store, StageRecord, f"stage-runs/{run}")
+        if record.failure is None
+    }
+    if EVALUATE not in done:
+        return None
+    model = done[EVALUATE].inputs["model"]
+    imported = done.get("import")
+    _, made = (model, imported) if imported is not None else find_model_record(store, model.digest)
+    return Evaluated(model, made.stage, made.reused_from or made.run, done[EVALUATE])
+
+
 def compare(new: Evaluated, tag: str, tagged: Evaluated | None, rules: PromotionRules) -> Comparison:
     """Whether the model keeps what the tagged one has."""
     same = tagged is None or tagged.model.digest == new.model.digest
@@ -198,5 +236,10 @@ def write_comparison(recipe: Recipe, run: str, comparison: Comparison) -> tuple[
 def _evaluated(chain: Chain, model: Ref, made: StageRecord) -> StageRecord:
     data = chain.run("data", {})
     assert data is not None
-    # A model named by its digest is an output of that name, whatever the stage calls it.
-    return chain.evaluate(EVALUATE, made.model_copy(update={"outputs": {"model": model}}), data)
+    return chain.evaluate(EVALUATE, _named(model, made), data)
+
+
+def _named(model: Ref, made: StageRecord) -> StageRecord:
+    """The record of a model's stage with that model alone: one that is named by its digest is an output of that name,
+    whatever the stage calls it."""
+    return made.model_copy(update={"outputs": {"model": model}})

@@ -37,6 +37,7 @@ from metaflow import (  # type: ignore[attr-defined]  # noqa: E402
 from flows.cards import save_card  # noqa: E402
 from flows.chain import Chain  # noqa: E402
 from flows.cluster.decorator import on_cluster  # noqa: E402
+from flows.cluster.finished import finished_records  # noqa: E402
 from flows.flow_config import RecipeRefused, read_config, scheduled  # noqa: E402
 from flows.forks import ForkRefused  # noqa: E402
 from flows.run_flow import run_flow  # noqa: E402
@@ -184,8 +185,9 @@ class PostTrain(FlowSpec):
 
         self.merge_artifacts(inputs, exclude=["records"])
         self.records = {name: record for branch in inputs for name, record in branch.records.items()}
-        records = [StageRecord.model_validate(record) for record in self.records.values()]
-        html = render_report(self.config["name"], sorted(records, key=lambda record: Chain.order(record.stage)))
+        records = sorted(finished_records(self).values(), key=lambda record: Chain.order(record.stage))
+        self.records = {record.stage: record.model_dump(mode="json") for record in records}
+        html = render_report(self.config["name"], records)
         save_card(self, html)
         self.report_file = str(self.chain.write_report(html))
         self.next(self.end)

@@ -3,14 +3,20 @@
 Before the step's own code, the stage is run, or reused where its key has outputs already, and after it the evaluation
 of the model that it makes; their records join the artifact `records`, and the step's card shows them. A stage that is
 not part of the run is passed through, and has no card.
+
+On a cluster, the first step also reuses all that is finished, so that only steps with something left to do get a pod.
 """
 
+import os
 from collections.abc import Generator
 from typing import Any
 
 from metaflow import user_step_decorator
 
-from infra.store.records import StageRecord
+from flows.cluster.finished import finished_records, reuse_finished, write_steps_to_run
+from flows.cluster.plan import ON_CLUSTER
+from flows.cluster.pool_environments import leave_environment
+from flows.cluster.workflow_changes import STEPS
 
 
 @user_step_decorator
@@ -19,9 +25,15 @@ def stage(step_name: str, flow: Any, inputs: Any, attributes: dict[str, Any]) ->
     name = attributes["name"]
     if step_name == "start":
         flow.begin()
-    done = {each: StageRecord.model_validate(one) for each, one in flow.records.items()}
-    made = flow.chain.run_step(name, done)
+    chain, done = flow.chain, finished_records(flow)
+    if ON_CLUSTER in os.environ:
+        leave_environment(chain.store, chain.recipe, name)
+    made = chain.run_step(name, done)
+    if step_name == "start" and ON_CLUSTER in os.environ:
+        reused, to_run = reuse_finished(chain, made)
+        write_steps_to_run(STEPS.values(), (STEPS[one] for one in to_run))
+        made += reused
+    flow.records = {each.stage: each.model_dump(mode="json") for each in (*done.values(), *made)}
     if made:
-        flow.records = {**flow.records, **{record.stage: record.model_dump(mode="json") for record in made}}
         flow.draw_card(made)
     yield

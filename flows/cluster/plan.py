@@ -186,6 +186,11 @@ def check_deployable(recipe: Recipe, stages: list[str]) -> None:
         cluster.check([*stages, "evaluate"])
     except ValueError as error:
         raise CannotDeploy(str(error)) from error
+    if (gpus := cluster.resources("data").gpus) > 0:
+        raise CannotDeploy(
+            f"cluster.stages.data.gpus is {gpus}, its own or the default's, and the step of this stage decides which "
+            "others need a node: set it to 0, with a pool of nodes without GPUs"
+        )
     if not cluster.sandbox and "LONGHAUL_SANDBOX" not in cluster.environment:
         raise CannotDeploy(
             "cluster.sandbox is not set, and pods without privileges cannot make boxes for programs: name the "
@@ -198,8 +203,8 @@ def check_deployable(recipe: Recipe, stages: list[str]) -> None:
         )
     if recipe.schedule is not None and recipe.schedule.when == "data-changed" and recipe.schedule.cron == LOOKS:
         raise CannotDeploy(
-            f"schedule.when is data-changed, without a `cron`: Argo does not look at the data, and would start each "
-            f"stage's pod every ten minutes ({LOOKS}) to find that nothing changed. Give `cron`, or have `longhaul "
+            f"schedule.when is data-changed, without a `cron`: Argo does not look at the data, and would start a "
+            f"workflow every ten minutes ({LOOKS}) to find that nothing changed. Give `cron`, or have `longhaul "
             "schedule run` look at the data"
         )
     _check_pools(recipe, stages)

@@ -11,7 +11,9 @@ from typing import Any
 from metaflow import current, user_step_decorator
 
 from flows.chain import Chain
+from flows.cluster.finished import finished_records
 from flows.cluster.plan import GENERATE_ONLY, nodes_of
+from flows.cluster.pool_environments import find_on_pool, leave_environment
 from flows.topology import inputs_of
 from infra.cluster.group import JOIN_S, Node, lead
 from infra.cluster.member import serve
@@ -25,11 +27,9 @@ def nodes_for(flow: Any, stage: str) -> int:
     """How many nodes to start for a stage: the fewest where its outputs will be reused. They recognize each other by
     `flow.group_key`."""
     flow.group_key = secrets.token_hex(32)
-    return max(FEWEST, nodes_of(flow.chain.recipe, stage)) if _runs(flow.chain, stage, _done(flow)) else FEWEST
-
-
-def _done(flow: Any) -> dict[str, StageRecord]:
-    return {name: StageRecord.model_validate(one) for name, one in flow.records.items()}
+    done = finished_records(flow)
+    flow.records = {each.stage: each.model_dump(mode="json") for each in done.values()}
+    return max(FEWEST, nodes_of(flow.chain.recipe, stage)) if _runs(flow.chain, stage, done) else FEWEST
 
 
 def _runs(chain: Chain, stage: str, done: Mapping[str, StageRecord]) -> bool:
@@ -39,7 +39,8 @@ def _runs(chain: Chain, stage: str, done: Mapping[str, StageRecord]) -> bool:
         or not {each.stage for each in inputs_of(chain.recipe, stage).values()} <= done.keys()
     ):
         return False
-    return chain.selection.force or chain.runner.find_reusable(chain.parts(stage, done), read=False).record is None
+    cached = None if chain.selection.force else find_on_pool(chain, stage, stage, chain.parts(stage, done), False)
+    return cached is None or cached[1].record is None
 
 
 @user_step_decorator
@@ -52,11 +53,12 @@ def stage_on_nodes(step_name: str, flow: Any, inputs: Any, attributes: dict[str,
         serve(node, JOIN_S)
     else:
         recipe = flow.chain.recipe
+        leave_environment(flow.chain.store, recipe, name)
         with lead(node) as group:
             if recipe.engine.workers > 1:
                 ranks = 0 if name in GENERATE_ONLY else recipe.trainer.ranks
                 group.start_rollout(recipe.engine.workers, ranks, recipe.handover.share_device)
-            made = flow.chain.run_step(name, _done(flow))
+            made = flow.chain.run_step(name, finished_records(flow))
         flow.records = {**flow.records, **{record.stage: record.model_dump(mode="json") for record in made}}
     yield
 

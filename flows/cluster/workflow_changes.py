@@ -1,5 +1,8 @@
 """What Metaflow does not say in the workflows that it compiles, and a recipe needs: names of its own, one run at a
-time, branches that a pool has room for, time to end.
+time, branches that a pool has room for, time to end, no pod for a step that has nothing to do.
+
+The first step says which of the others are to run (flows/cluster/finished.py): Argo skips the rest. Whatever follows a
+step that may be skipped reads its input from the first step, whose output is always there.
 
 `longhaul deploy` changes the objects on their way to Kubernetes (flows/cluster/argo_create.py), and in what a dry run
 writes (flows/cluster/argo_recorder.py).
@@ -41,6 +44,14 @@ STEPS = {
     "long2short/rl": "short-rl",
 }
 """By stage, its step's name in the workflow."""
+EVALUATE_STEP = "evaluate"
+"""The step of the evaluation's workflow that evaluates."""
+RUN = "run-"
+"""What the first step's parameters begin with that say whether a step is to run; the step's name follows."""
+FIRST = "start"
+"""The first step."""
+FIRST_OUTPUT = f"argo-{{{{workflow.name}}}}/{FIRST}/{{{{tasks.{FIRST}.outputs.parameters.task-id}}}}"
+"""Where Metaflow finds the first step's artifacts."""
 
 
 class WorkflowChanges(BaseModel):
@@ -56,6 +67,8 @@ class WorkflowChanges(BaseModel):
     """Argo's concurrencyPolicy."""
     mutexes: dict[str, str]
     """By template, the mutex that its pods hold."""
+    skippable: dict[str, str]
+    """Steps that may have nothing to do: by the first step of a stage, its last one."""
 
 
 def workflow_name(recipe: Recipe, evaluation: bool = False) -> str:
@@ -75,7 +88,7 @@ def changes_for(recipe: Recipe, evaluation: bool) -> WorkflowChanges:
         if (pool := cluster.resources(stage).pool) not in pools:
             continue
         if evaluation:
-            steps = ["start", "tagged"]
+            steps = [EVALUATE_STEP]
         elif stage in STEPS:
             steps = [STEPS[stage] + ("-on-nodes" if nodes_of(recipe, stage) > 1 else "")]
         else:
@@ -86,7 +99,16 @@ def changes_for(recipe: Recipe, evaluation: bool) -> WorkflowChanges:
         chain=workflow_name(recipe),
         overlap=POLICIES[recipe.schedule.overlap if recipe.schedule else "skip"],
         mutexes=templates,
+        skippable={EVALUATE_STEP: EVALUATE_STEP} if evaluation else _skippable(recipe),
     )
+
+
+def _skippable(recipe: Recipe) -> dict[str, str]:
+    enabled = enabled_stages(recipe)
+    several = {stage for stage in STEPS if stage in enabled and nodes_of(recipe, stage) > 1}
+    # A step that joins may not branch as well, and RL is followed by four.
+    last = {stage: "-branches" if stage == "rl" else "-join" for stage in several}
+    return {step: step + last.get(stage, "") for stage, step in STEPS.items()}
 
 
 def changed(document: Mapping[str, Any], changes: WorkflowChanges) -> dict[str, Any]:
@@ -106,6 +128,7 @@ def changed(document: Mapping[str, Any], changes: WorkflowChanges) -> dict[str, 
                 template["resource"]["manifest"] = re.sub(
                     r"(\"?terminationGracePeriodSeconds\"?: *)0\b", rf"\g<1>{GRACE_S}", manifest
                 )
+        _skip_finished(spec, changes.skippable)
     elif result["kind"] == "Sensor":
         # The event names the flow, which all recipes share; the run's name has the workflow's.
         for dependency in spec["dependencies"]:
@@ -116,3 +139,26 @@ def changed(document: Mapping[str, Any], changes: WorkflowChanges) -> dict[str, 
                 }
             )
     return result
+
+
+def _skip_finished(spec: dict[str, Any], skippable: Mapping[str, str]) -> None:
+    """Have Argo skip the steps that the first step says have nothing to do."""
+    templates = {template["name"]: template for template in spec["templates"]}
+    firsts = {last: first for first, last in skippable.items()}
+    # A pod of an older deployment leaves no such file.
+    templates[FIRST]["outputs"]["parameters"] += [
+        {"name": RUN + step, "valueFrom": {"path": f"/mnt/out/{RUN}{step}", "default": "true"}} for step in skippable
+    ]
+    for task in templates[spec["entrypoint"]]["dag"]["tasks"]:
+        awaited = re.findall(r"([a-z0-9-]+)\.Succeeded", task["depends"])
+        if task["name"] in skippable:
+            task["when"] = f"{{{{tasks.{FIRST}.outputs.parameters.{RUN}{task['name']}}}}} == true"
+        if task["name"] in skippable or firsts.keys() & set(awaited):
+            (paths,) = [one for one in task["arguments"]["parameters"] if one["name"] == "input-paths"]
+            paths["value"] = FIRST_OUTPUT
+        # The steps that follow a skipped one within its stage are omitted.
+        task["depends"] = re.sub(
+            r"([a-z0-9-]+)\.Succeeded",
+            lambda match: f"({match[0]} || {firsts[match[1]]}.Skipped)" if match[1] in firsts else match[0],
+            task["depends"],
+        )

@@ -1,8 +1,9 @@
 """Compiling flows for Argo Workflows in tests, and reading what came out."""
 
+import ast
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +117,53 @@ def _settled(value: Any) -> Any:
 def _quoted(manifest: str) -> str:
     """A manifest that is YAML before Argo fills in its numbers."""
     return re.sub(r"(: )(\{\{=.*?\}\})$", r"\1'\2'", manifest, flags=re.MULTILINE)
+
+
+REFERENCE = re.compile(r"\{\{tasks\.([\w-]+)\.outputs\.parameters\.([\w-]+)\}\}")
+
+
+def walk(document: Mapping[str, Any], run: Callable[[str, dict[str, str]], dict[str, str] | None]) -> dict[str, str]:
+    """Take a workflow's tasks in their order as Argo does: each task's status.
+
+    Args:
+        run: called with the name and the parameters of each task that Argo would start; returns its output parameters,
+            None where it failed.
+
+    Raises KeyError where a task that is started needs an output that is not there: Argo would wait for it for ever.
+    """
+    outputs: dict[str, dict[str, str]] = {}
+    statuses: dict[str, str] = {}
+
+    def filled(text: str) -> str:
+        return REFERENCE.sub(lambda match: outputs[match[1]][match[2]], text)
+
+    for task in templates(document)[document["spec"]["entrypoint"]]["dag"]["tasks"]:
+        name, depends = task["name"], task["depends"]
+        awaited = re.findall(r"([a-z][a-z0-9-]*)\.([A-Z][a-z]+)", depends)
+        logic = depends.replace("&&", " and ").replace("||", " or ")
+        for other, status in awaited:
+            logic = re.sub(rf"(?<![\w-]){other}\.{status}", str(statuses[other] == status), logic)
+        if depends and not _true(logic):
+            statuses[name] = "Omitted"
+        elif "when" in task and len(set(filled(task["when"]).split(" == "))) > 1:
+            statuses[name] = "Skipped"
+        else:
+            parameters = task.get("arguments", {}).get("parameters", ())
+            made = run(name, {one["name"]: filled(one["value"]) for one in parameters})
+            outputs |= {} if made is None else {name: made}
+            statuses[name] = "Failed" if made is None else "Succeeded"
+    return statuses
+
+
+def _true(logic: str) -> bool:
+    """Whether a term of True, False, `and`, `or` and parentheses holds."""
+    tree = ast.parse(logic.strip(), mode="eval")
+
+    def value(node: ast.expr) -> bool:
+        if isinstance(node, ast.BoolOp):
+            values = [value(one) for one in node.values]
+            return all(values) if isinstance(node.op, ast.And) else any(values)
+        assert isinstance(node, ast.Constant) and isinstance(node.value, bool), ast.unparse(node)
+        return node.value
+
+    return value(tree.body)

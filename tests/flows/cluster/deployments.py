@@ -22,6 +22,7 @@ ON_CLUSTER = (
     "notify={webhook: LONGHAUL_WEBHOOK}",
     "cluster.secrets=[longhaul-tokens]",
 )
+WORKFLOW = "io.argoproj.workflow.v1alpha1"
 FOUR_NODES = ("engine.workers=24", "trainer.ranks=8")
 
 
@@ -57,3 +58,13 @@ def run_deploy(
     arguments += ["--out", str(out)] if out is not None else []
     removed = {name: None for name in os.environ if name.startswith(("AWS_", "METAFLOW_"))}
     return CliRunner().invoke(deploy, arguments, env={**removed, **argo.PROFILE, **(environment or {})})
+
+
+def jobsets(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those of the stages on several nodes; each is checked."""
+    results = [argo.jobset(one) for one in argo.templates(document).values() if "resource" in one]
+    for jobset in results:
+        # What Argo fills in is a word here, where JobSet wants the API's own kinds of names.
+        argo.check(jobset, "jobset.json")
+        assert [job["name"] for job in jobset["spec"]["replicatedJobs"]] == ["control", "worker"]
+    return results

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 WORKFLOW = "posttrain-x7k2p"
 
 
-def fill(text: str, inputs: Mapping[str, str], parameters: Mapping[str, str]) -> str:
+def fill(text: str, workflow: str, inputs: Mapping[str, str], parameters: Mapping[str, str]) -> str:
     """A text with Argo's expressions replaced by their values."""
 
     def value(match: re.Match[str]) -> str:
@@ -32,7 +32,7 @@ def fill(text: str, inputs: Mapping[str, str], parameters: Mapping[str, str]) ->
             return inputs[inner[1]]
         if expression.startswith("=asInt"):
             return expression
-        known = {"workflow.name": WORKFLOW, "workflow.creationTimestamp": "2026-11-01T03:00:00Z", "retries": "0"}
+        known = {"workflow.name": workflow, "workflow.creationTimestamp": "2026-11-01T03:00:00Z", "retries": "0"}
         return known[expression]
 
     return re.sub(r"\{\{(.*?)\}\}", value, text)
@@ -40,6 +40,7 @@ def fill(text: str, inputs: Mapping[str, str], parameters: Mapping[str, str]) ->
 
 def run_pod(
     container: Mapping[str, Any],
+    workflow: str,
     inputs: Mapping[str, str],
     parameters: Mapping[str, str],
     machine: Mapping[str, str],
@@ -48,15 +49,20 @@ def run_pod(
     """Run a container's command. What it would give to Argo lies in `folder/out` then.
 
     Args:
+        workflow: the name of the workflow that the pod belongs to.
         machine: environment variables that a node and an image would have: credentials, the store's address.
     """
     places = {name: folder / name for name in ("out", "stand", "tmp", "home")}
     for place in places.values():
         place.mkdir(parents=True)
-    own = {one["name"]: fill(str(one["value"]), inputs, parameters) for one in container["env"] if one.get("value")}
+    own = {
+        one["name"]: fill(str(one["value"]), workflow, inputs, parameters)
+        for one in container["env"]
+        if one.get("value")
+    }
     # As with the local metadata of Metaflow: the service is not to be had here.
     command = [
-        fill(word, inputs, parameters).replace("--metadata=service", "--metadata=local")
+        fill(word, workflow, inputs, parameters).replace("--metadata=service", "--metadata=local")
         for word in container["command"]
     ]
     environment = {

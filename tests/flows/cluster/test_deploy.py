@@ -13,30 +13,27 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.cli.overrides import apply_overrides
 from flows.cluster.argo_create import ChangedObjects
 from flows.cluster.multi_node_steps import STEPS_ON_NODES
-from flows.cluster.plan import CannotDeploy, check_deployable, check_shipped, exclusive_pools, nodes_of, with_size
-from flows.cluster.workflow_changes import changed, changes_for, workflow_name
-from flows.topology import STAGES, enabled_steps
+from flows.cluster.plan import CannotDeploy, check_shipped, exclusive_pools
+from flows.cluster.workflow_changes import RUN, STEPS, changed, changes_for
+from flows.topology import STAGES
 from infra.stages.checkpoint_mirror import LAST_S
 from infra.stages.code_digest import code_digests
-from infra.store.evaluation_stages import evaluated_stage
-from steps.recipe import check_recipe, load_recipe
 from tests.flows.cluster import argo
 from tests.flows.cluster.deployments import (
     FOUR_NODES,
     ON_CLUSTER,
     ROOT,
     SANDBOX,
+    WORKFLOW,
     compile_flow,
     containers,
+    jobsets,
     recipe_with,
-    run_deploy,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
-WORKFLOW = "io.argoproj.workflow.v1alpha1"
 
 
 @pytest.fixture(scope="module")
@@ -83,16 +80,6 @@ def test_a_field_that_argo_does_not_have_is_seen(one_node: dict[str, dict[str, A
         argo.check(template, "argo-workflows.json", f"{WORKFLOW}.WorkflowTemplate")
 
 
-def jobsets(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """Those of the stages on several nodes; each is checked."""
-    results = [argo.jobset(one) for one in argo.templates(document).values() if "resource" in one]
-    for jobset in results:
-        # What Argo fills in is a word here, where JobSet wants the API's own kinds of names.
-        argo.check(jobset, "jobset.json")
-        assert [job["name"] for job in jobset["spec"]["replicatedJobs"]] == ["control", "worker"]
-    return results
-
-
 def test_jobset_would_take_what_stages_on_several_nodes_make(four_nodes: dict[str, dict[str, Any]]) -> None:
     assert len(jobsets(four_nodes["WorkflowTemplate"])) == len(STEPS_ON_NODES)
 
@@ -100,24 +87,6 @@ def test_jobset_would_take_what_stages_on_several_nodes_make(four_nodes: dict[st
 def test_a_stage_that_the_recipe_leaves_out_waits_for_no_gpu(one_node: dict[str, dict[str, Any]]) -> None:
     template = argo.templates(one_node["WorkflowTemplate"])["reward-models"]
     assert "nvidia.com/gpu" not in template["container"]["resources"]["limits"] and not template.get("tolerations")
-
-
-@pytest.mark.parametrize(
-    ("name", "size"), [("qwen-1.5b-8gpu", "small"), ("qwen-7b-4nodes", "medium"), ("report", "large")]
-)
-def test_the_large_recipes_can_be_deployed(name: str, size: str, tmp_path: Path) -> None:
-    recipe = with_size(load_recipe(ROOT / "configs" / f"{name}.yaml"), size)
-    assert recipe.data.sources
-    files = [f"{key}.path=s3://artifacts/data/{one.name}.jsonl" for key, one in recipe.data.sources.by_key().items()]
-    recipe = check_recipe(apply_overrides(recipe.model_dump(mode="json"), [*ON_CLUSTER, *files]), name)
-    stages = enabled_steps(recipe)
-    check_deployable(recipe, stages)
-    template = compile_flow(recipe, "post_train.py", tmp_path)["WorkflowTemplate"]
-    argo.check(template, "argo-workflows.json", f"{WORKFLOW}.WorkflowTemplate")
-    # A model is evaluated by the step of the stage that made it.
-    steps = [stage for stage in stages if not evaluated_stage(stage)]
-    assert len(jobsets(template)) == sum(nodes_of(recipe, stage) > 1 for stage in steps)
-    assert {one["resources"]["limits"].get("nvidia.com/gpu") for one in containers(template)} == {"8", None}
 
 
 @pytest.mark.parametrize(
@@ -148,12 +117,6 @@ def test_no_test_endpoint_can_ship(one_node: dict[str, dict[str, Any]], evaluati
     for leak in ("http://127.0.0.1:5000", f"http://localhost:{port}", "moto", "AWS_SECRET_ACCESS_KEY", "[::1]"):
         with pytest.raises(CannotDeploy, match=re.escape(leak.split("/")[-1].split(":")[0] or "::1")):
             check_shipped({"kind": "Sensor", "metadata": {"name": "x"}, "spec": [{"a": leak}]})
-
-
-def test_the_endpoint_of_a_test_s_server_is_refused(s3_server: dict[str, str]) -> None:
-    answer = run_deploy(*ON_CLUSTER, environment=s3_server)
-    assert answer.exit_code == 1
-    assert f"AWS_ENDPOINT_URL_S3 leads S3 to {s3_server['AWS_ENDPOINT_URL_S3']}" in answer.output
 
 
 def test_pods_have_no_privileges_and_know_that_they_are_pods(one_node: dict[str, dict[str, Any]]) -> None:
@@ -230,6 +193,80 @@ def test_branches_take_turns_in_a_pool_that_holds_one_of_them(four_nodes: dict[s
     assert exclusive_pools(recipe_with(*ON_CLUSTER, "cluster.pools={train: 16}")) == set()
 
 
+def started(document: dict[str, Any], to_run: set[str], failing: str = "") -> list[str]:
+    """The steps that Argo starts where the first one says that these are to run. Each succeeds but one."""
+    steps: list[str] = []
+
+    def run(name: str, inputs: dict[str, str]) -> dict[str, str] | None:
+        steps.append(name)
+        assert not inputs.get("input-paths", "").endswith("/")
+        outputs = {f"{RUN}{step}": "true" if step in to_run else "false" for step in STEPS.values()}
+        return None if name == failing else outputs | dict.fromkeys(("task-id", "num-parallel", "task-id-entropy"), "x")
+
+    statuses = argo.walk(document, run)
+    assert (statuses["end"] == "Succeeded") == (not failing)
+    return steps
+
+
+ALWAYS = ["start", "report", "end"]
+
+
+def test_a_workflow_with_nothing_to_do_starts_no_pod_with_gpus(
+    one_node: dict[str, dict[str, Any]], four_nodes: dict[str, dict[str, Any]]
+) -> None:
+    for documents in (one_node, four_nodes):
+        template = documents["WorkflowTemplate"]
+        assert started(template, set()) == ALWAYS
+        pods = [argo.templates(template)[step] for step in ALWAYS]
+        assert not any("nvidia.com/gpu" in pod["container"]["resources"]["limits"] for pod in pods)
+        assert not any(pod.get("tolerations") or "synchronization" in pod for pod in pods)
+
+
+@pytest.mark.parametrize(
+    ("which", "to_run", "expected"),
+    [
+        ("one_node", {"dpo"}, ["start", "dpo", "report", "end"]),
+        ("one_node", {"curation", "rl"}, ["start", "curation", "rl", "report", "end"]),
+        ("one_node", set(STEPS.values()), ["start", *STEPS.values(), "report", "end"]),
+        ("four_nodes", {"dpo"}, ["start", "dpo", "dpo-foreach-parallel", "dpo-join", "report", "end"]),
+        (
+            "four_nodes",
+            {"rl", "merge"},
+            [
+                *("start", "rl", "rl-foreach-parallel", "rl-join", "rl-branches"),
+                *("merge", "merge-foreach-parallel", "merge-join", "report", "end"),
+            ],
+        ),
+    ],
+)
+def test_only_stages_with_something_to_do_get_pods(
+    which: str, to_run: set[str], expected: list[str], request: pytest.FixtureRequest
+) -> None:
+    assert started(request.getfixturevalue(which)["WorkflowTemplate"], to_run) == expected
+
+
+@pytest.mark.parametrize(("which", "fails"), [("one_node", "rl"), ("four_nodes", "rl-foreach-parallel")])
+def test_nothing_is_started_after_a_stage_that_failed(which: str, fails: str, request: pytest.FixtureRequest) -> None:
+    steps = started(request.getfixturevalue(which)["WorkflowTemplate"], {"rl", "merge", "dpo"}, fails)
+    assert steps[-1] == fails and "start" in steps
+
+
+def test_an_evaluation_that_is_there_starts_no_pod_with_gpus(evaluation: dict[str, dict[str, Any]]) -> None:
+    template = evaluation["WorkflowTemplate"]
+    for answer, expected in (("false", ["start", "end"]), ("true", ["start", "evaluate", "end"])):
+        steps: list[str] = []
+
+        def run(name: str, inputs: dict[str, str], answer: str = answer, steps: list[str] = steps) -> dict[str, str]:
+            steps.append(name)
+            return {f"{RUN}evaluate": answer, "task-id": "x"}
+
+        argo.walk(template, run)
+        assert steps == expected
+    pods = argo.templates(template)
+    assert pods["evaluate"]["container"]["resources"]["limits"] == {"nvidia.com/gpu": "8"}
+    assert not pods["start"]["container"]["resources"]["limits"] and not pods["start"]["tolerations"]
+
+
 def test_pods_have_the_time_that_the_last_copy_of_checkpoints_takes(
     one_node: dict[str, dict[str, Any]], four_nodes: dict[str, dict[str, Any]]
 ) -> None:
@@ -238,16 +275,6 @@ def test_pods_have_the_time_that_the_last_copy_of_checkpoints_takes(
     for one in jobsets(four_nodes["WorkflowTemplate"]):
         for job in one["spec"]["replicatedJobs"]:
             assert job["template"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 100
-
-
-def test_recipes_have_workflows_of_their_own() -> None:
-    names = ("nano", "nano-evaluate", "qwen-7b-4nodes", "a.b", "a_b", "a-b", "x" * 60, "x" * 61)
-    recipes = [recipe_with(f"name={name}") for name in names]
-    own = [workflow_name(one) for one in recipes] + [workflow_name(one, evaluation=True) for one in recipes]
-    assert len(set(own)) == len(own) and own[0] == "longhaul-nano"
-    assert all(re.fullmatch(r"[a-z][a-z0-9-]*[a-z0-9]", name) and len(name) <= 45 for name in own)
-    documented = workflow_name(load_recipe(ROOT / "configs" / "qwen-1.5b-8gpu.yaml"))
-    assert f"workflowtemplate/{documented} " in (ROOT / "docs" / "cluster.md").read_text()
 
 
 def test_an_evaluation_follows_its_own_recipe_alone(evaluation: dict[str, dict[str, Any]]) -> None:
@@ -356,27 +383,3 @@ def test_the_package_has_all_of_the_project_and_what_the_recipe_names(package: P
     assert (package / "steps/nano_world/checkpoint/model.safetensors").is_file(), "the pod looks for it where it stands"
     config = (package / ".mf_meta" / "CONFIG").read_text()
     assert "s3://artifacts/store" in config and SANDBOX in config
-
-
-def test_the_evaluation_follows_a_chain_on_several_nodes(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    answer = run_deploy(*ON_CLUSTER, *FOUR_NODES, out=out, size="medium")
-    assert answer.exit_code == 0, answer.output
-    name = "longhaul-smoke-evaluate"
-    assert {f"sensor-{name}.yaml", f"workflowtemplate-{name}.yaml"} <= {path.name for path in out.iterdir()}
-    template = yaml.safe_load((out / f"workflowtemplate-{name}.yaml").read_text(encoding="utf-8"))
-    assert {one["resources"]["limits"].get("nvidia.com/gpu") for one in containers(template)} == {"8", None}
-
-
-def test_without_a_user_or_a_profile_it_asks_for_the_profile_alone(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("USER", "METAFLOW_"))}
-    requested = ["--size", "small", "--set", "store=s3://bucket/store", "--set", "cluster.sandbox=http://sandbox:8100"]
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "deploy", *requested, "--dry-run"],
-        env={**environment, "METAFLOW_HOME": str(tmp_path), "LONGHAUL_HOME": str(tmp_path / "home")},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 1
-    assert "METAFLOW_DATASTORE_SYSROOT_S3" in done.stdout + done.stderr

@@ -61,8 +61,8 @@ class Workflow:
         recipe = recipe_with(f"store={self.store}", *SMALL, *settings, size=None)
         own = {**clean_environment(), **argo.PROFILE, "LONGHAUL_HOME": str(folder / "home")}
         (document,) = compiled(recipe, "post_train.py", folder / "compiled", compile_environment(recipe, own, ""))
+        self.document = document
         self.templates = argo.templates(document)
-        self.tasks = {one["name"]: one for one in self.templates["PostTrain"]["dag"]["tasks"]}
         (address,) = {
             one["value"] for one in self.templates["start"]["container"]["env"] if one["name"] == "METAFLOW_CODE_URL"
         }
@@ -70,58 +70,62 @@ class Workflow:
         self.client = boto3.client("s3")
         self.client.create_bucket(Bucket=bucket)
         self.client.upload_file(str(folder / "compiled" / "post_train" / "code-package.tgz"), bucket, key)
-        self.outputs: dict[str, str] = {}
-        """What steps gave to Argo, by the expression that it has for it."""
 
-    def run(self, step: str, parameters: dict[str, str]) -> str:
-        """Run a step's pod. Returns what it printed."""
-        values = {one["name"]: one["value"] for one in self.tasks[step].get("arguments", {}).get("parameters", ())}
-        inputs = {name: self._filled(value) for name, value in values.items()}
-        return self._run(step, self.templates[step]["container"], inputs, parameters, {})
+    def submit(self, name: str, **parameters: str) -> list[str]:
+        """Run the workflow's pods as Argo would start them, one after the other. Returns the steps that had any."""
+        started: list[str] = []
 
-    def run_on_nodes(self, step: str, parameters: dict[str, str]) -> None:
+        def start(step: str, inputs: dict[str, str]) -> dict[str, str]:
+            started.append(step)
+            inputs = {key: value.replace("{{workflow.name}}", name) for key, value in inputs.items()}
+            chosen = {key: json.dumps(value) for key, value in parameters.items()}
+            if "dag" in self.templates[step]:
+                return self.run_on_nodes(name, step.removesuffix("-foreach-parallel"), inputs, chosen)
+            return self._run(name, step, self.templates[step]["container"], inputs, chosen, {})
+
+        statuses = argo.walk(self.document, start)
+        assert set(statuses.values()) <= {"Succeeded", "Skipped", "Omitted"}
+        return started
+
+    def run_on_nodes(
+        self, workflow: str, step: str, inputs: dict[str, str], parameters: dict[str, str]
+    ) -> dict[str, str]:
         """Run the pods of a step's JobSet, at the same time."""
         template = self.templates[f"{step}-on-nodes"]
         (task,) = self.templates[f"{step}-foreach-parallel"]["dag"]["tasks"]
-        foreach = self.tasks[f"{step}-foreach-parallel"]["arguments"]["parameters"]
-        inputs = {one["name"]: self._filled(one["value"]) for one in foreach if "{{item}}" not in one["value"]}
+        inputs = {name: value for name, value in inputs.items() if value != "{{item}}"}
         assert {one["name"] for one in task["arguments"]["parameters"]} >= inputs.keys() - {"root-input-path"}
+        outputs = {name: inputs[name] for name in ("num-parallel", "task-id-entropy")}
         inputs |= {"retryCount": "0", "jobset-name": "js", "workerCount": str(int(inputs["num-parallel"]) - 1)}
         jobs = argo.manifest(template)["spec"]["replicatedJobs"]
         node = {"MF_MASTER_ADDR": "127.0.0.1", "TASK_ID_SUFFIX": "0", "MF_WORKER_REPLICA_INDEX": "0"}
         with ThreadPoolExecutor(len(jobs)) as pool:
             running = [
-                pool.submit(self._run, f"{step}-{job['name']}", container, inputs, parameters, node)
+                pool.submit(self._run, workflow, f"{step}-{job['name']}", container, inputs, parameters, node)
                 for job in jobs
                 for container in job["template"]["spec"]["template"]["spec"]["containers"]
             ]
             for one in running:
                 one.result()
+        return outputs
 
     def _run(
         self,
+        workflow: str,
         name: str,
         container: dict[str, Any],
         inputs: dict[str, str],
         parameters: dict[str, str],
         node: dict[str, str],
-    ) -> str:
+    ) -> dict[str, str]:
         defaults = {"from_stage": '""', "only": '""', "until": '""', "select": '""', "reuse": '""', "force": "false"}
         folder = self.folder / name
-        done = run_pod(container, inputs, {**defaults, **parameters}, {**self.machine, **node}, folder)
+        done = run_pod(container, workflow, inputs, {**defaults, **parameters}, {**self.machine, **node}, folder)
         assert done.returncode == 0, f"{name}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        for one in self.templates.get(name, {}).get("outputs", {}).get("parameters", ()):
-            file = folder / "out" / Path(one["valueFrom"]["path"]).name
-            self.outputs[f"{{{{tasks.{name}.outputs.parameters.{one['name']}}}}}"] = file.read_text()
+        declared = self.templates.get(name, {}).get("outputs", {}).get("parameters", ())
+        outputs = {one["name"]: (folder / "out" / Path(one["valueFrom"]["path"]).name).read_text() for one in declared}
         shutil.rmtree(folder)  # the next pod finds nothing of it
-        return done.stdout + done.stderr
-
-    def _filled(self, value: str) -> str:
-        value = value.replace("{{workflow.name}}", WORKFLOW)
-        for expression, output in self.outputs.items():
-            value = value.replace(expression, output)
-        assert "{{" not in value, value
-        return value
+        return outputs
 
 
 @pytest.fixture
@@ -131,27 +135,18 @@ def machine(s3: None, s3_server: dict[str, str], events: tuple[str, list[dict[st
     return {**s3_server, **webhook, "METAFLOW_S3_ENDPOINT_URL": s3_server["AWS_ENDPOINT_URL_S3"]}
 
 
-AFTER_IMPORT = ("vanilla-sft", "curation", "long-cot-paths", "long-cot-sft", "reward-models", "rl")
-BRANCHES = ("merge", "shortest", "dpo", "short-rl")
+IMPORT = ["import-checkpoint", "import-checkpoint-foreach-parallel", "import-checkpoint-join"]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)  # 17 processes, one after the other: 4 minutes on two idle cores
+@pytest.mark.timeout(1500)  # 15 processes, one after the other: 3 minutes on two idle cores
 def test_every_pod_does_its_part_and_they_pass_the_chain_on_through_s3_alone(
     tmp_path: Path, machine: dict[str, str], events: tuple[str, list[dict[str, Any]]]
 ) -> None:
-    """The import is on two nodes: the second serves the first, and what they make is one stage."""
+    """The import is on two nodes: the second serves the first, and what they make is one stage. A second workflow has
+    nothing to do, and a third one stage."""
     workflow = Workflow(tmp_path, machine, "cluster.stages={import: {nodes: 2}}")
-    until = {"until": '"vanilla_sft"'}
-    for step in ("start", "import-checkpoint"):
-        workflow.run(step, until)
-    workflow.run_on_nodes("import-checkpoint", until)
-    for step in ("import-checkpoint-join", *AFTER_IMPORT):
-        workflow.run(step, until)
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda step: workflow.run(step, until), BRANCHES))
-    for step in ("report", "end"):
-        workflow.run(step, until)
+    assert workflow.submit(WORKFLOW, until="vanilla_sft") == ["start", *IMPORT, "vanilla-sft", "report", "end"]
     store = open_store(workflow.store)
     stages = list(records.read(store, StageRecord, "stages"))
     actual = {one.stage: one for one in stages}
@@ -166,3 +161,10 @@ def test_every_pod_does_its_part_and_they_pass_the_chain_on_through_s3_alone(
     assert sent[0]["name"] == "metaflow.PostTrain.start"
     # What the sensor of the evaluation waits for.
     assert sent[-1]["name"] == "metaflow.PostTrain.end" and sent[-1]["auto-generated-by-metaflow"] == "True"
+    assert workflow.submit(f"{WORKFLOW}-2", until="vanilla_sft") == ["start", "report", "end"]
+    (again,) = {one.run for one in records.read(store, StageRecord, "stage-runs")} - {stages[0].run}
+    reused = {one.stage: one for one in records.read(store, StageRecord, f"stage-runs/{again}")}
+    assert reused.keys() == actual.keys() and {one.reused_from for one in reused.values()} == {stages[0].run}
+    assert workflow.submit(f"{WORKFLOW}-3", until="curation") == ["start", "curation", "report", "end"]
+    (curation,) = [one for one in records.read(store, StageRecord, "stages") if one.stage == "curation"]
+    assert curation.inputs["model"] == actual["vanilla_sft"].outputs["model"]
