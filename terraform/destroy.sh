@@ -7,6 +7,9 @@
 set -eu
 cd "$(dirname "$0")/stacks"
 
+left=$(terraform -chdir=cloud output -raw protected 2>/dev/null) || left="(unknown: the outputs went with an earlier attempt)"
+printf 'What holds data:\n%s\n\n' "$left"
+
 terraform -chdir=platform destroy
 
 cd cloud
@@ -22,8 +25,10 @@ fi
 terraform destroy "$@" -var deletion_protection=false || {
   echo "Not all is gone. If the bucket or a repository is not empty, delete what is in it and run this again:" >&2
   echo "  aws s3api list-object-versions --bucket ${bucket:-BUCKET}      (every version has to go)" >&2
+  printf 'What holds data:\n%s\n' "$left" >&2
   exit 1
 }
 
+printf 'What held data:\n%s\n' "$left"
 echo "Left: the database's last snapshot (aws rds describe-db-snapshots), keys and the secret for 30 days, and the"
 echo "bucket of Terraform's state. To remove that one too: terraform/README.md, 'Take it down'."

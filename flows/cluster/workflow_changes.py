@@ -50,8 +50,8 @@ RUN = "run-"
 """What the first step's parameters begin with that say whether a step is to run; the step's name follows."""
 FIRST = "start"
 """The first step."""
-FIRST_OUTPUT = f"argo-{{{{workflow.name}}}}/{FIRST}/{{{{tasks.{FIRST}.outputs.parameters.task-id}}}}"
-"""Where Metaflow finds the first step's artifacts."""
+FIRST_TASK = f"{{{{tasks.{FIRST}.outputs.parameters.task-id}}}}"
+"""The first step's task, whose artifacts Metaflow finds by its name."""
 
 
 class WorkflowChanges(BaseModel):
@@ -155,7 +155,9 @@ def _skip_finished(spec: dict[str, Any], skippable: Mapping[str, str]) -> None:
             task["when"] = f"{{{{tasks.{FIRST}.outputs.parameters.{RUN}{task['name']}}}}} == true"
         if task["name"] in skippable or firsts.keys() & set(awaited):
             (paths,) = [one for one in task["arguments"]["parameters"] if one["name"] == "input-paths"]
-            paths["value"] = FIRST_OUTPUT
+            # A join needs as many inputs as it joins branches; those of a list share what stands before its colon.
+            tasks = [FIRST_TASK] * (paths["value"].count(",") + 1)
+            paths["value"] = f"argo-{{{{workflow.name}}}}/{FIRST}/" + (":" if tasks[1:] else "") + ",".join(tasks)
         # The steps that follow a skipped one within its stage are omitted.
         task["depends"] = re.sub(
             r"([a-z0-9-]+)\.Succeeded",

@@ -46,6 +46,8 @@ def platform_plans(applied: Terraform, cloud_plans: dict[str, dict[str, Any]]) -
     # What a simulation cannot know, and the platform stack rightly refuses.
     values["cloud"]["cluster"] |= {"endpoint": "https://simulated.eks.amazonaws.com", "certificate_authority": "c2lt"}
     values["cloud"] |= {"registry": REGISTRY, "repositories": {"gpu": f"{REGISTRY}/longhaul/gpu"}}
+    ingress = {"host": "runs.example.com", "class": "nginx", "namespace": "ingress-nginx", "tls_secret": "runs-tls"}
+    values["page"] = {"image": f"{REGISTRY}/longhaul/cpu:0.1.0-services", "ingress": ingress}
     (applied.folder / root / "cloud.auto.tfvars.json").write_text(json.dumps(values), encoding="utf-8")
     applied.ready_to_apply(root)
     first = applied.plan(root)
@@ -90,3 +92,32 @@ def test_checkov_finds_nothing_that_is_not_explained(
         checks = report["results"]["failed_checks"]
         actual.append({f"{check['check_id']} {check['resource']}: {check['check_name']}" for check in checks})
     assert actual[0] & actual[1] == set()
+
+
+def test_all_is_taken_down_in_the_order_that_works_and_what_holds_data_is_named(
+    applied: Terraform, platform_plans: dict[str, dict[str, Any]], mine: Path
+) -> None:
+    """The last test here: nothing is left after it."""
+    variables = [f"-var-file={applied.folder / 'sizes' / 'medium.tfvars'}", f"-var-file={mine}"]
+    answers = {f"TF_CLI_ARGS_{verb}": "-auto-approve -no-color" for verb in ("apply", "destroy")}
+    done = subprocess.run(
+        ["sh", str(applied.folder / "destroy.sh"), *variables],
+        env={**os.environ, **answers, "TF_INPUT": "0", "CHECKPOINT_DISABLE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    steps = [
+        "database longhaul-metaflow: deleted, its last snapshot stays (longhaul-metaflow-final-",
+        "kubernetes_deployment_v1.page[0]: Destruction complete",
+        # A cluster or a database that is protected cannot be destroyed: the protection goes first, and nothing else.
+        "2 changed, 0 destroyed",
+        "module.cluster.aws_eks_cluster.this: Destruction complete",
+        "bucket longhaul-artifacts-123456789012: stops the destroy while anything is in it",
+        "Left: the database's last snapshot",
+    ]
+    places = [done.stdout.rfind(step) if step.startswith("bucket") else done.stdout.find(step) for step in steps]
+    assert places == sorted(places) and places[0] >= 0, dict(zip(steps, places, strict=True))
+    for root in ("stacks/platform", "stacks/cloud"):
+        assert applied.run(root, "state", "list").stdout == ""

@@ -32,6 +32,10 @@ resource "terraform_data" "bucket" {{
 output "store" {{
   value = terraform_data.bucket.output
 }}
+
+output "protected" {{
+  value = "bucket artifacts: stops the destroy while anything is in it"
+}}
 """
 
 
@@ -52,6 +56,7 @@ def test_a_destroy_that_stopped_half_way_is_started_again_and_makes_nothing(tmp_
 
     stopped = destroy()
     assert stopped.returncode == 1 and "--bucket artifacts " in stopped.stderr
+    assert "bucket artifacts: stops the destroy" in stopped.stdout and "bucket artifacts: stops" in stopped.stderr
     again = destroy()
     assert again.returncode == 1 and "Creating" not in again.stdout, "what was gone was made once more"
     assert "--bucket BUCKET " in again.stderr, "its name went with the outputs"

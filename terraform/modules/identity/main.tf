@@ -12,7 +12,7 @@ locals {
   region    = data.aws_region.this.region
   account   = data.aws_caller_identity.this.account_id
 
-  identities = {
+  identities = merge({
     task = merge(var.task, { policy = local.task })
     "metaflow-service" = {
       namespace = var.metaflow_namespace, service_account = "metaflow-service", policy = local.database_secret
@@ -23,7 +23,14 @@ locals {
     "cluster-autoscaler" = {
       namespace = "kube-system", service_account = "cluster-autoscaler", policy = local.autoscaler
     }
-  }
+    page = {
+      namespace       = var.services.namespace
+      service_account = "page"
+      policy          = concat(local.read_artifacts, [for statement in local.write_records : statement if var.services.page_actions])
+    }
+    }, { for name in ["scheduler"] : name => {
+      namespace = var.services.namespace, service_account = name, policy = local.task
+  } if var.services.scheduler })
 
   # AWS's own controllers, with the policies that AWS keeps for them.
   managed = {

@@ -65,6 +65,23 @@ locals {
     },
   ]
 
+  # Setting a tag adds a record to the store. Nothing else that the lineage page does writes there.
+  write_records = [
+    {
+      Sid      = "AddRecords"
+      Effect   = "Allow"
+      Action   = ["s3:PutObject"]
+      Resource = ["${var.bucket_arn}/${var.prefix}/store/records/*"]
+    },
+    {
+      Sid       = "EncryptRecords"
+      Effect    = "Allow"
+      Action    = ["kms:GenerateDataKey"]
+      Resource  = [var.data_key_arn]
+      Condition = { StringEquals = { "kms:ViaService" = "s3.${local.region}.amazonaws.com" } }
+    },
+  ]
+
   database_secret = [
     {
       Sid      = "ReadTheDatabasesPassword"

@@ -31,6 +31,20 @@ variable "metaflow_namespace" {
   }
 }
 
+variable "services" {
+  type = object({
+    namespace    = string
+    page_actions = bool
+    scheduler    = bool
+  })
+  description = "The namespace of the lineage page and the scheduler, whether the page may add records to the store, and whether there is a scheduler, which may do what a task may."
+
+  validation {
+    condition     = !contains([var.task.namespace, var.metaflow_namespace, "default", "kube-system"], var.services.namespace)
+    error_message = "services.namespace must be a namespace of its own: what runs beside the page could read its token."
+  }
+}
+
 variable "bucket_arn" {
   type        = string
   description = "The artifacts' bucket."

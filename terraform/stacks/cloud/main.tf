@@ -100,6 +100,7 @@ module "identity" {
   cluster_arn         = module.cluster.arn
   task                = local.task
   metaflow_namespace  = var.metaflow_namespace
+  services            = var.services
   bucket_arn          = module.artifacts.arn
   prefix              = module.artifacts.prefix
   data_key_arn        = module.data_key.arn

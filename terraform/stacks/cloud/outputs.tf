@@ -14,6 +14,7 @@ output "platform_input" {
       }
       task               = local.task
       metaflow_namespace = var.metaflow_namespace
+      services           = var.services
       artifacts = {
         store         = module.artifacts.store
         metaflow_root = module.artifacts.metaflow_root
@@ -66,4 +67,16 @@ output "task_policy" {
 output "configure_kubectl" {
   description = "The command that makes kubectl talk to the cluster."
   value       = "aws eks update-kubeconfig --region ${var.region} --name ${module.cluster.name}"
+}
+
+output "protected" {
+  description = "What holds data, by name, and what ../../destroy.sh does with it."
+  value = join("\n", concat(
+    [
+      "bucket ${module.artifacts.bucket}: stops the destroy while anything is in it",
+      "database ${module.database.identifier}: deleted, its last snapshot stays (${module.database.final_snapshot})",
+      "secret ${module.secrets.task_secret_name}: can be restored for 30 days, and so can the keys",
+    ],
+    [for repository in values(module.registry.repositories) : "repository ${repository}: stops the destroy while anything is in it"],
+  ))
 }

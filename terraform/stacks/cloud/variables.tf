@@ -174,6 +174,21 @@ variable "metaflow_namespace" {
   }
 }
 
+variable "services" {
+  type = object({
+    namespace    = optional(string, "longhaul-services")
+    page_actions = optional(bool, false)
+    scheduler    = optional(bool, false)
+  })
+  description = "The Kubernetes namespace of the lineage page and the scheduler, and what they may do in AWS: whether the page may set tags, and whether there is a scheduler (the platform stack's `page` and `scheduler`)."
+  default     = {}
+
+  validation {
+    condition     = can(regex("^[a-z]([a-z0-9-]{0,40}[a-z0-9])?$", var.services.namespace)) && !contains([var.jobs_namespace, var.metaflow_namespace, "default", "kube-system"], var.services.namespace)
+    error_message = "services.namespace must be a namespace of its own, of lower-case letters, digits and hyphens: what runs beside the page could read its token."
+  }
+}
+
 variable "artifacts_bucket" {
   type        = string
   description = "The artifacts' bucket; NAME-artifacts-ACCOUNT without it."

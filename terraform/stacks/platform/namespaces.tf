@@ -22,6 +22,16 @@ resource "kubernetes_namespace_v1" "argo" {
   }
 }
 
+# The lineage page and the scheduler.
+resource "kubernetes_namespace_v1" "services" {
+  count = var.page == null && var.scheduler == null ? 0 : 1
+
+  metadata {
+    name   = var.cloud.services.namespace
+    labels = { "pod-security.kubernetes.io/enforce" = "restricted" }
+  }
+}
+
 resource "kubernetes_namespace_v1" "sandbox" {
   count = var.sandbox_namespace == null ? 0 : 1
 
@@ -89,8 +99,15 @@ resource "kubernetes_role_v1" "developer" {
 
   rule {
     api_groups = ["argoproj.io"]
-    resources  = ["workflows", "workflowtemplates", "cronworkflows", "sensors"]
+    resources  = ["workflows", "workflowtemplates", "sensors"]
     verbs      = ["create", "get", "list", "watch", "update", "patch", "delete"]
+  }
+
+  # Where a scheduler runs recipes at their times, a CronWorkflow would start them a second time.
+  rule {
+    api_groups = ["argoproj.io"]
+    resources  = ["cronworkflows"]
+    verbs      = concat(["get", "list", "watch", "delete"], var.argo_schedules ? ["create", "update", "patch"] : [])
   }
 
   rule {
@@ -140,7 +157,10 @@ resource "kubernetes_role_binding_v1" "developer" {
 
 # The way to services without a login of their own: whoever may forward a port may use them.
 locals {
-  forwarded = toset([kubernetes_namespace_v1.metaflow.metadata[0].name, kubernetes_namespace_v1.argo.metadata[0].name])
+  forwarded = setunion(
+    [kubernetes_namespace_v1.metaflow.metadata[0].name, kubernetes_namespace_v1.argo.metadata[0].name],
+    kubernetes_namespace_v1.services[*].metadata[0].name,
+  )
 }
 
 resource "kubernetes_role_v1" "forward" {

@@ -60,10 +60,22 @@ output "sandbox_namespace" {
 
 output "forward_ports" {
   description = "Commands that bring the services to this machine, each to be left running."
-  value = [
+  value = concat([
     "kubectl -n ${var.cloud.metaflow_namespace} port-forward service/metaflow-service 8080",
     "kubectl -n ${var.cloud.metaflow_namespace} port-forward service/metaflow-ui 8083",
     "kubectl -n argo port-forward service/argo-workflows-server 2746",
     "kubectl -n ${var.cloud.task.namespace} port-forward service/${local.events.source}-eventsource-svc ${local.events.port}",
-  ]
+    ], [for service in kubernetes_service_v1.page :
+    "kubectl -n ${service.metadata[0].namespace} port-forward service/${service.metadata[0].name} ${local.page_port}"
+  ])
+}
+
+output "page_url" {
+  description = "Where the lineage page is, where there is one."
+  value       = var.page == null ? null : local.page_ingress == null ? "http://localhost:${local.page_port}" : "${local.page_ingress.tls_secret == null ? "http" : "https"}://${local.page_ingress.host}"
+}
+
+output "make_page_token" {
+  description = "The command that makes the page's token, where there is a page: its pod waits for it."
+  value       = one([for namespace in kubernetes_namespace_v1.services : "openssl rand -hex 32 | tr -d '\\n' | kubectl -n ${namespace.metadata[0].name} create secret generic ${var.page.token_secret} --from-file=token=/dev/stdin" if var.page != null])
 }

@@ -15,7 +15,7 @@ DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 @pytest.fixture(scope="module")
 def stages() -> dict[str, str]:
     """The text of each build stage, with that of the stages that it stands on."""
-    text = re.sub(r"^#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE)
+    text = re.sub(r"^#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE).replace("${SERVICES_ON}", "cpu")
     results: dict[str, str] = {}
     for part in text.split("FROM ")[1:]:
         base, _, name = part.splitlines()[0].split()
@@ -23,8 +23,8 @@ def stages() -> dict[str, str]:
     return results
 
 
-def test_both_targets_run_as_the_user_that_pods_run_as(stages: dict[str, str]) -> None:
-    for target in ("cpu", "gpu"):
+def test_all_targets_run_as_the_user_that_pods_run_as(stages: dict[str, str]) -> None:
+    for target in ("cpu", "gpu", "services"):
         assert re.findall(r"^USER (.*)$", stages[target], re.MULTILINE)[-1] == f"{USER}:{USER}"
         assert f"useradd --uid {USER} --gid {USER}" in stages[target]
         assert "--chown=0" not in stages[target] and "sudo" not in stages[target]

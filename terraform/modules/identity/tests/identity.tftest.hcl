@@ -7,6 +7,7 @@ variables {
   cluster_arn         = "arn:aws:eks:us-east-1:123456789012:cluster/longhaul"
   task                = { namespace = "longhaul", service_account = "longhaul-task" }
   metaflow_namespace  = "metaflow"
+  services            = { namespace = "longhaul-services", page_actions = false, scheduler = false }
   bucket_arn          = "arn:aws:s3:::artifacts"
   prefix              = "longhaul"
   data_key_arn        = "arn:aws:kms:us-east-1:123456789012:key/data"
@@ -69,13 +70,17 @@ run "lets_a_task_reach_one_prefix_one_key_and_one_secret" {
     error_message = "Roles come by Pod Identity."
   }
   assert {
-    condition     = toset(keys(output.roles)) == toset(["task", "metaflow-service", "metaflow-ui", "cluster-autoscaler", "vpc-cni", "ebs-csi"])
-    error_message = "These six have rights in AWS, and no other."
+    condition     = toset(keys(output.roles)) == toset(["task", "metaflow-service", "metaflow-ui", "page", "cluster-autoscaler", "vpc-cni", "ebs-csi"])
+    error_message = "These seven have rights in AWS, and no other."
   }
 
   assert {
     condition     = toset([for action in flatten([for statement in jsondecode(aws_iam_role_policy.this["metaflow-ui"].policy).Statement : statement.Action]) : action if startswith(action, "s3:")]) == toset(["s3:ListBucket", "s3:GetObject"])
     error_message = "Metaflow's page shows artifacts and must not change any."
+  }
+  assert {
+    condition     = toset([for action in flatten([for statement in jsondecode(aws_iam_role_policy.this["page"].policy).Statement : statement.Action]) : action]) == toset(["s3:ListBucket", "s3:GetObject", "kms:Decrypt"])
+    error_message = "The lineage page without actions must not be able to change anything."
   }
   assert {
     condition     = !contains(flatten([for statement in jsondecode(aws_iam_role_policy.this["metaflow-service"].policy).Statement : statement.Resource]), "arn:aws:s3:::artifacts/longhaul/*")
@@ -106,4 +111,28 @@ run "refuses_tasks_beside_the_service" {
     metaflow_namespace = "longhaul"
   }
   expect_failures = [var.metaflow_namespace]
+}
+
+run "lets_the_page_add_records_and_a_scheduler_run_stages_where_asked_for" {
+  variables {
+    services = { namespace = "longhaul-services", page_actions = true, scheduler = true }
+  }
+  assert {
+    condition = [for statement in jsondecode(aws_iam_role_policy.this["page"].policy).Statement :
+      [statement.Action, statement.Resource] if contains(statement.Action, "s3:PutObject") || contains(statement.Action, "s3:DeleteObject")
+    ] == [[["s3:PutObject"], ["arn:aws:s3:::artifacts/longhaul/store/records/*"]]]
+    error_message = "The page may add records, and change neither models nor data."
+  }
+  assert {
+    condition     = aws_iam_role_policy.this["scheduler"].policy == aws_iam_role_policy.this["task"].policy
+    error_message = "The scheduler runs stages in its own pod, and may do what a task may."
+  }
+}
+
+run "refuses_a_namespace_that_others_use" {
+  command = plan
+  variables {
+    services = { namespace = "longhaul", page_actions = false, scheduler = false }
+  }
+  expect_failures = [var.services]
 }

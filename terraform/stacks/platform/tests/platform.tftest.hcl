@@ -15,6 +15,7 @@ variables {
     }
     task               = { namespace = "longhaul", service_account = "longhaul-task" }
     metaflow_namespace = "metaflow"
+    services           = { namespace = "longhaul-services", page_actions = true, scheduler = true }
     artifacts = {
       store         = "s3://artifacts/longhaul/store"
       metaflow_root = "s3://artifacts/longhaul/metaflow"
@@ -168,6 +169,10 @@ run "leaves_out_what_is_not_asked_for" {
     error_message = "KubeRay's operator must reach the Ray clusters that it starts."
   }
   assert {
+    condition     = length(kubernetes_namespace_v1.services) == 0 && length(kubernetes_deployment_v1.page) == 0 && length(kubernetes_deployment_v1.scheduler) == 0 && output.page_url == null && output.make_page_token == null
+    error_message = "Neither page nor scheduler is there where none is asked for."
+  }
+  assert {
     condition     = length(kubernetes_namespace_v1.sandbox) == 0 && length(helm_release.kuberay) == 1 && output.sandbox_namespace == null
     error_message = "No namespace for a sandbox that runs elsewhere."
   }
@@ -182,4 +187,94 @@ run "refuses_what_would_break_later" {
     service_url       = "localhost:8080/"
   }
   expect_failures = [var.gpu_software, var.sandbox_namespace, var.image_tag, var.service_url]
+}
+
+run "serves_the_page_behind_the_ingress_with_a_token_and_no_rights" {
+  command = plan
+  variables {
+    page = {
+      image   = "123456789012.dkr.ecr.us-east-1.amazonaws.com/longhaul/cpu:0.1.0-services"
+      ingress = { host = "runs.example.com", class = "nginx", namespace = "ingress-nginx", tls_secret = "runs-tls" }
+    }
+  }
+  assert {
+    condition = local.page_command == [
+      "python", "-m", "flows.cli", "lineage", "serve", "--store", "s3://artifacts/longhaul/store", "--host", "0.0.0.0",
+      "--port", "8600", "--token-file", "/run/secrets/longhaul/token", "--allow-host", "runs.example.com",
+    ]
+    error_message = "The page must take the token from the secret, answer to the ingress's name, and allow no actions."
+  }
+  assert {
+    condition     = kubernetes_ingress_v1.page[0].spec[0].rule[0].host == "runs.example.com" && kubernetes_ingress_v1.page[0].spec[0].tls[0].secret_name == "runs-tls" && output.page_url == "https://runs.example.com"
+    error_message = "The ingress must lead to the page, by TLS."
+  }
+  assert {
+    condition = alltrue([
+      kubernetes_deployment_v1.page[0].spec[0].template[0].spec[0].security_context[0].run_as_non_root,
+      kubernetes_deployment_v1.page[0].spec[0].template[0].spec[0].container[0].security_context[0].read_only_root_filesystem,
+      !kubernetes_deployment_v1.page[0].spec[0].template[0].spec[0].container[0].security_context[0].allow_privilege_escalation,
+      !kubernetes_deployment_v1.page[0].spec[0].template[0].spec[0].automount_service_account_token,
+      kubernetes_deployment_v1.page[0].spec[0].template[0].spec[0].container[0].resources[0].limits.memory == "2Gi",
+      kubernetes_namespace_v1.services[0].metadata[0].labels["pod-security.kubernetes.io/enforce"] == "restricted",
+    ])
+    error_message = "The page must run without privileges, within limits, on a root that it cannot write to."
+  }
+  assert {
+    condition     = kubernetes_deployment_v1.page[0].spec[0].template[0].spec[0].volume[2].secret[0].secret_name == "longhaul-page-token" && strcontains(output.make_page_token, "-n longhaul-services create secret generic longhaul-page-token --from-file=token")
+    error_message = "People must be told how to make the secret that the page mounts."
+  }
+  assert {
+    condition     = one(kubernetes_network_policy_v1.services[0].spec[0].ingress).from[0].namespace_selector[0].match_labels["kubernetes.io/metadata.name"] == "ingress-nginx"
+    error_message = "Nothing but the ingress's controller may reach the page."
+  }
+  assert {
+    condition     = length(output.forward_ports) == 5 && contains(keys(kubernetes_role_v1.forward), "longhaul-services")
+    error_message = "Developers must be able to forward the page's port."
+  }
+}
+
+run "runs_a_scheduler_instead_of_argos_schedules" {
+  command = plan
+  variables {
+    page           = { image = "registry/longhaul/cpu:0.1.0-services", allow_actions = true }
+    argo_schedules = false
+    scheduler = {
+      image   = "registry/longhaul/gpu:0.1.0-services"
+      recipes = { nano = "store: s3://artifacts/longhaul/store\nschedule: {cron: '@daily'}\n" }
+      pool    = "train"
+      gpus    = 1
+    }
+  }
+  assert {
+    condition     = join(" ", local.scheduler_command) == "python -m flows.cli schedule run --config /run/longhaul/nano.yaml" && contains(keys(kubernetes_config_map_v1.recipes[0].data), "nano.yaml")
+    error_message = "The scheduler must run the recipes that its config map holds."
+  }
+  assert {
+    condition     = kubernetes_deployment_v1.scheduler[0].spec[0].replicas == "1" && kubernetes_deployment_v1.scheduler[0].spec[0].strategy[0].type == "Recreate"
+    error_message = "Two schedulers would run each recipe twice."
+  }
+  assert {
+    condition     = kubernetes_deployment_v1.scheduler[0].spec[0].template[0].spec[0].container[0].resources[0].limits["nvidia.com/gpu"] == "1" && length(kubernetes_deployment_v1.scheduler[0].spec[0].template[0].spec[0].toleration) == 1
+    error_message = "A scheduler with a GPU must get one."
+  }
+  assert {
+    condition     = alltrue([for rule in kubernetes_role_v1.developer.rule : !contains(rule.resources, "cronworkflows") || length(setintersection(rule.verbs, ["create", "update", "patch"])) == 0])
+    error_message = "With a scheduler, developers must not be able to make CronWorkflows too."
+  }
+  assert {
+    condition     = local.page_command[length(local.page_command) - 1] == "--allow-actions" && length(kubernetes_ingress_v1.page) == 0 && output.page_url == "http://localhost:8600" && length(kubernetes_network_policy_v1.services[0].spec[0].ingress) == 0
+    error_message = "Actions are there where asked for; without an ingress nothing reaches the page but a port-forward."
+  }
+}
+
+run "refuses_both_kinds_of_schedules_and_recipes_that_cannot_run" {
+  command = plan
+  variables {
+    page = { image = "longhaul:latest", ingress = { host = "https://runs", class = "nginx", namespace = "ingress-nginx" } }
+    scheduler = {
+      image   = "registry/longhaul/cpu:0.1.0-services"
+      recipes = { nano = "store: .longhaul/store\n" }
+    }
+  }
+  expect_failures = [var.page, var.scheduler]
 }
