@@ -2,6 +2,7 @@
 cannot work there. Imports no Metaflow: `longhaul deploy` says what is wrong before anything is compiled.
 """
 
+import hashlib
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from flows.topology import enabled_stages
+from flows.topology import STEPS, enabled_stages
 from infra.cluster.config import ClusterConfig, StageResources
 from infra.cluster.placement import has_room, nodes_needed
 from infra.errors import LonghaulError
@@ -35,6 +36,8 @@ LEAK = re.compile(
 GENERATE_ONLY = ("import", "curation", "long_cot_paths", "long2short/merge", "evaluate")
 """Stages that train nothing."""
 NO_GPUS = ("data",)
+TURNS = 4
+"""How many stages on several nodes may share a pool that is large enough."""
 
 
 class CannotDeploy(LonghaulError, ValueError):
@@ -96,6 +99,28 @@ def exclusive_pools(recipe: Recipe) -> set[str]:
             pool = cluster.resources(stage).pool or ""
             needed[pool] = needed.get(pool, 0) + nodes_of(recipe, stage)
     return {pool for pool, most in cluster.pools.items() if needed.get(pool, 0) > most}
+
+
+def pool_turns(recipe: Recipe, stage: str) -> list[int]:
+    """The turns of its pool that a stage takes for as long as it runs, out of TURNS; none for a stage on one node of a
+    pool that has room for all branches.
+
+    Whatever recipes share a pool, not all of its nodes can come to belong to stages that wait for more. Stages that
+    hold all turns run one at a time. A stage of n nodes takes one turn where n - 1 is at most (P - 1) / TURNS of the
+    pool's P nodes: as many as there are turns, each with all of its nodes but one, leave a node free, and whoever gets
+    it has all of its nodes. Stages on one node wait for nobody.
+    """
+    pool = (recipe.cluster or ClusterConfig()).resources(stage).pool or ""
+    most, nodes = (recipe.cluster or ClusterConfig()).pools.get(pool), nodes_of(recipe, stage)
+    if pool in exclusive_pools(recipe):
+        return list(range(TURNS))
+    if nodes == 1:
+        return []
+    if most is None or nodes - 1 > (most - 1) // TURNS:
+        return list(range(TURNS))
+    # Branches of a recipe follow one another in STEPS, and get different turns.
+    own = int(hashlib.sha256(recipe.name.encode()).hexdigest(), 16)
+    return [(own + STEPS.index(stage)) % TURNS]
 
 
 def _check_pools(recipe: Recipe, stages: list[str]) -> None:

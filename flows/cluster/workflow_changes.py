@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from flows.cluster.plan import exclusive_pools, nodes_of
+from flows.cluster.plan import nodes_of, pool_turns
 from flows.topology import enabled_stages
 from infra.cluster.config import ClusterConfig
 from infra.stages.checkpoint_mirror import LAST_S
@@ -65,8 +65,8 @@ class WorkflowChanges(BaseModel):
     """The name of the chain's workflow, which the evaluation follows."""
     overlap: str
     """Argo's concurrencyPolicy."""
-    mutexes: dict[str, str]
-    """By template, the mutex that its pods hold."""
+    mutexes: dict[str, list[str]]
+    """By template, the mutexes that its pods hold, all of them or none: Argo takes them together."""
     skippable: dict[str, str]
     """Steps that may have nothing to do: by the first step of a stage, its last one."""
 
@@ -82,10 +82,12 @@ def workflow_name(recipe: Recipe, evaluation: bool = False) -> str:
 
 def changes_for(recipe: Recipe, evaluation: bool) -> WorkflowChanges:
     """What to change in the objects of a recipe's chain, or of its evaluation."""
-    cluster, pools = recipe.cluster or ClusterConfig(), exclusive_pools(recipe)
-    templates: dict[str, str] = {}
+    cluster = recipe.cluster or ClusterConfig()
+    templates: dict[str, list[str]] = {}
     for stage in ("evaluate",) if evaluation else enabled_stages(recipe):
-        if (pool := cluster.resources(stage).pool) not in pools:
+        pool = cluster.resources(stage).pool or "any"
+        mutexes = [f"longhaul-pool-{pool}-{turn}" for turn in pool_turns(recipe, stage)]
+        if not mutexes:
             continue
         if evaluation:
             steps = [EVALUATE_STEP]
@@ -93,7 +95,7 @@ def changes_for(recipe: Recipe, evaluation: bool) -> WorkflowChanges:
             steps = [STEPS[stage] + ("-on-nodes" if nodes_of(recipe, stage) > 1 else "")]
         else:
             continue
-        templates |= {step: f"longhaul-pool-{pool}" for step in steps}
+        templates |= {step: mutexes for step in steps}
     return WorkflowChanges(
         name=workflow_name(recipe, evaluation),
         chain=workflow_name(recipe),
@@ -121,8 +123,8 @@ def changed(document: Mapping[str, Any], changes: WorkflowChanges) -> dict[str, 
         spec["synchronization"] = {"mutexes": [{"name": changes.name}]}
         spec["podSpecPatch"] = json.dumps({"terminationGracePeriodSeconds": GRACE_S})
         for template in spec["templates"]:
-            if mutex := changes.mutexes.get(template["name"]):
-                template["synchronization"] = {"mutexes": [{"name": mutex}]}
+            if mutexes := changes.mutexes.get(template["name"]):
+                template["synchronization"] = {"mutexes": [{"name": name} for name in mutexes]}
             if "manifest" in template.get("resource", {}):
                 manifest = template["resource"]["manifest"]
                 template["resource"]["manifest"] = re.sub(

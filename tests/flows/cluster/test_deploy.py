@@ -15,7 +15,7 @@ import yaml
 
 from flows.cluster.argo_create import ChangedObjects
 from flows.cluster.multi_node_steps import STEPS_ON_NODES
-from flows.cluster.plan import CannotDeploy, check_shipped, exclusive_pools
+from flows.cluster.plan import TURNS, CannotDeploy, check_shipped, exclusive_pools
 from flows.cluster.workflow_changes import RUN, STEPS, changed, changes_for
 from flows.topology import STAGES
 from infra.stages.checkpoint_mirror import LAST_S
@@ -182,14 +182,17 @@ def test_runs_of_a_recipe_do_not_overlap(one_node: dict[str, dict[str, Any]]) ->
 
 def test_branches_take_turns_in_a_pool_that_holds_one_of_them(four_nodes: dict[str, dict[str, Any]]) -> None:
     held = {
-        name: template["synchronization"]["mutexes"][0]["name"]
+        name: [mutex["name"] for mutex in template["synchronization"]["mutexes"]]
         for name, template in argo.templates(four_nodes["WorkflowTemplate"]).items()
         if "synchronization" in template
     }
+    whole_pool = [f"longhaul-pool-train-{turn}" for turn in range(TURNS)]
     for branch in ("shortest", "dpo", "short-rl"):
-        assert held[f"{branch}-on-nodes"] == "longhaul-pool-train"
-    assert held["rl-on-nodes"] == "longhaul-pool-train", "another recipe's branches would take its nodes"
-    assert not held.keys() & {"start", "report", "rl", "rl-join", "merge-on-nodes"}
+        assert held[f"{branch}-on-nodes"] == whole_pool
+    assert held["rl-on-nodes"] == whole_pool, "another recipe's branches would take its nodes"
+    assert not held.keys() & {"start", "report", "rl", "rl-join"}
+    # Three nodes of eight: two recipes could hold half each, and none all that it needs.
+    assert held["curation-on-nodes"] == [f"longhaul-pool-rollout-{turn}" for turn in range(TURNS)]
     assert exclusive_pools(recipe_with(*ON_CLUSTER, "cluster.pools={train: 16}")) == set()
 
 

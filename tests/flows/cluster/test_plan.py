@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flows.cluster.multi_node_steps import STEPS_ON_NODES
-from flows.cluster.plan import CannotDeploy, for_evaluation, nodes_of, shipped_files
+from flows.cluster.plan import TURNS, CannotDeploy, for_evaluation, nodes_of, pool_turns, shipped_files
 from flows.topology import STAGES, STEPS, enabled_stages
 from steps.recipe import check_recipe, load_recipe
 from tests.flows.cluster.deployments import FOUR_NODES, ON_CLUSTER, ROOT, recipe_with, run_deploy
@@ -94,3 +96,41 @@ def test_an_evaluation_on_several_nodes_is_refused_and_the_way_out_is_one(settin
     with pytest.raises(CannotDeploy, match=r"cluster\.stages\.evaluate\.nodes is 2, .*: set it to 1"):
         for_evaluation(recipe_with(setting, size=None))
     for_evaluation(recipe_with(setting, "cluster.stages={evaluate: {nodes: 1}}", size=None))
+
+
+@st.composite
+def shared_pools(draw: st.DrawFn) -> tuple[int, list[tuple[str, int]]]:
+    """The nodes of a pool, and stages of recipes that would run there at the same time: names and nodes."""
+    size = draw(st.integers(1, 80))
+    wanted = draw(st.lists(st.tuples(st.text("abcdef", min_size=1, max_size=3), st.integers(1, size)), max_size=12))
+    return size, wanted
+
+
+@settings(deadline=None, max_examples=60)
+@given(shared_pools())
+def test_stages_that_share_a_pool_never_wait_for_one_another(shared: tuple[int, list[tuple[str, int]]]) -> None:
+    """Nodes are given out one by one, to whichever stage wants one. It gets stuck where all nodes belong to stages that
+    lack some."""
+    size, wanted = shared
+    running: list[int] = []
+    held: set[int] = set()
+    for name, nodes in wanted:
+        pool = (
+            f"cluster={{pools: {{train: {size}}}, default: {{pool: train}}, stages: {{curation: {{nodes: {nodes}}}}}}}"
+        )
+        turns = pool_turns(recipe_with(f"name={name}", pool, size=None), "curation")
+        assert (nodes > 1) <= bool(turns), "several nodes, and no turn"
+        if nodes > 1 and not held & set(turns):
+            held |= set(turns)
+            running.append(nodes)
+    assert sum(nodes - 1 for nodes in running) < size, "each of them could lack one node for ever"
+
+
+def test_large_pools_hold_several_recipes_at_a_time() -> None:
+    pool = "cluster={pools: {train: 64}, default: {pool: train}, stages: {curation: {nodes: 16}}}"
+    (turn,) = pool_turns(recipe_with(pool, size=None), "curation")
+    assert turn in range(TURNS)
+    assert len(pool_turns(recipe_with(pool.replace("16", "17"), size=None), "curation")) == TURNS
+    wide = recipe_with("cluster={pools: {train: 64}, default: {pool: train, nodes: 4}}", size=None)
+    branches = [stage for stage in STEPS if stage.startswith("long2short/")]
+    assert len({turn for stage in branches for turn in pool_turns(wide, stage)}) == TURNS, "they run beside each other"
