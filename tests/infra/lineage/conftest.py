@@ -1,10 +1,5 @@
 """A PostgreSQL server of the tests' own, and an index in each kind of database."""
 
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,51 +10,14 @@ import pytest
 from infra.lineage.index import LineageIndex
 from infra.store.open import open_store
 from infra.store.store import Store
-
-
-def _program(name: str) -> str | None:
-    """Debian keeps the server's programs out of the path, one folder for each version."""
-    beside = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    return str(beside[-1]) if beside else shutil.which(name)
+from tests.postgresql import postgresql_server
 
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Path]:
     """The folder with the socket of a server that only this machine's users reach."""
-    initdb, server = _program("initdb"), _program("postgres")
-    if initdb is None or server is None:
-        pytest.skip("PostgreSQL's server is not installed")
-    # The server refuses to run as root, and pytest's own folders let nobody else in.
-    folder = Path(tempfile.mkdtemp(prefix="longhaul-pg-", dir="/tmp"))
-    user: list[str] = []
-    if os.geteuid() == 0:
-        nobody = pwd.getpwnam("nobody")
-        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-        user = ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
-    data = folder / "data"
-    make = [*user, initdb, "-D", str(data), "-U", "longhaul", "--auth=trust", "-E", "UTF8", "--no-locale", "--no-sync"]
-    subprocess.run(make, check=True, capture_output=True, cwd=folder)
-    settings = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
-    process = subprocess.Popen(
-        [*user, server, "-D", str(data), *settings], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        _wait(folder, process)
+    with postgresql_server() as folder:
         yield folder
-    finally:
-        process.terminate()
-        process.wait(30)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _wait(folder: Path, process: "subprocess.Popen[bytes]") -> None:
-    while True:
-        assert process.poll() is None, "the PostgreSQL server ended at its start"
-        try:
-            psycopg.connect(host=str(folder), user="longhaul", dbname="postgres").close()
-            return
-        except psycopg.OperationalError:
-            continue
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
