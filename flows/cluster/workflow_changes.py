@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from flows.cluster.plan import nodes_of, pool_turns
-from flows.topology import enabled_stages
+from flows.topology import enabled_stages, enabled_steps
 from infra.cluster.config import ClusterConfig
 from infra.stages.checkpoint_mirror import LAST_S
 from steps.recipe import Recipe
@@ -84,7 +84,7 @@ def changes_for(recipe: Recipe, evaluation: bool) -> WorkflowChanges:
     """What to change in the objects of a recipe's chain, or of its evaluation."""
     cluster = recipe.cluster or ClusterConfig()
     templates: dict[str, list[str]] = {}
-    for stage in ("evaluate",) if evaluation else enabled_stages(recipe):
+    for stage in ("evaluate",) if evaluation else enabled_steps(recipe):
         pool = cluster.resources(stage).pool or "any"
         mutexes = [f"longhaul-pool-{pool}-{turn}" for turn in pool_turns(recipe, stage)]
         if not mutexes:

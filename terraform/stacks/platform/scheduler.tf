@@ -33,7 +33,7 @@ resource "kubernetes_config_map_v1" "recipes" {
   data = local.scheduler_files
 }
 
-# What times passed, which run is on, and checkpoints: a run that was interrupted goes on from there.
+# What times passed, which run is on, and checkpoints: an interrupted run resumes from there.
 resource "kubernetes_persistent_volume_claim_v1" "scheduler" {
   count = var.scheduler == null ? 0 : 1
 

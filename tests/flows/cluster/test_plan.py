@@ -102,8 +102,8 @@ def test_an_evaluation_on_several_nodes_is_refused_and_the_way_out_is_one(settin
 def shared_pools(draw: st.DrawFn) -> tuple[int, list[tuple[str, int]]]:
     """The nodes of a pool, and stages of recipes that would run there at the same time: names and nodes."""
     size = draw(st.integers(1, 80))
-    wanted = draw(st.lists(st.tuples(st.text("abcdef", min_size=1, max_size=3), st.integers(1, size)), max_size=12))
-    return size, wanted
+    stages = draw(st.lists(st.tuples(st.text("abcdef", min_size=1, max_size=3), st.integers(1, size)), max_size=12))
+    return size, stages
 
 
 @settings(deadline=None, max_examples=60)
@@ -111,10 +111,10 @@ def shared_pools(draw: st.DrawFn) -> tuple[int, list[tuple[str, int]]]:
 def test_stages_that_share_a_pool_never_wait_for_one_another(shared: tuple[int, list[tuple[str, int]]]) -> None:
     """Nodes are given out one by one, to whichever stage wants one. It gets stuck where all nodes belong to stages that
     lack some."""
-    size, wanted = shared
+    size, stages = shared
     running: list[int] = []
     held: set[int] = set()
-    for name, nodes in wanted:
+    for name, nodes in stages:
         pool = (
             f"cluster={{pools: {{train: {size}}}, default: {{pool: train}}, stages: {{curation: {{nodes: {nodes}}}}}}}"
         )

@@ -1,6 +1,6 @@
 """Three machines with one Metaflow service on PostgreSQL and one S3: what the cluster's installation gives to runs.
 
-The service is Metaflow's own, from its sources: `make metaflow-service` brings it into .venv/metaflow-service, or
+The service is Metaflow's own, from its sources: `make metaflow` brings it into .venv/metaflow-service, or
 LONGHAUL_METAFLOW_SERVICE names a folder with `source` and `venv`. Its schema is made of the migrations in its sources.
 """
 
@@ -37,7 +37,7 @@ def database() -> Iterator[Path]:
         (SERVICE / "source" / "services" / "migration_service" / "migration_files").glob("*.sql"), key=number
     )
     if not files or not (SERVICE / "venv" / "bin" / "python").exists():
-        pytest.skip(f"Metaflow's service is not in {SERVICE}: `make metaflow-service` brings it, from GitHub")
+        pytest.skip(f"Metaflow's service is not in {SERVICE}: `make metaflow` brings it, from GitHub")
     with postgresql_server() as folder, psycopg.connect(host=str(folder), user="longhaul", dbname="postgres") as made:
         made.autocommit = True
         for file in files:
@@ -112,7 +112,7 @@ def listed(address: str, path: str) -> list[dict[str, Any]]:
     return entries
 
 
-def test_three_machines_share_a_stage_and_go_on_from_mirrored_checkpoints(
+def test_three_machines_share_a_stage_and_resume_from_mirrored_checkpoints(
     service: str, database: Path, s3: None, s3_server: dict[str, str], tmp_path: Path
 ) -> None:
     client = boto3.client("s3")
@@ -159,7 +159,7 @@ def test_three_machines_share_a_stage_and_go_on_from_mirrored_checkpoints(
         assert start(machine).wait(120) == 0, (tmp_path / f"{machine}.log").read_text(errors="replace")[-3000:]
     assert "overlap" not in journal.read_text()
     began = re.search(r"began at (\d+), reused from None", (tmp_path / "second.log").read_text())
-    assert began is not None and 0 < int(began[1]) <= done, "it went on from what the first had mirrored"
+    assert began is not None and 0 < int(began[1]) <= done, "it resumed from what the first had mirrored"
     assert f"began at {began[1]}, reused from second" in (tmp_path / "third.log").read_text()
 
     runs = {run["user_name"]: run["run_number"] for run in listed(service, "runs")}

@@ -221,7 +221,7 @@ run "serves_the_page_behind_the_ingress_with_a_token_and_no_rights" {
   }
   assert {
     condition     = kubernetes_deployment_v1.page[0].spec[0].template[0].spec[0].volume[2].secret[0].secret_name == "longhaul-page-token" && strcontains(output.make_page_token, "-n longhaul-services create secret generic longhaul-page-token --from-file=token")
-    error_message = "People must be told how to make the secret that the page mounts."
+    error_message = "An output must say how to make the secret that the page mounts."
   }
   assert {
     condition     = one(kubernetes_network_policy_v1.services[0].spec[0].ingress).from[0].namespace_selector[0].match_labels["kubernetes.io/metadata.name"] == "ingress-nginx"
