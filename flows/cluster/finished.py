@@ -52,7 +52,7 @@ def reuse_finished(chain: Chain, done: Iterable[StageRecord]) -> tuple[list[Stag
         done: the records of the first step.
 
     Returns: the new records, and the stages whose steps have anything left to do. Raises StageMissing where a stage is
-    needed, not selected, and has no outputs.
+    needed, not selected, and has no outputs, and ForkRefused where one cannot continue from where it is to.
     """
     known: dict[str, StageRecord | None] = {record.stage: record for record in done}
     made: list[StageRecord] = []
@@ -77,6 +77,7 @@ def _planned(chain: Chain, step: str, known: dict[str, StageRecord | None]) -> _
         if not {each.stage for each in inputs_of(chain.recipe, stage).values()} <= known.keys():
             continue
         parts, selected = chain.parts(stage, known), stage in chain.selected
+        chain.check_fork(stage, parts)
         forced = selected and chain.selection.force
         cached = None if forced or parts.unknown_inputs else find_on_pool(chain, step, stage, parts)
         if cached is not None and cached[1].record is not None:

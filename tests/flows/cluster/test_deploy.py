@@ -330,6 +330,7 @@ def test_what_the_chain_runs_can_be_chosen_when_it_is_submitted(one_node: dict[s
         "until": '""',
         "select": '""',
         "reuse": '""',
+        "fork": '""',
         "force": "false",
     }
 

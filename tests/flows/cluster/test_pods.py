@@ -118,7 +118,15 @@ class Workflow:
         parameters: dict[str, str],
         node: dict[str, str],
     ) -> dict[str, str]:
-        defaults = {"from_stage": '""', "only": '""', "until": '""', "select": '""', "reuse": '""', "force": "false"}
+        defaults = {
+            "from_stage": '""',
+            "fork": '""',
+            "only": '""',
+            "until": '""',
+            "select": '""',
+            "reuse": '""',
+            "force": "false",
+        }
         folder = self.folder / name
         done = run_pod(container, workflow, inputs, {**defaults, **parameters}, {**self.machine, **node}, folder)
         assert done.returncode == 0, f"{name}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
