@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from flows.cli.terminal import fail, format_duration
+from flows.cli.terminal import fail, format_duration, format_size
 from infra.estimate.devices import DEVICES, GIB, PRICES_AS_OF
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ def _stages(estimate: "Estimate") -> Table:
         "out: tokens generated; in: tokens trained on; generate, train: of the time; busy: the engine's sequences and "
         "the trainer's ranks"
     )
+    if estimate.retained:
+        total += f"\nkept in the store to fork from: {estimate.retained} iterations, {format_size(round(estimate.retained_size))}"
     unit, size = ("h", 3600) if estimate.seconds > 36_000 else ("min", 60) if estimate.seconds > 600 else ("s", 1)
     table = _table(title, total, "stage", "out", "in", unit, "generate", "train", "busy")
     for one in estimate.stages:

@@ -98,6 +98,11 @@ class RlConfig(BaseModel):
         """Problems worked on at once; new ones fill the places of those that leave."""
         return round(self.groups * self.oversampling)
 
+    @property
+    def retained_iterations(self) -> range:
+        """Numbers of iterations after which the state is kept."""
+        return range(self.keep_every, self.iterations + 1, self.keep_every) if self.keep_every else range(0)
+
     def rate_at(self, iteration: int) -> float:
         """The learning rate of an iteration (from 0)."""
         share = iteration / max(1, self.iterations - 1)

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from infra.estimate.devices import PRICES_AS_OF, Device, device
-from infra.estimate.memory import EngineMemory, TrainerMemory, engine_memory, trainer_memory
+from infra.estimate.memory import EngineMemory, TrainerMemory, engine_memory, trainer_memory, width
 from infra.estimate.shapes import ModelShape, shape_of
 from infra.estimate.speed import DecodingTime, decoding_time, training_time, turn_seconds
 from steps.estimate.figures import KnownFigures, known_figures
@@ -63,6 +63,10 @@ class Estimate:
     phases: tuple[Phase, ...]
     problems: tuple[str, ...]
     """Why it cannot run, each with the keys that would help."""
+    retained: int
+    """Iterations of RL that stay in the store to be forked from (`keep_every`)."""
+    retained_size: float
+    """Bytes of their weights; what is unfinished in the replay buffer comes on top."""
 
     @property
     def fits(self) -> bool:
@@ -98,6 +102,7 @@ class Estimate:
             "trained_tokens": sum(stage.trained for stage in self.stages),
             "stages": [{**asdict(stage), "seconds": stage.seconds} for stage in self.stages],
             "placement": self.placement.described,
+            "kept_iterations": {"number": self.retained, "bytes": self.retained_size},
             "memory": {
                 "available": self.device.memory,
                 "phases": {phase.name: phase.total for phase in self.phases},
@@ -139,6 +144,7 @@ def estimate(
     steps = phases(placed, on, trainer, engine)
     stages = tuple(_stage(recipe, shape, on, engine, trainer, placed, one) for one in work)
     (rl,) = [one for one in work if one.stage == "rl"]
+    retained = sum(len(each.retained_iterations) for each in (recipe.rl, recipe.long2short.rl))
     return Estimate(
         recipe=recipe.name,
         model=shape,
@@ -153,6 +159,8 @@ def estimate(
         at_once=_decoded(recipe, shape, on, engine, rl)[0].sequences,
         phases=steps,
         problems=tuple(problems(recipe, shape, figures.values, placed, on, steps, largest, trainer, engine)),
+        retained=retained,
+        retained_size=retained * shape.parameters * width(recipe.trainer.dtype),
     )
 
 

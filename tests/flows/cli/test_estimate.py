@@ -37,8 +37,12 @@ def test_what_cannot_run_ends_with_its_reasons(capsys: pytest.CaptureFixture[str
 
 
 def test_the_nano_recipe_is_estimated_on_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
-    print_estimate(make_estimate(load_recipe(CONFIGS / "nano.yaml"), None, None, None, []))
-    assert "on this machine" in capsys.readouterr().out
+    actual = make_estimate(load_recipe(CONFIGS / "nano.yaml"), None, None, None, [])
+    print_estimate(actual)
+    printed = capsys.readouterr().out
+    assert "on this machine" in printed
+    assert "kept in the store to fork from: 3 iterations" in printed, "12, 24 and 36"
+    assert actual.plain()["kept_iterations"] == {"number": 3, "bytes": 3 * 4 * actual.model.parameters}
 
 
 @pytest.mark.parametrize("assumed", ["sft_examples", "sft_examples=many", "no_such=1", "sft_examples=nan"])
