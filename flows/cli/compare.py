@@ -3,7 +3,7 @@
 import json
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich import box
@@ -27,7 +27,6 @@ from flows.home import open_store, synced_index
 if TYPE_CHECKING:
     from infra.lineage.index import LineageIndex
     from infra.lineage.run_values import Group, GroupFigure, RunValues
-    from infra.lineage.statistics import Mean
 
 PICTURES = (".svg", ".png", ".pdf")
 
@@ -106,7 +105,14 @@ def print_comparison(
     runs: "list[RunValues]", columns: list[str], order: str | None, as_json: bool, as_csv: bool
 ) -> None:
     """Print the table. Raises LineageError for a column that no run has."""
-    from infra.lineage.run_values import check_columns, common_figures, group_figures, groups_of, is_number
+    from infra.lineage.run_values import (
+        check_columns,
+        common_figures,
+        comparison,
+        group_figures,
+        groups_of,
+        is_number,
+    )
 
     check_columns([*columns, *([order.removeprefix("-")] if order else [])], runs)
     groups = groups_of(runs)
@@ -119,7 +125,7 @@ def print_comparison(
         rows.sort(key=lambda row: (figures.index(row.figure), places[row.group]))
         groups = sorted(groups, key=lambda group: places[group.label])
     if as_json:
-        click.echo(json.dumps({"base": base, "groups": [_group(group, keys, rows) for group in groups]}))
+        click.echo(json.dumps(comparison(groups, keys, rows, base)))
     elif as_csv:
         click.echo(_csv(groups, keys, rows), nl=False)
     else:
@@ -141,28 +147,6 @@ def _places(groups: "list[Group]", order: str) -> dict[str, int]:
     return {label: place for place, label in enumerate(labels)}
 
 
-def _group(group: "Group", keys: list[str], rows: "list[GroupFigure]") -> dict[str, Any]:
-    return {
-        "group": group.label,
-        "runs": [run.run for run in group.runs],
-        "seeds": [run.seed for run in group.runs],
-        "values": {key: group.runs[0].value(key) for key in keys},
-        "figures": {
-            row.figure: {
-                **_plain(row.mean),
-                "by_seed": group.by_seed(row.figure),
-                "difference": _plain(row.difference) if row.difference else None,
-            }
-            for row in rows
-            if row.group == group.label
-        },
-    }
-
-
-def _plain(mean: "Mean") -> dict[str, Any]:
-    return {"mean": mean.mean, "low": mean.low, "high": mean.high, "seeds": mean.count}
-
-
 def _csv(groups: "list[Group]", keys: list[str], rows: "list[GroupFigure]") -> str:
     from infra.lineage.csv_text import csv_text
 
@@ -172,7 +156,7 @@ def _csv(groups: "list[Group]", keys: list[str], rows: "list[GroupFigure]") -> s
     for row in rows:
         values = [by_label[row.group].runs[0].value(key) for key in keys]
         means = [
-            part for mean in (row.mean, row.difference) for part in (_plain(mean).values() if mean else [None] * 4)
+            part for mean in (row.mean, row.difference) for part in (mean.plain().values() if mean else [None] * 4)
         ]
         lines.append([row.figure, row.group, *values, *means])
     return csv_text(["figure", "group", *keys, "mean", "low", "high", "seeds", *of_difference], lines)
@@ -197,17 +181,9 @@ def _print(groups: "list[Group]", keys: list[str], rows: "list[GroupFigure]", ba
     for column in ("figure", "group", "seeds", "mean", "interval", *(("difference", "interval") * several)):
         table.add_column(column, justify="left" if column in ("figure", "group") else "right", overflow="fold")
     for row in rows:
-        cells = [row.figure, row.group, str(row.mean.count), *_words(row.figure, row.mean)]
+        cells = [row.figure, row.group, str(row.mean.count), *row.mean.words(row.figure)]
         if several:
-            cells += _words(row.figure, row.difference, "+") if row.difference else ["", ""]
+            cells += row.difference.words(row.figure, "+") if row.difference else ["", ""]
         style = "bold" if row.difference and row.difference.excludes_zero else ""
         table.add_row(*(Text(printable(each), style) for each in cells))
     console.print(table)
-
-
-def _words(figure: str, mean: "Mean", sign: str = "") -> list[str]:
-    """A mean and its interval; shares in per cent."""
-    share = figure.endswith("accuracy")
-    form = f"{sign}.1%" if share else f"{sign}.4g"
-    interval = "–" if mean.low is None else f"[{mean.low:{form}}, {mean.high:{form}}]"
-    return [f"{mean.mean:{form}}", interval]

@@ -99,7 +99,8 @@ def _stages(estimate: "Estimate") -> Table:
         "the trainer's ranks"
     )
     if estimate.retained:
-        total += f"\nkept in the store to fork from: {estimate.retained} iterations, {format_size(round(estimate.retained_size))}"
+        weights = format_size(round(estimate.retained_size))
+        total += f"\nkept in the store to fork from: {estimate.retained} iterations, {weights}"
     unit, size = ("h", 3600) if estimate.seconds > 36_000 else ("min", 60) if estimate.seconds > 600 else ("s", 1)
     table = _table(title, total, "stage", "out", "in", unit, "generate", "train", "busy")
     for one in estimate.stages:

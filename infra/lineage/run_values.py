@@ -194,6 +194,34 @@ def group_figures(groups: Sequence[Group], columns: Sequence[str]) -> list[Group
     return figures
 
 
+def comparison(groups: Sequence[Group], keys: Sequence[str], rows: Sequence[GroupFigure], base: str) -> dict[str, Any]:
+    """A comparison of groups as JSON.
+
+    Args:
+        keys: columns that have one value in a group.
+        base: label of the group that differences are from.
+    """
+    return {"base": base, "groups": [_group_data(group, keys, rows) for group in groups]}
+
+
+def _group_data(group: Group, keys: Sequence[str], rows: Sequence[GroupFigure]) -> dict[str, Any]:
+    return {
+        "group": group.label,
+        "runs": [run.run for run in group.runs],
+        "seeds": [run.seed for run in group.runs],
+        "values": {key: group.runs[0].value(key) for key in keys},
+        "figures": {
+            row.figure: {
+                **row.mean.plain(),
+                "by_seed": group.by_seed(row.figure),
+                "difference": row.difference.plain() if row.difference else None,
+            }
+            for row in rows
+            if row.group == group.label
+        },
+    }
+
+
 def common_figures(runs: Sequence[RunValues]) -> list[str]:
     """What is compared unless columns are chosen: accuracy and length of each model that was evaluated."""
     names = dict.fromkeys(name for run in runs for name in run.figures)

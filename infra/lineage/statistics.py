@@ -34,6 +34,21 @@ class Mean:
         return None if self.high is None else self.high - self.mean
 
     @property
+    def interval(self) -> tuple[float, float] | None:
+        """From low to high; None for a single seed."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+    def plain(self) -> dict[str, float | None]:
+        """As JSON."""
+        return {"mean": self.mean, "low": self.low, "high": self.high, "seeds": self.count}
+
+    def words(self, figure: str, sign: str = "") -> list[str]:
+        """The mean and its interval as texts, shares in per cent; `sign` is `+` for a difference."""
+        form = f"{sign}.1%" if figure.endswith("accuracy") else f"{sign}.4g"
+        ends = self.interval
+        return [f"{self.mean:{form}}", "–" if ends is None else f"[{ends[0]:{form}}, {ends[1]:{form}}]"]
+
+    @property
     def excludes_zero(self) -> bool:
         """Whether 0 lies outside the interval: of a difference, whether it is more than chance at 5 %."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)

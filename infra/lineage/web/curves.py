@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from infra.lineage.row_values import number
@@ -86,6 +87,24 @@ def curves_of(records: Sequence[StageRecord | None]) -> list[Curve]:
         *_evaluation_curves(records),
         *sorted((curve for curve in curves if any(curve.summaries)), key=_place),
     ]
+
+
+def mean_curves(groups: Sequence[Sequence[StageRecord | None]]) -> list[Curve]:
+    """The curves of one stage in groups of runs, a series for each group: the mean at each step that all of the group's
+    runs logged."""
+    by_group = [{curve.metric: curve for curve in curves_of(records) if not curve.places} for records in groups]
+    names = dict.fromkeys(name for curves in by_group for name in curves)
+    means = [Curve(name, tuple(_mean(curves[name]) if name in curves else [] for curves in by_group)) for name in names]
+    return sorted((curve for curve in means if any(curve.summaries)), key=_place)
+
+
+def _mean(curve: Curve) -> list[float | None]:
+    logged = [series for series in curve.series if any(value is not None for value in series)]
+    means: list[float | None] = []
+    for values in zip_longest(*logged):
+        there = [value for value in values if value is not None]
+        means.append(math.fsum(there) / len(there) if len(there) == len(logged) else None)
+    return means
 
 
 def _evaluation_curves(records: Sequence[StageRecord | None]) -> Iterator[Curve]:

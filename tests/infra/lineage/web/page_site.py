@@ -301,6 +301,8 @@ def every_page(site: Site) -> list[str]:
         "/runs?column=seed;+data:+loss&where=seed>=0&sort=-data:+loss",
         "/runs?where=nonsense",
         "/curves",
+        "/groups",
+        f"/groups?run={FIRST}&run={SECOND}&run={RUNNING}",
         f"/curves?run={FIRST}&run={SECOND}&run={RUNNING}",
         "/gates",
         f"/gates?stage=rl&gate={quote(gate_of(site))}",

@@ -3,12 +3,14 @@
 import csv
 import io
 import re
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
 from infra.lineage.web.site import Site
-from tests.infra.lineage.web.page_site import FIRST, RUNNING, SECOND, Outline, client
+from tests.infra.lineage.records import EVALUATION, History
+from tests.infra.lineage.web.page_site import FIRST, RUNNING, SECOND, Outline, client, empty_site
 
 
 @pytest.fixture
@@ -52,6 +54,35 @@ def test_curves_of_several_runs_are_in_one_plot(visitor: TestClient) -> None:
     assert "No run is chosen" in visitor.get("/curves").text
     assert visitor.get("/curves?run=no-such-run").status_code == 404
     assert len(visitor.get("/curves.json", params={"run": [FIRST] * 20}).json()["runs"]) == 1
+
+
+def test_runs_are_grouped_by_seed_with_intervals_and_paired_differences(tmp_path: Path) -> None:
+    history = History()
+    accuracies = {"a": (0.50, 0.52, 0.54), "b": (0.61, 0.62, 0.63)}
+    for rate, values in accuracies.items():
+        for seed, accuracy in enumerate(values):
+            history.add_run(
+                f"{rate}-{seed}",
+                minutes=60 * len(history.records),
+                seed=seed,
+                evaluated=False,
+                evaluation=EVALUATION | {"accuracy": accuracy},
+                config={"own": {"rate": rate}},
+                history=[{"rl/accuracy": accuracy * step} for step in range(3 + seed)],
+            )
+    visitor = client(empty_site(tmp_path, history))
+    names = [f"{rate}-{seed}" for rate in accuracies for seed in range(3)]
+    text = Outline(visitor.get("/groups", params={"run": names}).text).text
+    assert "6 runs, grouped by all but the seed" in text and "0: a-0 , 1: a-1 , 2: a-2" in text
+    # The differences are 0.11, 0.10 and 0.09: 0.1 ± 4.303 · 0.01 / √3.
+    assert re.search(r"rl:accuracy made-up \(as b-0\) 3 62.0% \[59.5%, 64.5%\] \+10.0% \[\+7.5%, \+12.5%\]", text)
+    (first, second) = visitor.get("/groups.json", params={"run": names}).json()["groups"]
+    assert first["figures"]["rl:accuracy"]["difference"] is None
+    assert second["figures"]["rl:accuracy"]["difference"]["mean"] == pytest.approx(0.1)
+    points = visitor.get("/groups/curves.json", params={"run": names, "stage": "rl"}).json()["metrics"]["rl/accuracy"]
+    assert points["series"][0] == pytest.approx([0, 0.52, 1.04]), "the steps that all seeds have"
+    assert "No run is chosen" in visitor.get("/groups").text
+    assert visitor.get("/groups?run=no-such-run").status_code == 404
 
 
 def test_a_gate_has_its_figures_over_all_runs(visitor: TestClient) -> None:
