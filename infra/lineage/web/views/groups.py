@@ -58,7 +58,8 @@ def points(site: Site, request: Request) -> Response:
 
 
 def _compared(site: Site, request: Request) -> tuple[list[Group], list[GroupFigure]]:
-    details = [detail_of(site, name) for name in _names(request)]
+    # Oldest first, as `longhaul compare --where`: differences are from what was there before.
+    details = sorted((detail_of(site, name) for name in _names(request)), key=lambda detail: detail.row.started)
     runs = [RunValues(detail.row, partial(lambda same: same, detail)) for detail in details]
     grouped = groups_of(runs)
     return grouped, group_figures(grouped, common_figures(runs)[:MAX_FIGURES])
