@@ -5,7 +5,7 @@ locals {
   charts = {
     argo_events        = { repository = "https://argoproj.github.io/argo-helm", chart = "argo-events", version = "2.4.22" }
     argo_workflows     = { repository = "https://argoproj.github.io/argo-helm", chart = "argo-workflows", version = "1.0.18" }
-    cluster_autoscaler = { repository = "https://kubernetes.github.io/autoscaler", chart = "cluster-autoscaler", version = "9.56.0" }
+    cluster_autoscaler = { repository = "https://kubernetes.github.io/autoscaler", chart = "cluster-autoscaler", version = "9.59.0" }
     dcgm_exporter      = { repository = "https://nvidia.github.io/dcgm-exporter/helm-charts", chart = "dcgm-exporter", version = "4.8.2" }
     efa_plugin         = { repository = "https://aws.github.io/eks-charts", chart = "aws-efa-k8s-device-plugin", version = "v0.5.30" }
     gpu_operator       = { repository = "https://helm.ngc.nvidia.com/nvidia", chart = "gpu-operator", version = "v26.7.0" }
