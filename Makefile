@@ -28,11 +28,11 @@ lint: $(READY)
 	$(VENV)/bin/lint-imports
 
 # Three files at a time, each in one process, in the order that tests/conftest.py gives them: one more than two cores,
-# since many tests wait for processes that they start or end.
+# since many tests wait for processes that they start or end. Byte code is kept: hundreds of processes import the same.
 test: lint $(CHECKOV)
 	@$(MAKE) --no-print-directory smollm2 || \
 		echo "SmolLM2 cannot be installed: the tests that need it are skipped" >&2
-	PATH="$$PATH:$(abspath $(CHECKOV))/bin" OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 3 --dist loadfile \
+	PATH="$$PATH:$(abspath $(CHECKOV))/bin" OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(VENV)/bin/python -m pytest -n 3 --dist loadfile \
 		--no-loadscope-reorder --durations=20
 
 # The only tool of the tests whose requirements conflict with the pipeline's packages, so it has its own environment.

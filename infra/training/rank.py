@@ -129,9 +129,9 @@ def _end_with_the_driver(place: Path) -> None:
     os._exit(1)
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     """Command line: python -m infra.training.rank PLACE MODEL CONFIG SEED HEAD, under torchrun."""
-    place, model, config, seed, head = sys.argv[1:]
+    place, model, config, seed, head = arguments
     threading.Thread(target=_end_with_the_driver, args=(Path(place),), daemon=True).start()
     _Rank(Path(place), Path(model), TrainerConfig.model_validate_json(config), int(seed), cast(Head, head)).serve()
 
@@ -140,4 +140,4 @@ if __name__ == "__main__":
     # What is sent has to be of this module by its name, for the driver to know it.
     from infra.training.rank import main as main_by_name
 
-    main_by_name()
+    main_by_name(sys.argv[1:])

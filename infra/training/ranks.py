@@ -40,6 +40,7 @@ from infra.training.sequence import check_heads
 from infra.training.trainer import Trainer
 from infra.weights.checkpoint_engine import Sockets
 
+RANK, FORKED = "infra.training.rank", "infra.training.forked_ranks"
 SHARED_MEMORY = Path("/dev/shm")
 _CODE = Path(__file__).resolve().parents[2]
 
@@ -68,11 +69,10 @@ class TrainerRanks:
         arguments = (str(self._place), str(model.absolute()), config.model_dump_json(), str(seed), head)
         streams: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         if self._group is None:
+            plain = ["torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node"]
+            launcher = [*plain, str(config.ranks), "-m", RANK] if gpus else [FORKED, str(config.ranks)]
             self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"),
-                    *("--nproc-per-node", str(config.ranks), "-m", "infra.training.rank", *arguments),
-                ],
+                [sys.executable, "-m", *launcher, *arguments],
                 env=_environment(config.ranks) | {KEY: key.hex()},
                 # Ctrl-C is for this process, which then ends the ranks.
                 start_new_session=True,
@@ -82,7 +82,7 @@ class TrainerRanks:
             placed = layout(config.ranks, self._group.node.count, gpus)
             self._group.share(model)
             own = {KEY: key.hex()}
-            self._process = self._group.launch(placed, "infra.training.rank", arguments, env=own, **streams)
+            self._process = self._group.launch(placed, RANK, arguments, env=own, **streams)
         self._reader = threading.Thread(target=self._collect_output, daemon=True)
         self._reader.start()
         try:

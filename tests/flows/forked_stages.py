@@ -6,19 +6,21 @@ process of its own: DeepSpeed starts once in one.
     python -m tests.flows.forked_stages RECIPE
 """
 
+import gc
+import importlib
 import json
 import multiprocessing
 import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from flows.fork_server.server import STAGE_MODULES
 from infra.environment import enter_engine_environment
 
 
 def main() -> None:
-    import vllm.v1.engine.llm_engine  # noqa: F401
-
-    import steps.workbench  # noqa: F401 - for the forks
+    for module in STAGE_MODULES:  # for the forks
+        importlib.import_module(module)
     from flows.chain import Chain
     from flows.topology import STAGES
     from infra.store.evaluation_stages import is_evaluation
@@ -28,6 +30,7 @@ def main() -> None:
     chain = Chain(load_recipe(Path(sys.argv[1])), "forked")
     done: dict[str, StageRecord] = {}
     context = multiprocessing.get_context("fork")
+    gc.freeze()
 
     def run(stage: str, result: Connection) -> None:
         result.send([record.model_dump_json() for record in chain.run_step(stage, done)])

@@ -37,7 +37,7 @@ class Scheduled:
         self.schedules = ScheduleFolder(self.home / "schedule")
         self.config = folder / "recipe.yaml"
         self.environment = in_home(self.home)
-        world = NanoWorldConfig(train_problems=96, test_problems=12, sft_examples=800, long_cot_paths=96)
+        world = NanoWorldConfig(train_problems=96, test_problems=12, sft_examples=400, long_cot_paths=96)
         generate(world, 0).save(self.data)
         sources = {role: [{"path": str(self.data / f"{role}.jsonl")}] for role in ("train", "test", "sft", "long_cot")}
         recipe = yaml.safe_load((ROOT / "configs" / "smoke.yaml").read_text())

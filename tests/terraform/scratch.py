@@ -63,9 +63,16 @@ class Terraform:
 
     def plan(self, root: str, *arguments: str) -> dict[str, Any]:
         """A plan as JSON."""
-        file = self.folder / root / "test.tfplan"
+        file = self._planned(root)
         self.run(root, "plan", "-no-color", f"-out={file}", *arguments)
         return json.loads(self.run(root, "show", "-json", str(file)).stdout)
+
+    def apply(self, root: str) -> None:
+        """Apply the last plan."""
+        self.run(root, "apply", "-no-color", str(self._planned(root)))
+
+    def _planned(self, root: str) -> Path:
+        return self.folder / root / "test.tfplan"
 
 
 def copy_to(folder: Path) -> Terraform:

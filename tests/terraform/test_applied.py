@@ -34,7 +34,7 @@ def cloud_plans(applied: Terraform, mine: Path) -> dict[str, dict[str, Any]]:
     variables = [f"-var-file={applied.folder / 'sizes' / 'medium.tfvars'}", f"-var-file={mine}"]
     applied.ready_to_apply(root)
     first = applied.plan(root, *variables)
-    applied.run(root, "apply", "-auto-approve", "-no-color", *variables)
+    applied.apply(root)
     return {"first": first, "applied": applied.plan(root, *variables)}
 
 
@@ -51,7 +51,7 @@ def platform_plans(applied: Terraform, cloud_plans: dict[str, dict[str, Any]]) -
     (applied.folder / root / "cloud.auto.tfvars.json").write_text(json.dumps(values), encoding="utf-8")
     applied.ready_to_apply(root)
     first = applied.plan(root)
-    applied.run(root, "apply", "-auto-approve", "-no-color")
+    applied.apply(root)
     return {"first": first, "applied": applied.plan(root)}
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from infra.configs import TrainerConfig
 from infra.errors import LonghaulError
 from infra.training.interface import LossNotFinite, StepResult
-from infra.training.ranks import TrainerRankDied, TrainerRanks
+from infra.training.ranks import RANK, TrainerRankDied, TrainerRanks
 from infra.training.trainer import Trainer
 from steps.long2short.dpo import PairRows, StepLoss
 from steps.packing import pack
@@ -204,9 +204,8 @@ def test_what_the_ranks_raise_is_raised_here_and_they_go_on(ranks: TrainerRanks,
 
 
 def rank_processes(parent: int) -> list[psutil.Process]:
-    """The ranks that torchrun, and so `parent`, has started."""
-    below = running_below(parent)
-    return [p for p, words in below if "infra.training.rank" in words and "torch.distributed.run" not in words]
+    """The ranks that torchrun's agent, and so `parent`, has started."""
+    return [process for process, words in running_below(parent) if f" -m {RANK} " in " ".join(words)]
 
 
 def test_a_rank_that_dies_in_a_step_ends_the_others_and_is_reported(base: Path) -> None:
