@@ -5,7 +5,9 @@ killed at times drawn from SEED, one more in each phase, and the last is left to
 a run that nothing disturbed, that of the killed one, and in which phase each child was when it was killed.
 """
 
+import gc
 import hashlib
+import importlib
 import json
 import os
 import select
@@ -17,10 +19,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import vllm  # noqa: F401  (before the forks, as what follows)
-
 import steps.rl.checkpoint
 import steps.rl.iteration
+from flows.fork_server.server import STAGE_MODULES
 from infra.configs import EngineConfig, TrainerConfig
 from infra.progress.logs import output, quiet_to
 from infra.training.trainer import Trainer
@@ -115,6 +116,9 @@ def attempt(model: Path, folder: Path, log: Path, kill_after: float | None, kill
 
 def main() -> None:
     """Command line."""
+    for module in STAGE_MODULES:  # for the forks
+        importlib.import_module(module)
+    gc.freeze()
     model, folder, rng, kills = Path(sys.argv[1]), Path(sys.argv[2]), Random(sys.argv[3]), int(sys.argv[4])
     _, undisturbed = attempt(model, folder / "undisturbed", folder / "log", None, None)
     killed: list[str] = []
