@@ -238,6 +238,12 @@ def _reproduce(card: Card) -> str:
         f"{made.seed if made.seed is not None else 'none used'}.",
         code_block("\n".join(commands), "sh"),
     ]
+    lines += [
+        f"This command is not enough: {escaped(record.stage)} of run {escaped(record.run)} continued from iteration "
+        f"{record.forked_from.iteration} of run {escaped(record.forked_from.run)}, whose settings may be others."
+        for record in card.stages
+        if record.forked_from
+    ]
     if card.run is not None and card.run.command:
         lines += [f"The run {escaped(made.run)} was started by:", code_block(public_command(card.run.command), "sh")]
     rows = [f"| {escaped(record.stage)} | `{_hex(record.key)}` | {record.seconds:.0f} s |" for record in card.stages]

@@ -98,6 +98,17 @@ def test_gc_deletes_only_when_asked_to(store: Store, tmp_path: Path) -> None:
     assert not store.exists(used)
 
 
+def test_gc_deletes_iterations_to_fork_from_by_their_age(store: Store, tmp_path: Path) -> None:
+    state = put(store, tmp_path, "state")
+    record = {"format": 2, "run": "run-1", "stage": "rl", "inputs": {}, "outputs": {}}
+    store.write_record("stage-runs/run-1", record | {"iterations": {"10": state.model_dump()}})
+    assert "would delete 0 folders" in longhaul(store, "gc", "--grace", "0").output, "two weeks are not over"
+    displayed = longhaul(store, "gc", "--grace", "0", "--iteration-days", "0").output
+    assert f"{state.digest[:12]}  1 file, 5 bytes, an iteration to fork from" in displayed
+    answer = json.loads(longhaul(store, "gc", "--grace", "0", "--iteration-days", "0", "--delete", "--json").output)
+    assert answer["iterations"] == [state.digest] and not store.exists(state)
+
+
 def test_a_store_that_cannot_be_used_is_an_error_with_its_reason(store: Store) -> None:
     store.backend.write_text("store.json", '{"format": 99}')
     for arguments in (["ls"], ["verify"], ["gc"]):

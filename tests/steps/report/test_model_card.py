@@ -1,6 +1,7 @@
 """The model card: what the records say, and nothing that a name in them could make of it."""
 
 import re
+from dataclasses import replace
 
 import yaml
 
@@ -54,6 +55,14 @@ def test_it_names_base_figures_data_code_and_the_way_to_make_it_again() -> None:
     assert "| import | 25.0% | 15.2% to 34.8% |" in text
     assert "longhaul run --config recipe.yaml --until rl" in text and "c" * 40 in text and "b" * 64 in text
     assert "longhaul run --config configs/nano.yaml\n" in text and "/home/me" not in text
+
+
+def test_a_model_of_a_fork_says_that_its_recipe_is_not_all() -> None:
+    assert "not enough" not in model_card(card())
+    made = record("rl", "b", forked_from={"run": "run-0", "stage": "rl", "iteration": 20})
+    text = model_card(replace(card(), model=made, stages=[made]))
+    one, other = escaped("run-1"), escaped("run-0")
+    assert f"not enough: rl of run {one} continued from iteration 20 of run {other}, whose settings may be" in text
 
 
 def test_names_from_outside_draw_nothing_link_nowhere_and_end_no_block() -> None:

@@ -160,3 +160,20 @@ def test_responses_that_are_too_long_for_a_lower_limit_are_dropped(
     forked = run(bench, tmp_path / "fork", parent.origin(1), max_response_tokens=6)
     assert any("responses are longer than rl.max_response_tokens 6" in text for text in said)
     assert all(one.length <= 6 for group in forked.state.groups for one in group.trajectories)
+
+
+def test_one_that_is_cut_off_resumes_from_its_own_checkpoints(
+    bench: Workbench, parent: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_on = iteration.train_on
+
+    def cut_off(bench: Workbench, groups: Any, config: RlConfig, now: int) -> Any:
+        if now == 2:
+            raise KeyboardInterrupt
+        return train_on(bench, groups, config, now)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(iteration, "train_on", cut_off)
+        run(bench, tmp_path / "fork", parent.origin(1))
+    assert (tmp_path / "fork" / "000002").is_dir()
+    assert run(bench, tmp_path / "fork", parent.origin(1)).made == parent.made
