@@ -3,7 +3,8 @@
     python -m benchmarks.lineage [--runs 1000] [--pages] [--index URL]
 
 The records are synthetic (tests/infra/lineage/records.py): all runs share the first one's data and base, so those two
-are hubs with thousands of neighbours; every fifth run reuses the stages before RL, every tenth fails. All records are
+are hubs with thousands of neighbours; every fifth run reuses the stages before RL, every tenth fails. The newest dozen
+runs have samples that are really stored, 3,200 responses to 200 prompts each. All records are
 read into an empty index, then the index is updated with nothing new, then it is rebuilt. Each question is repeated
 after one warm-up, and the median and the slowest repetition are printed. The last line is JSON.
 """
@@ -26,19 +27,67 @@ from benchmarks.nano_start import machine
 from infra.lineage.failures import failed_runs
 from infra.lineage.histories import differences
 from infra.lineage.index import LineageIndex
+from infra.lineage.prompt_digest import prompt_digest
 from infra.lineage.queries import find_all, models_that_saw, reruns
+from infra.lineage.sample_files import write_samples
+from infra.lineage.sample_row import KIND, PolicySpan, SampleRow
 from infra.lineage.web.app import lineage_app
 from infra.lineage.web.site import Site
 from infra.lineage.web.templating import link
 from infra.store.open import open_store
+from infra.store.records import StageRecord
 from infra.store.store import Store
-from tests.infra.lineage.records import big_history, write_history
+from tests.infra.lineage.records import History, big_history, write_history
 
 REPETITIONS = 10
+
+SAMPLED_RUNS = 12
+"""As many sets of samples as a text is searched in (`infra.lineage.prompt_search`)."""
 
 TABS = ("stages", "curves", "evaluation", "gates", "configuration")
 ANY_PAGE_MS, FIRST_PAGE_MS = 200, 100
 """What pages should stay below: any, and the first."""
+
+
+def write_sampled_runs(store: Store, folder: Path, first: int) -> int:
+    """Write runs whose RL left samples that are really stored. Returns the number of their records.
+
+    Args:
+        first: the number of records that the store has.
+    """
+    history = History()
+    for number in range(SAMPLED_RUNS):
+        rows = [
+            SampleRow(
+                problem_id=f"p{prompt}",
+                prompt_digest=prompt_digest(f"How much is {prompt} + 2?"),
+                prompt=f"How much is {prompt} + 2?",
+                response=f"{number} {iteration} {place} " + "First I add, and then I check it again. " * 10,
+                tokens=100 + place,
+                role="rollout",
+                outcome="trained",
+                times_trained=1,
+                iteration=iteration,
+                policies=[PolicySpan(iteration, 100 + place)],
+                reward=float(place % 2),
+                stop="eos",
+                source="data/train.jsonl",
+            )
+            for iteration in range(50)
+            for place in range(64)
+            for prompt in [(iteration * 8 + place // 8) % 200]
+        ]
+        place = folder / f"samples-{number}"
+        place.mkdir(parents=True)
+        write_samples(place / "samples.parquet", rows)
+        own = History()
+        own.add_run(f"2027-{number:05d}-made-up", minutes=600_000 + 60 * number)
+        outputs = {"samples": store.put(place, KIND)}
+        for name, record in own.records:
+            if isinstance(record, StageRecord) and record.stage == "rl":
+                record = record.model_copy(update={"outputs": record.outputs | outputs})
+            history.records.append((name, record))
+    return write_history(Path(store.backend.address), history.records, first)
 
 
 def queries(index: LineageIndex) -> dict[str, Callable[[], Any]]:
@@ -81,9 +130,16 @@ def pages(index: LineageIndex, store: Store, home: Path) -> dict[str, Callable[[
     visitor = TestClient(lineage_app(Site.of(store, index, home)), base_url="http://127.0.0.1")
     run, other = index.runs().rows[1].run, index.runs().rows[4].run
     nodes = {"a model": index.models().rows[0].id, "shared file": index.find("train.jsonl").id, "run": f"run:{run}"}
+    samples = next(row.digest for row in index.data(KIND).rows if row.kind == KIND)
     addresses = {"page / (the first)": "/"}
     addresses |= {f"page /{table}": f"/{table}" for table in ("runs", "models", "data")}
-    addresses |= {f"page /{name}": f"/{name}" for name in ("failures", "gates", "benchmarks", "tags", "prompts")}
+    names = ("failures", "gates", "benchmarks", "tags", "prompts", "schedules", "compare", "tags/production")
+    addresses |= {f"page /{name}": f"/{name}" for name in names}
+    addresses["page of samples"] = f"/samples/{samples}"
+    addresses["page of samples, filtered"] = link(f"/samples/{samples}", iteration=3, reward_to=0, text="check")
+    addresses["page of samples, by reward, the last"] = link(f"/samples/{samples}", sort="-reward", **{"from": 3175})
+    addresses["page /prompts, a text"] = "/prompts?search=how+much+is+17"
+    addresses["page of a prompt"] = f"/prompts/{prompt_digest('How much is 17 + 2?')}"
     addresses["page /failures, the last"] = f"/failures?offset={max(0, failed_runs(index).total - 20)}"
     addresses["page /runs, columns and conditions"] = (
         "/runs?column=rl:loss;rl:accuracy&where=rl:loss>=0.1&sort=-rl:loss"
@@ -125,6 +181,7 @@ def main() -> None:
         root = Path(folder)
         written = write_history(root / "store", big_history(options.runs))
         store = open_store(root / "store")
+        written += write_sampled_runs(store, root / "samples", written)
         index = LineageIndex.of(store, root, options.index)
         first, again = index.sync(store), index.sync(store)
         rebuilt = index.rebuild(store) if not options.pages else first

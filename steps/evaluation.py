@@ -105,6 +105,7 @@ def evaluate(bench: SamplingBench, problems: Sequence[Problem], config: Evaluati
             reward=rewards[i][0],
             reason=scores[i * config.samples].reason,
             tokens=lengths[i][0],
+            images=list(prompts[i].images),
         )
         for i in range(min(config.examples, len(problems)))
     ]

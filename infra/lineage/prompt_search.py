@@ -6,14 +6,16 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import func, select
 
+from infra.images import stored_address
 from infra.lineage.index import LineageIndex
-from infra.lineage.prompt_digest import prompt_digests
+from infra.lineage.prompt_digest import prompt_digest, prompt_digests
 from infra.lineage.prompts import PromptUse
 from infra.lineage.row_values import execution_id, plain
 from infra.lineage.sample_filter import SampleFilter, select_samples
 from infra.lineage.sample_row import KIND
 from infra.lineage.samples import SamplesError, open_samples
 from infra.lineage.tables import items, reading
+from infra.store.evaluation import EvaluatedResponse
 from infra.store.store import Ref, Store, StoreError
 
 MAX_ARTIFACTS = 12
@@ -28,7 +30,7 @@ MAX_ANSWERS = 20
 
 _SEARCH = f"""
     SELECT prompt_digest, arg_min(problem_id, number), arg_min(prompt, number), count(*), avg(reward)
-    FROM samples WHERE contains(lower(concat_ws(chr(10), problem_id, prompt)), lower(?))
+    FROM samples WHERE contains(lower(concat_ws(chr(10), problem_id, prompt)), lower(?)) OR list_contains(images, ?)
     GROUP BY prompt_digest ORDER BY 2, 1 LIMIT {MAX_PROMPTS}
 """
 
@@ -62,7 +64,8 @@ class PromptMatches:
 
 
 def search_prompts(index: LineageIndex, store: Store, text: str) -> PromptMatches:
-    """Prompts with a text in them or in their problem's id, in the newest samples; case does not count."""
+    """Prompts with a text in them or in their problem's id (case does not count), or with an image of this digest, in
+    the newest samples."""
     began = time.monotonic()
     with reading(index.engine) as connection:
         where = (items.c.kind == KIND, ~items.c.source)
@@ -79,7 +82,7 @@ def search_prompts(index: LineageIndex, store: Store, text: str) -> PromptMatche
         ref = Ref(kind=KIND, digest=row.digest, address=row.address, files=row.files, size=row.size)
         try:
             with open_samples(store, ref) as samples:
-                hits = samples.execute(_SEARCH, [text]).fetchall()
+                hits = samples.execute(_SEARCH, [text, text]).fetchall()
         except (StoreError, SamplesError) as error:
             problems.append(plain(str(error)))
             continue
@@ -118,6 +121,8 @@ class AnswerSet:
     prompt: str
     source: str | None
     """Where the problem comes from, as the samples name it."""
+    images: Sequence[str] = ()
+    """Digests of the prompt's images."""
 
     @property
     def mean_reward(self) -> float | None:
@@ -160,6 +165,7 @@ def answers_in_samples(store: Store, uses: Sequence[PromptUse], digest: str) -> 
                 page.total,
                 first["prompt"],
                 first["source"],
+                first["images"] or (),
             )
 
 
@@ -173,8 +179,16 @@ def answers_in_evaluations(index: LineageIndex, digest: str, limit: int) -> Iter
     for record in index.newest_evaluations(limit):
         if record.evaluation is None:
             continue
-        examples = [each for each in record.evaluation.examples if digest in prompt_digests(each.prompt)]
+        examples = [each for each in record.evaluation.examples if digest in _digests(each)]
         if examples:
             answers = [Answer(each.response, each.reward, each.tokens, each.reason) for each in examples]
             node = execution_id(record.run, record.stage)
-            yield AnswerSet(node, record.stage, record.run, node, None, answers, len(answers), examples[0].prompt, None)
+            first = examples[0]
+            stage, run = record.stage, record.run
+            yield AnswerSet(node, stage, run, node, None, answers, len(answers), first.prompt, None, first.images)
+
+
+def _digests(example: EvaluatedResponse) -> tuple[str, ...]:
+    if not example.images:
+        return prompt_digests(example.prompt)
+    return (prompt_digest(example.prompt, [stored_address(each) for each in example.images]),)

@@ -22,6 +22,8 @@ class EvaluatedResponse(BaseModel):
     reward: float
     reason: str
     tokens: int
+    images: list[str] = []
+    """Digests of the prompt's images, in order (infra/images.py)."""
 
 
 class LimitResult(BaseModel):

@@ -7,6 +7,7 @@
 | /curves | curves of the runs `run` over one another |
 | /runs/RUN | a run: `tab`, `search` in its configuration; its report, its recipe.yaml |
 | /samples/DIGEST | responses that a stage trained on: `iteration`, `reward_from`, `text` and so on |
+| /images/IMAGE.png | an image of a prompt of the execution `run`, `stage`, small, or `whole` |
 | /prompts, /prompts/DIGEST | prompts with a text; one with all answers to it, those of `a` and `b` side by side |
 | /tags, /tags/TAG | tags, and what one was set to |
 | /graph | `node`, `hops`, `expand`, `selected`; or `find` |
@@ -45,6 +46,7 @@ from infra.lineage.web.views import (
     gates,
     graph,
     groups,
+    images,
     overview,
     prompts,
     run,
@@ -114,6 +116,7 @@ def lineage_app(site: Site, token: str | None = None, hosts: Collection[str] = (
         at("/runs/{run}/report", run.report),
         at("/runs/{run}/recipe.yaml", run.recipe),
         at("/samples/{digest}", samples.samples),
+        at("/images/{image}", images.image),
         at("/prompts", prompts.prompts),
         at("/prompts/{digest}", prompts.prompt),
         at("/models", tables.models),

@@ -5,7 +5,8 @@ engine, so that no place of a template can forget them.
 """
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -14,11 +15,14 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from infra.images import stored_address
 from infra.lineage.prompt_digest import prompt_digest
 from infra.text import for_display
 
 NONE = "–"
 """A missing value."""
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 KINDS = {
     "artifact": "Artifact",
@@ -79,16 +83,27 @@ def _environment() -> Environment:
         "size": size,
         "when": when,
         "short": lambda digest: NONE if digest is None else digest[:12],
+        "digests": digests,
     }
     environment.filters |= filters
     environment.globals |= {
         "link": link,
-        "prompt_digest": prompt_digest,
+        "digest_of_example": digest_of_example,
         "SECTIONS": SECTIONS,
         "KINDS": KINDS,
         "NONE": NONE,
     }
     return environment
+
+
+def digest_of_example(example: Mapping[str, Any]) -> str:
+    """The digest of the prompt of an evaluated response."""
+    return prompt_digest(str(example.get("prompt")), [stored_address(each) for each in digests(example.get("images"))])
+
+
+def digests(values: Sequence[str] | None) -> list[str]:
+    """Those of some texts that are digests; of samples' images all should be, and none other becomes an address."""
+    return [value for value in values or () if _DIGEST.fullmatch(value)]
 
 
 def _is_number(value: Any) -> bool:

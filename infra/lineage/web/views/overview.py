@@ -61,6 +61,8 @@ class Production:
     model: ModelRow | None
     today: StageStatus | None
     """Of the stage that made the model, where that is a stage of the displayed chain."""
+    samples: str | None
+    """Digest of the responses that the model was trained on."""
 
 
 def overview(site: Site, request: Request) -> Response:
@@ -82,8 +84,7 @@ def overview(site: Site, request: Request) -> Response:
         "today": today,
         "computes": site.host.staleness is not None and detail is not None,
         "production": [
-            Production(tag, models.get(tag.model.digest) if tag.model else None, _of_model(tag, detail, today))
-            for tag in tags
+            _production(site, tag, models.get(tag.model.digest) if tag.model else None, detail, today) for tag in tags
         ],
     }
     return HTMLResponse(page("overview.html", section="Overview", **values))
@@ -122,6 +123,16 @@ def _chain(
     present = {stage.name for stage in drawn}
     running = [stage.name for stage in progress.running if stage.name not in present] if progress else []
     return drawn + [ChainStage(name, "running", None, None, None) for name in running]
+
+
+def _production(
+    site: Site, tag: TagRecord, model: ModelRow | None, detail: RunDetail | None, today: ChainStatus | None
+) -> Production:
+    samples = None
+    if model and model.run and model.stage:
+        outputs = site.index.execution(model.run, model.stage).outputs.values()
+        samples = next((ref.digest for ref in outputs if ref.kind == KIND), None)
+    return Production(tag, model, _of_model(tag, detail, today), samples)
 
 
 def _of_model(tag: TagRecord, detail: RunDetail | None, today: ChainStatus | None) -> StageStatus | None:

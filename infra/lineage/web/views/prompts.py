@@ -23,13 +23,13 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def prompts(site: Site, request: Request) -> Response:
-    """Prompts with a text in them; a whole prompt's `text` or digest leads to its own page."""
+    """Prompts with a text or an image in them; a whole prompt's `text` or digest leads to its own page."""
     if whole := request.query_params.get("text", "")[:100_000]:
         return RedirectResponse(link(f"/prompts/{prompt_digest(whole)}"), 303)
     search = request.query_params.get("search", "")[:LONGEST_TEXT].strip()
-    if _DIGEST.fullmatch(search):
-        return RedirectResponse(link(f"/prompts/{search}"), 303)
     matches = search_prompts(site.index, site.store, search) if search else None
+    if _DIGEST.fullmatch(search) and not (matches and matches.matches):  # else it is an image's
+        return RedirectResponse(link(f"/prompts/{search}"), 303)
     return HTMLResponse(
         page("prompts.html", section="Prompts", search=search, matches=matches, whole=prompt_digest(search))
     )
@@ -62,6 +62,7 @@ def prompt(site: Site, request: Request) -> Response:
     right = _named(sets, request.query_params.get("b")) or next((each for each in sets if each is not left), None)
     values: dict[str, Any] = {
         "digest": digest,
+        "pictured": next((each for each in sets if each.images), sets[0]),
         "text": sets[0].prompt,
         "uses": uses,
         "sets": sets,

@@ -16,7 +16,9 @@ from infra.lineage.web.site import NotFound, Site
 from infra.lineage.web.summaries import GATE_ORDER, evaluations_of, gates_of, stage_rows
 from infra.lineage.web.templating import link, page
 from infra.lineage.web.views.tables import LONGEST_SEARCH
-from infra.store.records import StageRecord
+from infra.store.record_log import NAME
+from infra.store.records import NoteRecord, StageRecord, read_valid
+from infra.store.store import StoreError
 
 TABS = {
     "stages": "Stages",
@@ -25,6 +27,7 @@ TABS = {
     "gates": "Gates",
     "configuration": "Configuration",
 }
+MAX_NOTES = 100
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; sandbox"
 """A report holds its own style and figures and needs nothing else; it is not part of this page's origin."""
 
@@ -50,6 +53,7 @@ def run(site: Site, request: Request) -> Response:
         "has_report": site.report(row.run) is not None,
         "recipe": bool(start and start.recipe),
         "recorded": detail.recorded,
+        "notes": _notes(site, request, row.run),
         "groups": [],
         "forks": {record.stage: record.forked_from for record in detail.stages if record.forked_from},
         "names": [row.run],
@@ -82,6 +86,17 @@ def run(site: Site, request: Request) -> Response:
         trees = [(name, key, config_tree(config, search)) for name, key, config in sections]
         values["configurations"] = [each for each in trees if each[2]]
     return HTMLResponse(page("run.html", section="Runs", **values, **_live(detail, progress)))
+
+
+def _notes(site: Site, request: Request, run: str) -> list[NoteRecord]:
+    """The newest notes on a run, oldest first. They are not in the index, so that the store is asked, once for each
+    visit and not each time that a running run's progress is looked at."""
+    if request.headers.get("hx-request") or not NAME.fullmatch(run):
+        return []
+    try:
+        return read_valid(site.store, NoteRecord, f"notes/{run}")[0][-MAX_NOTES:]
+    except StoreError:  # the index has all the rest
+        return []
 
 
 def detail_of(site: Site, run: str) -> RunDetail:

@@ -13,6 +13,7 @@ from infra.lineage.samples import SAMPLE_ORDERS
 from infra.lineage.web.site import NotFound, Site
 from infra.lineage.web.templating import link, page
 from infra.lineage.web.views.tables import number_in
+from infra.store.records import StageRecord
 from infra.store.store import Ref
 
 PAGE_SIZES = (25, 50, 100)
@@ -23,7 +24,7 @@ LONGEST_TEXT = 300
 def samples(site: Site, request: Request) -> Response:
     """A page of an artifact of samples. Raises NotFound, StoreError, SamplesError."""
     digest = request.path_params["digest"]
-    ref, stage, run = ref_of(site, digest)
+    ref, record = samples_of_address(site, digest)
     query = {name: request.query_params.get(name, "").strip()[:LONGEST_TEXT] for name in FIELDS}
     pattern = site.host.behaviours.get(query["behaviour"])
     chosen = SampleFilter(
@@ -52,8 +53,8 @@ def samples(site: Site, request: Request) -> Response:
             "samples.html",
             section="Data",
             digest=digest,
-            stage=stage,
-            run=run,
+            stage=record.stage,
+            run=record.run,
             result=result,
             query=query,
             filtered=any(query.values()),
@@ -70,17 +71,16 @@ def samples(site: Site, request: Request) -> Response:
     )
 
 
-def ref_of(site: Site, digest: str) -> tuple[Ref, str, str]:
-    """An artifact of samples, and the stage and the run that left it. Raises NotFound."""
+def samples_of_address(site: Site, digest: str) -> tuple[Ref, StageRecord]:
+    """The artifact of samples that an address names, and the record of the stage that left it. Raises NotFound."""
     try:
         node = site.index.node(f"artifact:{digest}")
-        run, stage = str(node.facts["run"]), str(node.facts["stage"])
-        record = site.index.execution(run, stage)
+        record = site.index.execution(str(node.facts["run"]), str(node.facts["stage"]))
     except (LineageError, KeyError) as error:
         raise NotFound(f"There are no samples {digest[:12]} here.") from error
     for ref in record.outputs.values():
         if ref.digest == digest and ref.kind == KIND:
-            return ref, stage, run
+            return ref, record
     raise NotFound(f"The artifact {digest[:12]} does not hold samples.")
 
 

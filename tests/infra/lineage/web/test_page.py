@@ -1,6 +1,7 @@
 """What the lineage page tells, as a reader without scripts finds it."""
 
 import re
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import infra.lineage.web as web
 from infra.lineage.web.curves import MAX_POINTS, curves_of
 from infra.lineage.web.site import Site
 from infra.lineage.web.templating import NONE
+from infra.store import records
 from infra.store.evaluation import Evaluation
-from infra.store.records import Failure, ForkPoint, OtherBytes, StageRecord
+from infra.store.records import Failure, ForkPoint, NoteRecord, OtherBytes, StageRecord
 from tests.infra.lineage.records import BEFORE_RL, History, reused, stage_record
 from tests.infra.lineage.web.page_site import (
     FIRST,
+    HOSTILE,
     RUNNING,
     SECOND,
     Outline,
@@ -255,6 +258,43 @@ def test_a_tags_history_is_listed_newest_first(visitor: TestClient) -> None:
     text = Outline(visitor.get("/tags/production").text).text
     assert text.index("rl") < text.index("long_cot_sft")
     assert visitor.get("/tags/never-set").status_code == 404
+
+
+def test_notes_on_a_run_are_on_its_page_as_text(tmp_path: Path) -> None:
+    site = made_up_site(tmp_path)
+    visitor = client(site)
+    assert "Notes" not in Outline(visitor.get(f"/runs/{FIRST}").text).text
+    for text in ("the learning rate\nwas too high", HOSTILE):
+        note = NoteRecord(run=FIRST, text=text, time="2026-01-05T00:00:00+00:00", by=HOSTILE)
+        records.write(site.store, f"notes/{FIRST}", note)
+    html = visitor.get(f"/runs/{FIRST}").text
+    text = Outline(html).text
+    assert "Notes 2 the learning rate was too high" in text and "05 Jan 2026, 00:00 UTC" in text
+    assert (
+        html.count("&lt;script&gt;") == 3 and "<script>window" not in html and not set("\u202e\u200b\x1b") & set(html)
+    )
+    assert "Notes" not in Outline(visitor.get(f"/runs/{SECOND}").text).text
+
+
+def test_runs_that_were_deleted_break_no_page(tmp_path: Path) -> None:
+    """First while the index still has them, then without: a tag and a run that reused stages still name the first."""
+    site = made_up_site(tmp_path)
+    visitor, pages = client(site), every_page(site)
+    for run in (FIRST, SECOND):
+        for folder in (tmp_path / "store" / "records").glob(f"*/{run}"):
+            shutil.rmtree(folder)
+    shutil.rmtree(tmp_path / "store" / "objects")
+    shutil.rmtree(tmp_path / "home" / "runs" / FIRST)
+    for page in pages:
+        assert visitor.get(page).status_code in (200, 404, 502), page
+    assert visitor.get(f"/runs/{FIRST}").status_code == 200 and visitor.get(f"/runs/{FIRST}/report").status_code == 404
+    site.index.rebuild(site.store)
+    for page in pages:
+        assert visitor.get(page).status_code in (200, 404, 502), page
+    gone = visitor.get(f"/runs/{SECOND}")
+    assert gone.status_code == 404 and SECOND in gone.text
+    assert f"data reused from {FIRST}" in Outline(visitor.get(f"/runs/{RUNNING}").text).text
+    site.index.close()
 
 
 def test_records_of_unexpected_shapes_break_no_page(tmp_path: Path) -> None:

@@ -2,20 +2,23 @@
 
 import hashlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from playwright.sync_api import Browser, expect
+import pytest
+from playwright.sync_api import Browser, Page, expect
 
+from infra.lineage.web.host import ActionResult, Actions
 from infra.lineage.web.site import Site
-from tests.infra.lineage.web.page_browser import Tab
-from tests.infra.lineage.web.page_site import FIRST, RUNNING, SECOND, every_page
+from tests.infra.lineage.web.page_browser import Tab, served
+from tests.infra.lineage.web.page_site import FIRST, RUNNING, SECOND, every_page, made_up_site
 
 AXE = Path(__file__).parent / "axe"
 
-RUN = """async (landmarks) => {
+RUN = """async ([landmarks, rules]) => {
     document.querySelectorAll('details').forEach(each => each.open = true);
-    const result = await axe.run(document, { resultTypes: ['violations'] });
+    const only = rules.length ? { runOnly: rules } : {};
+    const result = await axe.run(document, { resultTypes: ['violations'], ...only });
     return result.violations
         .filter(each => ['serious', 'critical'].includes(each.impact) || landmarks.includes(each.id))
         .map(each => `${each.id}: ${each.nodes.slice(0, 3).map(node => node.html.slice(0, 160)).join(' | ')}`);
@@ -24,35 +27,67 @@ RUN = """async (landmarks) => {
 LANDMARKS = ["landmark-unique", "landmark-one-main", "heading-order", "page-has-heading-one"]
 """Moderate faults that were there once."""
 
+COLOURS = ["color-contrast", "link-in-text-block"]
+"""Rules that look at colours, which alone hang on the scheme."""
 
-def different_pages(site: Site) -> list[str]:
-    """One page of each kind: the other runs' tabs, and the panels of most kinds of nodes, have the same templates."""
-    same = re.compile(
-        rf"/runs/({SECOND}|{RUNNING})\?tab=(?!stages)|/runs/{FIRST}\?tab=stages|/graph\?node=(run|source)"
-    )
-    return [page for page in every_page(site) if not same.match(page) and "offset=" not in page and "=no" not in page]
+WIDTHS = (390, 1400)
+"""Pixels: a telephone's, and a desk's."""
 
 
-def test_axe_sees_no_serious_fault_at_a_telephones_and_a_desks_width(
-    browser: Browser, site: Site, address: str
-) -> None:
-    """The narrow page is light and the wide one dark: colours hang on the scheme alone, the rest on the width."""
+def faults_of(page: Page, name: str) -> list[str]:
+    """What axe-core finds on the opened page, at each width in light and dark."""
+    faults = []
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        for scheme, rules in (("light", []), ("dark", COLOURS)):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            seen = page.evaluate(RUN, [LANDMARKS, rules])
+            faults += [f"{name}, {width} pixels, {scheme}: {each}" for each in seen]
+    return faults
+
+
+@pytest.fixture
+def examined(browser: Browser, address: str) -> Iterator[Tab]:
+    """A tab with axe-core in its pages."""
     tab = Tab(browser, address, reduced_motion="reduce")
     tab.page.add_init_script(path=AXE / "axe.min.js")
-    faults: dict[str, Any] = {}
-    for page in different_pages(site):
-        tab.page.emulate_media(color_scheme="light")
-        tab.page.set_viewport_size({"width": 390, "height": 900})
-        tab.page.goto(page)
-        if seen := tab.page.evaluate(RUN, LANDMARKS):
-            faults[f"{page}, narrow and light"] = seen
-        tab.page.emulate_media(color_scheme="dark")
-        tab.page.set_viewport_size({"width": 1400, "height": 900})
-        if seen := tab.page.evaluate(RUN, LANDMARKS):
-            faults[f"{page}, wide and dark"] = seen
+    yield tab
     tab.context.close()
-    assert not faults, "\n".join(f"{page}: {seen}" for page, seen in faults.items())
-    assert tab.outside == [] and tab.complaints == []
+
+
+def test_axe_sees_no_serious_fault_on_any_page_in_light_and_dark_narrow_and_wide(examined: Tab, site: Site) -> None:
+    faults = []
+    for page in every_page(site):
+        examined.page.goto(page)
+        faults += faults_of(examined.page, page)
+    assert not faults, "\n".join(faults)
+    assert examined.outside == [] and examined.complaints == []
+
+
+def test_axe_sees_no_serious_fault_where_one_enters_and_acts(browser: Browser, tmp_path: Path) -> None:
+    done = ActionResult(False, "accuracy fell")
+    site = made_up_site(tmp_path, actions=Actions(lambda action: f"longhaul {action.kind}", lambda action: done))
+    model = site.index.models("rl").rows[0].digest
+    pages = [f"/runs/{SECOND}", f"/runs/{RUNNING}", "/schedules", f"/graph?node=artifact:{model}"]
+    pages += [f"/actions?kind=tag&target={model}", f"/actions?kind=stop&target={FIRST}"]
+    with served(site, "a-token-of-some-length") as address:
+        tab = Tab(browser, address, reduced_motion="reduce")
+        tab.page.add_init_script(path=AXE / "axe.min.js")
+        tab.page.goto("/")
+        faults = faults_of(tab.page, "the form for the token")
+        tab.page.get_by_label("Token").fill("a-token-of-some-length")
+        tab.page.get_by_role("button", name="Enter").click()
+        for page in pages:
+            tab.page.goto(page)
+            faults += faults_of(tab.page, page)
+        tab.page.goto(f"/actions?kind=tag&target={model}&detail=production")
+        faults += faults_of(tab.page, "a confirmation")
+        tab.page.get_by_role("button", name="Confirm: set a tag").click()
+        faults += faults_of(tab.page, "what came of an action")
+        expect(tab.page.get_by_role("status")).to_have_text("Not done")
+        tab.context.close()
+    site.index.close()
+    assert not faults, "\n".join(faults)
 
 
 def test_the_copy_of_axe_is_the_published_one() -> None:

@@ -53,16 +53,15 @@ def test_what_changed_between_two_runs(tab: Tab) -> None:
 def test_which_model_is_in_production_and_why(tab: Tab) -> None:
     clicks = Clicks(tab)
     production = tab.page.locator("section[aria-labelledby=production]")
-    expect(production).to_contain_text(re.compile(rf"rl 64\.0%\s*of {FIRST}"))
+    expect(production).to_contain_text(re.compile(rf"rl 64\.0%.*of {FIRST}", re.DOTALL))
     clicks.link("production", "section[aria-labelledby=production]")
     expect(tab.page.get_by_role("cell", name="it is the best").first).to_be_visible()
 
 
 def test_five_failed_responses_of_iteration_3_with_their_rewards(tab: Tab) -> None:
     clicks = Clicks(tab)
-    clicks.link("rl", "section[aria-labelledby=production]")
-    clicks.link("Prompts and responses it was trained on")
-    tab.page.get_by_label("to", exact=True).first.fill("0")
+    clicks.link("responses that production was trained on")
+    clicks.link("Failed responses")
     clicks.choose("Iteration", "3")
     failed = tab.page.locator("article", has_text=re.compile(r"reward 0\b")).filter(has_text="iteration 3")
     expect(failed).to_have_count(6)
