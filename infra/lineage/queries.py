@@ -166,13 +166,18 @@ def running_runs(index: LineageIndex, limit: int) -> list[RunRow]:
 
 def newest_run_of_chain(index: LineageIndex) -> str | None:
     """The newest run with a stage that is not an evaluation alone; None where there is none."""
+    return next(iter(newest_runs_of_chain(index, 1)), None)
+
+
+def newest_runs_of_chain(index: LineageIndex, limit: int) -> Sequence[str]:
+    """The newest runs with a stage that is not an evaluation alone, newest first."""
     with reading(index.engine) as connection:
         stage = stage_runs.c.stage
         chain = select(stage_runs.c.run).where(
             stage_runs.c.run == runs.c.run, stage != EVALUATE, ~stage.startswith(f"{EVALUATE}/"), stage != "data"
         )
-        query = select(runs.c.run).where(chain.exists()).order_by(runs.c.started.desc(), runs.c.run.desc()).limit(1)
-        return connection.execute(query).scalar()
+        query = select(runs.c.run).where(chain.exists()).order_by(runs.c.started.desc(), runs.c.run.desc())
+        return connection.execute(query.limit(limit)).scalars().all()
 
 
 def newest_executions(index: LineageIndex, stage: str, limit: int) -> list[StageRecord]:

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 
 import flows.chain
 from flows.models import run_records, tagged
-from flows.runs import start_run
+from flows.runs import end_run, start_run
 from infra.scheduling.config import ScheduleConfig
 from infra.scheduling.state import ScheduleFolder, ScheduleState
 from infra.store import records
@@ -61,6 +61,7 @@ class Served:
         file = folder / "recipe.yaml"
         file.write_text(yaml.safe_dump(recipe(folder / "store").model_dump(mode="json")))
         start_run(self.store, "run-1", made.recipe.model_dump(mode="json"), ["run", "--config", str(file)])
+        end_run(self.store, "run-1", "succeeded")
         self.schedules = ScheduleFolder(self.home / "schedule")
         with self.schedules.change() as states:
             config = ScheduleConfig(cron="0 3 * * 1")

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from infra.lineage.queries import newest_executions, newest_run_of_chain
+from infra.lineage.queries import newest_executions, newest_runs_of_chain
 from infra.lineage.row_values import number
 from infra.lineage.web.curves import Curve
 from infra.lineage.web.site import Site
@@ -18,6 +18,8 @@ from infra.store.records import StageRecord
 
 MAX_EXECUTIONS = 100
 MAX_EVALUATIONS = 100
+KNOWN_FROM = 3
+"""Newest runs whose gates are offered."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class GateEntry:
 
 
 def gates(site: Site, request: Request) -> Response:
-    """A gate's history: `stage` and `gate`; without them the first that the newest run has."""
+    """A gate's history: `stage` and `gate`; without them the first of the newest runs."""
     known = _known(site)
     chosen = (request.query_params.get("stage", ""), request.query_params.get("gate", ""))
     if not all(chosen):
@@ -60,8 +62,8 @@ def points(site: Site, request: Request) -> Response:
 
 
 def _known(site: Site) -> list[tuple[str, str]]:
-    newest = newest_run_of_chain(site.index)
-    records = site.index.run(newest).stages if newest else ()
+    # Of several runs: the newest may not be so far yet.
+    records = [record for run in newest_runs_of_chain(site.index, KNOWN_FROM) for record in site.index.run(run).stages]
     return list(dict.fromkeys((record.stage, gate.name) for record in records for gate in gates_of(record)))
 
 

@@ -18,6 +18,11 @@ SIDE = 320
 LIMITS = ImageLimits(max_bytes=50_000_000, max_pixels=25_000_000, max_side=LARGEST.max_side)
 """Of images that are displayed: a page must not take all memory of the machine that serves it."""
 
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+}
+"""Browsers lay an image that is opened by itself out with a style of their own."""
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -37,7 +42,7 @@ def image(site: Site, request: Request) -> Response:
         content = read(site.store, folders, digest)
     except UnreadableImage as error:
         raise NotFound(f"The image cannot be displayed: {error}.") from error
-    return Response(content, media_type="image/png")
+    return Response(content, media_type="image/png", headers=HEADERS)
 
 
 def _whole(store: Store, folders: tuple[str, ...], digest: str) -> bytes:

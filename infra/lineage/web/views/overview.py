@@ -20,6 +20,7 @@ from infra.lineage.web.site import Site
 from infra.lineage.web.summaries import StageRow, stage_rows
 from infra.lineage.web.templating import page
 from infra.lineage.web.views.tables import number_in
+from infra.store.evaluation_stages import evaluation_stage
 from infra.store.records import TagRecord
 
 RUNNING = 5
@@ -51,6 +52,8 @@ class ChainStage:
     samples: str | None = None
     """Digest of the responses that it left."""
     today: StageStatus | None = None
+    evaluation_today: StageStatus | None = None
+    """Of the evaluation of its model."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ def _chain(
             None if row.record.reused_from else row.record.seconds,
             next((ref.digest for ref in row.record.outputs.values() if ref.kind == KIND), None),
             statuses.get(row.record.stage),
+            statuses.get(evaluation_stage(row.record.stage)),
         )
         for row in stages
     ]

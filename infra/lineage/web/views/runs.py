@@ -12,7 +12,8 @@ from infra.flatten import flatten
 from infra.lineage.csv_text import csv_text
 from infra.lineage.errors import LineageError
 from infra.lineage.figures import figures_of
-from infra.lineage.queries import newest_run_of_chain
+from infra.lineage.queries import newest_runs_of_chain
+from infra.lineage.rows import RunDetail
 from infra.lineage.run_table import Condition, RunTable, run_table
 from infra.lineage.run_values import FIELDS
 from infra.lineage.web.curves import curves_of
@@ -25,6 +26,8 @@ from infra.store.evaluation_stages import evaluated_stage
 MAX_COLUMNS = 12
 MAX_CONDITIONS = 8
 MAX_EXPORTED = 10_000
+KNOWN_FROM = 3
+"""Newest runs whose columns are offered."""
 MAX_CURVES = 8
 """Runs whose curves are drawn over one another: more colours would look alike."""
 
@@ -87,11 +90,12 @@ def _query(request: Request) -> tuple[list[str], list[str], str]:
 
 
 def _known_columns(site: Site) -> list[str]:
-    """Columns that the newest run of the chain has."""
-    newest = newest_run_of_chain(site.index)
-    if newest is None:
-        return []
-    detail = site.index.run(newest)
+    """Columns that the newest runs of the chain have; the newest alone may not be so far yet."""
+    runs = newest_runs_of_chain(site.index, KNOWN_FROM)
+    return list(dict.fromkeys(name for run in runs for name in _columns_of(site.index.run(run))))
+
+
+def _columns_of(detail: RunDetail) -> list[str]:
     settings = list(flatten(detail.start.recipe)) if detail.start and detail.start.recipe else []
     stages = {record.stage for record in detail.stages}
     figures = []

@@ -68,7 +68,7 @@ class Pictures:
                 "inputs": {"prompts": self.prompts},
             },
             "evaluate/rl": {
-                "inputs": {"data": self.prompts},
+                "inputs": record.inputs | {"data": self.prompts},
                 "evaluation": Evaluation.model_validate(EVALUATION | {"examples": [self.example]}),
             },
         }

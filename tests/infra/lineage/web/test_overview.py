@@ -35,7 +35,7 @@ def test_the_first_page_says_what_runs_failed_is_stale_and_in_production(visitor
     assert f"Running 1 {RUNNING} running" in text
     assert re.search(rf"Failed 1 All failures {SECOND} failed long2short/merge: ValueError: no luck", text)
     assert "planned 04 Jan 2026, 00:00 UTC" in text and "rl.tau changed: 0.1 → 0.2" in text
-    assert re.search(rf"production rl 64.0% responses that production was trained on of {FIRST} , set", text)
+    assert re.search(rf"production rl 64.0% of {FIRST} , set", text)
 
 
 def test_the_chain_is_drawn_as_stages_with_state_accuracy_and_time(tmp_path: Path) -> None:

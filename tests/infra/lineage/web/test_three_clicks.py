@@ -60,7 +60,7 @@ def test_which_model_is_in_production_and_why(tab: Tab) -> None:
 
 def test_five_failed_responses_of_iteration_3_with_their_rewards(tab: Tab) -> None:
     clicks = Clicks(tab)
-    clicks.link("responses that production was trained on")
+    clicks.link("Responses that it was trained on (production)")
     clicks.link("Failed responses")
     clicks.choose("Iteration", "3")
     failed = tab.page.locator("article", has_text=re.compile(r"reward 0\b")).filter(has_text="iteration 3")
