@@ -81,10 +81,10 @@ def main() -> None:
         config = finished(options.config.absolute(), Path(folder))
         for command, limit in LIMITS.items():
             times = [timed([command, "--config", str(config)], home) for _ in range(options.repetitions + 1)]
-            reused = "0 of" in times[-1][2] if command == "plan" else "reused from run" in times[-1][2]
-            if not reused:
-                sys.exit(f"longhaul {command} did not reuse all stages:\n{times[-1][2][-3000:]}")
-            clock, processor = ([each[place] for each in times[1:]] for place in (0, 1))
+            printed = times[-1][2]
+            if ("0 of" if command == "plan" else "reused from run") not in printed:
+                sys.exit(f"longhaul {command} did not reuse all stages:\n{printed[-3000:]}")
+            clock, processor = [each[0] for each in times[1:]], [each[1] for each in times[1:]]
             median, slowest = statistics.median(clock), max(clock)
             figures[command] = {
                 "median_s": round(median, 2),

@@ -25,6 +25,7 @@ from infra.store.store import object_prefix
 from tests.infra.lineage.records import EVALUATION, History
 from tests.infra.lineage.web.page_browser import Tab, served
 from tests.infra.lineage.web.page_site import HOSTILE, Outline, client, empty_site
+from tests.infra.lineage.web.test_page_accessibility import AXE, faults_of
 
 QUESTION = "How many circles are there?"
 WIDE = Image.linear_gradient("L").resize((800, 400)).convert("RGB")
@@ -41,9 +42,9 @@ class Pictures:
         (folder / "prompts" / "problems.jsonl").write_text("a secret of the data")
         self.images = [store_image(image, folder / "prompts") for image in (WIDE, SMALL)]
         self.digests = [pixel_digest(image) for image in (WIDE, SMALL)]
-        stored = (folder / "prompts" / self.images[1]).read_bytes()
+        content = (folder / "prompts" / self.images[1]).read_bytes()
         self.changed = "1" * 64
-        (folder / "prompts" / stored_address(self.changed)).write_bytes(stored)
+        (folder / "prompts" / stored_address(self.changed)).write_bytes(content)
         (folder / "prompts" / stored_address("2" * 64)).write_text("<script>no image</script>")
         self.prompts = self.store.put(folder / "prompts", "dataset")
         (folder / "samples").mkdir()
@@ -160,7 +161,7 @@ def test_an_evaluated_response_leads_to_the_prompt_with_its_images(visitor: Test
     assert f"/prompts/{PROMPT}" in links
     text = Outline(visitor.get(f"/prompts/{PROMPT}").text).text
     assert "Left: rl of first" in text and "Right: evaluate/rl of first" in text
-    assert visitor.get(f"/prompts/{prompt_digest(QUESTION)}").status_code == 404, "the text alone is another prompt"
+    assert visitor.get(f"/prompts/{prompt_digest(QUESTION)}").status_code == 404, "the text alone"
 
 
 def test_an_images_digest_finds_the_prompts_that_have_it(visitor: TestClient, pictures: Pictures) -> None:
@@ -172,7 +173,9 @@ def test_an_images_digest_finds_the_prompts_that_have_it(visitor: TestClient, pi
 def test_the_samples_page_shows_the_image_that_the_model_saw(browser: Browser, pictures: Pictures) -> None:
     with served(pictures.site) as address:
         tab = Tab(browser, address, viewport={"width": 1300, "height": 900})
+        tab.page.add_init_script(path=AXE / "axe.min.js")
         tab.page.goto(f"/samples/{pictures.samples.digest}")
+        assert faults_of(tab.page, "samples with images") == []
         images = tab.page.get_by_role("img", name="of prompt 1")
         tab.page.wait_for_function("[...document.querySelectorAll('article img')].every(each => each.complete)")
         sizes = images.evaluate_all("all => all.map(each => [each.naturalWidth, each.naturalHeight])")
