@@ -11,9 +11,8 @@ from infra.lineage.index import LineageIndex
 from infra.lineage.prompt_digest import prompt_digest, prompt_digests
 from infra.lineage.prompts import PromptUse
 from infra.lineage.row_values import execution_id, plain
-from infra.lineage.sample_filter import SampleFilter, select_samples
 from infra.lineage.sample_row import KIND
-from infra.lineage.samples import SamplesError, open_samples
+from infra.lineage.samples import SamplesError, closed_connection, rows_of, samples_within
 from infra.lineage.tables import items, reading
 from infra.store.evaluation import EvaluatedResponse
 from infra.store.store import Ref, Store, StoreError
@@ -32,6 +31,12 @@ _SEARCH = f"""
     SELECT prompt_digest, arg_min(problem_id, number), arg_min(prompt, number), count(*), avg(reward)
     FROM samples WHERE contains(lower(concat_ws(chr(10), problem_id, prompt)), lower(?)) OR list_contains(images, ?)
     GROUP BY prompt_digest ORDER BY 2, 1 LIMIT {MAX_PROMPTS}
+"""
+
+
+_ANSWERS = """
+    SELECT response, reward, tokens, iteration, stop, reward_reason, prompt, source, images, count(*) OVER () AS total
+    FROM samples WHERE prompt_digest = ? ORDER BY iteration DESC NULLS LAST, number LIMIT ?
 """
 
 
@@ -67,29 +72,30 @@ def search_prompts(index: LineageIndex, store: Store, text: str) -> PromptMatche
     """Prompts with a text in them or in their problem's id (case does not count), or with an image of this digest, in
     the newest samples."""
     began = time.monotonic()
-    with reading(index.engine) as connection:
+    with reading(index.engine) as database:
         where = (items.c.kind == KIND, ~items.c.source)
-        count = connection.execute(select(func.count()).select_from(items).where(*where)).scalar_one()
+        count = database.execute(select(func.count()).select_from(items).where(*where)).scalar_one()
         newest = select(items).where(*where).order_by(items.c.started.desc().nulls_last(), items.c.node.desc())
-        rows = connection.execute(newest.limit(MAX_ARTIFACTS)).all()
+        rows = database.execute(newest.limit(MAX_ARTIFACTS)).all()
     matches: dict[str, PromptMatch] = {}
     problems: list[str] = []
     searched = 0
-    for row in rows:
-        if searched and time.monotonic() - began > SEARCH_SECONDS:
-            break
-        searched += 1
-        ref = Ref(kind=KIND, digest=row.digest, address=row.address, files=row.files, size=row.size)
-        try:
-            with open_samples(store, ref) as samples:
-                hits = samples.execute(_SEARCH, [text, text]).fetchall()
-        except (StoreError, SamplesError) as error:
-            problems.append(plain(str(error)))
-            continue
-        stage = f"{row.stage} of {row.run}"
-        for digest, problem_id, prompt, responses, reward in hits:
-            match = matches.get(digest) or PromptMatch(digest, problem_id, prompt, 0, reward, ())
-            matches[digest] = replace(match, responses=match.responses + responses, stages=(*match.stages, stage))
+    with closed_connection() as connection:
+        for row in rows:
+            if searched and time.monotonic() - began > SEARCH_SECONDS:
+                break
+            searched += 1
+            ref = Ref(kind=KIND, digest=row.digest, address=row.address, files=row.files, size=row.size)
+            try:
+                with samples_within(connection, store, ref):
+                    hits = connection.execute(_SEARCH, [text, text]).fetchall()
+            except (StoreError, SamplesError) as error:
+                problems.append(plain(str(error)))
+                continue
+            stage = f"{row.stage} of {row.run}"
+            for digest, problem_id, prompt, responses, reward in hits:
+                match = matches.get(digest) or PromptMatch(digest, problem_id, prompt, 0, reward, ())
+                matches[digest] = replace(match, responses=match.responses + responses, stages=(*match.stages, stage))
     return PromptMatches(list(matches.values())[:MAX_PROMPTS], searched, count, problems)
 
 
@@ -134,39 +140,41 @@ class AnswerSet:
 def answers_in_samples(store: Store, uses: Sequence[PromptUse], digest: str) -> Iterator[AnswerSet]:
     """The answers in the samples that contain a prompt, newest artifact first. Samples that cannot be read are left
     out."""
-    for use in list(reversed(uses))[:MAX_ARTIFACTS]:
-        makers = [node for node in use.executions if node.facts.get("run")]
-        if not makers:
-            continue
-        maker = makers[-1]
-        ref = Ref(kind=KIND, digest=use.samples, address="", files=1, size=0)
-        try:
-            page = select_samples(store, ref, SampleFilter(prompt=digest), "-iteration", MAX_ANSWERS)
-        except (StoreError, SamplesError):
-            continue
-        answers = [
-            Answer(
-                row["response"],
-                row["reward"],
-                row["tokens"],
-                _note(row["iteration"], row["stop"], row["reward_reason"]),
-            )
-            for row in page.rows
-        ]
-        if page.rows:
-            first = page.rows[0]
-            yield AnswerSet(
-                use.samples,
-                str(maker.facts.get("stage")),
-                str(maker.facts["run"]),
-                maker.id,
-                use.samples,
-                answers,
-                page.total,
-                first["prompt"],
-                first["source"],
-                first["images"] or (),
-            )
+    with closed_connection() as connection:
+        for use in list(reversed(uses))[:MAX_ARTIFACTS]:
+            makers = [node for node in use.executions if node.facts.get("run")]
+            if not makers:
+                continue
+            maker = makers[-1]
+            ref = Ref(kind=KIND, digest=use.samples, address="", files=1, size=0)
+            try:
+                with samples_within(connection, store, ref):
+                    rows = rows_of(connection.execute(_ANSWERS, [digest, MAX_ANSWERS]))
+            except (StoreError, SamplesError):
+                continue
+            answers = [
+                Answer(
+                    row["response"],
+                    row["reward"],
+                    row["tokens"],
+                    _note(row["iteration"], row["stop"], row["reward_reason"]),
+                )
+                for row in rows
+            ]
+            if rows:
+                first = rows[0]
+                yield AnswerSet(
+                    use.samples,
+                    str(maker.facts.get("stage")),
+                    str(maker.facts["run"]),
+                    maker.id,
+                    use.samples,
+                    answers,
+                    first["total"],
+                    first["prompt"],
+                    first["source"],
+                    first["images"] or (),
+                )
 
 
 def _note(iteration: int | None, stop: str | None, reason: str | None) -> str:

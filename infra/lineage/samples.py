@@ -211,12 +211,25 @@ def rows_of(result: duckdb.DuckDBPyConnection, most: int | None = None) -> list[
 @contextmanager
 def open_samples(store: Store, ref: Ref) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection that has the samples as the view `samples`, and no way to anything else. Raises as samples_of."""
+    with closed_connection() as connection, samples_within(connection, store, ref):
+        connection.execute("SET lock_configuration = true")
+        yield connection
+
+
+@contextmanager
+def closed_connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection without a way to files, network or this process. To open one takes longer than most queries."""
+    with duckdb.connect(config=_CLOSED) as connection:
+        yield connection
+
+
+@contextmanager
+def samples_within(connection: duckdb.DuckDBPyConnection, store: Store, ref: Ref) -> Iterator[None]:
+    """Have samples as the view `samples` of a connection while the block runs, in place of others. Raises as
+    samples_of, also where a query within the block fails."""
     try:
-        files = sample_paths(store, ref)
-        with duckdb.connect(config=_CLOSED) as connection:
-            _register(connection, files)
-            connection.execute("SET lock_configuration = true")
-            yield connection
+        _register(connection, sample_paths(store, ref))
+        yield
     except (OSError, duckdb.Error, Corrupted) as error:
         _fetched.cache_clear()  # they were whole when they were fetched: the next query compares every byte again
         if isinstance(error, Corrupted):
@@ -236,7 +249,7 @@ def _register(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> No
             connection.register(f"samples_{number}", pyarrow.dataset.dataset(own, schema=schema, format="parquet"))
             columns = ", ".join(_RENAMED.get((number, name), name) for name in SCHEMA.names)
             parts.append(f"SELECT {columns} FROM samples_{number}")
-    connection.execute(f"CREATE TEMP VIEW samples AS {' UNION ALL '.join(parts)}")
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW samples AS {' UNION ALL '.join(parts)}")
 
 
 def _format(path: str) -> int:
