@@ -131,7 +131,9 @@ def in_words(
         words.append(f"and {len(of_code) - REASONS} more modules of its code")
     makers = list(dict.fromkeys(inputs[each.name].stage for each in of_inputs if each.name in inputs))
     words += [f"{maker} {'runs' if known.get(maker) is None else 'made other outputs'}" for maker in makers]
-    words += [str(each) for each in of_inputs if each.name not in inputs]
+    words += [str(each) for each in of_inputs if each.name not in inputs and each.name not in FORK_INPUTS]
+    if any(each.name in FORK_INPUTS for each in of_inputs):
+        words.append("the iteration that it continues from changed")
     more = len(words) - 2 * REASONS
     return [*words[: 2 * REASONS], *([f"and {more} more"] if more > 0 else [])]
 

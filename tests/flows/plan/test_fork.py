@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import flows.chain
 from flows.forks import ForkRefused, find_fork, parse_fork
 from flows.models import ModelNotFound
 from flows.selection import SelectionRefused
@@ -51,13 +52,30 @@ def retained(store: Path) -> StageRecord:
     return keep(store, "run-1")
 
 
-def test_a_fork_runs_its_stage_and_says_from_where_and_with_what_changed(store: Path, retained: StageRecord) -> None:
-    planned = plan(chain(store, MORE, "rl.tau=0.25", only="rl", fork="run-1:rl@4"))
+@pytest.fixture(scope="module")
+def with_other_base(finished: Path) -> Path:
+    """A store for tests that run nothing in it: besides run-1 it has run-2, with another base."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flows.chain, "HOME", finished.parent / "home")
+        keep(finished, "run-1")
+        finish(chain(finished, OTHER_BASE, run="run-2"), finished.parent / "made")
+    return finished
+
+
+@pytest.fixture
+def shared(with_other_base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same store, for one test."""
+    monkeypatch.setattr(flows.chain, "HOME", with_other_base.parent / "home")
+    return with_other_base
+
+
+def test_a_fork_runs_its_stage_and_says_from_where_and_with_what_changed(shared: Path) -> None:
+    planned = plan(chain(shared, MORE, "rl.tau=0.25", only="rl", fork="run-1:rl@4"))
     assert runs(planned) == ["rl", "evaluate/rl"]
     assert planned["rl"].reason == "continues from run-1:rl@4; rl.iterations changed: 2 → 9; rl.tau changed: 0.1 → 0.25"
     assert planned["rl"].plain()["forked_from"] == "run-1:rl@4"
     assert planned["long_cot_sft"].plain()["forked_from"] is None
-    assert plan(chain(store))["rl"].action == "reuse", "without it nothing is changed"
+    assert plan(chain(shared))["rl"].action == "reuse", "without it nothing is changed"
 
 
 def test_what_continues_from_another_iteration_has_another_key_and_metrics_do_not_count(
@@ -82,6 +100,12 @@ def test_a_fork_reads_what_was_kept_and_a_second_one_is_reused(store: Path, reta
     again = plan(chain(store, MORE, run="again", start="rl", fork="run-1:rl@4"))
     assert {one.action for one in again.values()} == {"reuse"}
     assert again["rl"].reason == "same key as in run fork, which continues from run-1:rl@4"
+
+
+def test_a_stage_of_which_a_fork_alone_is_near_says_that_it_began_elsewhere(store: Path, retained: StageRecord) -> None:
+    settings = (MORE, "rl.tau=0.25", "rl.groups=5", "rl.responses=3")
+    finish(chain(store, *settings, run="fork", start="rl", fork="run-1:rl@4"), store.parent / "made")
+    assert plan(chain(store, *settings))["rl"].reason == "the iteration that it continues from changed"
 
 
 def test_a_run_that_reused_the_stage_is_continued_where_it_was_kept(store: Path, retained: StageRecord) -> None:
@@ -131,16 +155,15 @@ def test_a_fork_of_a_fork_names_the_run_of_its_earlier_iterations(store: Path, r
     ],
 )
 def test_what_cannot_continue_is_refused_before_anything_runs(
-    store: Path, retained: StageRecord, settings: tuple[str, ...], selection: dict[str, Any], message: str
+    shared: Path, settings: tuple[str, ...], selection: dict[str, Any], message: str
 ) -> None:
-    finish(chain(store, OTHER_BASE, run="run-2"), store.parent / "made")
     with pytest.raises(ForkRefused, match=message):
-        plan(chain(store, *settings, **{"only": "rl", "fork": "run-1:rl@2", **selection}))
+        plan(chain(shared, *settings, **{"only": "rl", "fork": "run-1:rl@2", **selection}))
 
 
-def test_a_fork_of_a_stage_that_is_not_to_run_is_refused(store: Path, retained: StageRecord) -> None:
+def test_a_fork_of_a_stage_that_is_not_to_run_is_refused(shared: Path) -> None:
     with pytest.raises(SelectionRefused, match=r"rl is not among the stages to run \(--only long_cot_sft\)"):
-        chain(store, only="long_cot_sft", fork="run-1:rl@2")
+        chain(shared, only="long_cot_sft", fork="run-1:rl@2")
 
 
 @pytest.mark.parametrize(
@@ -149,9 +172,9 @@ def test_a_fork_of_a_stage_that_is_not_to_run_is_refused(store: Path, retained: 
     ids=["another base in the recipe", "other problems"],
 )
 def test_with_the_model_of_its_run_it_continues_whatever_has_changed_before_it(
-    store: Path, retained: StageRecord, settings: tuple[str, ...], selection: dict[str, Any]
+    shared: Path, settings: tuple[str, ...], selection: dict[str, Any]
 ) -> None:
-    planned = plan(chain(store, MORE, *settings, fork="run-1:rl@2", reuse="run-1", **selection))
+    planned = plan(chain(shared, MORE, *settings, fork="run-1:rl@2", reuse="run-1", **selection))
     assert planned["rl"].reason.startswith("continues from run-1:rl@2") and planned["rl"].action == "run"
     assert planned["long_cot_sft"].action == "reuse"
 
