@@ -27,7 +27,7 @@ from flows.topology import (
 )
 from infra.errors import LonghaulError
 from infra.files import write_text_atomically
-from infra.stages.code_digest import code_digests, digest_of, imported_packages
+from infra.stages.code_digest import digest_of, reached_code
 from infra.stages.contract import Body, StageContext, StageOutput
 from infra.stages.key import UNKNOWN, KeyParts, digest_of_files
 from infra.stages.packages import package_versions
@@ -152,8 +152,8 @@ class Chain:
     @cached_property
     def _gates_code(self) -> list[Any]:
         """Digest of the gates' code, and the versions of what it computes with."""
-        code = digest_of(code_digests(CHECKS, lambda module: module.startswith("infra.progress")))
-        return [code, package_versions(imported_packages(CHECKS, lambda module: module.startswith("infra.progress")))]
+        reached = reached_code(CHECKS, lambda module: module.startswith("infra.progress"))
+        return [digest_of(reached.digests), package_versions(reached.packages)]
 
     @cached_property
     def _variables(self) -> dict[str, str]:

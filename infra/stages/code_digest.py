@@ -33,9 +33,24 @@ DEFINITION_DIGITS = 12
 
 def _source(module: str) -> Path | None:
     """The file of a module of the project; None where the name is that of something else, a class for instance."""
-    # As text: this is asked of each name that any module imports, and paths as objects are most of a plan's time.
     path = os.path.join(_ROOT, *module.split("."))
     return next((Path(file) for file in (f"{path}/__init__.py", f"{path}.py") if os.path.isfile(file)), None)
+
+
+class _Sources:
+    """The files of modules, each looked for once."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, Path | None] = {}
+
+    def file(self, module: str) -> Path | None:
+        """See `_source`."""
+        if module not in self._files:
+            parent = module.rpartition(".")[0]
+            # Most names that are imported are those of classes and functions, which have no files to look for.
+            is_in_package = not parent or ((file := self.file(parent)) is not None and file.name == "__init__.py")
+            self._files[module] = _source(module) if is_in_package else None
+        return self._files[module]
 
 
 def _is_for_types(node: ast.AST) -> bool:
@@ -169,10 +184,6 @@ def _remembered() -> _Remembered:
     return _Remembered()
 
 
-def _module(name: str, path: Path) -> _Module:
-    return _remembered().module(name, path)
-
-
 @cache
 def _files_beside(strings: tuple[str, ...], module: Path) -> list[Path]:
     """What strings in a module name in its folder: files (programs, templates), and folders of data with all that is in
@@ -189,10 +200,10 @@ def _files_beside(strings: tuple[str, ...], module: Path) -> list[Path]:
     return sorted(files)
 
 
-def reached_modules(module: str, leave_out: Callable[[str], bool] = is_neutral) -> list[str]:
-    """`module` and every module of the project that it imports, directly or not, sorted; without those that are left
-    out, which are by default the neutral ones."""
-    reached: set[str] = set()
+def _reached(module: str, leave_out: Callable[[str], bool]) -> dict[str, tuple[Path, _Module]]:
+    """The file and content of `module`, and of each module of the project that it imports, directly or not."""
+    reached: dict[str, tuple[Path, _Module]] = {}
+    sources = _Sources()
     seen: set[str] = set()
     waiting = [module]
     while waiting:
@@ -200,13 +211,19 @@ def reached_modules(module: str, leave_out: Callable[[str], bool] = is_neutral) 
         if name in seen:
             continue
         seen.add(name)
-        path = None if leave_out(name) else _source(name)
+        path = None if leave_out(name) else sources.file(name)
         if path is None:
             continue
-        reached.add(name)
+        reached[name] = (path, _remembered().module(name, path))
         parent = name.rpartition(".")[0]
-        waiting += [*_module(name, path).imports, *([parent] if parent else [])]
-    return sorted(reached)
+        waiting += [*reached[name][1].imports, *([parent] if parent else [])]
+    return reached
+
+
+def reached_modules(module: str, leave_out: Callable[[str], bool] = is_neutral) -> list[str]:
+    """`module` and every module of the project that it imports, directly or not, sorted; without those that are left
+    out, which are by default the neutral ones."""
+    return sorted(_reached(module, leave_out))
 
 
 @cache
@@ -219,29 +236,27 @@ def _content(path: Path, modified: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def code_digests(module: str, leave_out: Callable[[str], bool] = is_neutral) -> dict[str, str]:
-    """SHA-256 of each module that `module` reaches, by its name, and of each file that those name, by its path below
-    the project."""
-    digests = {}
-    for name in reached_modules(module, leave_out):
-        path = _source(name)
-        assert path is not None
-        module_read = _module(name, path)
-        digests[name] = module_read.digest
-        for file in _files_beside(module_read.strings, path):
+@dataclass(frozen=True)
+class ReachedCode:
+    """What a module reaches."""
+
+    digests: dict[str, str]
+    """SHA-256 of each module by its name, and of each file that those name by its path below the project."""
+    packages: set[str]
+    """First parts of the names that modules import from outside the project."""
+
+
+def reached_code(module: str, leave_out: Callable[[str], bool] = is_neutral) -> ReachedCode:
+    """See `ReachedCode`; without modules that are left out, and what they alone import."""
+    digests: dict[str, str] = {}
+    packages: set[str] = set()
+    for name, (path, read) in _reached(module, leave_out).items():
+        digests[name] = read.digest
+        packages.update(read.packages)
+        for file in _files_beside(read.strings, path):
             digests[file.relative_to(_ROOT).as_posix()] = _content(file, file.stat().st_mtime_ns)
     _remembered().save()
-    return digests
-
-
-def imported_packages(module: str, leave_out: Callable[[str], bool] = is_neutral) -> set[str]:
-    """First parts of the names that `module` and those that it reaches import from outside the project."""
-    packages: set[str] = set()
-    for name in reached_modules(module, leave_out):
-        path = _source(name)
-        assert path is not None
-        packages.update(_module(name, path).packages)
-    return packages
+    return ReachedCode(dict(sorted(digests.items())), packages)
 
 
 def definitions(modules: Mapping[str, str]) -> dict[str, dict[str, str]]:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from infra.flatten import flatten
 from infra.sandbox.versions import sandbox_python
-from infra.stages.code_digest import code_digests, imported_packages
+from infra.stages.code_digest import reached_code
 from infra.stages.numeric_environment import numeric_environment
 from infra.stages.packages import package_versions
 from infra.store.evaluation_stages import EVALUATE, is_evaluation
@@ -112,16 +112,12 @@ class KeyParts:
             code: the module of its body.
             variables: environment variables that the recipe sets for its process.
         """
-        imports = imported_packages(code)
-        environment = numeric_environment(variables or {}) if imports & TENSORS else {}
-        kind, modules, packages = (
-            EVALUATE if is_evaluation(stage) else stage,
-            code_digests(code),
-            package_versions(imports),
-        )
-        if JUDGED_PROGRAMS in modules:
+        reached = reached_code(code)
+        environment = numeric_environment(variables or {}) if reached.packages & TENSORS else {}
+        kind, packages = EVALUATE if is_evaluation(stage) else stage, package_versions(reached.packages)
+        if JUDGED_PROGRAMS in reached.digests:
             packages["python of the sandbox"] = sandbox_python()
-        return cls(kind, dict(config), seed, dict(upstream), dict(sources), modules, packages, environment)
+        return cls(kind, dict(config), seed, dict(upstream), dict(sources), reached.digests, packages, environment)
 
     @classmethod
     def of(cls, record: StageRecord) -> "KeyParts":

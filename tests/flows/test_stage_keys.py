@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.topology import CHECKS, STAGES
-from infra.stages.code_digest import code_digests, reached_modules
+from infra.stages.code_digest import reached_code, reached_modules
 from infra.stages.neutral import NEUTRAL, is_neutral
 from infra.store.evaluation_stages import evaluated_stage
 
@@ -185,7 +185,7 @@ def stages_with(file: str) -> set[str]:
     name = file.removesuffix(".py").replace("/", ".") if file.endswith(".py") else file
     results = set()
     for stage, spec in STAGES.items():
-        digests = code_digests(spec.module)
+        digests = reached_code(spec.module).digests
         # A program that a module reads as text counts as a file, by its path.
         if name in digests or file in digests:
             results.add("evaluate" if evaluated_stage(stage) else stage)

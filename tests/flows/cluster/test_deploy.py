@@ -19,7 +19,7 @@ from flows.cluster.plan import TURNS, CannotDeploy, check_shipped, exclusive_poo
 from flows.cluster.workflow_changes import RUN, STEPS, changed, changes_for
 from flows.topology import STAGES
 from infra.stages.checkpoint_mirror import LAST_S
-from infra.stages.code_digest import code_digests
+from infra.stages.code_digest import reached_code
 from tests.flows.cluster import argo
 from tests.flows.cluster.deployments import (
     FOUR_NODES,
@@ -365,8 +365,8 @@ def package(one_node: dict[str, dict[str, Any]], folder: Path) -> Path:
 def test_every_stage_has_the_same_code_in_the_package_as_here(package: Path) -> None:
     """The same digests: a plan here says what runs there."""
     modules = sorted({spec.module for spec in STAGES.values()})
-    program = "import json, sys; from infra.stages.code_digest import code_digests\n"
-    program += "print(json.dumps({module: code_digests(module) for module in sys.argv[1:]}))"
+    program = "import json, sys; from infra.stages.code_digest import reached_code\n"
+    program += "print(json.dumps({module: reached_code(module).digests for module in sys.argv[1:]}))"
     done = subprocess.run(
         [sys.executable, "-c", program, *modules],
         env={**os.environ, "PYTHONPATH": str(package / ".mf_code")},
@@ -375,7 +375,7 @@ def test_every_stage_has_the_same_code_in_the_package_as_here(package: Path) -> 
         text=True,
         check=True,
     )
-    assert json.loads(done.stdout) == {module: code_digests(module) for module in modules}
+    assert json.loads(done.stdout) == {module: reached_code(module).digests for module in modules}
 
 
 def test_the_package_has_all_of_the_project_and_what_the_recipe_names(package: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import boto3
@@ -12,6 +13,7 @@ from flows.chain import DataChanged
 from flows.topology import STAGES, inputs_of
 from infra.errors import LonghaulError
 from infra.lineage.index import LineageIndex
+from infra.stages.code_digest import ReachedCode
 from infra.stages.contract import StageContext, StageOutput
 from infra.store import records
 from infra.store.records import DefinitionsRecord, Failure, StageRecord
@@ -180,13 +182,14 @@ def test_data_that_change_while_they_are_read_are_never_recorded_as_what_they_we
 def test_a_changed_module_is_named(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import infra.stages.key
 
-    digests = infra.stages.key.code_digests
+    reached_code = infra.stages.key.reached_code
 
-    def changed(module: str) -> dict[str, str]:
-        actual = digests(module)
-        return {name: "0" * 64 if name == "steps.rl.objective" else digest for name, digest in actual.items()}
+    def changed(module: str) -> ReachedCode:
+        actual = reached_code(module)
+        digests = {name: "0" * 64 if name == "steps.rl.objective" else one for name, one in actual.digests.items()}
+        return replace(actual, digests=digests)
 
-    monkeypatch.setattr(infra.stages.key, "code_digests", changed)
+    monkeypatch.setattr(infra.stages.key, "reached_code", changed)
     planned = plan(chain(store))
     assert set(runs(planned)) == set(RL_AND_AFTER)
     assert planned["rl"].reason == "steps.rl.objective changed"

@@ -53,7 +53,7 @@ def tree(tmp_path: Path) -> ModuleType:
 
 
 def digest(tree: ModuleType, module: str) -> str:
-    digest: str = tree.digest_of(tree.code_digests(module))
+    digest: str = tree.digest_of(tree.reached_code(module).digests)
     return digest
 
 
@@ -115,7 +115,7 @@ def test_a_folder_of_data_that_a_module_names_counts_and_a_package_does_not(tree
     (tmp_path / "infra" / "images" / "cpp").mkdir(parents=True)
     (tmp_path / "infra" / "images" / "cpp" / "image.yaml").write_text("a: 1\n")
     (tmp_path / "infra" / "stages" / "__init__.py").write_text("")
-    digests = tree.code_digests("infra.numbers")
+    digests = tree.reached_code("infra.numbers").digests
     assert set(digests) == {"infra", "infra.numbers", "infra/images/cpp/image.yaml"}
 
 
@@ -168,7 +168,7 @@ def test_the_rl_stage_reaches_its_objective_and_the_math_worker() -> None:
 
 def test_the_digest_imports_nothing_of_what_it_reads() -> None:
     program = (
-        "import sys; from infra.stages.code_digest import code_digests; code_digests('steps.stages.rl')\n"
+        "import sys; from infra.stages.code_digest import reached_code; reached_code('steps.stages.rl').digests\n"
         "sys.exit(', '.join({'torch', 'vllm', 'transformers', 'steps'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
