@@ -12,7 +12,7 @@ from infra.lineage.prompt_digest import prompt_digest, prompt_digests
 from infra.lineage.prompts import PromptUse
 from infra.lineage.row_values import execution_id, plain
 from infra.lineage.sample_row import KIND
-from infra.lineage.samples import SamplesError, closed_connection, rows_of, samples_within
+from infra.lineage.samples import SamplesError, closed_connection, rows_of_prompt, samples_within
 from infra.lineage.tables import items, reading
 from infra.store.evaluation import EvaluatedResponse
 from infra.store.store import Ref, Store, StoreError
@@ -33,11 +33,10 @@ _SEARCH = f"""
     GROUP BY prompt_digest ORDER BY 2, 1 LIMIT {MAX_PROMPTS}
 """
 
-
-_ANSWERS = """
-    SELECT response, reward, tokens, iteration, stop, reward_reason, prompt, source, images, count(*) OVER () AS total
-    FROM samples WHERE prompt_digest = ? ORDER BY iteration DESC NULLS LAST, number LIMIT ?
-"""
+_ANSWER_COLUMNS = (
+    *("number", "iteration", "response", "reward", "tokens", "stop", "reward_reason"),
+    *("prompt", "source", "images"),
+)
 
 
 @dataclass(frozen=True)
@@ -140,41 +139,40 @@ class AnswerSet:
 def answers_in_samples(store: Store, uses: Sequence[PromptUse], digest: str) -> Iterator[AnswerSet]:
     """The answers in the samples that contain a prompt, newest artifact first. Samples that cannot be read are left
     out."""
-    with closed_connection() as connection:
-        for use in list(reversed(uses))[:MAX_ARTIFACTS]:
-            makers = [node for node in use.executions if node.facts.get("run")]
-            if not makers:
-                continue
-            maker = makers[-1]
+    for use in list(reversed(uses))[:MAX_ARTIFACTS]:
+        makers = [node for node in use.executions if node.facts.get("run")]
+        if not makers:
+            continue
+        maker = makers[-1]
+        try:
             ref = Ref(kind=KIND, digest=use.samples, address="", files=1, size=0)
-            try:
-                with samples_within(connection, store, ref):
-                    rows = rows_of(connection.execute(_ANSWERS, [digest, MAX_ANSWERS]))
-            except (StoreError, SamplesError):
-                continue
-            answers = [
-                Answer(
-                    row["response"],
-                    row["reward"],
-                    row["tokens"],
-                    _note(row["iteration"], row["stop"], row["reward_reason"]),
-                )
-                for row in rows
-            ]
-            if rows:
-                first = rows[0]
-                yield AnswerSet(
-                    use.samples,
-                    str(maker.facts.get("stage")),
-                    str(maker.facts["run"]),
-                    maker.id,
-                    use.samples,
-                    answers,
-                    first["total"],
-                    first["prompt"],
-                    first["source"],
-                    first["images"] or (),
-                )
+            rows = rows_of_prompt(store, ref, digest, _ANSWER_COLUMNS)
+        except (StoreError, SamplesError):
+            continue
+        rows.sort(key=lambda row: (row["iteration"] is None, -(row["iteration"] or 0), row["number"]))
+        answers = [
+            Answer(
+                row["response"],
+                row["reward"],
+                row["tokens"],
+                _note(row["iteration"], row["stop"], row["reward_reason"]),
+            )
+            for row in rows[:MAX_ANSWERS]
+        ]
+        if rows:
+            first = rows[0]
+            yield AnswerSet(
+                use.samples,
+                str(maker.facts.get("stage")),
+                str(maker.facts["run"]),
+                maker.id,
+                use.samples,
+                answers,
+                len(rows),
+                first["prompt"],
+                first["source"],
+                first["images"] or (),
+            )
 
 
 def _note(iteration: int | None, stop: str | None, reason: str | None) -> str:

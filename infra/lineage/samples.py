@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow
 import pyarrow.dataset
 import pyarrow.parquet
 
@@ -227,10 +228,26 @@ def closed_connection() -> Iterator[duckdb.DuckDBPyConnection]:
 def samples_within(connection: duckdb.DuckDBPyConnection, store: Store, ref: Ref) -> Iterator[None]:
     """Have samples as the view `samples` of a connection while the block runs, in place of others. Raises as
     samples_of, also where a query within the block fails."""
-    try:
+    with _read(ref):
         _register(connection, sample_paths(store, ref))
         yield
-    except (OSError, duckdb.Error, Corrupted) as error:
+
+
+def rows_of_prompt(store: Store, ref: Ref, digest: str, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Some columns of all rows of a prompt, by its digest. Read from the files themselves: of one prompt that takes
+    less than half the time that DuckDB does. Raises as samples_of."""
+    with _read(ref):
+        files = pyarrow.dataset.dataset(sample_paths(store, ref), schema=SCHEMA, format="parquet")
+        rows = files.to_table(list(columns), filter=pyarrow.dataset.field("prompt_digest") == digest)
+        return list(rows.to_pylist())
+
+
+@contextmanager
+def _read(ref: Ref) -> Iterator[None]:
+    """Raise StoreError where the block cannot read samples."""
+    try:
+        yield
+    except (OSError, duckdb.Error, pyarrow.ArrowException, Corrupted) as error:
         _fetched.cache_clear()  # they were whole when they were fetched: the next query compares every byte again
         if isinstance(error, Corrupted):
             raise

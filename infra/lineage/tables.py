@@ -40,7 +40,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError
 from infra.lineage.errors import LineageError
 from infra.lineage.row_values import DamagedRow
 
-SCHEMA = 6
+SCHEMA = 7
 """Version of these tables. An older index is rebuilt; a newer one is refused."""
 
 WAIT_SECONDS = 300
@@ -210,6 +210,7 @@ items = Table(
         dialect="sqlite"
     ),
     Index("lineage_items_name", "source", "name"),
+    Index("lineage_items_kind", "kind", "source", "started", "node"),  # samples are few among the artifacts
 )
 
 

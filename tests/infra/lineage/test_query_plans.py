@@ -35,7 +35,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 @pytest.mark.parametrize(
     "address",
-    ["/", "/failures", "/tags", "/benchmarks", "/models?sort=size", "/runs?column=rl:loss"]
+    ["/", "/failures", "/tags", "/benchmarks", "/prompts?search=rl", "/models?sort=size", "/runs?column=rl:loss"]
     + [f"/data?sort={sort}{search}" for sort in ("-size", "name", "run", "kind") for search in ("", "&search=rl")],
 )
 def test_no_page_reads_all_rows_of_a_large_table(site: Site, address: str) -> None:
