@@ -22,12 +22,15 @@ from infra.lineage.sample_files import FORMAT_KEY, SCHEMA, write_samples
 from infra.lineage.sample_row import KIND, PolicySpan, SampleRow
 from infra.lineage.samples import (
     SamplesError,
+    closed_connection,
     count_of,
     iterations_of,
     prompts_in,
     prompts_of,
     query,
+    rows_of_prompt,
     samples_of,
+    samples_within,
 )
 from infra.store.open import open_store
 from infra.store.store import Corrupted, Ref, Store, StoreError
@@ -276,6 +279,19 @@ def test_samples_of_format_1_read_as_todays_also_beside_files_of_today(
     assert prompts_in(store, ref) == prompts_in(*in_store)
     sql = "SELECT sum(times_trained)::BIGINT AS n FROM samples"
     assert query(store, ref, sql) == query(*in_store, sql)
+    prompt, columns = ROWS[0][0].prompt_digest, ("iteration", "number", "response", "images")
+    expected = [{name: row[name] for name in columns} for row in samples_of(*in_store, prompt=prompt, limit=None)]
+    assert rows_of_prompt(store, ref, prompt, columns) == rows_of_prompt(*in_store, prompt, columns) == expected
+
+
+def test_one_connection_reads_one_set_of_samples_after_the_other(in_store: tuple[Store, Ref], tmp_path: Path) -> None:
+    other = changed(tmp_path, lambda folder: in_format_1(folder / "000000.parquet"))
+    with closed_connection() as connection:
+        for samples, rows in ((in_store, 120), (other, 40), (in_store, 120)):
+            with samples_within(connection, *samples):
+                assert connection.execute("SELECT count(*) FROM samples").fetchall() == [(rows,)]
+        with pytest.raises(StoreError, match="cannot be read"), samples_within(connection, *in_store):
+            connection.execute("SELECT * FROM read_csv('/etc/passwd')")
 
 
 def changed(tmp_path: Path, change: Any, names: Sequence[str] = ("000000.parquet",)) -> tuple[Store, Ref]:
