@@ -68,7 +68,7 @@ def test_what_holds_no_samples_is_not_found(visitor: TestClient, site: Site) -> 
 
 def test_prompts_are_found_by_their_words_and_lead_to_all_answers(visitor: TestClient) -> None:
     outline = Outline(visitor.get("/prompts?search=is+4").text)
-    assert "1 prompts; searched the newest 1 of 1 sets" in outline.text and f"rl of {FIRST}" in outline.text
+    assert "1 prompt; searched the newest 1 of 1 sets" in outline.text and f"rl of {FIRST}" in outline.text
     assert f"/prompts/{PROMPT}" in [each.get("href") for each in outline.of("a")]
     assert "Nothing matches" in visitor.get("/prompts?search=nowhere").text
     assert visitor.get("/prompts", params={"text": " What is 4 + 2?\n"}).headers["location"] == f"/prompts/{PROMPT}"
