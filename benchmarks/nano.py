@@ -9,6 +9,7 @@ import argparse
 import itertools
 import json
 from datetime import datetime
+from math import nan
 from typing import Any
 
 from benchmarks.nano_start import machine
@@ -26,7 +27,7 @@ def goals(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     short = {stage: row for stage, row in rows.items() if stage.startswith("long2short/")}
     retained = {
         stage: {
-            "accuracy_share": row["accuracy"] / accuracy["rl"],
+            "accuracy_share": row["accuracy"] / (accuracy["rl"] or nan),
             "token_share": row["mean_tokens"] / rows["rl"]["mean_tokens"],
         }
         for stage, row in short.items()

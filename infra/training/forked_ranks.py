@@ -6,10 +6,11 @@ makes CUDA unusable in it.
 """
 
 import multiprocessing
+import os
 import sys
 import traceback
 
-from setproctitle import setproctitle
+from setproctitle import setthreadtitle
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 RANK = "infra.training.rank"
@@ -19,7 +20,7 @@ def run_rank(arguments: list[str]) -> None:
     """What a fork does: as `python -m infra.training.rank ARGUMENT…`."""
     from infra.training.rank import main
 
-    setproctitle(" ".join([sys.executable, "-m", RANK, *arguments]))
+    setthreadtitle(f"rank {os.environ['RANK']}")  # as `ps` calls it
     try:
         main(arguments)
     except Exception:

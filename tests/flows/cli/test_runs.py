@@ -102,9 +102,9 @@ def test_a_run_in_which_nothing_changed_starts_no_workflow_and_reports(longhaul:
     (folder,) = (tmp_path / "home" / "runs").iterdir()
     assert (folder / "report.html").exists()
     assert not (folder / "metaflow.log").exists()
-    listed = json.loads(longhaul("runs", "--json").output)["runs"]
-    assert listed[0]["run"] == folder.name
-    assert (listed[0]["status"], listed[0]["stages"], listed[0]["reused"]) == ("succeeded", 10, 10)
+    listed = {one["run"]: one for one in json.loads(longhaul("runs", "--json").output)["runs"]}
+    run = listed[folder.name]
+    assert (run["status"], run["stages"], run["reused"]) == ("succeeded", 10, 10)
 
 
 def test_runs_are_listed_and_shown(longhaul: Commands) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from infra.configs import TrainerConfig
 from infra.errors import LonghaulError
 from infra.training.interface import LossNotFinite, StepResult
-from infra.training.ranks import RANK, TrainerRankDied, TrainerRanks
+from infra.training.ranks import TrainerRankDied, TrainerRanks
 from infra.training.trainer import Trainer
 from steps.long2short.dpo import PairRows, StepLoss
 from steps.packing import pack
@@ -205,7 +205,7 @@ def test_what_the_ranks_raise_is_raised_here_and_they_go_on(ranks: TrainerRanks,
 
 def rank_processes(parent: int) -> list[psutil.Process]:
     """The ranks that torchrun's agent, and so `parent`, has started."""
-    return [process for process, words in running_below(parent) if f" -m {RANK} " in " ".join(words)]
+    return [process for process, _ in running_below(parent) if process.name().startswith("rank ")]
 
 
 def test_a_rank_that_dies_in_a_step_ends_the_others_and_is_reported(base: Path) -> None:
