@@ -17,12 +17,13 @@ from playwright.sync_api import Browser, Page, expect
 import flows.chain
 from flows.models import run_records, tagged
 from flows.runs import end_run, start_run
+from infra.environment import PROCESS_ENVIRONMENT
 from infra.scheduling.config import ScheduleConfig
 from infra.scheduling.state import ScheduleFolder, ScheduleState
 from infra.store import records
 from infra.store.records import RunRecord
 from infra.store.store import Store
-from tests.flows.home import LONGHAUL, ROOT, in_home
+from tests.flows.home import LONGHAUL, ROOT
 from tests.flows.made_up_chain import chain, finish, recipe
 from tests.infra.lineage.web.page_browser import Tab
 
@@ -52,7 +53,8 @@ class Served:
 
     def __init__(self, folder: Path) -> None:
         self.home = folder / "home"
-        self.environment = in_home(self.home)
+        # As it was at the start: what engines of earlier tests have set since would be in the keys of processes alone.
+        self.environment = {**PROCESS_ENVIRONMENT, "LONGHAUL_HOME": str(self.home)}
         self.address = str(folder / "store")
         self.first = finish(chain(folder / "store"), folder / "made", accuracy=0.5)
         self.second = finish(chain(folder / "store", "rl.tau=0.25", run="run-2"), folder / "made", accuracy=0.3)
