@@ -1,7 +1,7 @@
 """The trainer ranks of one machine without GPUs: torchrun's agent, whose ranks are forks of one process.
 
-That process has imported what they run. Torch, transformers and DeepSpeed take 6 s to import: with N ranks that is 6 s,
-and not N times as many. Where there are GPUs, ranks are plain processes: what asks for the number of GPUs before a fork
+That process has imported what they run: torch, transformers and DeepSpeed, which take seconds, are imported once, and
+not once for each rank. Where there are GPUs, ranks are plain processes: what asks for the number of GPUs before a fork
 makes CUDA unusable in it.
 """
 

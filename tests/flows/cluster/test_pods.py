@@ -147,7 +147,7 @@ IMPORT = ["import-checkpoint", "import-checkpoint-foreach-parallel", "import-che
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)  # 15 processes, one after the other: 3 minutes on two idle cores
+@pytest.mark.timeout(1500)  # 15 processes, one after the other
 def test_every_pod_does_its_part_and_they_pass_the_chain_on_through_s3_alone(
     tmp_path: Path, machine: dict[str, str], events: tuple[str, list[dict[str, Any]]]
 ) -> None:
