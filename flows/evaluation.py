@@ -14,7 +14,7 @@ from typing import Any
 
 from flows.chain import Chain
 from flows.cluster.pool_environments import find_on_pool
-from flows.home import HOME
+from flows.home import HOME, open_store
 from flows.models import HUB_NAME, ModelNotFound, find_model_record, import_of, names_checkpoint, tagged
 from flows.runs import end_run, start_run
 from flows.topology import MODEL_STAGES
@@ -224,9 +224,11 @@ def compare(new: Evaluated, tag: str, tagged: Evaluated | None, rules: Promotion
 
 def write_comparison(recipe: Recipe, run: str, comparison: Comparison) -> tuple[str, Path]:
     """Write report.html and evaluation.json into the run's folder. Returns the page, and its path."""
+    from infra.store.stored_images import StoredImages
     from steps.report.evaluation_page import render_evaluation
 
-    page = render_evaluation(recipe.name, comparison.plain())
+    images = StoredImages.of(open_store(recipe.store), [comparison.new.record])
+    page = render_evaluation(recipe.name, comparison.plain(), images)
     folder = HOME / "runs" / run
     write_text_atomically(folder / "evaluation.json", json.dumps(comparison.plain(), indent=1))
     write_text_atomically(folder / "report.html", page)

@@ -90,9 +90,11 @@ class PostTrain(FlowSpec):
 
     def draw_card(self, records: Sequence[StageRecord]) -> None:
         """Draw the step's card: the report of these stages."""
+        from infra.store.stored_images import StoredImages
         from steps.report.page import render_report
 
-        save_card(self, render_report(self.config["name"], records))
+        images = StoredImages.of(self.chain.store, records)
+        save_card(self, render_report(self.config["name"], records, images))
 
     @resources(cpu=2, memory=8000)
     @stage(name="data")
@@ -181,13 +183,14 @@ class PostTrain(FlowSpec):
     @step
     def report(self, inputs: Any) -> None:
         """Join the four branches and write the report."""
+        from infra.store.stored_images import StoredImages
         from steps.report.page import render_report
 
         self.merge_artifacts(inputs, exclude=["records"])
         self.records = {name: record for branch in inputs for name, record in branch.records.items()}
         records = sorted(finished_records(self).values(), key=lambda record: Chain.order(record.stage))
         self.records = {record.stage: record.model_dump(mode="json") for record in records}
-        html = render_report(self.config["name"], records)
+        html = render_report(self.config["name"], records, StoredImages.of(self.chain.store, records))
         save_card(self, html)
         self.report_file = str(self.chain.write_report(html))
         self.next(self.end)

@@ -270,6 +270,7 @@ def _reuse_all(chain: "Chain", stages: "list[PlannedStage]") -> bool:
     False where an output turns out to be damaged: then the flow has to make it again.
     """
     from infra.store.store import StoreError
+    from infra.store.stored_images import StoredImages
     from steps.report.page import render_report
 
     cached = [one.record for one in stages if one.record is not None]
@@ -280,7 +281,7 @@ def _reuse_all(chain: "Chain", stages: "list[PlannedStage]") -> bool:
     except StoreError:
         return False
     reused = chain.reuse({one.stage: one.record for one in stages if one.record is not None})
-    chain.write_report(render_report(chain.recipe.name, reused))
+    chain.write_report(render_report(chain.recipe.name, reused, StoredImages.of(chain.store, reused)))
     return True
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from infra.flatten import flatten
 from infra.lineage.row_values import number, plain
+from infra.store.evaluation import Evaluation
 from infra.store.evaluation_stages import evaluation_figures
 from infra.store.records import StageRecord
 
@@ -32,6 +33,16 @@ def training_name(name: str) -> str:
     return f"training {name}" if name in EVALUATED else name
 
 
+def modality_figures(evaluation: Evaluation | None) -> dict[str, float]:
+    """Accuracy and length by modality, and the consistency gap; empty where no problem had an image."""
+    if evaluation is None:
+        return {}
+    figures = {}
+    for name, result in evaluation.modalities.items():
+        figures |= {f"{name} accuracy": result.accuracy, f"{name} mean_tokens": result.mean_tokens}
+    return figures | ({"consistency gap": evaluation.twins.gap} if evaluation.twins else {})
+
+
 def figures_of(record: StageRecord) -> dict[str, float]:
     """The numbers that a stage's record holds by name: metrics, those of its evaluation and of its benchmarks, and
     `seconds`.
@@ -44,6 +55,7 @@ def figures_of(record: StageRecord) -> dict[str, float]:
     raw: dict[str, Any] = {"seconds": record.seconds}
     raw |= {training_name(name): value for name, value in flatten(record.metrics).items()}
     raw |= {name: value for name, value in evaluation.items() if not isinstance(value, dict | list)}
+    raw |= modality_figures(record.evaluation)
     for name, result in benchmarks.items():
         raw |= {f"{name} {figure}": value for figure, value in result.items()}
     values = {plain(name): number(value) for name, value in raw.items() if name}

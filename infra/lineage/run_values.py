@@ -14,7 +14,7 @@ from typing import Any
 
 from infra.flatten import flatten
 from infra.lineage.errors import LineageError
-from infra.lineage.figures import EVALUATED, training_name
+from infra.lineage.figures import EVALUATED, modality_figures, training_name
 from infra.lineage.rows import RunDetail, RunRow
 from infra.lineage.statistics import Mean, mean_interval, paired_difference
 from infra.store.evaluation_stages import evaluated_stage, evaluation_of, is_evaluation
@@ -36,6 +36,7 @@ def stage_figures(records: Sequence[StageRecord], stage: str) -> dict[str, float
     shown_elsewhere = evaluated_stage(stage) in {record.stage for record in records}
     evaluation = None if shown_elsewhere else evaluation_of(records, stage)
     figures: dict[str, Any] = {name: getattr(evaluation, name) for name in EVALUATED} if evaluation else {}
+    figures |= modality_figures(evaluation)
     for name, result in (evaluation.benchmarks if evaluation else {}).items():
         figures |= {f"{name} {figure}": getattr(result, figure) for figure in ("accuracy", "mean_tokens")}
     figures |= {training_name(name): value for name, value in record.metrics.items()}

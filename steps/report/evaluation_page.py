@@ -1,11 +1,15 @@
 """The page on one evaluation: a model beside the tagged one. As the report's, it asks for nothing else."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steps.report.benchmarks import benchmark_rows
 from steps.report.page import NONE, environment
+from steps.report.pictures import Pictures
 from steps.report.table import MODEL_DIGITS
+
+if TYPE_CHECKING:
+    from infra.store.stored_images import StoredImages
 
 FIGURES = (
     ("Accuracy", "accuracy", "percent"),
@@ -16,8 +20,9 @@ FIGURES = (
 )
 
 
-def render_evaluation(name: str, comparison: Mapping[str, Any]) -> str:
-    """The page of the recipe `name`; `comparison` is a flows.evaluation.Comparison as JSON."""
+def render_evaluation(name: str, comparison: Mapping[str, Any], images: "StoredImages | None" = None) -> str:
+    """The page of the recipe `name`; `comparison` is a flows.evaluation.Comparison as JSON, `images` has those of
+    prompts."""
     models = [comparison["model"], *([comparison["tagged"]] if comparison["tagged"] else [])]
     evaluations = [model["evaluation"] for model in models]
     checks = comparison["checks"]
@@ -43,7 +48,8 @@ def render_evaluation(name: str, comparison: Mapping[str, Any]) -> str:
                 (domain, [one["domains"].get(domain, {}).get("accuracy") for one in evaluations])
                 for domain in sorted({domain for one in evaluations for domain in one["domains"]})
             ],
-            responses=_side_by_side(evaluations),
+            modalities=_modalities(evaluations),
+            responses=_side_by_side(evaluations, Pictures(images)),
         )
     )
 
@@ -55,9 +61,30 @@ def _change(evaluations: list[dict[str, Any]], key: str) -> str:
     return f"{100 * change:+.1f} points" if key == "accuracy" else f"{change:+,.0f}"
 
 
-def _side_by_side(evaluations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _modalities(evaluations: list[dict[str, Any]]) -> list[tuple[str, list[float | None]]]:
+    """Accuracy by modality, and the accuracies on twins with the gap between; empty where no model saw images."""
+    results = [one.get("modalities") or {} for one in evaluations]
+    rows = [
+        (label, [result.get(name, {}).get("accuracy") for result in results])
+        for label, name in (("Text alone", "text"), ("With images", "image"))
+        if any(name in result for result in results)
+    ]
+    twins = [one.get("twins") or {} for one in evaluations]
+    if any(twins):
+        texts, drawn = ([one.get(f"{name}_accuracy") for one in twins] for name in ("text", "image"))
+        gaps = [None if one is None else one - other for one, other in zip(texts, drawn, strict=True)]
+        rows += [("Drawn problems, in text", texts), ("Drawn problems, as images", drawn), ("Consistency gap", gaps)]
+    return rows
+
+
+def _side_by_side(evaluations: list[dict[str, Any]], pictures: Pictures) -> list[dict[str, Any]]:
     """Each problem with responses to be read, with every model's response or None."""
     examples = [{each["problem_id"]: each for each in one["examples"]} for one in evaluations]
     return [
-        {**each, "responses": [of_model.get(problem) for of_model in examples]} for problem, each in examples[0].items()
+        {
+            **each,
+            "pictures": pictures.of(each.get("images") or []),
+            "responses": [of_model.get(problem) for of_model in examples],
+        }
+        for problem, each in examples[0].items()
     ]

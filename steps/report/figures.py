@@ -49,7 +49,14 @@ class _Panel:
 
 _RL_PANELS = (
     _Panel("Accuracy", {rl.key("accuracy"): "accuracy"}, share=True),
+    _Panel(
+        "Accuracy by modality", {rl.key("text_accuracy"): "text", rl.key("image_accuracy"): "with images"}, share=True
+    ),
     _Panel("Response tokens, mean", {rl.key("response_tokens"): "tokens"}),
+    _Panel(
+        "Response tokens by modality",
+        {rl.key("text_response_tokens"): "text", rl.key("image_response_tokens"): "with images"},
+    ),
     _Panel("Reward, mean", {rl.key("reward"): "reward"}),
     _Panel("Log-ratio to the reference", {rl.key("log_ratio_mean"): "mean", rl.key("log_ratio_max"): "max"}),
     _Panel("Tokens read again, share", {rl.key("reread_share"): "share"}, share=True),

@@ -6,7 +6,7 @@ every value, so that no place of the template can forget them.
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -18,14 +18,19 @@ from infra.store.records import StageRecord
 from infra.text import for_display
 from steps.report import context_figures, figures
 from steps.report.benchmarks import benchmark_rows
+from steps.report.modalities import gap_figure, modality_rows
+from steps.report.pictures import Pictures
 from steps.report.table import by_stage, report_rows, reward_model_rows
+
+if TYPE_CHECKING:
+    from infra.store.stored_images import StoredImages
 
 NONE = "–"
 """A table's cell without a figure."""
 
 
-def render_report(name: str, records: Sequence[StageRecord]) -> str:
-    """The report on the recipe `name`, of all stages or of some.
+def render_report(name: str, records: Sequence[StageRecord], images: "StoredImages | None" = None) -> str:
+    """The report on the recipe `name`, of all stages or of some; `images` has those of prompts.
 
     Raises ValueError if a stage has two records.
     """
@@ -63,13 +68,15 @@ def render_report(name: str, records: Sequence[StageRecord]) -> str:
                 if (figure := figures.loss_figure(record)) is not None
             ],
             benchmarks=benchmark_rows((stage, evaluation_figures(one)) for stage, one in evaluations.items()),
+            modalities=modality_rows(evaluations),
+            gap=gap_figure(evaluations),
             domains=_domains(evaluations),
             curation=_curation(stages.get("curation")),
             teacher=_teacher(stages.get("long_cot_paths")),
             long_cot=_long_cot(stages.get("long_cot_sft")),
             reward_models=reward_model_rows(records),
             gates=_gates(stages.values()),
-            samples=_samples(evaluations),
+            samples=_samples(evaluations, Pictures(images)),
             stages=[_stage(record) for record in stages.values()],
         )
     )
@@ -255,17 +262,25 @@ def _gates(records: Iterable[StageRecord]) -> list[dict[str, Any]]:
     return stages
 
 
-def _samples(evaluations: Mapping[str, StageRecord]) -> list[dict[str, Any]]:
+def _samples(evaluations: Mapping[str, StageRecord], pictures: Pictures) -> list[dict[str, Any]]:
     """Responses to be read, by problem: what each model answered to the same prompt stands side by side."""
-    problems: dict[tuple[str, str], dict[str, Any]] = {}
+    problems: dict[tuple[str, str, tuple[str, ...]], dict[str, Any]] = {}
     for stage, record in evaluations.items():
         figures = evaluation_figures(record)
         for sample in figures.get("examples", []):
             problem = problems.setdefault(
-                (sample["problem_id"], sample["prompt"]),
-                {"id": sample["problem_id"], "domain": sample["domain"], "prompt": sample["prompt"], "responses": []},
+                (sample["problem_id"], sample["prompt"], tuple(sample["images"])),
+                {
+                    "id": sample["problem_id"],
+                    "domain": sample["domain"],
+                    "prompt": sample["prompt"],
+                    "images": len(sample["images"]),
+                    "responses": [],
+                },
             )
             problem["responses"].append({"stage": stage, **sample})
+    for (_, _, digests), problem in problems.items():
+        problem["pictures"] = pictures.of(digests)
     return list(problems.values())
 
 

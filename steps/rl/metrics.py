@@ -55,6 +55,14 @@ class RolloutMetrics(_Figures):
     """Mean reward of the verifier over the responses of the groups done."""
     response_tokens: float | None = None
     """Mean length of the same responses, in tokens."""
+    text_accuracy: float | None = None
+    """The accuracy of the groups without images, where some of the groups done have images."""
+    image_accuracy: float | None = None
+    """That of the groups with images."""
+    text_response_tokens: float | None = None
+    """The mean length of responses to prompts without images, where some of the groups done have images."""
+    image_response_tokens: float | None = None
+    """That of responses to prompts with images."""
     staleness: float | None = None
     """Mean iterations since those responses began."""
 

@@ -89,6 +89,13 @@ def rollout(
 def rollout_metrics(result: RolloutResult, buffer: ReplayBuffer, config: RlConfig, iteration: int) -> RolloutMetrics:
     """What a rollout phase reports."""
     judged = [trajectory for group in result.done for trajectory in group.judged]
+    seen = [trajectory for group in result.done if group.prompt.images for trajectory in group.judged]
+    read = [trajectory for group in result.done if not group.prompt.images for trajectory in group.judged]
+    by_modality: dict[str, float | None] = {}
+    if seen:
+        for modality, members in (("text", read), ("image", seen)):
+            by_modality[f"{modality}_accuracy"] = _mean(t.reward or 0.0 for t in members)
+            by_modality[f"{modality}_response_tokens"] = _mean(t.length for t in members)
     return RolloutMetrics(
         rollout_tokens=result.tokens,
         rollout_seconds=result.seconds,
@@ -107,6 +114,7 @@ def rollout_metrics(result: RolloutResult, buffer: ReplayBuffer, config: RlConfi
         accuracy=_mean(t.reward or 0.0 for t in judged),
         response_tokens=_mean(t.length for t in judged),
         staleness=_mean(iteration - t.first_iteration for t in judged),
+        **by_modality,
     )
 
 

@@ -1,6 +1,5 @@
 """The store, index and progress that the pages show."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +7,8 @@ from infra.lineage.index import LineageIndex
 from infra.lineage.web.host import Host
 from infra.lineage.web.live import LiveProgress
 from infra.store.record_log import NAME
-from infra.store.store import Corrupted, FileEntry, Store, object_prefix
+from infra.store.store import FileEntry, Store
+from infra.store.stored_file import read_stored_file
 
 MAX_SHOWN_BYTES = 2 << 20
 """Bytes of the largest file that a page shows."""
@@ -41,7 +41,9 @@ class Site:
         entry = next((entry for entry in self.store.manifest(digest).files if entry.path == path), None)
         if entry is None:
             raise NotFound("The artifact has no such file.")
-        return entry, read_entry(self.store, digest, entry, MAX_SHOWN_BYTES)
+        if entry.size > MAX_SHOWN_BYTES:
+            raise NotFound(f"The file has {entry.size:,} bytes; up to {MAX_SHOWN_BYTES:,} are shown.")
+        return entry, read_stored_file(self.store, digest, entry)
 
     def report(self, run: str) -> Path | None:
         """A run's report on this machine, or None where it has none."""
@@ -50,16 +52,3 @@ class Site:
             return None
         path = self.home / "runs" / run / "report.html"
         return path if path.is_file() and path.resolve().is_relative_to((self.home / "runs").resolve()) else None
-
-
-def read_entry(store: Store, digest: str, entry: FileEntry, most: int) -> bytes:
-    """A stored folder's file, as its manifest names it: the bytes that were put.
-
-    Raises NotFound where it has more than `most` bytes, StoreError where it is damaged.
-    """
-    if entry.size > most:
-        raise NotFound(f"The file has {entry.size:,} bytes; up to {most:,} are shown.")
-    content = store.backend.read(f"{object_prefix(digest)}/content/{entry.path}")
-    if content is None or hashlib.sha256(content).hexdigest() != entry.sha256:
-        raise Corrupted(f"{digest}/{entry.path} is not what was put; `longhaul store verify` says more")
-    return content

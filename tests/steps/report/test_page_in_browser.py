@@ -37,6 +37,7 @@ def look(browser: Browser, page: str, folder: Path, width: int, scheme: Any, ope
             """[...document.querySelectorAll('g[id*="-label-"] text')].map(each => each.getBoundingClientRect())
             .filter(box => box.width > 0).map(box => [box.left, box.top, box.right, box.bottom])"""
         ),
+        "pictures": tab.evaluate("[...document.images].map(each => [each.naturalWidth, each.naturalHeight])"),
         "cut_off": tab.evaluate(
             """[...document.querySelectorAll('svg text')].filter(each => {
                 const own = each.getBoundingClientRect(), all = each.ownerSVGElement.getBoundingClientRect();

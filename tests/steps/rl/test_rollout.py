@@ -8,7 +8,9 @@ from steps.configs.rl import RepetitionConfig, RlConfig
 from steps.problem import Problem
 from steps.rl.prompt_sampling import PromptSampler
 from steps.rl.replay_buffer import ReplayBuffer
-from steps.rl.rollout import rollout, rollout_metrics
+from steps.rl.rollout import RolloutResult, rollout, rollout_metrics
+from steps.rl.trajectory import Group, Segment, Stop, Trajectory
+from steps.token_prompt import TokenPrompt
 from tests.steps.scripted import Answer, scripted_bench
 
 CONFIG = RlConfig(
@@ -63,3 +65,18 @@ def test_what_the_engine_is_asked_and_what_the_phase_reports(base: Path) -> None
     assert (later.reread_tokens, later.computed_tokens) == (again, again + new + later.rollout_tokens)
     assert later.reread_share == again / (again + new + later.rollout_tokens)
     assert later.staleness == 0.5 and later.accuracy == 0.25
+
+
+def test_accuracy_and_length_are_reported_by_modality_where_prompts_have_images() -> None:
+    def group(images: tuple[str, ...], rewards: list[float], length: int) -> Group:
+        segments = [Segment([7] * length, [0.0] * length, 0)]
+        trajectories = [Trajectory(seed=0, segments=segments, stop=Stop.END, reward=reward) for reward in rewards]
+        return Group(PROBLEMS[0], TokenPrompt([5], images), trajectories, 0)
+
+    text = group((), [1.0, 1.0], 4)
+    mixed = RolloutResult([text, group(("a" * 64,), [1.0, 0.0], 8)], [], [])
+    figures = rollout_metrics(mixed, ReplayBuffer(), CONFIG, 0)
+    assert (figures.accuracy, figures.text_accuracy, figures.image_accuracy) == (0.75, 1.0, 0.5)
+    assert (figures.response_tokens, figures.text_response_tokens, figures.image_response_tokens) == (6, 4, 8)
+    alone = rollout_metrics(RolloutResult([text], [], []), ReplayBuffer(), CONFIG, 0)
+    assert not [name for name in alone.model_dump(exclude_none=True) if name.startswith(("text_", "image_"))]

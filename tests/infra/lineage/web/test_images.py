@@ -17,11 +17,11 @@ from infra.lineage.prompt_digest import prompt_digest
 from infra.lineage.sample_files import write_samples
 from infra.lineage.sample_row import KIND, SampleRow
 from infra.lineage.web.site import Site
-from infra.lineage.web.views.images import SIDE
 from infra.store.evaluation import Evaluation
 from infra.store.open import open_store
 from infra.store.records import StageRecord
 from infra.store.store import object_prefix
+from infra.store.stored_images import SIDE
 from tests.infra.lineage.records import EVALUATION, History
 from tests.infra.lineage.web.page_browser import Tab, served
 from tests.infra.lineage.web.page_site import HOSTILE, Outline, client, empty_site
