@@ -37,7 +37,7 @@ def modality_figures(evaluation: Evaluation | None) -> dict[str, float]:
     """Accuracy and length by modality, and the consistency gap; empty where no problem had an image."""
     if evaluation is None:
         return {}
-    figures = {}
+    figures: dict[str, float] = {}
     for name, result in evaluation.modalities.items():
         figures |= {f"{name} accuracy": result.accuracy, f"{name} mean_tokens": result.mean_tokens}
     return figures | ({"consistency gap": evaluation.twins.gap} if evaluation.twins else {})

@@ -76,15 +76,15 @@ def pictures_of(page: str) -> list[dict[str, str | None]]:
 
 
 def test_a_prompts_pictures_stand_once_beside_the_responses_of_all_models(seeing: Run) -> None:
-    found = pictures_of(seeing.page)
-    assert [(each["alt"], each["title"]) for each in found] == [
+    images = pictures_of(seeing.page)
+    assert [(each["alt"], each["title"]) for each in images] == [
         (f"Image {place} of the prompt, {digest[:12]}", digest[:12]) for place, digest in enumerate(DIGESTS, 1)
     ]
-    sources = [each["src"] or "" for each in found]
+    sources = [each["src"] or "" for each in images]
     assert all(re.fullmatch(r"data:image/png;base64,[A-Za-z0-9+/=]+", source) for source in sources)
-    shown = [Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) for source in sources]
-    assert [each.size for each in shown] == [(SIDE, SIDE // 2), SMALL.size]
-    assert pixel_digest(shown[1].convert("RGB")) == DIGESTS[1]
+    thumbnails = [Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) for source in sources]
+    assert [each.size for each in thumbnails] == [(SIDE, SIDE // 2), SMALL.size]
+    assert pixel_digest(thumbnails[1].convert("RGB")) == DIGESTS[1]
     texts = " ".join(" ".join(Outline(seeing.page).texts).split())
     assert f"Image 3, {MISSING[:12]} , cannot be displayed: " in texts
     assert "3 images, search" in texts
@@ -106,8 +106,8 @@ def test_a_report_on_text_alone_has_nothing_of_images(page: str) -> None:
 def test_modalities_and_gap_are_figures_of_the_record(seeing: Run) -> None:
     (rl,) = [each for each in seeing.records if each.stage == "rl"]
     expected = {"text accuracy": 0.75, "image accuracy": 0.625, "consistency gap": 0.125}
-    found = figures_of(rl)
-    assert {name: found[name] for name in expected} == expected
+    values = figures_of(rl)
+    assert {name: values[name] for name in expected} == expected
     assert modality_figures(record("rl").evaluation) == modality_figures(None) == {}
 
 
@@ -175,7 +175,7 @@ def test_the_page_on_an_evaluation_has_the_pictures_and_the_gap(seeing: Run) -> 
 def test_the_browser_decodes_the_pictures_and_asks_for_nothing(
     browser: Browser, seeing: Run, tmp_path: Path, width: int
 ) -> None:
-    found = look(browser, seeing.page, tmp_path, width, "light", opened=True)
-    assert found["asked"] == [] and found["complaints"] == []
-    assert found["overflow"] <= 0 and found["cut_off"] == []
-    assert found["pictures"] == [[SIDE, SIDE // 2], [30, 20]]
+    displayed = look(browser, seeing.page, tmp_path, width, "light", opened=True)
+    assert displayed["asked"] == [] and displayed["complaints"] == []
+    assert displayed["overflow"] <= 0 and displayed["cut_off"] == []
+    assert displayed["pictures"] == [[SIDE, SIDE // 2], [30, 20]]
