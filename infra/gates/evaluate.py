@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from infra.gates.result import GateResult, Severity
+from infra.images import stored_digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLES_PER_CHECK = 5
 EXAMPLE_CHARACTERS = 200
+IMAGES_PER_EXAMPLE = 4
 
 
 def check(gate: str, frame: "pd.DataFrame", expectations: "Sequence[Expectation]", row_name: str = "id") -> GateResult:
@@ -105,12 +107,22 @@ def _checked(
                 "id": _plain(table[row_name].iloc[row] if row_name in table else int(row)),
                 "value": _plain(value),
                 "why": _plain(failure_reasons.get(int(row))),
+                **_images(table, int(row)),
             }
             for row, value in list(zip(rows, values, strict=False))[:EXAMPLES_PER_CHECK]
         ],
         "observed": _plain(details.get("observed_value")),
         "error": _error(result.exception_info),
     }
+
+
+def _images(table: "pd.DataFrame", row: int) -> dict[str, list[str]]:
+    """The digests of a row's stored images, under `images`; nothing for a row without any."""
+    addresses = table["images"].iloc[row] if "images" in table else None
+    # A rule may be about a table that has something else there.
+    listed = addresses if isinstance(addresses, tuple | list) else ()
+    digests = [digest for address in listed if (digest := stored_digest(str(address))) is not None]
+    return {"images": digests[:IMAGES_PER_EXAMPLE]} if digests else {}
 
 
 def _columns(kwargs: Mapping[str, Any]) -> str:

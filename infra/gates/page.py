@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from infra.gates.result import GateResult
+from infra.pictures import Pictures
 from infra.text import visible
 
 SHOWN_CHARACTERS = 300
@@ -19,16 +20,19 @@ SHOWN_CHARACTERS = 300
 _SIGNS = {"passed": "✓", "warned": "!", "failed": "✗"}
 
 
-def render_html(results: Sequence[GateResult]) -> str:
-    """Gate results as one HTML section that needs no other file. Every text from the data is escaped and cut."""
-    return _environment().get_template("section.html.j2").render(results=results)
+def render_html(results: Sequence[GateResult], pictures: Pictures | None = None) -> str:
+    """Gate results as one HTML section that needs no other file. Every text from the data is escaped and cut; the
+    images of rows that broke a rule stand beside them."""
+    pictures = pictures or Pictures(None)
+    return _environment().get_template("section.html.j2").render(results=results, pictures_of=pictures.of)
 
 
-def render_page(results: Sequence[GateResult], title: str) -> str:
+def render_page(results: Sequence[GateResult], title: str, pictures: Pictures | None = None) -> str:
     """Gate results as a whole page, for one stage say. Every text from the data is escaped and cut."""
     counts = {outcome: sum(result.outcome == outcome for result in results) for outcome in _SIGNS}
     template = _environment().get_template("page.html.j2")
-    return template.render(results=results, title=title, counts=counts, section=Markup(render_html(results)))
+    section = Markup(render_html(results, pictures))
+    return template.render(results=results, title=title, counts=counts, section=section)
 
 
 def _displayed(value: Any) -> Any:

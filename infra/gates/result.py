@@ -25,9 +25,9 @@ class GateResult:
 
     Each of `checks` holds `expectation` (Great Expectations' name of the rule), `column`, `rule` (in words), `severity`
     ("stop" or "warn"), `success`, `unexpected` (number of rows that broke it; None for a rule about the whole table or
-    one not evaluated), `examples` (up to 5 of those rows: `row`, counted from 0, `id`, `value`, and `why`, None where
-    the value says it), `observed` (what a rule about the whole table observed) and `error` (why the rule could not be
-    evaluated, otherwise None).
+    one not evaluated), `examples` (up to 5 of those rows: `row`, counted from 0, `id`, `value`, `why`, None where the
+    value says it, and `images`, digests of stored images, where the row has some), `observed` (what a rule about the
+    whole table observed) and `error` (why the rule could not be evaluated, otherwise None).
     """
 
     gate: str

@@ -18,6 +18,7 @@ from typing import Any
 from infra.files import write_text_atomically
 from infra.gates.page import render_page
 from infra.gates.result import GateResult
+from infra.pictures import Pictures
 from infra.progress.logs import quiet_to
 from infra.progress.tasks import say, stage_progress
 from infra.sandbox.config import forget_opened, opened_sandboxes
@@ -42,6 +43,7 @@ from infra.store.records import (
 )
 from infra.store.source import Source
 from infra.store.store import Ref, Store, StoreError
+from infra.store.stored_images import StoredImages
 from infra.tracking.tracker import Tracker, TrackingConfig
 
 
@@ -259,7 +261,9 @@ class StageRunner:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
             if attempt.gates:
-                page = render_page(attempt.gates, f"Data gates of {stage}, run {self.run}")
+                read = [ref.digest for ref in task.inputs.values() if ref.kind == "dataset"]
+                pictures = Pictures(StoredImages(self.store, tuple(read)).thumbnail)
+                page = render_page(attempt.gates, f"Data gates of {stage}, run {self.run}", pictures)
                 write_text_atomically(beside.with_name(f"{beside.name}-gates.html"), page)
 
     def _tracker(self, task: StageTask) -> Tracker:

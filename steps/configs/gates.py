@@ -22,7 +22,7 @@ _ORIGIN = ("source", "licence", "digest")
 _PROBLEM_COLUMNS = frozenset(
     ("id", "text", "verifier", "difficulty", "domain", "discipline", "answer", "tests", "images", *_ORIGIN)
 )
-_EXAMPLE_COLUMNS = frozenset(("id", "prompt", "response", "kind", "tokens", *_ORIGIN))
+_EXAMPLE_COLUMNS = frozenset(("id", "prompt", "response", "kind", "tokens", "images", *_ORIGIN))
 
 _TO_ANSWER: Mapping[str, Kind] = {"math_answers": "parser", "program_tests": "parser", "data_folder": "folder"}
 _HELD_OUT: Mapping[str, Kind] = {"held_out_digests": "digests", "held_out_texts": "texts"}

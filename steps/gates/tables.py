@@ -53,13 +53,15 @@ def example_frame(examples: Sequence[Example], chat: Chat) -> pd.DataFrame:
             "licence": example.licence,
             "digest": digest_of(prompt),
             "tokens": tokens,
+            "images": tuple(images_of(prompt)) or None,
         }
         for place, example in enumerate(examples, 1)
         for tokens in [len(chat.conversation(example).tokens)]
         for prompt, response in example.exchanges
     ]
     names = ["id", "prompt", "response", "kind", "source", "licence", "digest", "tokens"]
-    return pd.DataFrame({name: [row[name] for row in rows] for name in names})
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in names}
+    return pd.DataFrame(columns | {"images": _objects(row["images"] for row in rows)})
 
 
 @dataclass(frozen=True)

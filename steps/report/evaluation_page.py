@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from infra.pictures import Pictures
 from steps.report.benchmarks import benchmark_rows
 from steps.report.page import NONE, environment
-from steps.report.pictures import Pictures
 from steps.report.table import MODEL_DIGITS
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def render_evaluation(name: str, comparison: Mapping[str, Any], images: "StoredI
                 for domain in sorted({domain for one in evaluations for domain in one["domains"]})
             ],
             modalities=_modalities(evaluations),
-            responses=_side_by_side(evaluations, Pictures(images)),
+            responses=_side_by_side(evaluations, Pictures(images.thumbnail if images else None)),
         )
     )
 

@@ -13,13 +13,13 @@ from markupsafe import Markup
 
 from infra.gates.page import render_html
 from infra.gates.result import GateResult
+from infra.pictures import Pictures
 from infra.store.evaluation_stages import evaluation_figures, evaluation_record, is_evaluation
 from infra.store.records import StageRecord
 from infra.text import for_display
 from steps.report import context_figures, figures
 from steps.report.benchmarks import benchmark_rows
 from steps.report.modalities import gap_figure, modality_rows
-from steps.report.pictures import Pictures
 from steps.report.table import by_stage, report_rows, reward_model_rows
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def render_report(name: str, records: Sequence[StageRecord], images: "StoredImag
     Raises ValueError if a stage has two records.
     """
     stages = by_stage(records)
+    pictures = Pictures(images.thumbnail if images else None)
     evaluations = {
         stage: evaluation
         for stage, record in stages.items()
@@ -75,8 +76,8 @@ def render_report(name: str, records: Sequence[StageRecord], images: "StoredImag
             teacher=_teacher(stages.get("long_cot_paths")),
             long_cot=_long_cot(stages.get("long_cot_sft")),
             reward_models=reward_model_rows(records),
-            gates=_gates(stages.values()),
-            samples=_samples(evaluations, Pictures(images)),
+            gates=_gates(stages.values(), pictures),
+            samples=_samples(evaluations, pictures),
             stages=[_stage(record) for record in stages.values()],
         )
     )
@@ -240,7 +241,7 @@ def _long_cot(record: StageRecord | None) -> dict[str, Any] | None:
     }
 
 
-def _gates(records: Iterable[StageRecord]) -> list[dict[str, Any]]:
+def _gates(records: Iterable[StageRecord], pictures: Pictures) -> list[dict[str, Any]]:
     """Each stage's gates: how many of how many rules hold, and the whole as HTML."""
     stages = []
     for record in records:
@@ -256,7 +257,7 @@ def _gates(records: Iterable[StageRecord]) -> list[dict[str, Any]]:
                 "rules": len(rules),
                 "held": sum(rules),
                 "outcome": next(one for one in ("failed", "warned", "passed") if one in outcomes),
-                "html": Markup(render_html(results)),
+                "html": Markup(render_html(results, pictures)),
             }
         )
     return stages

@@ -62,6 +62,8 @@ class Rule:
     result: str
     examples: tuple[tuple[str, str], ...]
     """Id and value (with the reason, where there is one) of rows that broke it."""
+    images: tuple[tuple[str, ...], ...] = ()
+    """Digests of the images of each of these rows."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ def _rule(raw: Mapping[str, Any]) -> Rule:
         (plain(each.get("id", each.get("row"))), " – ".join(plain(each[n]) for n in ("value", "why") if each.get(n)))
         for each in mappings(raw.get("examples"))
     )
-    return Rule(str(raw.get("rule") or raw.get("expectation") or "rule"), state, result, examples)
+    images = tuple(tuple(map(str, _list(each.get("images")))) for each in mappings(raw.get("examples")))
+    return Rule(str(raw.get("rule") or raw.get("expectation") or "rule"), state, result, examples, images)
 
 
 def gates_words(gates: Sequence[Gate]) -> tuple[str, str] | None:
@@ -138,6 +141,10 @@ def gates_words(gates: Sequence[Gate]) -> tuple[str, str] | None:
 def mappings(value: Any) -> list[Mapping[str, Any]]:
     """The mappings in a list; none for what is not a list."""
     return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def words_of(figures: Mapping[str, Any]) -> dict[str, str]:

@@ -68,6 +68,15 @@ def test_a_whole_problem_set_passes() -> None:
     result.raise_if_failed()
 
 
+def test_a_row_that_broke_a_rule_is_kept_with_the_digests_of_its_stored_images() -> None:
+    digest = "a" * 64
+    column = [None] * 12
+    frame = problems().assign(images=pd.Series(column, dtype=object))
+    frame.at[3, "images"] = (f"images/{digest}.png", "data:image/png;base64,AAAA", f"images/{digest}.png")
+    (only,) = failed(gate(frame, frozenset({"digest-3", "digest-5"})))
+    assert [each.get("images") for each in only["examples"]] == [[digest, digest], None]
+
+
 def test_a_training_problem_that_is_held_out_is_named() -> None:
     result = gate(problems(), frozenset({"digest-3", "digest-5", "elsewhere"}))
     (only,) = failed(result)

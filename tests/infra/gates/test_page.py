@@ -1,13 +1,17 @@
 """The page of gates: hostile texts are shown and not obeyed, and headless Chromium shows it light and dark."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser
 
 from infra.gates.page import render_html, render_page
 from infra.gates.result import GateResult
+from infra.images import UnreadableImage
+from infra.pictures import Pictures
 
 HOSTILE = "<script>window.taken = 1</script><img src=https://example.org/x onerror='window.taken = 1'>"
 
@@ -36,6 +40,20 @@ def results() -> list[GateResult]:
     ]
 
 
+def pictured() -> list[GateResult]:
+    """A row with two images, of which one is not there, and what is not a digest."""
+    example = {"row": 0, "id": "p0", "value": "twice", "why": None, "images": ["a" * 64, "b" * 64, HOSTILE]}
+    return [GateResult.of("RL prompts", 2, [check(False, examples=[example])])]
+
+
+def thumbnail(digest: str) -> bytes:
+    if digest != "a" * 64:
+        raise UnreadableImage(f"no data has this image {HOSTILE}")
+    file = io.BytesIO()
+    Image.new("RGB", (320, 40), "red").save(file, "PNG")
+    return file.getvalue()
+
+
 def hostile() -> list[GateResult]:
     example = {"row": 0, "id": HOSTILE, "value": "x" * 100_000, "why": HOSTILE + "\u202e\x1b[31m"}
     texts = {"rule": HOSTILE, "column": HOSTILE, "expectation": f'" onmouseover="{HOSTILE}'}
@@ -61,6 +79,14 @@ def test_hostile_text_is_escaped_made_visible_and_cut() -> None:
         assert "x" * 301 not in page and "x" * 300 + "…" in page
 
 
+def test_a_row_that_broke_a_rule_stands_with_its_images() -> None:
+    page = render_page(pictured(), "rl", Pictures(thumbnail))
+    assert page.count("<img") == 1 and 'alt="Image 1 of p0, aaaaaaaaaaaa"' in page
+    assert "image 2, <code>bbbbbbbbbbbb</code>, cannot be displayed: no data has this image &lt;script" in page
+    assert "cannot be displayed: not a digest" in page and "<script" not in page
+    assert "<img" not in render_html(pictured())
+
+
 def test_records_made_before_there_were_severities_can_be_shown() -> None:
     old = {name: value for name, value in check(False).items() if name != "severity"}
     old["examples"] = [{"row": 3, "id": "p3", "value": "twice"}]
@@ -70,12 +96,13 @@ def test_records_made_before_there_were_severities_can_be_shown() -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1200])
-@pytest.mark.parametrize("made", [results, hostile])
+@pytest.mark.parametrize("made", [results, hostile, pictured])
 def test_the_page_asks_for_nothing_obeys_nothing_and_fits_its_window(
     browser: Browser, tmp_path: Path, made: Any, width: int, scheme: Any
 ) -> None:
     file = tmp_path / "gates.html"
-    file.write_text(render_page(made(), HOSTILE if made is hostile else "long2short/rl"), encoding="utf-8")
+    page = render_page(made(), HOSTILE if made is hostile else "long2short/rl", Pictures(thumbnail))
+    file.write_text(page, encoding="utf-8")
     context = browser.new_context(viewport={"width": width, "height": 700}, color_scheme=scheme)
     tab = context.new_page()
     requested: list[str] = []
@@ -88,6 +115,8 @@ def test_the_page_asks_for_nothing_obeys_nothing_and_fits_its_window(
     assert complaints == []
     assert tab.evaluate("window.taken") is None
     assert tab.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    widths = tab.evaluate("[...document.images].map(each => each.naturalWidth)")
+    assert widths == ([320] if made is pictured else [])
     ground = tab.evaluate("getComputedStyle(document.body).backgroundColor")
     assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 27)")
     context.close()

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from pydantic import BaseModel
 
 from infra.gates.result import GateFailed, GateResult
+from infra.images import pixel_digest, store_image
 from infra.stages.contract import Body, StageContext, StageOutput
 from infra.stages.key import KeyParts
 from infra.stages.reuse import KeyClaimed, find_reusable
@@ -204,6 +206,23 @@ def test_gates_that_changed_check_again_and_the_stage_is_reused(stages: Stages) 
     assert [gate["rows"] for gate in again.gates] == [2], "the record has the newest results"
     stage("rules 2")
     assert stage.checks == 2, "gates that passed do not run again either"
+
+
+def test_the_page_of_gates_has_the_images_of_the_data_that_was_read(stages: Stages, tmp_path: Path) -> None:
+    image = Image.new("RGB", (4, 3), "red")
+    (tmp_path / "data").mkdir()
+    store_image(image, tmp_path / "data")
+    example = {"row": 0, "id": "p0", "value": "twice", "why": None, "images": [pixel_digest(image)]}
+    rule = {"expectation": "rows", "column": "id", "rule": "once", "severity": "warn", "success": False}
+    rule |= {"unexpected": 1, "examples": [example], "observed": None, "error": None}
+
+    def check(context: StageContext, settings: Settings) -> None:
+        context.gates.append(GateResult.of("input", 1, [rule]))
+
+    ref = stages.runner.store.put(tmp_path / "data", "dataset")
+    stages.runner(replace(stages.task("a"), inputs={"data": ref}, load_check=lambda: check, gates_key="rules"))
+    page = (stages.runner.home / "runs" / "run-1" / "write-gates.html").read_text()
+    assert 'src="data:image/png;base64,' in page and f"Image 1 of p0, {pixel_digest(image)[:12]}" in page
 
 
 def test_gates_that_fail_on_what_a_reused_stage_read_stop_it(stages: Stages) -> None:

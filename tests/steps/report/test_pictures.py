@@ -13,6 +13,7 @@ from playwright.sync_api import Browser
 
 from infra.images import pixel_digest, store_image, stored_address
 from infra.lineage.figures import figures_of, modality_figures
+from infra.pictures import MAX_BYTES, MAX_OF_PROMPT, Pictures
 from infra.store.open import open_store
 from infra.store.records import StageRecord
 from infra.store.stored_images import SIDE, StoredImages
@@ -20,7 +21,6 @@ from steps.report import figures
 from steps.report.evaluation_page import render_evaluation
 from steps.report.modalities import gap_figure
 from steps.report.page import render_report
-from steps.report.pictures import MAX_BYTES, MAX_OF_PROMPT, Pictures
 from tests.steps.report.made_up_run import HOSTILE, STAGES, evaluation, record
 from tests.steps.report.outline import Outline
 from tests.steps.report.test_page_in_browser import look
@@ -132,7 +132,7 @@ def test_pictures_stop_before_the_page_is_too_large(tmp_path: Path) -> None:
     for image in noisy:
         store_image(image, tmp_path / "data")
     store = open_store(tmp_path / "store")
-    pictures = Pictures(StoredImages(store, (store.put(tmp_path / "data", "dataset").digest,)))
+    pictures = Pictures(StoredImages(store, (store.put(tmp_path / "data", "dataset").digest,)).thumbnail)
     made = [picture for image in noisy for picture in pictures.of([pixel_digest(image)])]
     assert 0 < sum(len(picture.uri or "") for picture in made) < MAX_BYTES * 1.4
     assert made[-1].uri is None and "pictures enough" in made[-1].reason
@@ -146,7 +146,7 @@ def test_a_file_that_was_changed_is_not_shown_as_what_its_name_says(tmp_path: Pa
     )
     store = open_store(tmp_path / "store")
     images = StoredImages(store, (store.put(tmp_path / "data", "dataset").digest,))
-    assert [picture.reason for picture in Pictures(images).of([DIGESTS[1], MISSING])] == [
+    assert [picture.reason for picture in Pictures(images.thumbnail).of([DIGESTS[1], MISSING])] == [
         "",
         "its pixels have another digest",
     ]

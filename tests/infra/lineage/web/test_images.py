@@ -63,7 +63,7 @@ class Pictures:
         if not isinstance(record, StageRecord):
             return record
         changes: dict[str, Any] = {
-            "curation": {"outputs": {"prompts": self.prompts}},
+            "curation": {"outputs": {"prompts": self.prompts}, "gates": [self.gate]},
             "rl": {
                 "outputs": record.outputs | {"samples": self.samples},
                 "inputs": {"prompts": self.prompts},
@@ -74,6 +74,13 @@ class Pictures:
             },
         }
         return record.model_copy(update=changes.get(record.stage, {}))
+
+    @property
+    def gate(self) -> dict[str, Any]:
+        example = {"row": 0, "id": "circles", "value": "twice", "why": None, "images": [*self.digests, HOSTILE]}
+        rule = {"rule": "once", "success": False, "severity": "stop", "unexpected": 2}
+        rows = [example, example | {"images": HOSTILE}, {"row": 1, "id": "p1", "value": "x", "why": None}]
+        return {"gate": "curated", "passed": False, "rows": 2, "checks": [rule | {"examples": rows}]}
 
     @property
     def example(self) -> dict[str, Any]:
@@ -144,7 +151,10 @@ def test_every_place_of_a_prompt_has_its_images_and_no_other_address(visitor: Te
     expected = [pictures.address(each) for each in pictures.digests]
     unknown = pictures.address("0" * 64)
     evaluated = [each.replace("stage=rl", "stage=evaluate%2Frl") for each in expected]
+    broken = [each.replace("stage=rl", "stage=curation") for each in expected]
     for page, addresses in (
+        ("/runs/first?tab=gates", broken),
+        ("/graph?node=gate:first:curation:0", broken),
         (f"/samples/{pictures.samples.digest}", [*expected, unknown]),
         (f"/graph?node=artifact:{pictures.samples.digest}", [*expected, unknown]),
         (f"/prompts/{PROMPT}", expected),

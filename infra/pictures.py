@@ -5,17 +5,12 @@ A picture goes by its digest. One that cannot be had is named with the reason, a
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from infra.images import UnreadableImage
-from infra.store.store import StoreError
-
-if TYPE_CHECKING:
-    from infra.store.stored_images import StoredImages
+from infra.errors import LonghaulError
 
 MAX_BYTES = 6_000_000
 """Of all thumbnails of a page."""
@@ -39,10 +34,15 @@ class Picture:
 
 
 class Pictures:
-    """The pictures of one page. `images` has them; None where the page is made without a store."""
+    """The pictures of one page.
 
-    def __init__(self, images: "StoredImages | None") -> None:
-        self._images = images
+    Args:
+        thumbnail: the PNG of an image by its digest, small; raises a LonghaulError where it cannot be had. None: the
+            page is made without a store.
+    """
+
+    def __init__(self, thumbnail: Callable[[str], bytes] | None) -> None:
+        self._thumbnail = thumbnail
         self._made: dict[str, Picture] = {}
         self._bytes = 0
 
@@ -60,11 +60,11 @@ class Pictures:
         # A record holds whatever was written into it.
         if not _DIGEST.fullmatch(digest):
             return Picture(name, None, "not a digest")
-        if self._images is None:
+        if self._thumbnail is None:
             return Picture(name, None, "the page was made without the data")
         try:
-            content = self._images.thumbnail(digest)
-        except (UnreadableImage, StoreError) as error:
+            content = self._thumbnail(digest)
+        except LonghaulError as error:
             return Picture(name, None, str(error))
         if self._bytes + len(content) > MAX_BYTES:
             return Picture(name, None, "the page has pictures enough")
