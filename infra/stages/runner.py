@@ -30,6 +30,7 @@ from infra.stages.key import KeyParts
 from infra.stages.lease import Lease, LeaseLost, leased
 from infra.stages.numeric_environment import environment_differences
 from infra.stages.reuse import CachedStage, compare_bytes, find_reusable
+from infra.stages.tracked_images import tracked_images
 from infra.store import records
 from infra.store.local import LocalBackend
 from infra.store.records import (
@@ -220,6 +221,9 @@ class StageRunner:
             attempt.iterations = {number: self.store.put(path, ITERATION) for number, path in output.iterations.items()}
             attempt.tracker.outputs(attempt.outputs)
             attempt.tracker.summary(output.metrics)
+            if self.tracking.mode == "online":
+                seen = tracked_images(output.evaluation, self._images(task))
+                attempt.tracker.images("evaluated prompts", seen)
         return self._record(task, attempt, other_bytes=compare_bytes(self.store, parts.key, attempt.outputs))
 
     @contextmanager
@@ -261,10 +265,13 @@ class StageRunner:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
             if attempt.gates:
-                read = [ref.digest for ref in task.inputs.values() if ref.kind == "dataset"]
-                pictures = Pictures(StoredImages(self.store, tuple(read)).thumbnail)
+                pictures = Pictures(self._images(task).thumbnail)
                 page = render_page(attempt.gates, f"Data gates of {stage}, run {self.run}", pictures)
                 write_text_atomically(beside.with_name(f"{beside.name}-gates.html"), page)
+
+    def _images(self, task: StageTask) -> StoredImages:
+        """The images of the data that a stage reads."""
+        return StoredImages(self.store, tuple(ref.digest for ref in task.inputs.values() if ref.kind == "dataset"))
 
     def _tracker(self, task: StageTask) -> Tracker:
         version, parts = code_version(), task.parts

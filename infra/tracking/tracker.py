@@ -13,11 +13,12 @@ own process is lost, and a warning says so. A server that refuses the run, a key
 be written are errors at the start.
 """
 
+import io
 import logging
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from types import TracebackType
@@ -140,6 +141,19 @@ class Tracker:
             return
         try:
             self._run.summary.update(dict(values))
+        except _connection_errors() as lost:
+            self._lose(lost)
+
+    def images(self, name: str, images: Sequence[tuple[bytes, str]]) -> None:
+        """Online, send some images, each an encoded file with its caption, beside the newest row."""
+        if self._run is None or self._tracking.mode != "online" or not images:
+            return
+        import wandb
+        from PIL import Image
+
+        pictures = [wandb.Image(Image.open(io.BytesIO(content)), caption=caption) for content, caption in images]
+        try:
+            self._run.log({name: pictures}, step=max(self._last_step, self._next_step))
         except _connection_errors() as lost:
             self._lose(lost)
 

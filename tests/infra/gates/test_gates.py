@@ -70,9 +70,8 @@ def test_a_whole_problem_set_passes() -> None:
 
 def test_a_row_that_broke_a_rule_is_kept_with_the_digests_of_its_stored_images() -> None:
     digest = "a" * 64
-    column = [None] * 12
-    frame = problems().assign(images=pd.Series(column, dtype=object))
-    frame.at[3, "images"] = (f"images/{digest}.png", "data:image/png;base64,AAAA", f"images/{digest}.png")
+    images = (f"images/{digest}.png", "data:image/png;base64,AAAA", f"images/{digest}.png")
+    frame = problems().assign(images=pd.Series([images if row == 3 else None for row in range(12)], dtype=object))
     (only,) = failed(gate(frame, frozenset({"digest-3", "digest-5"})))
     assert [each.get("images") for each in only["examples"]] == [[digest, digest], None]
 

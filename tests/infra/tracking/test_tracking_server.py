@@ -1,10 +1,12 @@
 """Tracking with a server that is there, that refuses or that cannot be reached, and without the library's process."""
 
+import io
 import logging
 import socket
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from infra.tracking.tracker import TrackingMisconfigured
 from tests.infra.tracking.tracked import KEY, all_rows, exit_code, history, server, tracker
@@ -28,6 +30,28 @@ def test_a_stage_that_restarts_online_resumes_after_the_server_s_last_step(
             wandb.teardown()
     (sent,) = runs.values()
     assert sent.rows == all_rows(9)
+
+
+def test_images_are_sent_with_captions_online_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
+    file = io.BytesIO()
+    Image.new("RGB", (4, 3), "red").save(file, "PNG")
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    with tracking_server() as (address, runs):
+        monkeypatch.setenv("WANDB_BASE_URL", address)
+        with tracker(tmp_path, mode="online", patience_s=10) as run:
+            run.log({"loss": 0.5}, 0)
+            run.images("prompts", [(file.getvalue(), "How many? 1")])
+        with tracker(tmp_path / "offline", "run-2") as run:
+            run.images("prompts", [(file.getvalue(), "How many? 1")])
+        wandb.teardown()
+    (sent,) = runs.values()
+    (row,) = sent.rows
+    assert row["loss"] == 0.5 and row["prompts"]["captions"] == ["How many? 1"]
+    (name,) = row["prompts"]["filenames"]
+    assert Image.open(io.BytesIO(sent.files[name])).size == (4, 3)
+    assert not list((tmp_path / "offline").rglob("*.png"))
 
 
 def test_online_without_a_key_is_an_error_and_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

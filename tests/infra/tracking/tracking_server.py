@@ -22,6 +22,8 @@ class TrackedRun:
     config: str = "{}"
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     """Name, type and metadata of each."""
+    files: dict[str, bytes] = field(default_factory=dict)
+    """Files beside the rows, by their names."""
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -56,7 +58,8 @@ class Runs(dict[str, TrackedRun]):
             bucket |= {"summaryMetrics": json.dumps(run.summary), "config": run.config, "wandbConfig": '{"t":{}}'}
             return {"model": {**PROJECT, "bucket": bucket}}
         if "CreateRunFiles" in query:
-            files = [{"name": name, "uploadUrl": f"{address}/files/{name}"} for name in values["files"]]
+            of = f"{address}/files/{values['run']}"
+            files = [{"name": name, "uploadUrl": f"{of}/{name}"} for name in values["files"]]
             return {"createRunFiles": {"runID": "QnVja2V0", "uploadHeaders": [], "files": files}}
         if "CreateArtifact" in query:
             made = values["input"]
@@ -98,6 +101,9 @@ def tracking_server() -> Iterator[tuple[str, Runs]]:
                 answer = {"data": runs.answer(request["query"], request.get("variables") or {}, address)}
             elif self.path.endswith("/file_stream"):
                 runs.stream(self.path.split("/")[-2], json.loads(body).get("files") or {})
+            elif self.path.startswith("/files/"):
+                run, _, name = self.path.removeprefix("/files/").partition("/")
+                runs[run].files[name] = body
             sent = json.dumps(answer).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(sent)))
