@@ -5,6 +5,7 @@ Engine and trainer end with the process: closing either takes down the process g
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -66,6 +67,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first."""
     places = {path: place for place, path in enumerate(LONGEST)}
     items.sort(key=lambda item: next((places[path] for path in LONGEST if item.nodeid.startswith(path)), len(LONGEST)))
+
+
+@pytest.fixture(autouse=True)
+def signals_as_found() -> Iterator[None]:
+    """A handler that a test leaves behind fails that test, and not a later one that is interrupted in vain."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    left = {number.name for number, handler in before.items() if signal.getsignal(number) != handler}
+    assert not left, f"{', '.join(sorted(left))}: still handled by what the test started"
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from flows.cli.command import Command
 from flows.cli.terminal import config_option, fail, json_option, printable, promotion_rules, set_option
 from flows.home import HOME
 from infra.environment import enter_engine_environment
+from infra.signal_handlers import handling
 
 if TYPE_CHECKING:
     from flows.evaluation import Comparison
@@ -66,16 +67,15 @@ def evaluate(
     from steps.promotion import PromotionRules
 
     recipe = with_benchmarks(load_with_overrides(config_path, settings), benchmarks, limit)
-    # A request to terminate is the same as Ctrl-C: what was under way is recorded as interrupted.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
     run = new_run_name(recipe.name, "evaluate")
     leave_name(run)
     try:
-        new = evaluate_model(recipe, run, model, sys.argv[1:])
-        old = evaluate_tagged(recipe, f"{run}-{against}", against, sys.argv[1:])
-        comparison = compare(new, against, old, PromotionRules(accuracy_drop, token_growth))
-        _, page = write_comparison(recipe, run, comparison)
+        # A request to terminate is the same as Ctrl-C: what was under way is recorded as interrupted.
+        with handling((signal.SIGTERM, signal.SIGHUP), signal.default_int_handler):
+            new = evaluate_model(recipe, run, model, sys.argv[1:])
+            old = evaluate_tagged(recipe, f"{run}-{against}", against, sys.argv[1:])
+            comparison = compare(new, against, old, PromotionRules(accuracy_drop, token_growth))
+            _, page = write_comparison(recipe, run, comparison)
     except KeyboardInterrupt:
         fail("interrupted: the same command starts again, and reuses the evaluation that was finished")
     except ModelNotFound:

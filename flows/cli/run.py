@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -22,9 +21,11 @@ from rich.text import Text
 from flows.cli.command import Command
 from flows.cli.estimate import OPTIONS, make_estimate, print_estimate
 from flows.cli.terminal import config_option, fail, format_duration, json_option, printable, set_option, warn
-from flows.guard import KILLED, PATIENCE_S, STARTED_BY, signal_name
+from flows.failure import find_failure
+from flows.guard import PATIENCE_S, STARTED_BY
 from flows.home import HOME, synced_index
 from infra.environment import engine_environment
+from infra.signal_handlers import handling
 
 if TYPE_CHECKING:
     from flows.chain import Chain
@@ -33,10 +34,9 @@ if TYPE_CHECKING:
     from infra.lineage.index import LineageIndex
     from steps.recipe import Recipe
 
+ENDING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+"""Signals that end a run."""
 FLOW = Path(__file__).parents[1] / "post_train.py"
-ERROR = re.compile(r"(\w+\.)+[A-Z]\w*:|[A-Z]\w*(Error|Exception)\b.*|.*\brefused\b|step \S+: its process was .*")
-"""A line that ends a traceback: an exception's path and message, or the name alone of one of Python's own."""
-
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 
@@ -186,11 +186,9 @@ def _run_once(retries: int, as_json: bool, command: Sequence[str], **options: An
         lines = [f"{stage}: {error}" if stage else error, *([f"log: {log}"] if log.exists() else [])]
         fail("\n".join([*lines, "Finished stages are kept: the same command resumes from them."]))
 
-    with running(folder) as (lock, variables):
-        # A request to terminate and a closed terminal are the same as Ctrl-C, unless the run is to outlive it (nohup).
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, signal.default_int_handler)
+    # A request to terminate and a closed terminal are the same as Ctrl-C, unless the run is to outlive it (nohup).
+    outlived = {one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is signal.SIG_IGN}
+    with running(folder) as (lock, variables), handling(ENDING - outlived, signal.default_int_handler):
         try:
             start_run(chain.store, name, plain, command)
             leave_name(name)
@@ -340,49 +338,20 @@ def _run_flow(
             _end(process)
             raise
     if status != 0:
-        stage, error = _killed(status, events, log) or _error_of(recipe, name, log)
+        stage, error = find_failure(recipe, name, status, events, log)
         end_with("failed", error, stage)
 
 
 def _end(process: subprocess.Popen[bytes], patience: float = PATIENCE_S + 5) -> None:
     """Ask a process group to end, and kill it after `patience` seconds: what it finished is stored."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # it is ending already
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)  # it is ending already, and stays so until the run's end is written
     os.killpg(process.pid, signal.SIGINT)
     try:
         process.wait(patience)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def _killed(status: int, events: Path, log: Path) -> tuple[str | None, str] | None:
-    """The stage whose process a signal has killed, and which; None where none has."""
-    from infra.progress.view import Tail
-
-    last = None
-    for event in Tail(events).events():
-        last = event if event.kind in ("stage", "stage_done") else last
-    # One that was asked to end, since the flow was gone, has failed by its record.
-    stage = last.stage if last and (last.kind == "stage" or last.failed) else None
-    if status < 0:
-        return stage, f"the flow's process was killed by {signal_name(-status)}"
-    lines = [line for line in log.read_text(errors="replace").splitlines() if KILLED in line]
-    if stage is None or last is None or last.failed or not lines:
-        return None
-    return stage, KILLED + lines[-1].rpartition(KILLED)[2]
-
-
-def _error_of(recipe: "Recipe", run: str, log: Path) -> tuple[str | None, str]:
-    """The stage that failed and what went wrong, by its record; or else what Metaflow's output says."""
-    from flows.notify import failed_stage
-
-    failed = failed_stage(recipe.store, run)
-    if failed is not None and failed.failure is not None:
-        return failed.stage, failed.failure.error
-    lines = [line.split("] ", 1)[-1].strip() for line in log.read_text(errors="replace").splitlines()]
-    errors = [line for line in lines if ERROR.match(line)]
-    return None, re.sub(r"^(\w+\.)+(?=[A-Z])", "", errors[-1]) if errors else "the flow failed"
 
 
 def _table(stages: "list[PlannedStage]") -> Table:

@@ -22,6 +22,7 @@ from rich.text import Text
 from flows.cli.command import Group
 from flows.cli.terminal import fail, format_duration, json_option, printable
 from flows.home import HOME
+from infra.signal_handlers import handling
 
 if TYPE_CHECKING:
     from infra.scheduling.config import ScheduleConfig
@@ -75,10 +76,9 @@ def run(configs: tuple[str, ...]) -> None:
     # The scheduler's own messages say the same in words of the schedule.
     logging.getLogger("apscheduler").setLevel(logging.CRITICAL)
     scheduler = Scheduler(_folder(), Jobs([Path(config) for config in configs]))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: scheduler.stop())
     try:
-        scheduler.run()
+        with handling((signal.SIGTERM, signal.SIGINT), lambda *_: scheduler.stop()):
+            scheduler.run()
     except (ValueError, ScheduleError, OSError) as error:
         fail(str(error))
 

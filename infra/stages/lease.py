@@ -15,11 +15,12 @@ import _thread
 import json
 import os
 import secrets
+import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from infra.errors import LonghaulError
 from infra.progress.tasks import say
+from infra.signal_handlers import handling
 from infra.store.backend import Backend, Corrupted, StoreError
 
 EXPIRES_S = 60.0
@@ -215,8 +217,13 @@ def leased(backend: Backend, key: str, stage: str, run: str) -> Iterator[Lease]:
     lease.acquire(stage)
     thread = threading.Thread(target=lease.keep, daemon=True)
     thread.start()
+    # SIGINT may be ignored, under nohup or behind a script's `&`, and a loss would interrupt nothing.
+    main = threading.current_thread() is threading.main_thread()
     try:
-        with lease.naming_loss(stage):
+        with (
+            lease.naming_loss(stage),
+            handling([signal.SIGINT], signal.default_int_handler) if main else nullcontext(),
+        ):
             yield lease
     finally:
         lease.release(thread)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from flows.cli.run import _error_of
+from flows.failure import find_failure
 from infra.store.evaluation_stages import evaluation_stage
 from steps.recipe import check_recipe, load_recipe
 from tests.flows.home import LONGHAUL, ROOT, Home
@@ -347,7 +347,7 @@ def test_without_a_record_the_log_says_why_a_run_failed(line: str, reported: str
     )
     log = tmp_path / "log"
     log.write_text(f"2026-11-26 [1/rl/2 (pid 3)] Traceback\n2026-11-26 [1/rl/2 (pid 3)] {line}\nWorkflow failed.\n")
-    assert _error_of(recipe, "run", log) == (None, reported)
+    assert find_failure(recipe, "run", 1, tmp_path / "progress", log) == (None, reported)
 
 
 def test_the_flow_runs_by_itself_and_says_what_is_wrong_with_a_configuration(home: Home, tmp_path: Path) -> None:

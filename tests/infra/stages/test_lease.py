@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 import boto3
 import pytest
 
+from infra.signal_handlers import handling
 from infra.stages import lease as lease_module
 from infra.stages.contract import StageContext, StageOutput
 from infra.stages.key import KeyParts
@@ -135,6 +137,15 @@ def test_a_process_that_stood_still_is_interrupted_when_another_has_taken_over(
             time.sleep(0.01)
     assert own.lost and not own.held
     assert (backend.read(f"leases/{KEY}.json") or b"").startswith(b'{"holder": "other"'), "another's lease was released"
+
+
+def test_it_is_interrupted_where_the_process_ignores_interrupts_too(tmp_path: Path) -> None:
+    backend = open_backend(tmp_path / "store")
+    with handling([signal.SIGINT], signal.SIG_IGN):  # as a script's `&` and nohup leave it
+        with pytest.raises(LeaseLost), leased(backend, KEY, "rl", "first"):
+            backend.write_text(f"leases/{KEY}.json", '{"holder": "other"}')
+            time.sleep(20)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_the_record_of_a_stage_that_was_taken_over_says_so(tmp_path: Path) -> None:
