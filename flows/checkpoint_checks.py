@@ -23,8 +23,8 @@ def check_checkpoint_fits(recipe: Recipe) -> None:
     """Compare the recipe with the config.json of its checkpoint, in its folder or in the hub's cache.
 
     Raises LonghaulError, with the key's name, for a context that its positions do not reach, for heads that
-    `trainer.sequence_parallel` does not divide, and for images where the model reads text alone. A checkpoint that lies
-    elsewhere is compared once it is imported.
+    `trainer.sequence_parallel` does not divide, for images where the model reads text alone, and for what is not done
+    with a model that reads images. A checkpoint that lies elsewhere is compared once it is imported.
     """
     own = recipe.import_checkpoint
     folder = _folder(own)
@@ -45,7 +45,8 @@ def _check(folder: Path, recipe: Recipe) -> None:
         check_context(folder, recipe.engine)
     else:
         check_raised_context(config, own.context_length, own.rope_theta)
-    if fault := _images_fault(config, recipe):
+    fault = _not_done_with_images(recipe) if reads_images(config) else _images_fault(config, recipe) or _frozen(recipe)
+    if fault is not None:
         raise LonghaulError(fault)
     text = text_config(config)
     queries = int(text["num_attention_heads"])
@@ -70,6 +71,43 @@ def _images_fault(config: Any, recipe: Recipe) -> str | None:
         f"{place} has an image, and the model of import_checkpoint.checkpoint reads text alone: name a checkpoint that "
         "reads images, or leave such rows out"
     )
+
+
+def _not_done_with_images(recipe: Recipe) -> str | None:
+    """What the recipe asks for that a model which reads images is not trained with; the trainer would refuse it only
+    where a stage comes to it."""
+    if recipe.trainer.sequence_parallel > 1:
+        return (
+            f"trainer.sequence_parallel is {recipe.trainer.sequence_parallel}, and rows of a model that reads images "
+            "are not shared by ranks: set it to 1, and divide rows among them with trainer.ranks"
+        )
+    if recipe.reward_models is not None:
+        return (
+            "reward_models: a classic reward model is not made of a model that reads images, and import_checkpoint."
+            "checkpoint is one: take the section out, and set rl.reward to rules"
+        )
+    return None
+
+
+def _frozen(recipe: Recipe) -> str | None:
+    """The first key that freezes a part of a model which has no parts."""
+    short = recipe.long2short
+    frozen = {
+        "trainer": recipe.trainer.freeze,
+        "vanilla_sft": recipe.vanilla_sft.freeze,
+        "long_cot_sft": recipe.long_cot_sft.freeze,
+        "rl": recipe.rl.freeze,
+        "long2short.shortest": short.shortest.freeze,
+        "long2short.dpo": short.dpo.freeze,
+        "long2short.rl": short.rl.freeze,
+    }
+    for key, part in frozen.items():
+        if part not in (None, "none"):
+            return (
+                f"{key}.freeze is {part}, and the model of import_checkpoint.checkpoint reads text alone: "
+                "take the key out, or name a checkpoint that reads images"
+            )
+    return None
 
 
 _ROWS = 1000

@@ -32,6 +32,13 @@ def test_an_updated_engine_says_of_old_pictures_what_a_fresh_one_says(updates: t
     assert run("sample", folder / "trained", folder) == results["sampled"]
 
 
+def test_rollout_workers_see_the_pictures_and_forget_their_old_features(model: Path, updates: tuple[Path, Any]) -> None:
+    folder, results = updates
+    for own, other in zip(run("workers", model, folder), results["sampled"], strict=True):
+        assert own[0] == other[0], "the same tokens"
+        assert max(abs(a - b) for a, b in zip(own[1], other[1], strict=True)) < 1e-5
+
+
 def test_a_response_that_was_cut_continues_as_if_it_had_not_been(updates: tuple[Path, Any]) -> None:
     assert updates[1]["continued"] and not updates[1]["forbidden"]
 

@@ -4,6 +4,8 @@ python -m tests.steps.vision_process TASK MODEL FOLDER, where TASK prints as JSO
 
     updates    what `Updates` describes, of a tiny Qwen2.5-VL; the trained model is saved in FOLDER/trained
     sample     [[tokens, log-probabilities], …] of `prompts()` from a fresh engine around MODEL
+    workers    the same from two rollout workers that began with MODEL, have seen the pictures, and were then given the
+               weights in FOLDER/trained
     chain      what `Chain` describes
 """
 
@@ -20,9 +22,12 @@ from infra.environment import engine_environment
 
 os.environ.update(engine_environment())
 
+from safetensors.torch import load_file
+
 from infra.configs import EngineConfig, TrainerConfig
 from infra.inference.engine import Engine
 from infra.inference.requests import Completion, Request
+from infra.inference.workers import RolloutWorkers
 from infra.progress.logs import output, quiet_to
 from infra.training.trainer import Trainer
 from infra.vision.architectures import image_tokens
@@ -165,6 +170,19 @@ def updates(model: Path, folder: Path, count: int = 3, dtype: Any = "float32") -
     }
 
 
+def updated_workers(model: Path, folder: Path) -> list[Any]:
+    """[[tokens, log-probabilities], …] of two rollout workers that were given new weights."""
+    chat = Chat(model, ImageFolders((folder,)))
+    workers = RolloutWorkers(model, ENGINE.model_copy(update={"workers": 2}))
+    try:
+        all_prompts = prompts(chat, folder)
+        workers.generate_all(_requests(chat, all_prompts))
+        workers.update_weights(load_file(folder / "trained" / "model.safetensors").items(), 1)
+        return [[one.tokens, one.logprobs] for one in workers.generate_all(_requests(chat, all_prompts))]
+    finally:
+        workers.close()
+
+
 class Chain(TypedDict):
     """A tiny model through supervised training, curation, evaluation and RL, with text and images mixed."""
 
@@ -268,6 +286,8 @@ def main() -> None:
             answer: Any = updates(model, folder)
         elif task == "chain":
             answer = chain(model, folder)
+        elif task == "workers":
+            answer = updated_workers(model, folder)
         else:
             chat = Chat(model, ImageFolders((folder,)))
             engine = Engine(model, ENGINE)

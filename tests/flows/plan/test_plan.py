@@ -116,6 +116,21 @@ def test_images_for_a_model_of_text_are_refused_by_the_plan_naming_the_first(sto
             plan(chain(store, vision, f"import_checkpoint.checkpoint={sees}"))
 
 
+def test_what_is_not_done_with_a_model_that_reads_images_is_refused_by_the_plan(store: Path) -> None:
+    vision = "import_checkpoint.checkpoint=steps/nano_world/vision_checkpoint"
+    with pytest.raises(LonghaulError, match=r"trainer\.sequence_parallel is 2, .* set it to 1"):
+        plan(chain(store, vision, "trainer.ranks=2", "trainer.sequence_parallel=2"))
+    phase = "{sequence_length: 384, tokens_per_step: 2048, learning_rate: 1.0e-3, final_learning_rate: 5.0e-5}"
+    judges = f"reward_models={{classic: {{phase: {phase}}}, cot: {{phase: {phase}}}}}"
+    with pytest.raises(LonghaulError, match=r"classic reward model is not made of .* set rl\.reward to rules"):
+        plan(chain(store, vision, judges))
+    plan(chain(store, vision, "long2short.dpo.freeze=vision"))
+    with pytest.raises(
+        LonghaulError, match=r"long2short\.dpo\.freeze is vision, .* reads text alone: take the key out"
+    ):
+        plan(chain(store, "long2short.dpo.freeze=vision"))
+
+
 def test_tasks_in_long_texts_run_the_evaluations_that_are_named_and_nothing_else(store: Path) -> None:
     context = "evaluation.context={lengths: [400], max_response_tokens: 64, stages: [rl, long2short/dpo]}"
     assert runs(plan(chain(store, context))) == ["evaluate/rl", "evaluate/long2short/dpo"]
