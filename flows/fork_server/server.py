@@ -54,7 +54,7 @@ FLOW_MODULES = (
     "flows.stage_step",
     "steps.gates.inputs",
     "steps.report.page",
-    "wandb",
+    "wandb.sdk.launch",
 )
 """What every step imports."""
 STAGE_MODULES = (
@@ -75,6 +75,15 @@ PER_STEP = frozenset({"METAFLOW_RUN_ID", "METAFLOW_RUN_MAX_WORKERS", "LONGHAUL_G
 REQUEST_S = 10.0
 """Seconds for a client to send its request."""
 _ROOT = Path(__file__).resolve().parents[2]
+
+
+def import_for_stages() -> None:
+    """Import what stages import, and let vLLM prepare what it would in each."""
+    for module in STAGE_MODULES:
+        importlib.import_module(module)
+    from infra.inference.engine_overhead import register_kernels
+
+    register_kernels()
 
 
 @dataclass(frozen=True)
@@ -118,8 +127,7 @@ class ForkServer:
                 call_kernel(PR_SET_PDEATHSIG, signal.SIGKILL)
                 return self._serve() or os._exit(0)
             self._forks.add(helper)
-            for module in STAGE_MODULES:
-                importlib.import_module(module)
+            import_for_stages()
         while True:
             if task := self._serve():
                 return task

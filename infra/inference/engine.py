@@ -19,6 +19,7 @@ from infra.configs import EngineConfig, Transport
 from infra.inference.chunked_prefill import spare_generators
 from infra.inference.context import check_context
 from infra.inference.end_tokens import end_tokens
+from infra.inference.engine_overhead import register_kernels, without_collection
 from infra.inference.repetition import INTERVAL, repeats
 from infra.inference.requests import Completion, Request
 from infra.inference.sizes import check_kv_cache
@@ -111,6 +112,7 @@ def _start(model: Path, config: EngineConfig, **options: Any) -> Any:
     check_kv_cache(model, config)
     # vLLM collects garbage five times while it starts, each time through all that was imported: that is not garbage.
     gc.freeze()
+    register_kernels()
     if config.kv_cache_mb is not None:
         options["kv_cache_memory_bytes"] = config.kv_cache_mb * 2**20
     if torch.cuda.is_available():
@@ -330,7 +332,8 @@ class Engine:
 
     def close(self) -> None:
         """Free the engine's memory."""
-        self.llm.llm_engine.engine_core.shutdown()
+        with without_collection():
+            self.llm.llm_engine.engine_core.shutdown()
         del self.llm
 
 
@@ -367,5 +370,6 @@ class ValueEngine:
 
     def close(self) -> None:
         """Free the engine's memory."""
-        self.llm.llm_engine.engine_core.shutdown()
+        with without_collection():
+            self.llm.llm_engine.engine_core.shutdown()
         del self.llm

@@ -121,18 +121,32 @@ class _Module:
     """First parts of what it imports from elsewhere."""
     strings: tuple[str, ...]
     """Those that may name a file beside it."""
+    definitions: dict[str, str]
+    """See `definitions`."""
 
     @property
     def values(self) -> list[Any]:
         """As the file that remembers modules has them."""
-        return [self.digest, self.imports, self.packages, self.strings]
+        return [self.digest, self.imports, self.packages, self.strings, self.definitions]
 
 
-def _read(name: str, path: Path, modified: int) -> _Module:
+def _read(name: str, path: Path) -> _Module:
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    imports, packages, strings = _names(ast.parse(path.read_text(encoding="utf-8")), package)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imports, packages, strings = _names(tree, package)
     names = {string for string in strings if 0 < len(string) < 256 and not {"/", "\n"} & set(string)}
-    return _Module(_content(path, modified), *(tuple(sorted(each)) for each in (imports, packages, names)))
+    tree = _without_documentation(tree)
+    return _Module(
+        _digest_of_tree(tree),
+        tuple(sorted(imports)),
+        tuple(sorted(packages)),
+        tuple(sorted(names)),
+        _definitions(tree),
+    )
+
+
+def _digest_of_tree(tree: ast.Module) -> str:
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 class _Remembered:
@@ -151,15 +165,18 @@ class _Remembered:
         with suppress(OSError, ValueError, TypeError):  # it only saves time, so it may be missing or damaged
             remembered = json.loads(self.FILE.read_text(encoding="utf-8"))
             if remembered["format"] == self._format:
-                for path, (modified, size, digest, *names) in remembered["modules"].items():
-                    self._modules[path] = (modified, size, _Module(digest, *map(tuple, names)))
+                for path, (modified, size, digest, imports, packages, strings, defined) in remembered[
+                    "modules"
+                ].items():
+                    module = _Module(digest, tuple(imports), tuple(packages), tuple(strings), defined)
+                    self._modules[path] = (modified, size, module)
 
     def module(self, name: str, path: Path) -> _Module:
         """A module of the project and its file."""
         status, key = path.stat(), str(path)
         known = self._modules.get(key)
         if known is None or known[:2] != (status.st_mtime_ns, status.st_size):
-            known = (status.st_mtime_ns, status.st_size, _read(name, path, status.st_mtime_ns))
+            known = (status.st_mtime_ns, status.st_size, _read(name, path))
             self._modules[key] = known
             self._new = True
         return known[2]
@@ -230,8 +247,7 @@ def reached_modules(module: str, leave_out: Callable[[str], bool] = is_neutral) 
 def _content(path: Path, modified: int) -> str:
     """SHA-256 of what counts of a file: a Python file's syntax, another file's bytes."""
     if path.suffix == ".py":
-        tree = _without_documentation(ast.parse(path.read_text(encoding="utf-8")))
-        return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+        return _digest_of_tree(_without_documentation(ast.parse(path.read_text(encoding="utf-8"))))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -263,12 +279,11 @@ def definitions(modules: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Of each Python module among those with digests, a digest of each function, class and constant at its top
     level."""
     sources = {name: _source(name) for name in modules if "/" not in name}
-    return {name: _definitions(path, path.stat().st_mtime_ns) for name, path in sources.items() if path is not None}
+    remembered = _remembered()
+    return {name: remembered.module(name, path).definitions for name, path in sources.items() if path is not None}
 
 
-@cache
-def _definitions(path: Path, modified: int) -> dict[str, str]:
-    tree = _without_documentation(ast.parse(path.read_text(encoding="utf-8")))
+def _definitions(tree: ast.Module) -> dict[str, str]:
     texts: dict[str, str] = {}
     for node in tree.body:
         for name in _defined(node):

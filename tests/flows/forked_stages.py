@@ -7,20 +7,18 @@ process of its own: DeepSpeed starts once in one.
 """
 
 import gc
-import importlib
 import json
 import multiprocessing
 import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from flows.fork_server.server import STAGE_MODULES
+from flows.fork_server.server import import_for_stages
 from infra.environment import enter_engine_environment
 
 
 def main() -> None:
-    for module in STAGE_MODULES:  # for the forks
-        importlib.import_module(module)
+    import_for_stages()  # for the forks
     from flows.chain import Chain
     from flows.topology import STAGES
     from infra.store.evaluation_stages import is_evaluation

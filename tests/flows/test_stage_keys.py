@@ -133,6 +133,7 @@ TABLE = {
     "infra/inference/serving.py": NONE,
     "infra/inference/repetition.py": SAMPLES,
     "infra/inference/end_tokens.py": JUDGES | {"import"},
+    "infra/inference/engine_overhead.py": SAMPLES,
     "infra/inference/context.py": SAMPLES | {"import"},
     "infra/inference/isolated.py": {"reward_models", *RL},
     "infra/training/interface.py": TRAINS,

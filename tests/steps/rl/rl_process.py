@@ -7,7 +7,6 @@ a run that nothing disturbed, that of the killed one, and in which phase each ch
 
 import gc
 import hashlib
-import importlib
 import json
 import os
 import select
@@ -21,7 +20,7 @@ from typing import Any
 
 import steps.rl.checkpoint
 import steps.rl.iteration
-from flows.fork_server.server import STAGE_MODULES
+from flows.fork_server.server import import_for_stages
 from infra.configs import EngineConfig, TrainerConfig
 from infra.progress.logs import output, quiet_to
 from infra.training.trainer import Trainer
@@ -116,8 +115,7 @@ def attempt(model: Path, folder: Path, log: Path, kill_after: float | None, kill
 
 def main() -> None:
     """Command line."""
-    for module in STAGE_MODULES:  # for the forks
-        importlib.import_module(module)
+    import_for_stages()  # for the forks
     gc.freeze()
     model, folder, rng, kills = Path(sys.argv[1]), Path(sys.argv[2]), Random(sys.argv[3]), int(sys.argv[4])
     _, undisturbed = attempt(model, folder / "undisturbed", folder / "log", None, None)
