@@ -32,6 +32,8 @@ class TrainerMemory:
     """What DeepSpeed gathers and reduces in."""
     activations: float
     logits: float
+    tower: float = 0.0
+    """What the vision tower keeps of a micro-batch's images."""
 
     @property
     def total(self) -> float:
@@ -61,13 +63,19 @@ def activation_bytes(shape: ModelShape, numbers: int) -> float:
     return norms + attention + 4 * numbers * shape.intermediate
 
 
-def trainer_memory(shape: ModelShape, trainer: TrainerConfig, rows: int, length: int) -> TrainerMemory:
-    """What a rank holds with micro-batches of `rows` rows of `length` tokens."""
+def trainer_memory(
+    shape: ModelShape, trainer: TrainerConfig, rows: int, length: int, image_tokens: float = 0.0
+) -> TrainerMemory:
+    """What a rank holds with micro-batches of `rows` rows of `length` tokens, `image_tokens` of which are images'."""
     numbers, stage, ranks = width(trainer.dtype), trainer.zero_stage, trainer.ranks
     # Ranks that share rows have a part of the tokens each.
-    count, tokens = shape.parameters, rows * math.ceil(length / trainer.sequence_parallel)
+    count, trained, tokens = (
+        shape.parameters,
+        shape.trained(trainer.freeze),
+        rows * math.ceil(length / trainer.sequence_parallel),
+    )
     plain = stage == 0 and numbers == 4
-    shared = count / (ranks if stage >= 1 else 1)
+    shared = trained / (ranks if stage >= 1 else 1)
     # Averages, float32 weights, and in bfloat16 also float32 gradients for the step.
     optimizer = shared * (8 if plain else 12 if numbers == 4 else 16)
     layer = activation_bytes(shape, numbers) * tokens
@@ -80,12 +88,17 @@ def trainer_memory(shape: ModelShape, trainer: TrainerConfig, rows: int, length:
     at_once = min(tokens, trainer.logit_chunk_tokens or tokens)
     return TrainerMemory(
         weights=numbers * count / (ranks if stage == 3 else 1),
-        gradients=numbers * count / (ranks if stage >= 2 else 1),
+        gradients=numbers * trained / (ranks if stage >= 2 else 1),
         optimizer=optimizer,
         buffers=numbers * _buffered(count, stage, ranks),
         activations=saved,
         # The forward pass holds logits, their float32 copy or log-softmax; the backward pass log-softmax and gradients.
         logits=12.0 * at_once * shape.vocabulary,
+        tower=0.0
+        if shape.vision is None
+        else shape.vision.training_bytes(
+            numbers, image_tokens, trainer.gradient_checkpointing, trainer.freeze != "vision"
+        ),
     )
 
 
@@ -103,7 +116,7 @@ class EngineMemory:
 
     weights: float
     workspace: float
-    """Activations of the largest forward pass, and the sampler's logits."""
+    """Activations of the largest forward pass, the sampler's logits, and the features of images."""
     graphs: float
     """CUDA graphs."""
     kv_cache: float
@@ -128,6 +141,10 @@ def engine_memory(shape: ModelShape, engine: EngineConfig, device: Device) -> En
     weights = numbers * shape.parameters / parallel
     batched = engine.batched_tokens()
     workspace = batched * numbers * (3 * shape.intermediate / parallel + 4 * shape.hidden)
+    if (tower := shape.vision) is not None:
+        # Images of as many tokens go through the tower in one pass, and their features are kept for the next ones.
+        wide = batched * tower.patches * numbers * (3 * tower.intermediate / parallel + 4 * tower.hidden)
+        workspace = max(workspace, wide) + batched * numbers * shape.hidden
     # Logits of each sequence in float32, their log-softmax, and one more copy while sampling.
     workspace += 12.0 * engine.max_sequences * shape.vocabulary
     graphs = 0.0 if device.is_cpu else 2.0**30

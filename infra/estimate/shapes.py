@@ -5,17 +5,22 @@ recipes name are known besides, so that they can be estimated before anything is
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
+from infra.configs import Frozen
 from infra.errors import LonghaulError
+from infra.estimate.vision import VisionShape, vision_from_config
 
-_FAMILIES = ("qwen2", "qwen3", "llama", "mistral")
+_FAMILIES = ("qwen2", "qwen3", "llama", "mistral", "qwen2_5_vl", "qwen2_5_vl_text")
 """Model types whose layers are attention with grouped keys and a gated MLP, as the formulas assume."""
+
+_SEES = "qwen2_5_vl"
+"""The model type whose vision tower the formulas are of."""
 
 
 class ShapeUnknown(LonghaulError, ValueError):
@@ -39,6 +44,8 @@ class ModelShape:
     """Whether queries, keys and values have a bias, as Qwen2's have."""
     head_norms: bool = False
     """Whether queries and keys are normalised per head, as Qwen3's are."""
+    vision: VisionShape | None = None
+    """The vision tower of a model that reads images."""
 
     @property
     def query(self) -> int:
@@ -58,6 +65,11 @@ class ModelShape:
     @property
     def parameters(self) -> int:
         """All weights; tied ones count once."""
+        return self.language + (self.vision.parameters if self.vision else 0)
+
+    @property
+    def language(self) -> int:
+        """Weights of the language model."""
         small = 2 * self.hidden
         small += self.query + 2 * self.key_value if self.bias else 0
         small += 2 * self.head_size if self.head_norms else 0
@@ -69,6 +81,11 @@ class ModelShape:
         """Weights that each token is multiplied with: all matrices and the output embedding, not the input's rows."""
         return self.layers * self.layer_matrices + self.vocabulary * self.hidden
 
+    def trained(self, freeze: Frozen) -> int:
+        """Weights that are trained where a part is frozen."""
+        frozen = {"none": 0, "language": self.language, "vision": self.parameters - self.language}
+        return self.parameters - frozen[freeze]
+
     def kv_bytes(self, width: int, tensor_parallel: int = 1) -> float:
         """Bytes of KV cache per token on each of an engine's GPUs. A GPU holds at least one whole head."""
         return 2 * self.layers * self.head_size * max(1.0, self.kv_heads / tensor_parallel) * width
@@ -78,12 +95,18 @@ class ModelShape:
         return 2 * self.multiplied + 4 * self.layers * self.query * context
 
 
+_SEVEN_B = ModelShape(3584, 28, 28, 4, 128, 18944, 152064, tied=False, bias=True)
+
 KNOWN = {
     "Qwen/Qwen2.5-0.5B": ModelShape(896, 24, 14, 2, 64, 4864, 151936, tied=True, bias=True),
     "Qwen/Qwen2.5-1.5B": ModelShape(1536, 28, 12, 2, 128, 8960, 151936, tied=True, bias=True),
-    "Qwen/Qwen2.5-7B": ModelShape(3584, 28, 28, 4, 128, 18944, 152064, tied=False, bias=True),
+    "Qwen/Qwen2.5-7B": _SEVEN_B,
+    "Qwen/Qwen2.5-VL-7B-Instruct": replace(
+        _SEVEN_B, vision=VisionShape(1280, 32, 16, 3420, patch=14, merge=2, window=112, whole=4, out=3584)
+    ),
 }
-"""From the config.json of each repository on the hub (Qwen2.5 technical report, arXiv 2412.15115, table 1)."""
+"""From the config.json of each repository on the hub (Qwen2.5 technical report, arXiv 2412.15115, table 1; Qwen2.5-VL
+technical report, arXiv 2502.13923, table 1, whose width of the tower's MLP, 3456, is 3420 in the weights)."""
 
 
 def shape_of(checkpoint: str, revision: str | None = None) -> ModelShape:
@@ -113,7 +136,16 @@ def _from_file(path: Path) -> ModelShape:
         raise ShapeUnknown(f"{path} cannot be read: {error}") from error
     if not isinstance(raw, dict):
         raise ShapeUnknown(f"{path} holds no object")
-    return from_config(raw.get("text_config") or raw, str(path))
+    text = raw.get("text_config") or raw
+    shape = from_config({"tie_word_embeddings": raw.get("tie_word_embeddings", False), **text}, str(path))
+    if raw.get("model_type") != _SEES:
+        return shape
+    try:
+        return replace(shape, vision=vision_from_config(raw["vision_config"], shape.hidden))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ShapeUnknown(
+            f"{path}: {type(error).__name__}: {error}; expected vision_config as Qwen2.5-VL has it"
+        ) from error
 
 
 def from_config(config: dict[str, Any], where: str) -> ModelShape:
@@ -132,7 +164,7 @@ def from_config(config: dict[str, Any], where: str) -> ModelShape:
             intermediate=int(config["intermediate_size"]),
             vocabulary=int(config["vocab_size"]),
             tied=bool(config.get("tie_word_embeddings", False)),
-            bias=family == "qwen2" or bool(config.get("attention_bias", False)),
+            bias=family in ("qwen2", "qwen2_5_vl", "qwen2_5_vl_text") or bool(config.get("attention_bias", False)),
             head_norms=family == "qwen3",
         )
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:

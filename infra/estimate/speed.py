@@ -39,9 +39,11 @@ def training_time(
     example: float,
     reference: bool = False,
     nodes: int = 1,
+    image_tokens: float = 0.0,
+    image: float = 0.0,
 ) -> TrainingTime:
     """Optimizer steps of `tokens` tokens each, in rows of `length` tokens that hold examples of `example` tokens; with
-    `reference` one more forward pass.
+    `reference` one more forward pass. `image_tokens` of the tokens are images', of `image` tokens each.
 
     A backward pass costs two forward passes, and checkpointing repeats the forward pass. Ranks compute in rounds of one
     micro-batch each, or of one for those that share rows. Collectives are not overlapped: ZeRO 3 gathers weights twice
@@ -58,7 +60,12 @@ def training_time(
     # A token attends to what stands before it in its example: half of that, on average.
     forward = tokens / batches / shared * shape.forward_flops(min(example, length, tokens) / 2)
     passes = (4 if trainer.gradient_checkpointing else 3) + (1 if reference else 0)
-    compute = rounds * passes * forward / (device.flops * device.compute_share)
+    compute = rounds * passes * forward
+    if shape.vision is not None and image_tokens:
+        # A frozen tower has no backward pass, and nothing to repeat for it.
+        seen = passes if trainer.freeze != "vision" else 1 + reference
+        compute += rounds * seen * image_tokens / batches * shape.vision.forward_flops(image)
+    compute /= device.flops * device.compute_share
     size = width(trainer.dtype) * shape.parameters * (trainer.ranks - 1) / trainer.ranks
     moved = {0: 2 * size, 1: 2 * size, 2: rounds * size + size, 3: 3 * rounds * size}[trainer.zero_stage]
     # Ulysses: queries, keys and values go to the ranks that share the row, and come back as one output.
@@ -91,6 +98,8 @@ def decoding_time(
     context: float,
     mean: float,
     longest: float,
+    image_tokens: float = 0.0,
+    image: float = 0.0,
 ) -> DecodingTime:
     """Responses of `mean` tokens on average, the longest of `longest`, spread over the engine's workers.
 
@@ -98,6 +107,8 @@ def decoding_time(
         capacity: tokens in one engine's KV cache.
         prefilled: tokens that have to be read before, in all; what shares a prefix counts once.
         context: tokens before a response, on average.
+        image_tokens: of the tokens to be read those that the tower makes, in all; an image counts once.
+        image: tokens of one image.
 
     With S sequences at once, R requests take R·mean/S + (longest − mean) steps: all of them at once as many as the
     longest is long. A step reads the weights once, and each sequence's KV cache; it multiplies, and the host has its
@@ -117,5 +128,7 @@ def decoding_time(
         shape.kv_bytes(numbers, parallel) * half / read + shape.forward_flops(half) / flops + device.sequence_seconds
     )
     prefill = prefilled / engine.workers * shape.forward_flops(context / 2) / flops
+    if shape.vision is not None:
+        prefill += image_tokens / engine.workers * shape.vision.forward_flops(image) / flops
     seconds = steps * per_step + each * mean * per_token + prefill
     return DecodingTime(seconds, prefill, at_once, each * mean / steps / at_once)

@@ -110,8 +110,8 @@ class Estimate:
                 "engine": asdict(self.engine) | {"capacity_tokens": self.engine.capacity, "sequences": self.at_once},
             },
             "figures": {
-                name: {"value": value, "source": self.figures.sources[name]}
-                for name, value in asdict(self.figures.values).items()
+                name: {"value": getattr(self.figures.values, name), "source": source}
+                for name, source in self.figures.sources.items()
             },
         }
 
@@ -135,14 +135,15 @@ def estimate(
     """
     on = device(gpu)
     shape = shape_of(recipe.import_checkpoint.checkpoint, recipe.import_checkpoint.revision)
-    figures = known_figures(recipe, overrides or {})
+    figures = known_figures(recipe, overrides or {}, shape.vision)
     work = Workload(recipe, figures.values).stages()
     placed = placement(recipe, on, gpus)
     engine = engine_memory(shape, recipe.engine, on)
     sized = [(training, _memory(recipe, shape, training)) for stage in work for training in stage.trainings]
     largest, trainer = max(sized, key=lambda one: one[1].total)
     steps = phases(placed, on, trainer, engine)
-    stages = tuple(_stage(recipe, shape, on, engine, trainer, placed, one) for one in work)
+    image = figures.values.image_tokens
+    stages = tuple(_stage(recipe, shape, on, engine, trainer, placed, one, image) for one in work)
     (rl,) = [one for one in work if one.stage == "rl"]
     retained = sum(len(each.retained_iterations) for each in (recipe.rl, recipe.long2short.rl))
     return Estimate(
@@ -156,7 +157,7 @@ def estimate(
         largest=largest,
         trainer=trainer,
         engine=engine,
-        at_once=_decoded(recipe, shape, on, engine, rl)[0].sequences,
+        at_once=_decoded(recipe, shape, on, engine, rl, image)[0].sequences,
         phases=steps,
         problems=tuple(problems(recipe, shape, figures.values, placed, on, steps, largest, trainer, engine)),
         retained=retained,
@@ -166,11 +167,11 @@ def estimate(
 
 def _memory(recipe: Recipe, shape: ModelShape, training: Training) -> TrainerMemory:
     rows = max(2 if training.pair else 1, recipe.trainer.micro_batch_tokens // training.length)
-    return trainer_memory(shape, recipe.trainer, rows, training.length)
+    return trainer_memory(shape, recipe.trainer, rows, training.length, rows * training.length * training.images)
 
 
 def _decoded(
-    recipe: Recipe, shape: ModelShape, on: Device, engine: EngineMemory, work: StageWork
+    recipe: Recipe, shape: ModelShape, on: Device, engine: EngineMemory, work: StageWork, image: float
 ) -> list[DecodingTime]:
     return [
         decoding_time(
@@ -183,6 +184,8 @@ def _decoded(
             one.context,
             one.mean,
             one.longest,
+            one.image_tokens,
+            image,
         )
         for one in work.generations
     ]
@@ -196,12 +199,25 @@ def _stage(
     trainer: TrainerMemory,
     placed: Placement,
     work: StageWork,
+    image: float,
 ) -> StageEstimate:
-    decoded = _decoded(recipe, shape, on, engine, work)
+    decoded = _decoded(recipe, shape, on, engine, work, image)
     seconds = [one.seconds * times.times for one, times in zip(decoded, work.generations, strict=True)]
     nodes = placed.trainer_nodes
     busy = [
-        training_time(shape, recipe.trainer, on, one.steps, one.tokens, one.length, one.example, one.reference, nodes)
+        training_time(
+            shape,
+            recipe.trainer,
+            on,
+            one.steps,
+            one.tokens,
+            one.length,
+            one.example,
+            one.reference,
+            nodes,
+            one.tokens * one.images,
+            image,
+        )
         for one in work.trainings
     ]
     trained, generating = sum(one.seconds for one in busy), sum(seconds)

@@ -23,6 +23,8 @@ class Generation:
     mean: float
     longest: float
     times: int = 1
+    image_tokens: float = 0.0
+    """Of what is read before, the tokens of images, in all; features of an image are computed once."""
 
     @property
     def tokens(self) -> float:
@@ -47,6 +49,8 @@ class Training:
     """Whether two rows go through one pass at least, as DPO's do."""
     reference: bool = False
     """Whether a forward pass goes before."""
+    images: float = 0.0
+    """Share of the tokens that are images'. One that stands in several examples is counted with each."""
 
     @property
     def all_tokens(self) -> float:
@@ -81,6 +85,9 @@ class Workload:
     def __init__(self, recipe: Recipe, figures: Figures) -> None:
         self.recipe = recipe
         self.figures = figures
+        self._images = figures.image_share * figures.image_tokens
+        """Tokens of images in a prompt, on average over all prompts."""
+        self._prompt = figures.prompt_tokens + self._images
 
     def stages(self) -> list[StageWork]:
         """One for each stage that has an engine or a trainer."""
@@ -105,8 +112,8 @@ class Workload:
         return longest * self.figures.response_share
 
     def _sampled(self, problems: float, samples: int, mean: float, longest: float) -> Generation:
-        prompt = self.figures.prompt_tokens
-        return Generation(problems * samples, problems * prompt, prompt, mean, longest)
+        prompt, images = self._prompt, problems * self._images
+        return Generation(problems * samples, problems * prompt, prompt, mean, longest, image_tokens=images)
 
     def _evaluations(self, stage: str, kind: str) -> tuple[Generation, ...]:
         """Of a stage's model: on the held-out problems, and on tasks in long texts, whose prompts fill their length."""
@@ -123,11 +130,11 @@ class Workload:
 
     def _phase(self, key: str, phase: PhaseConfig, examples: float, response: float) -> Training:
         """Whole examples fill a step to within half of one's length."""
-        tokens = min(phase.sequence_length, self.figures.prompt_tokens + response)
+        tokens = min(phase.sequence_length, self._prompt + response)
         filled = max(tokens, phase.tokens_per_step - tokens / 2)
         steps = max(1, round(phase.epochs * examples * tokens / filled)) if examples else 0
         per_step = phase.epochs * examples * tokens / steps if steps else 0.0
-        return Training(key, steps, per_step, phase.sequence_length, tokens)
+        return Training(key, steps, per_step, phase.sequence_length, tokens, images=min(1.0, self._images / tokens))
 
     def _import(self) -> StageWork:
         return StageWork("import", self._evaluations("import", "base"))
@@ -157,7 +164,12 @@ class Workload:
         longest = config.max_response_tokens
         answers = self._sampled(problems, config.samples, self._mean("short", longest), longest)
         guesses = self._sampled(problems, config.guesses, config.max_guess_tokens, config.max_guess_tokens)
-        return StageWork("curation", (answers, guesses))
+        seen = problems * self.figures.image_share
+        if not seen:
+            return StageWork("curation", (answers, guesses))
+        mean, prompt = self._mean("short", longest), self.figures.prompt_tokens
+        blind = Generation(seen * config.guesses, seen * prompt, prompt, mean, longest)
+        return StageWork("curation", (answers, guesses, blind))
 
     def _long_cot_paths(self, config: LongCotPathsConfig) -> StageWork:
         problems, longest = self._problems(config.problems), config.max_response_tokens
@@ -178,7 +190,7 @@ class Workload:
         longest = config.max_response_tokens
         labelled = problems * (config.rewritten + config.samples)
         spot = labelled * config.spot_check
-        judged = self.figures.prompt_tokens + config.max_answer_tokens
+        judged = self._prompt + config.max_answer_tokens
         reasons = config.cot.max_response_tokens / 2
         return StageWork(
             "reward_models",
@@ -194,7 +206,7 @@ class Workload:
         )
 
     def _rl(self, stage: str, config: RlConfig) -> StageWork:
-        figures, prompt = self.figures, self.figures.prompt_tokens
+        figures, prompt = self.figures, self._prompt
         rolled = simulate(
             config, self._mean("long", config.max_response_tokens), figures.length_spread, self.recipe.seed
         )
@@ -207,6 +219,8 @@ class Workload:
             rolled.tokens / requests,
             rolled.longest,
             config.iterations,
+            # New weights empty the cache of features: images of groups that continue are computed again, once each.
+            image_tokens=config.in_flight * self._images,
         )
         trained = figures.signal_share * (rolled.done * config.responses * prompt + rolled.trained_tokens)
         training = Training(
@@ -216,6 +230,7 @@ class Workload:
             config.sequence_length,
             prompt + self._mean("long", config.max_response_tokens),
             reference=True,
+            images=self._images / (prompt + self._mean("long", config.max_response_tokens)),
         )
         generations = (generation, *self._evaluations(stage, "long"))
         return StageWork(stage, generations, (training,), turns=config.iterations + 1)
@@ -234,7 +249,7 @@ class Workload:
         longest, problems = config.responses.max_response_tokens, self._problems(config.responses.problems)
         mean = self._mean("long", longest)
         # A pair of each problem: a right response half as long as the mean, and a longer one.
-        pair = 2 * self.figures.prompt_tokens + 1.5 * mean
+        pair = 2 * self._prompt + 1.5 * mean
         steps = max(1, math.ceil(problems / config.pairs_per_step))
         training = Training(
             "long2short.dpo",
@@ -244,6 +259,8 @@ class Workload:
             pair / 2,
             pair=True,
             reference=True,
+            # Both of a pair have the same images, in the same pass.
+            images=self._images / pair,
         )
         responses = self._sampled(problems, config.responses.samples, mean, longest)
         stage = "long2short/dpo"
