@@ -22,6 +22,9 @@ _FAMILIES = ("qwen2", "qwen3", "llama", "mistral", "qwen2_5_vl", "qwen2_5_vl_tex
 _SEES = "qwen2_5_vl"
 """The model type whose vision tower the formulas are of."""
 
+_SEE_OTHERWISE = ("qwen3_vl", "idefics3")
+"""Model types that are imported with towers of another form."""
+
 
 class ShapeUnknown(LonghaulError, ValueError):
     """A model's shape cannot be had; the message says why, and the way out."""
@@ -136,6 +139,10 @@ def _from_file(path: Path) -> ModelShape:
         raise ShapeUnknown(f"{path} cannot be read: {error}") from error
     if not isinstance(raw, dict):
         raise ShapeUnknown(f"{path} holds no object")
+    if raw.get("model_type") in _SEE_OTHERWISE:
+        raise ShapeUnknown(
+            f"{path}: model_type is {raw['model_type']!r}, and of vision towers the formulas hold for {_SEES}'s alone"
+        )
     text = raw.get("text_config") or raw
     shape = from_config({"tie_word_embeddings": raw.get("tie_word_embeddings", False), **text}, str(path))
     if raw.get("model_type") != _SEES:

@@ -54,6 +54,9 @@ def test_weights_are_counted_as_the_model_has_them(tmp_path: Path) -> None:
     config_file.write_text(json.dumps(raw))
     with pytest.raises(ShapeUnknown, match="vision_config as Qwen2"):
         shape_of(str(tmp_path))
+    config_file.write_text(json.dumps(raw | {"model_type": "idefics3"}))
+    with pytest.raises(ShapeUnknown, match="of vision towers the formulas hold for qwen2_5_vl's alone"):
+        shape_of(str(tmp_path))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
