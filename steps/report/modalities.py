@@ -1,44 +1,19 @@
-"""Accuracy and length by modality, and the consistency gap: what is lost by reading the same problem from an image."""
+"""The consistency gap as a figure: what is lost by reading the same problem from an image."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from matplotlib.ticker import FuncFormatter
 
-from infra.store.evaluation import DomainResult, TwinResult
 from infra.store.records import StageRecord
 from infra.text import visible
 from steps.report.canvas import COLOURS, INK, Figure, percent, small_canvas, svg_of
+from steps.report.table import modality_rows
 
 _WIDTH, _ROW = 420, 26
 _LEFT = 130
 """Pixels that stages' names have."""
 _NAME = 22
 """Characters of a stage's name."""
-
-
-@dataclass(frozen=True)
-class ModalityRow:
-    """An evaluated model on problems of text and of images."""
-
-    stage: str
-    text: DomainResult | None
-    image: DomainResult | None
-    twins: TwinResult | None
-
-
-def modality_rows(evaluations: Mapping[str, StageRecord]) -> list[ModalityRow]:
-    """Of each model that was evaluated on images, from the records that hold the evaluations, by stage."""
-    return [
-        ModalityRow(
-            stage,
-            record.evaluation.modalities.get("text"),
-            record.evaluation.modalities.get("image"),
-            record.evaluation.twins,
-        )
-        for stage, record in evaluations.items()
-        if record.evaluation is not None and record.evaluation.modalities
-    ]
 
 
 def gap_figure(evaluations: Mapping[str, StageRecord]) -> Figure | None:

@@ -19,8 +19,8 @@ from infra.store.records import StageRecord
 from infra.text import for_display
 from steps.report import context_figures, figures
 from steps.report.benchmarks import benchmark_rows
-from steps.report.modalities import gap_figure, modality_rows
-from steps.report.table import by_stage, report_rows, reward_model_rows
+from steps.report.modalities import gap_figure
+from steps.report.table import by_stage, evaluated_models, modality_rows, report_rows, reward_model_rows
 
 if TYPE_CHECKING:
     from infra.store.stored_images import StoredImages
@@ -36,11 +36,7 @@ def render_report(name: str, records: Sequence[StageRecord], images: "StoredImag
     """
     stages = by_stage(records)
     pictures = Pictures(images.thumbnail if images else None)
-    evaluations = {
-        stage: evaluation
-        for stage, record in stages.items()
-        if "model" in record.outputs and (evaluation := evaluation_record(records, stage)) is not None
-    }
+    evaluations = evaluated_models(records)
     return (
         environment()
         .get_template("page.html.j2")

@@ -3,9 +3,11 @@
 Invariant: a figure that no record holds is None; nothing is filled in from elsewhere.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from infra.store.evaluation import DomainResult, TwinResult
 from infra.store.evaluation_stages import evaluation_figures, evaluation_record
 from infra.store.records import StageRecord
 
@@ -98,3 +100,47 @@ def reward_model_rows(records: Sequence[StageRecord]) -> list[dict[str, Any]]:
         for name, label in REWARD_MODELS.items()
         if record and name in checks
     ]
+
+
+@dataclass(frozen=True)
+class ModalityRow:
+    """An evaluated model on problems of text and of images."""
+
+    stage: str
+    text: DomainResult | None
+    image: DomainResult | None
+    twins: TwinResult | None
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON, with the gap."""
+        results = {
+            name: one.model_dump() if one else None for name, one in (("text", self.text), ("image", self.image))
+        }
+        twins = self.twins.model_dump() | {"gap": self.twins.gap} if self.twins else None
+        return {"stage": self.stage, **results, "twins": twins}
+
+
+def modality_rows(evaluations: Mapping[str, StageRecord]) -> list[ModalityRow]:
+    """Of each model that was evaluated on images, from the records that hold the evaluations, by stage."""
+    return [
+        ModalityRow(
+            stage,
+            record.evaluation.modalities.get("text"),
+            record.evaluation.modalities.get("image"),
+            record.evaluation.twins,
+        )
+        for stage, record in evaluations.items()
+        if record.evaluation is not None and record.evaluation.modalities
+    ]
+
+
+def evaluated_models(records: Sequence[StageRecord]) -> dict[str, StageRecord]:
+    """The records that hold the evaluations of models, by the stages that made these, in the chain's order.
+
+    Raises ValueError if a stage has two records.
+    """
+    return {
+        stage: evaluation
+        for stage, record in by_stage(records).items()
+        if "model" in record.outputs and (evaluation := evaluation_record(records, stage)) is not None
+    }

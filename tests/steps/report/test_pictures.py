@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser
 
+from flows.cli.report import print_report
 from infra.images import pixel_digest, store_image, stored_address
 from infra.lineage.figures import figures_of, modality_figures
 from infra.pictures import MAX_BYTES, MAX_OF_PROMPT, Pictures
+from infra.store import records
 from infra.store.open import open_store
 from infra.store.records import StageRecord
 from infra.store.stored_images import SIDE, StoredImages
@@ -109,6 +112,18 @@ def test_modalities_and_gap_are_figures_of_the_record(seeing: Run) -> None:
     values = figures_of(rl)
     assert {name: values[name] for name in expected} == expected
     assert modality_figures(record("rl").evaluation) == modality_figures(None) == {}
+
+
+def test_the_command_prints_them_where_there_are_some(seeing: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    store, run = seeing.images.store, seeing.records[0].run
+    for each in seeing.records:
+        records.write(store, f"stage-runs/{run}", each)
+    print_report(store.backend.address, run, as_json=True)
+    printed = {each["stage"]: each for each in json.loads(capsys.readouterr().out)["modalities"]}
+    assert printed["rl"]["image"]["accuracy"] == 0.625 and printed["vanilla_sft"]["twins"]["gap"] == 0.375
+    print_report(store.backend.address, run, as_json=False)
+    (line,) = [each for each in capsys.readouterr().out.splitlines() if "+12.5" in each]
+    assert line.split() == ["rl", "75.0%", "40.5", "62.5%", "40.5", "75.0%", "62.5%", "+12.5"]
 
 
 def test_rl_has_curves_by_modality_where_iterations_report_them() -> None:
