@@ -46,6 +46,7 @@ from flows.fork_server.start import ENGINES
 from flows.guard import PR_SET_PDEATHSIG, call_kernel, guard_fork, step_of
 
 FLOW_MODULES = (
+    "wandb.sdk.launch",  # first: it looks through all modules that are there, again and again
     "metaflow.task",
     "flows.cards",
     "flows.chain",
@@ -54,7 +55,6 @@ FLOW_MODULES = (
     "flows.stage_step",
     "steps.gates.inputs",
     "steps.report.page",
-    "wandb.sdk.launch",
 )
 """What every step imports."""
 STAGE_MODULES = (
