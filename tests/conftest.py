@@ -70,12 +70,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def signals_as_found() -> Iterator[None]:
-    """A handler that a test leaves behind fails that test, and not a later one that is interrupted in vain."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+def interruptible() -> Iterator[None]:
+    """A test that leaves SIGINT handled otherwise fails itself, and not a later one that is interrupted in vain."""
+    before = signal.getsignal(signal.SIGINT)
     yield
-    left = {number.name for number, handler in before.items() if signal.getsignal(number) != handler}
-    assert not left, f"{', '.join(sorted(left))}: still handled by what the test started"
+    assert signal.getsignal(signal.SIGINT) == before, "SIGINT is still handled by what the test started"
 
 
 @pytest.fixture(scope="session")
