@@ -177,7 +177,7 @@ class Chain:
     def reusable(self, stage: str, parts: KeyParts, read: bool = True) -> CachedStage:
         """What may be reused for a stage: what has its key, or what the run has that was named to be reused.
 
-        Raises StageMissing where that run has no such stage.
+        Raises StageMissing where that run has no such stage, and a selected one needs it.
         """
         if self.selection.reuse is None or stage in self.selected:
             return self.runner.find_reusable(parts, read)
@@ -188,7 +188,7 @@ class Chain:
         ]
         if finished:
             return CachedStage(finished[-1], [])
-        if evaluated_stage(stage) is not None:
+        if stage not in self.needed or evaluated_stage(stage) is not None:
             return CachedStage(None, [])
         raise StageMissing(f"run {self.selection.reuse} has no finished stage {stage!r} to use")
 

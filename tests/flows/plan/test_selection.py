@@ -9,6 +9,7 @@ import flows.chain
 from flows.chain import StageMissing
 from flows.models import run_records
 from flows.selection import Selection, SelectionRefused
+from flows.topology import enabled_stages
 from infra.errors import LonghaulError
 from infra.store import records
 from infra.store.records import Failure
@@ -30,6 +31,20 @@ def test_another_runs_outputs_stand_in_whatever_their_keys(store: Path) -> None:
     assert planned["rl"].action == "reuse", "its inputs are those of run-1, and so is its key"
     with pytest.raises(StageMissing, match="run no-such-run has no finished stage 'data'"):
         plan(chain(store, only="rl", reuse="no-such-run"))
+
+
+def test_a_run_that_went_as_far_as_is_needed_can_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flows.chain, "HOME", tmp_path / "home")
+    made = chain(tmp_path / "store")
+    stages = list(enabled_stages(made.recipe))
+    finish(made, tmp_path / "made", stages=stages[: stages.index("long_cot_sft") + 1])
+    for selection in ({"only": "rl"}, {"start": "rl", "until": "rl"}, {"selectors": ("rl",)}):
+        planned = plan(chain(tmp_path / "store", "seed=1", reuse="run-1", **selection))
+        assert runs(planned) == ["rl", "evaluate/rl"]
+        assert planned["long_cot_sft"].reason == "taken from run run-1 as requested, with another key"
+        assert {planned[stage].action for stage in SHORT} == {"skip"}
+    with pytest.raises(StageMissing, match="run run-1 has no finished stage 'rl'"):
+        plan(chain(tmp_path / "store", "seed=1", reuse="run-1", only="long2short/dpo"))
 
 
 def test_a_teacher_is_not_asked_again_where_its_run_is_named_for_reuse(
