@@ -2,7 +2,7 @@
 one's own, SFT and DPO too.
 
     longhaul run --config configs/nano.yaml && python -m benchmarks.against_trl
-    make smollm2 && python -m scripts.smollm2 problems .longhaul/smollm2
+    make smollm2 && python -m scripts.smollm2 problems SVAMP.json .longhaul/smollm2
     python -m benchmarks.against_trl --model .venv/smollm2/checkpoint --data .longhaul/smollm2/train.jsonl
 
 Start-up and the first iterations (`--warm-up`) are not counted on either side. TRL is installed from
@@ -35,11 +35,11 @@ Different:
   rows only; Longhaul's are packed.
 
 With --model, the figures are `speedup_sft` and `speedup_dpo` (goals: at least 1.2), and `speedup_rl` (at least 2), on
-problems in GSM8K's form. SFT learns their solutions; DPO prefers each to another problem's. Their tokens are those of
-the rows, prompts included, which both sides must count alike. Both get the same rows, those of a TRL step in order of
-length, so that it pads little. TRL computes DPO's reference in each step, Longhaul before the steps: both are timed. RL
-is as in the uniform case, but responses end where the model ends them. One step or iteration of each side is not
-counted. TRL gets passes of 4 rows (SFT), 2 pairs (DPO) and 8 sequences (RL).
+problems in Longhaul's own form. SFT learns their solutions; DPO prefers each to another problem's. Their tokens are
+those of the rows, prompts included, which both sides must count alike. Both get the same rows, those of a TRL step in
+order of length, so that it pads little. TRL computes DPO's reference in each step, Longhaul before the steps: both are
+timed. RL is as in the uniform case, but responses end where the model ends them. One step or iteration of each side is
+not counted. TRL gets passes of 4 rows (SFT), 2 pairs (DPO) and 8 sequences (RL).
 
 `processor_speedup_…` is the same by the processor time of each side's process, verifiers apart, instead of by the
 clock: where other programs use the cores, the clock says little.
@@ -136,7 +136,7 @@ def cases_of(start: NanoStart, iterations: int, warm_up: int, scratch: Path) -> 
 
 def real_model_cases(model: Path, data: Path, sizes: argparse.Namespace, scratch: Path) -> dict[str, dict[str, Any]]:
     """The settings of SFT, DPO and RL on a model, for both sides. Ends the process where there are too few problems."""
-    problems = _fitting(problems_of(data, "gsm8k"), model)
+    problems = _fitting(problems_of(data, "longhaul"), model)
     rows = [(example.prompt, example.response) for example in solved_examples(problems)]
     supervised = [
         SupervisedRow(str(prompt), str(response), str(rows[place - 1][1]))
@@ -224,7 +224,7 @@ def main() -> None:
     parser.add_argument("--store", default=".longhaul/store")
     parser.add_argument("--trl", type=Path, default=Path(".longhaul/trl-env"), help="TRL's environment.")
     parser.add_argument("--model", type=Path, help="A checkpoint's folder: SFT, DPO and RL on it, not the nano run's.")
-    parser.add_argument("--data", type=Path, help="With --model: problems in GSM8K's form, with solutions.")
+    parser.add_argument("--data", type=Path, help="With --model: problems in Longhaul's own form, with solutions.")
     parser.add_argument("--case", choices=("heavy_tailed", "uniform", *METHODS), action="append", help="Default: all.")
     parser.add_argument("--iterations", type=int, help="Iterations counted, of each run; default: 3, with --model 2.")
     parser.add_argument("--steps", type=int, default=4, help="Steps of SFT and DPO counted, of each run.")

@@ -1,6 +1,6 @@
 """What a checkpoint of one's own takes before anything trains: seconds and peak memory of import and its evaluation.
 
-    make smollm2 && python -m scripts.smollm2 problems .longhaul/smollm2
+    make smollm2 && python -m scripts.smollm2 problems SVAMP.json .longhaul/smollm2
     python -m benchmarks.first_stages --config configs/smollm2-135m.yaml
 
 Runs the recipe until `evaluate/import` in a home of its own, so that nothing is reused. The last line is JSON: of each

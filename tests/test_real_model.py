@@ -10,11 +10,9 @@ from typing import Any
 import pytest
 
 from infra.store.source import Source
-from scripts.smollm2 import HELD_OUT_EVERY, write_problems
 from steps.chat import Chat
 from steps.configs.import_checkpoint import ImportConfig
 from steps.import_checkpoint import import_checkpoint
-from steps.source_rows import problems_of
 from tests.processes import own_environment
 
 ROOT = Path(__file__).parent.parent
@@ -52,25 +50,3 @@ def test_engine_and_trainer_agree_on_it_before_and_after_training(dtype: str, sm
     assert result["losses"][-1] < 0.5 * result["losses"][0], result
     if dtype == "float32":  # three steps are enough: the model boxes what it never boxed before, and ends by itself
         assert "\\boxed{" in result["written"] and result["ended"] == "stop", result
-
-
-def test_short_problems_of_one_calculation_are_chosen_in_their_own_form_and_some_are_held_out(tmp_path: Path) -> None:
-    rows = [
-        {"question": f"1 + {number}?", "answer": f"1 + {number} = <<1+{number}={1 + number}>>{1 + number}\n#### 2"}
-        for number in range(HELD_OUT_EVERY + 1)
-    ]
-    others = [
-        {"question": "1 + 1 + 1?", "answer": "1 + 1 = <<1+1=2>>2. 2 + 1 = <<2+1=3>>3\n#### 3"},
-        {"question": "Nothing?", "answer": "Nothing.\n#### 0"},
-        {"question": "Long? " * 60, "answer": "1 + 1 = <<1+1=2>>2\n#### 2"},
-    ]
-    for split, some in (("train", [*others, *rows]), ("test", [{**rows[0], "question": "1?"}, *others])):
-        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
-    write_problems(tmp_path, tmp_path / "chosen")
-    train, test = (
-        [problem.text for problem in problems_of(tmp_path / "chosen" / f"{split}.jsonl", "gsm8k")]
-        for split in ("train", "test")
-    )
-    held_out = rows[HELD_OUT_EVERY - 1]["question"]
-    assert train == [row["question"] for row in rows if row["question"] != held_out]
-    assert test == ["1?", held_out]
