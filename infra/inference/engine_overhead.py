@@ -14,8 +14,7 @@ def without_collection() -> Iterator[None]:
     """Nothing looks for garbage within the block, where there is no GPU.
 
     Closing, vLLM has the collector look through all objects of the process three times, all that was imported among
-    them: 1.1 s, and in a fork a copy of that memory too. Reference counts free weights and caches as well: the resident
-    memory after it was measured to be the same.
+    them; in a fork that copies their memory too. Reference counts free caches and weights without it.
     """
     if torch.cuda.is_available():
         yield
@@ -33,7 +32,7 @@ def without_collection() -> Iterator[None]:
 def register_kernels() -> None:
     """Put vLLM's kernels for CPUs in the places of Triton's, where vLLM runs on one.
 
-    Each engine would do so, and look for those places in all that was imported (0.3 s).
+    Each engine would do so, and look for those places in all that was imported.
     """
     from vllm.platforms import current_platform
 

@@ -20,13 +20,10 @@ from infra.stages.contract import Body, StageContext, StageOutput
 from infra.stages.key import KeyParts
 from infra.stages.reuse import KeyClaimed, find_reusable
 from infra.stages.runner import StageRunner, StageTask
-from infra.stages.tracked_images import MAX_CHARACTERS, MAX_IMAGES, tracked_images
 from infra.store import records
-from infra.store.evaluation import Evaluation
 from infra.store.open import open_store
 from infra.store.records import OtherBytes, StageRecord, parse_record
 from infra.store.store import StoreError
-from infra.store.stored_images import StoredImages
 from infra.tracking.tracker import TrackingConfig
 
 
@@ -226,21 +223,6 @@ def test_the_page_of_gates_has_the_images_of_the_data_that_was_read(stages: Stag
     stages.runner(replace(stages.task("a"), inputs={"data": ref}, load_check=lambda: check, gates_key="rules"))
     page = (stages.runner.home / "runs" / "run-1" / "write-gates.html").read_text()
     assert 'src="data:image/png;base64,' in page and f"Image 1 of p0, {pixel_digest(image)[:12]}" in page
-
-
-def test_the_tracker_gets_the_images_of_evaluated_prompts_with_both_texts(stages: Stages, tmp_path: Path) -> None:
-    image = Image.new("RGB", (4, 3), "red")
-    (tmp_path / "data").mkdir()
-    store_image(image, tmp_path / "data")
-    images = StoredImages(stages.runner.store, (stages.runner.store.put(tmp_path / "data", "dataset").digest,))
-    texts = {"problem_id": "p", "domain": "d", "prompt": "How many?\x1b", "response": "1" * 300, "reason": "not equal"}
-    example = {**texts, "reward": 0.0, "tokens": 1, "images": ["0" * 64, pixel_digest(image)]}
-    figures = dict.fromkeys(("accuracy", "standard_error", "mean_tokens", "median_tokens", "p99_tokens"), 0.5)
-    evaluation = Evaluation.model_validate({"problems": 1, "samples": 1, **figures, "examples": [example] * 40})
-    pictures = tracked_images(evaluation, images)
-    assert len(pictures) == MAX_IMAGES
-    assert pictures[0] == (images.thumbnail(pixel_digest(image)), f"How many?␛\nnot equal: {'1' * MAX_CHARACTERS}…")
-    assert tracked_images(None, images) == []
 
 
 def test_gates_that_fail_on_what_a_reused_stage_read_stop_it(stages: Stages) -> None:

@@ -5,6 +5,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from steps.estimate import Estimate, estimate
 from steps.estimate.figures import known_figures
 from steps.problem import MalformedRow
 from steps.recipe import Recipe, check_recipe, load_recipe
+from tests.steps.estimate.retained import retained_bytes
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 SEVEN_B = KNOWN["Qwen/Qwen2.5-7B"]
@@ -144,18 +146,9 @@ def test_a_layer_keeps_as_many_bytes_for_the_backward_pass_as_the_formula_says(d
         model = Qwen2ForCausalLM(config)
         torch.nn.Module.to(model, dtype)
         model.set_attn_implementation(PACKED)
-        own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-        storages: dict[int, Tensor] = {}
-
-        def note(tensor: Tensor, own: set[int] = own, storages: dict[int, Tensor] = storages) -> Tensor:
-            if tensor.untyped_storage().data_ptr() not in own:
-                storages[tensor.untyped_storage().data_ptr()] = tensor  # held, or its address would be used again
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            packed = torch.arange(64)[None].repeat(4, 4)  # four examples in each row
-            model(input_ids=packed, position_ids=packed, example_lengths=[[64] * 4] * 4, use_cache=False)
-        retained[layers] = sum(tensor.untyped_storage().nbytes() for tensor in storages.values())
+        packed = torch.arange(64)[None].repeat(4, 4)  # four examples in each row
+        rows = {"input_ids": packed, "position_ids": packed, "example_lengths": [[64] * 4] * 4}
+        retained[layers] = retained_bytes(model, partial(model, **rows, use_cache=False))
     shape = from_config(config.to_dict(), "config.json")
     per_token = (retained[3] - retained[1]) / 2 / (4 * 256)
     assert activation_bytes(shape, dtype.itemsize) == pytest.approx(per_token, rel=1e-6)

@@ -1,13 +1,13 @@
 """The estimate of a model that reads images: its tower's weights, memory and passes, and the tokens of images."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 from transformers import Qwen2_5_VLConfig
 from transformers.models.auto.modeling_auto import AutoModelForImageTextToText
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
@@ -22,6 +22,7 @@ from infra.estimate.vision import VisionShape, vision_from_config
 from steps.estimate import estimate
 from steps.estimate.figures import known_figures
 from steps.recipe import check_recipe, load_recipe
+from tests.steps.estimate.retained import retained_bytes
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 SEES = KNOWN["Qwen/Qwen2.5-VL-7B-Instruct"]
@@ -70,17 +71,8 @@ def test_a_layer_of_the_tower_keeps_as_many_bytes_as_the_formula_says(dtype: tor
         config._attn_implementation = "sdpa"
         tower: Any = Qwen2_5_VisionTransformerPretrainedModel(config)
         torch.nn.Module.to(tower, dtype)
-        own = {parameter.untyped_storage().data_ptr() for parameter in tower.parameters()}
-        storages: dict[int, Tensor] = {}
-
-        def note(tensor: Tensor, own: set[int] = own, storages: dict[int, Tensor] = storages) -> Tensor:
-            if tensor.untyped_storage().data_ptr() not in own:
-                storages[tensor.untyped_storage().data_ptr()] = tensor  # held, or its address would be used again
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            tower(torch.randn(256, 3 * 2 * 64, dtype=dtype), grid_thw=torch.tensor([[1, 16, 16]]))
-        retained[layers] = sum(tensor.untyped_storage().nbytes() for tensor in storages.values())
+        patches, grid = torch.randn(256, 3 * 2 * 64, dtype=dtype), torch.tensor([[1, 16, 16]])
+        retained[layers] = retained_bytes(tower, partial(tower, patches, grid_thw=grid))
     shape = vision_from_config(config.to_dict(), 64)
     assert shape.activation_bytes(dtype.itemsize) == pytest.approx((retained[3] - retained[1]) / 2 / 256, rel=1e-6)
 
